@@ -1,0 +1,123 @@
+// C ABI of the paddle_flashmask kernels (CPU and CUDA): plain-old-data parameters, status codes, no framework.
+//
+// Conventions, the same in every language of the project:
+//   B batch, Sq/Sk query/key length, Hq/Hkv/Hm query/key-value/mask heads, D/Dv head dims of query-key / value.
+//   A mask is two half-open intervals of masked query rows per key; all visibility rules below are ANDed.
+// Nothing here allocates, throws, aborts or keeps state; every function may be called from several threads at once.
+#ifndef PFM_FLASHMASK_H_
+#define PFM_FLASHMASK_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define PFM_EXPORT __attribute__((visibility("default")))
+#else
+#define PFM_EXPORT
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PFM_ABI_VERSION 1
+
+typedef enum pfm_status {
+  PFM_OK = 0,
+  PFM_INVALID_ARGUMENT = 1,   // a value, shape, stride or pointer that no build accepts
+  PFM_UNSUPPORTED = 2,        // valid, but not on this device or in this build
+  PFM_WORKSPACE_TOO_SMALL = 3,
+  PFM_DEVICE_ERROR = 4,       // a kernel launch failed
+} pfm_status;
+
+typedef enum pfm_device { PFM_CPU = 0, PFM_CUDA = 1 } pfm_device;
+typedef enum pfm_dtype { PFM_FLOAT32 = 0, PFM_BFLOAT16 = 1, PFM_FLOAT16 = 2 } pfm_dtype;
+
+// One [B, S, H, D] tensor. Strides count elements; the last dimension is contiguous.
+typedef struct pfm_tensor {
+  void* data;
+  int64_t stride_batch, stride_seq, stride_head;
+} pfm_tensor;
+
+typedef struct pfm_params {
+  uint32_t struct_size;  // sizeof(pfm_params) of the caller
+  uint32_t version;      // PFM_ABI_VERSION of the caller
+  int32_t device;        // pfm_device
+  int32_t dtype;         // pfm_dtype of query, key, value, out and their gradients
+
+  int64_t batch, seqlen_q, seqlen_k, heads_q, heads_kv, heads_mask, head_dim, head_dim_v;
+
+  pfm_tensor query, key, value;  // [B,Sq,Hq,D] [B,Sk,Hkv,D] [B,Sk,Hkv,Dv]
+  pfm_tensor out;                // [B,Sq,Hq,Dv]; forward writes it, backward reads it
+  float* lse;                    // [B,Hq,Sq] contiguous, natural log; forward writes it, backward reads it
+
+  // Visibility. Query i sees key j only if
+  //   causal:        j <= i + causal_offset
+  //   window_left:   j >= i + causal_offset - window_left    (-1: unbounded; applies with causal or without)
+  //   window_right:  j <= i + causal_offset + window_right   (-1: unbounded)
+  //   columns:       i lies in no masked interval of key j
+  //   block_mask:    block (i/128, j/128) holds a non-zero value
+  int32_t causal;
+  int32_t deterministic;   // 1: bit-identical gradients in every run (always so on the CPU)
+  int64_t causal_offset;   // usually Sk - Sq (bottom-right alignment)
+  int64_t window_left, window_right;
+
+  // startend_row_indices int32 [B,Hm,Sk,n], last two dims contiguous, n in {0 (absent),1,2,4}; values are clipped
+  // to [0,Sq]. causal: n=1 {LTS}, n=2 {LTS,LTE}; otherwise n=2 {LTS,UTE}, n=4 {LTS,LTE,UTS,UTE}.
+  const int32_t* startend_row_indices;
+  int32_t startend_bounds;   // n
+  int32_t reserved0;
+  int64_t startend_stride_batch, startend_stride_head;
+
+  const int32_t* block_mask;  // int32 [B,Hm,ceil(Sq/128),ceil(Sk/128)] or null; last two dims contiguous
+  int64_t block_mask_stride_batch, block_mask_stride_head;
+
+  const float* learnable_sink;  // float32 [Hq] or null: exp(sink_h) joins the softmax denominator
+
+  float softmax_scale;
+  float dropout;               // probability of dropping, in [0, 1)
+  uint64_t seed, offset;       // the dropout stream (csrc/core/dropout.h)
+  const uint64_t* seed_offset; // two values in the device's memory that override seed and offset, or null
+
+  float softcap;               // reserved: 0
+  int32_t num_splits;          // reserved: 0
+  int32_t num_workers;         // CPU threads or GPU multiprocessors; 0: all
+  int32_t reserved1;
+
+  void* stream;                // cudaStream_t; null on the CPU
+  void* workspace;             // 64-byte aligned on CPU, 256 on CUDA; undefined on entry and exit
+  size_t workspace_size;
+
+  // Backward only. A gradient input that is absent (data == null) counts as zero; a gradient output that is absent
+  // is not computed.
+  pfm_tensor dout;             // [B,Sq,Hq,Dv]
+  const float* dlse;           // [B,Hq,Sq] contiguous; ignored where lse is -inf
+  pfm_tensor dquery, dkey, dvalue;
+  float* dsink;                // [Hq]
+} pfm_params;
+
+// Bytes of workspace that a call with these parameters needs (data pointers are not read).
+PFM_EXPORT int32_t pfm_forward_workspace(const pfm_params* params, size_t* bytes);
+PFM_EXPORT int32_t pfm_backward_workspace(const pfm_params* params, size_t* bytes);
+
+// out and lse from query, key, value. Rows that see no key: out = 0, lse = -inf (with a sink: lse = sink_h).
+PFM_EXPORT int32_t pfm_forward(const pfm_params* params);
+
+// dquery, dkey, dvalue, dsink from dout and dlse.
+PFM_EXPORT int32_t pfm_backward(const pfm_params* params);
+
+// Threads that num_workers = 0 means in this process.
+PFM_EXPORT int32_t pfm_default_cpu_threads(void);
+
+// The instruction set of the CPU kernels: "avx2" or "portable"; pfm_set_cpu_isa("") goes back to the best one.
+PFM_EXPORT const char* pfm_cpu_isa(void);
+PFM_EXPORT int32_t pfm_set_cpu_isa(const char* name);
+
+// What went wrong in this thread's last call that did not return PFM_OK.
+PFM_EXPORT const char* pfm_last_error(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif
+
+#endif  // PFM_FLASHMASK_H_
