@@ -1,0 +1,71 @@
+"""Arrays that notice abuse: poisoned contents, guard bytes around them, gaps between rows that must stay as they are.
+
+The poison 0xFF.. is a NaN in float32, bfloat16 and float16, so a kernel that reads what nobody wrote produces NaNs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+POISON = 0xFF
+GUARD_BYTES = 512
+ALIGNMENT = 64
+
+# Where element [b, s, h, d] lies, as strides in elements.
+LAYOUTS = ("packed", "heads_first", "padded", "sequence_first")
+
+
+def strides_of(layout: str, shape: tuple[int, int, int, int]) -> tuple[int, int, int]:
+    """Strides (batch, seq, head) of a [B, S, H, D] array."""
+    batch, length, heads, dim = shape
+    if layout == "packed":
+        return length * heads * dim, heads * dim, dim
+    if layout == "heads_first":
+        return heads * length * dim, dim, length * dim
+    if layout == "sequence_first":
+        return heads * dim, batch * heads * dim, dim
+    if layout == "padded":  # as a slice of a fused projection: nothing is aligned, gaps everywhere
+        return (length + 1) * (heads + 1) * (dim + 3), (heads + 1) * (dim + 3), dim + 3
+    raise ValueError(f"unknown layout {layout!r}, expected one of {LAYOUTS}")
+
+
+class GuardedArray:
+    """A view `.array` into a larger poisoned buffer; `.check()` proves that nothing outside the view was written."""
+
+    def __init__(
+        self, shape: tuple[int, ...], storage: np.dtype, strides: tuple[int, ...] | None = None, shift: int = 0
+    ):
+        """strides: in elements, contiguous by default; shift: elements by which to miss 64-byte alignment."""
+        storage = np.dtype(storage)
+        if strides is None:
+            strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
+        span = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        size = span * storage.itemsize
+        self._raw = np.full(2 * GUARD_BYTES + ALIGNMENT + shift * storage.itemsize + size, POISON, dtype=np.uint8)
+        start = GUARD_BYTES + -(self._raw.ctypes.data + GUARD_BYTES) % ALIGNMENT + shift * storage.itemsize
+        flat = self._raw[start : start + size].view(storage)
+        byte_strides = tuple(s * storage.itemsize for s in strides)
+        self.strides = strides
+        self.array = np.lib.stride_tricks.as_strided(flat, shape, byte_strides) if span else np.empty(shape, storage)
+        self.address = self._raw.ctypes.data + start
+        owned = np.zeros(self._raw.size, dtype=bool)
+        if span:
+            elements = owned[start : start + size].reshape(span, storage.itemsize)
+            index = sum(
+                np.arange(n).reshape([-1 if axis == a else 1 for a in range(len(shape))]) * s
+                for axis, (n, s) in enumerate(zip(shape, strides, strict=True))
+            )
+            elements[np.asarray(index).reshape(-1)] = True
+        self._outside = ~owned
+
+    def check(self, name: str) -> None:
+        broken = np.flatnonzero(self._outside & (self._raw != POISON))
+        if broken.size:
+            offset = int(broken[0]) - (self.address - self._raw.ctypes.data)
+            raise AssertionError(f"{name}: {broken.size} bytes outside the array were overwritten, first at {offset}")
+
+
+def guarded_copy(values: np.ndarray, strides: tuple[int, ...] | None = None, shift: int = 0) -> GuardedArray:
+    guarded = GuardedArray(values.shape, values.dtype, strides, shift)
+    guarded.array[...] = values
+    return guarded

@@ -1,0 +1,67 @@
+"""The error rule: at most twice the error of a plain implementation in the same precision, measured against float64."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .dense import dense_attention
+from .problem import Problem
+
+# Slack for results where the plain implementation is exact by luck (one key, a cancelled gradient): a few float32
+# roundings of the terms that were summed.
+SLACK = 8 * float(np.finfo(np.float32).eps)
+
+
+class Expectation:
+    """The float64 result of a problem and the error that its precision is allowed."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.truth = dense_attention(problem, "float64")
+        self.plain = dense_attention(problem, problem.dtype)
+
+    def check(self, results: dict[str, np.ndarray], context: str = "") -> None:
+        for name, result in results.items():
+            problem = self._difference(name, result)
+            if problem:
+                raise AssertionError(f"{name}: {problem}\n{self.problem} {context}")
+
+    def _difference(self, name: str, result: np.ndarray) -> str | None:
+        truth, plain = self.truth[name], self.plain[name]
+        if result.shape != truth.shape:
+            return f"shape {result.shape}, expected {truth.shape}"
+        finite = np.isfinite(truth)
+        wrong = np.where(finite, ~np.isfinite(result), result != truth)
+        if wrong.any():
+            return f"{_at(wrong, result, truth)}, {np.count_nonzero(wrong)} of {wrong.size} elements"
+        if not finite.any():
+            return None
+        with np.errstate(invalid="ignore"):
+            error = np.where(finite, np.abs(result - truth), 0.0)
+            plain_error = float(np.where(finite, np.abs(plain - truth), 0.0).max())
+        allowed = 2 * plain_error + SLACK * float(self.truth[f"scale of {name}"])
+        if error.max() <= allowed:
+            return None
+        beyond = error > allowed
+        return (
+            f"error {error.max():.3e}, allowed {allowed:.3e} (plain {plain_error:.3e}); worst "
+            f"{_at(error == error.max(), result, truth)}; first {_at(beyond, result, truth)}; "
+            f"{np.count_nonzero(beyond)} of {beyond.size} elements"
+        )
+
+
+def _at(where: np.ndarray, result: np.ndarray, truth: np.ndarray) -> str:
+    index = tuple(int(i) for i in np.argwhere(where)[0])
+    return f"at {list(index)} got {result[index]!r}, expected {truth[index]!r}"
+
+
+def assert_same_bits(first: dict[str, np.ndarray], second: dict[str, np.ndarray], context: str) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        a, b = (x.view(np.uint32) for x in (first[name], second[name]))
+        if not np.array_equal(a, b):
+            index = tuple(int(i) for i in np.argwhere(a != b)[0])
+            raise AssertionError(
+                f"{name} differs {context}: {np.count_nonzero(a != b)} of {a.size} elements, first at {list(index)}: "
+                f"{first[name][index]!r} and {second[name][index]!r}"
+            )
