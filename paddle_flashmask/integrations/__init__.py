@@ -1,0 +1,27 @@
+"""Libraries that train through the operator. Importing this package imports none of them."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Protocol
+
+
+class ModelLibraryPatch(Protocol):
+    """Routes one library's attention to the operator, and takes it back exactly. Both calls may be repeated."""
+
+    def install(self) -> None: ...
+
+    def uninstall(self) -> None: ...
+
+
+def model_library_patches() -> list[ModelLibraryPatch]:
+    """One patch for each supported library that is installed; the same objects on every call.
+
+    Nothing is imported here. A patch whose library is not imported yet takes effect when the user imports it.
+    """
+    patches: list[ModelLibraryPatch] = []
+    if importlib.util.find_spec("paddlenlp") is not None:
+        from .paddlenlp.patch import PADDLENLP_PATCH
+
+        patches.append(PADDLENLP_PATCH)
+    return patches

@@ -1,0 +1,197 @@
+"""What PaddleNLP's attention calls become: the operator behind the signatures of PaddleNLP."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+
+import paddle
+import paddle.nn.functional as F
+
+from paddle_flashmask import functional
+
+SUPPORTED_DEVICES = ("cpu", "gpu")
+
+
+def fusion_flash_attention_over(original: Callable) -> Callable:
+    """The replacement of `paddlenlp.transformers.llama.fusion_ops.fusion_flash_attention`.
+
+    With column indices it calls the operator. With a dense mask it drops PaddleNLP's `is_causal=True` (the mask says
+    it already), because Paddle's scaled_dot_product_attention keeps only one of the two on most back ends. Everything
+    else goes to the original.
+    """
+    from paddlenlp.transformers.refined_recompute import no_recompute
+    from paddlenlp.utils.tools import get_env_device
+
+    @functools.wraps(original)
+    def fusion_flash_attention(
+        query_states,
+        config,
+        key_states,
+        value_states,
+        attention_mask,
+        output_attentions,
+        alibi=None,
+        attn_mask_startend_row_indices=None,
+        sequence_parallel=False,
+        reshard_layer=None,
+        npu_is_casual=False,
+        skip_recompute=False,
+    ):
+        indices = attn_mask_startend_row_indices
+        if indices is not None:
+            _refuse_what_would_lose_the_mask(config, alibi, get_env_device())
+            columns, causal = _columns(indices, config)
+            out = no_recompute(
+                functional.flashmask_attention,
+                query_states,
+                key_states,
+                value_states,
+                startend_row_indices=columns,
+                causal=causal,
+                enable=skip_recompute,
+            )
+        elif attention_mask is not None and get_env_device() in SUPPORTED_DEVICES and _context_parallel(config) <= 1:
+            if alibi is not None:
+                batch, _, heads, _ = query_states.shape
+                attention_mask = attention_mask.cast(alibi.dtype) + alibi.reshape([batch, heads, 1, -1])
+            out = no_recompute(
+                F.scaled_dot_product_attention,
+                query_states,
+                key_states,
+                value_states,
+                attn_mask=attention_mask,
+                is_causal=False,
+                enable=skip_recompute,
+            )
+        else:
+            return original(
+                query_states,
+                config,
+                key_states,
+                value_states,
+                attention_mask,
+                output_attentions,
+                alibi,
+                indices,
+                sequence_parallel,
+                reshard_layer,
+                npu_is_casual,
+                skip_recompute=skip_recompute,
+            )
+        out = _heads_last(out, config, sequence_parallel, reshard_layer)
+        return (out, None) if output_attentions else out
+
+    return fusion_flash_attention
+
+
+class RoutedAttentionFunction:
+    """Class attribute that makes a model with `use_flash_attention=False` honour column indices.
+
+    PaddleNLP's attention layers keep their function in the instance attribute `attn_func`, and with
+    `use_flash_attention=False` that function ignores the indices. This descriptor stands before the instance
+    attribute, so layers built earlier are routed as well, and deleting it gives them their own function back.
+    """
+
+    def __get__(self, layer, owner=None):
+        if layer is None:
+            return self
+        if "attn_func" not in layer.__dict__:
+            raise AttributeError(f"{type(layer).__name__!r} object has no attribute 'attn_func'")
+        return _with_column_indices(layer.__dict__["attn_func"])
+
+    def __set__(self, layer, value) -> None:
+        layer.__dict__["attn_func"] = value
+
+    def __delete__(self, layer) -> None:
+        del layer.__dict__["attn_func"]
+
+
+def _with_column_indices(attention: Callable) -> Callable:
+    signature = inspect.signature(attention)
+
+    @functools.wraps(attention)  # recompute reads the signature
+    def routed(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        config, indices = given["config"], given.get("attn_mask_startend_row_indices")
+        if indices is None or config.use_flash_attention:
+            return attention(*args, **kwargs)
+        if "softmax_scale" in given:  # DeepSeek rescales and pads its heads only on the flash path
+            raise NotImplementedError(
+                "attn_mask_startend_row_indices need use_flash_attention=True in the config of this model; "
+                "without it the packed documents would see each other"
+            )
+        if given["output_attentions"]:
+            raise NotImplementedError(
+                "output_attentions=True with attn_mask_startend_row_indices: the operator makes no attention weights"
+            )
+        from paddlenlp.utils.tools import get_env_device
+
+        _refuse_what_would_lose_the_mask(config, given.get("alibi"), get_env_device())
+        columns, causal = _columns(indices, config)
+        out = functional.flashmask_attention(
+            given["query_states"],
+            given["key_states"],
+            given["value_states"],
+            columns,
+            causal=causal,
+            dropout=getattr(config, "attention_dropout", 0.0) if "training" in given else 0.0,
+            training=given.get("training", True),
+        )
+        return _heads_last(out, config, given["sequence_parallel"], given.get("reshard_layer"))
+
+    return routed
+
+
+def _columns(indices: paddle.Tensor, config) -> tuple[paddle.Tensor, bool]:
+    """Indices as [B, Hm, S, n], and whether they are the causal form.
+
+    [B, S] and [B, Hm, S] have n = 1. One and two bounds are the causal form, as everywhere in PaddleNLP, unless the
+    model config says `flash_mask_causal = False`; four bounds never are.
+    """
+    if indices.ndim == 2:
+        indices = indices.unsqueeze(1)
+    if indices.ndim == 3:
+        indices = indices.unsqueeze(-1)
+    if indices.ndim != 4 or indices.shape[-1] not in (1, 2, 4):
+        raise ValueError(
+            "attn_mask_startend_row_indices must be [B, S], [B, Hm, S] or [B, Hm, S, n] with n in 1, 2, 4; "
+            f"got shape {list(indices.shape)}"
+        )
+    return indices, indices.shape[-1] != 4 and getattr(config, "flash_mask_causal", True)
+
+
+def _context_parallel(config) -> int:
+    return getattr(config, "context_parallel_degree", 1) or 1
+
+
+def _refuse_what_would_lose_the_mask(config, alibi, device: str) -> None:
+    if alibi is not None or getattr(config, "alibi", False):
+        raise NotImplementedError(
+            "alibi and attn_mask_startend_row_indices cannot be used together: PaddleNLP drops alibi when it gets "
+            "indices. Set alibi to false in the model config, or train without flash_mask"
+        )
+    if _context_parallel(config) > 1:
+        raise NotImplementedError(
+            f"context_parallel_degree = {_context_parallel(config)} with attn_mask_startend_row_indices: PaddleNLP's "
+            "ring attention takes no mask, so packed documents would see each other. Set it to 1"
+        )
+    if device not in SUPPORTED_DEVICES:
+        raise NotImplementedError(
+            f"attn_mask_startend_row_indices on device {device!r}: PaddleNLP ignores them there; "
+            f"supported: {', '.join(SUPPORTED_DEVICES)}"
+        )
+
+
+def _heads_last(out: paddle.Tensor, config, sequence_parallel: bool, reshard_layer) -> paddle.Tensor:
+    """[B, S, H, D] to [B, S, H * D], or [B * S, H * D] under sequence parallel."""
+    if reshard_layer is not None:
+        degree = config.sep_parallel_degree
+        if degree < 2 or out.shape[1] % degree:
+            raise ValueError(f"sequence length {out.shape[1]} must be a multiple of sep_parallel_degree = {degree} >= 2")
+        out = reshard_layer(out, split_axis=1, concat_axis=2)
+    batch, length, heads, head_dim = out.shape
+    return out.reshape([batch * length, heads * head_dim] if sequence_parallel else [batch, length, heads * head_dim])
