@@ -191,7 +191,7 @@ def _heads_last(out: paddle.Tensor, config, sequence_parallel: bool, reshard_lay
     if reshard_layer is not None:
         degree = config.sep_parallel_degree
         if degree < 2 or out.shape[1] % degree:
-            raise ValueError(f"sequence length {out.shape[1]} must be a multiple of sep_parallel_degree = {degree} >= 2")
+            raise ValueError(f"sequence length {out.shape[1]} is not a multiple of sep_parallel_degree = {degree} >= 2")
         out = reshard_layer(out, split_axis=1, concat_axis=2)
     batch, length, heads, head_dim = out.shape
     return out.reshape([batch * length, heads * head_dim] if sequence_parallel else [batch, length, heads * head_dim])

@@ -41,7 +41,7 @@ class PaddleNLPPatch:
         self._fusion_ops: ModuleType | None = None
         self._layer_classes: list[type] = []
         self._hook = AfterImport(
-            {FUSION_OPS: self._patch_fusion_ops, **{name: self._patch_modeling for name in ATTENTION_LAYERS}}
+            {FUSION_OPS: self._patch_fusion_ops, **dict.fromkeys(ATTENTION_LAYERS, self._patch_modeling)}
         )
 
     def install(self) -> None:
