@@ -1,0 +1,327 @@
+// The Paddle operator: turns Paddle tensors into pfm_params, and nothing else. The only file that includes Paddle.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "flashmask.h"
+#include "paddle/phi/api/all.h"
+
+namespace {
+
+using paddle::Tensor;
+using OptionalTensor = paddle::optional<Tensor>;
+using Shape = std::vector<int64_t>;
+using OptionalShape = paddle::optional<Shape>;
+using Dtype = paddle::DataType;
+using OptionalDtype = paddle::optional<Dtype>;
+
+constexpr int64_t kWorkspaceAlignment = 64;
+
+struct Options {
+  float softmax_scale;
+  bool causal;
+  int64_t window_left;
+  int64_t window_right;
+  float dropout;
+  bool deterministic;
+};
+
+struct Inputs {
+  const Tensor& query;
+  const Tensor& key;
+  const Tensor& value;
+  const Tensor* learnable_sink;  // null: none
+  const OptionalTensor& startend_row_indices;
+  const OptionalTensor& block_mask;
+  const OptionalTensor& seed_offset;
+};
+
+int32_t DtypeCode(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::FLOAT32:
+      return PFM_FLOAT32;
+    case Dtype::BFLOAT16:
+      return PFM_BFLOAT16;
+    case Dtype::FLOAT16:
+      return PFM_FLOAT16;
+    default:
+      PD_THROW("paddle_flashmask_attention: dtype is ", dtype, ", expected float32, bfloat16 or float16");
+  }
+}
+
+// Paddle hands an operator contiguous tensors only.
+pfm_tensor Describe(const Tensor& tensor) {
+  const Shape shape = tensor.shape();
+  const int64_t stride_seq = shape[2] * shape[3];
+  return {const_cast<void*>(tensor.data()), shape[1] * stride_seq, stride_seq, shape[3]};
+}
+
+void CheckRank(const char* name, const Tensor& tensor, size_t rank) {
+  PD_CHECK(tensor.shape().size() == rank, "paddle_flashmask_attention: ", name, " has rank ", tensor.shape().size(),
+           ", expected ", rank);
+}
+
+void CheckDtype(const char* name, const Tensor& tensor, Dtype dtype) {
+  PD_CHECK(tensor.dtype() == dtype, "paddle_flashmask_attention: ", name, " has dtype ", tensor.dtype(),
+           ", expected ", dtype);
+}
+
+void CheckShape(const char* name, const Tensor& tensor, const Shape& expected) {
+  const Shape shape = tensor.shape();
+  PD_CHECK(shape.size() == expected.size(), "paddle_flashmask_attention: ", name, " has rank ", shape.size(),
+           ", expected ", expected.size());
+  for (size_t axis = 0; axis < shape.size(); ++axis) {
+    PD_CHECK(shape[axis] == expected[axis], "paddle_flashmask_attention: axis ", axis, " of ", name, " is ",
+             shape[axis], ", expected ", expected[axis]);
+  }
+}
+
+// A static graph reaches this point with shapes that Python never saw, so what the C ABI can not see is checked here.
+pfm_params MakeParams(const Inputs& in, const Options& options) {
+  PD_CHECK(in.query.is_cpu(), "paddle_flashmask_attention: query is not on the CPU, but there are no CUDA kernels in "
+                              "this build");
+  CheckRank("query", in.query, 4);
+  CheckRank("key", in.key, 4);
+  CheckRank("value", in.value, 4);
+  CheckDtype("key", in.key, in.query.dtype());
+  CheckDtype("value", in.value, in.query.dtype());
+  const Shape query = in.query.shape();
+  const Shape key = in.key.shape();
+  CheckShape("key", in.key, {query[0], key[1], key[2], query[3]});
+  CheckShape("value", in.value, {query[0], key[1], key[2], in.value.shape()[3]});
+
+  pfm_params params = {};
+  params.struct_size = sizeof(pfm_params);
+  params.version = PFM_ABI_VERSION;
+  params.device = PFM_CPU;
+  params.dtype = DtypeCode(in.query.dtype());
+  params.batch = query[0];
+  params.seqlen_q = query[1];
+  params.heads_q = query[2];
+  params.head_dim = query[3];
+  params.seqlen_k = key[1];
+  params.heads_kv = key[2];
+  params.head_dim_v = in.value.shape()[3];
+  params.query = Describe(in.query);
+  params.key = Describe(in.key);
+  params.value = Describe(in.value);
+  params.causal = options.causal;
+  params.causal_offset = params.seqlen_k - params.seqlen_q;
+  params.window_left = options.window_left;
+  params.window_right = options.window_right;
+  params.deterministic = options.deterministic;
+  params.softmax_scale = options.softmax_scale;
+  params.dropout = options.dropout;
+
+  if (in.startend_row_indices) {
+    const Tensor& indices = *in.startend_row_indices;
+    CheckDtype("startend_row_indices", indices, Dtype::INT32);
+    CheckRank("startend_row_indices", indices, 4);
+    const int64_t heads = indices.shape()[1];
+    const int64_t bounds = indices.shape()[3];
+    CheckShape("startend_row_indices", indices, {params.batch, heads, params.seqlen_k, bounds});
+    params.heads_mask = heads;
+    params.startend_row_indices = static_cast<const int32_t*>(indices.data());
+    params.startend_bounds = static_cast<int32_t>(bounds);
+    params.startend_stride_head = params.seqlen_k * bounds;
+    params.startend_stride_batch = heads * params.startend_stride_head;
+  }
+  if (in.block_mask) {
+    const Tensor& blocks = *in.block_mask;
+    CheckDtype("block_mask", blocks, Dtype::INT32);
+    CheckRank("block_mask", blocks, 4);
+    const int64_t heads = in.startend_row_indices ? params.heads_mask : blocks.shape()[1];
+    const int64_t rows = (params.seqlen_q + 127) / 128;
+    const int64_t columns = (params.seqlen_k + 127) / 128;
+    CheckShape("block_mask", blocks, {params.batch, heads, rows, columns});
+    params.heads_mask = heads;
+    params.block_mask = static_cast<const int32_t*>(blocks.data());
+    params.block_mask_stride_head = rows * columns;
+    params.block_mask_stride_batch = heads * params.block_mask_stride_head;
+  }
+  if (in.learnable_sink != nullptr) {
+    CheckDtype("learnable_sink", *in.learnable_sink, Dtype::FLOAT32);
+    CheckShape("learnable_sink", *in.learnable_sink, {params.heads_q});
+    params.learnable_sink = static_cast<const float*>(in.learnable_sink->data());
+  }
+  if (in.seed_offset) {
+    CheckDtype("seed_offset", *in.seed_offset, Dtype::INT64);
+    CheckShape("seed_offset", *in.seed_offset, {2});
+    params.seed_offset = static_cast<const uint64_t*>(in.seed_offset->data());
+  } else {
+    PD_CHECK(options.dropout == 0.0f, "paddle_flashmask_attention: dropout needs seed_offset");
+  }
+  return params;
+}
+
+void CheckStatus(int32_t status) { PD_CHECK(status == PFM_OK, "paddle_flashmask_attention: ", pfm_last_error()); }
+
+// Runs `call` with the workspace that `query_size` asks for, taken from Paddle's allocator.
+void RunWithWorkspace(int32_t (*query_size)(const pfm_params*, size_t*), int32_t (*call)(const pfm_params*),
+                      pfm_params params) {
+  size_t bytes = 0;
+  CheckStatus(query_size(&params, &bytes));
+  const Tensor buffer = paddle::empty({static_cast<int64_t>(bytes) + kWorkspaceAlignment}, Dtype::UINT8,
+                                      paddle::CPUPlace());
+  const uintptr_t address = reinterpret_cast<uintptr_t>(buffer.data());
+  const uintptr_t aligned = (address + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+  params.workspace = reinterpret_cast<void*>(aligned);
+  params.workspace_size = bytes;
+  CheckStatus(call(&params));
+}
+
+std::vector<Tensor> RunForward(const Inputs& in, const Options& options) {
+  pfm_params params = MakeParams(in, options);
+  Tensor out = paddle::empty({params.batch, params.seqlen_q, params.heads_q, params.head_dim_v}, in.query.dtype(),
+                             in.query.place());
+  Tensor lse = paddle::empty({params.batch, params.heads_q, params.seqlen_q}, Dtype::FLOAT32,
+                             in.query.place());
+  params.out = Describe(out);
+  params.lse = static_cast<float*>(lse.data());
+  RunWithWorkspace(pfm_forward_workspace, pfm_forward, params);
+  return {out, lse};
+}
+
+// A gradient that no loss asked for arrives without storage; even asking its dtype would crash.
+bool HasStorage(const Tensor& tensor) { return tensor.defined() && tensor.initialized() && tensor.numel() > 0; }
+
+// What the forward made, and the gradients of it.
+struct ForwardResult {
+  const Tensor& out;
+  const Tensor& lse;
+  const Tensor& dout;
+  const Tensor& dlse;
+};
+
+// Gradients of query, key, value and, where there is one, of the sink.
+std::vector<Tensor> RunBackward(const Inputs& in, const ForwardResult& result, const Options& options) {
+  pfm_params params = MakeParams(in, options);
+  params.out = Describe(result.out);
+  params.lse = const_cast<float*>(static_cast<const float*>(result.lse.data()));
+  if (HasStorage(result.dout)) {
+    CheckDtype("the gradient of out", result.dout, in.query.dtype());
+    CheckShape("the gradient of out", result.dout, result.out.shape());
+    params.dout = Describe(result.dout);
+  }
+  if (HasStorage(result.dlse)) {
+    CheckDtype("the gradient of lse", result.dlse, Dtype::FLOAT32);
+    CheckShape("the gradient of lse", result.dlse, result.lse.shape());
+    params.dlse = static_cast<const float*>(result.dlse.data());
+  }
+  const auto empty_like = [](const Tensor& t) { return paddle::empty(t.shape(), t.dtype(), t.place()); };
+  std::vector<Tensor> gradients = {empty_like(in.query), empty_like(in.key), empty_like(in.value)};
+  params.dquery = Describe(gradients[0]);
+  params.dkey = Describe(gradients[1]);
+  params.dvalue = Describe(gradients[2]);
+  if (in.learnable_sink != nullptr) {
+    gradients.push_back(empty_like(*in.learnable_sink));
+    params.dsink = static_cast<float*>(gradients[3].data());
+  }
+  RunWithWorkspace(pfm_backward_workspace, pfm_backward, params);
+  return gradients;
+}
+
+std::vector<Tensor> Forward(const Tensor& query, const Tensor& key, const Tensor& value,
+                            const OptionalTensor& startend_row_indices, const OptionalTensor& block_mask,
+                            const OptionalTensor& seed_offset, float softmax_scale, bool causal, int64_t window_left,
+                            int64_t window_right, float dropout, bool deterministic) {
+  return RunForward({query, key, value, nullptr, startend_row_indices, block_mask, seed_offset},
+                    {softmax_scale, causal, window_left, window_right, dropout, deterministic});
+}
+
+std::vector<Tensor> Backward(const Tensor& query, const Tensor& key, const Tensor& value,
+                             const OptionalTensor& startend_row_indices, const OptionalTensor& block_mask,
+                             const OptionalTensor& seed_offset, const Tensor& out, const Tensor& lse,
+                             const Tensor& dout, const Tensor& dlse, float softmax_scale, bool causal,
+                             int64_t window_left, int64_t window_right, float dropout, bool deterministic) {
+  return RunBackward({query, key, value, nullptr, startend_row_indices, block_mask, seed_offset},
+                     {out, lse, dout, dlse},
+                     {softmax_scale, causal, window_left, window_right, dropout, deterministic});
+}
+
+std::vector<Tensor> ForwardSink(const Tensor& query, const Tensor& key, const Tensor& value,
+                                const Tensor& learnable_sink, const OptionalTensor& startend_row_indices,
+                                const OptionalTensor& block_mask, const OptionalTensor& seed_offset,
+                                float softmax_scale, bool causal, int64_t window_left, int64_t window_right,
+                                float dropout, bool deterministic) {
+  return RunForward({query, key, value, &learnable_sink, startend_row_indices, block_mask, seed_offset},
+                    {softmax_scale, causal, window_left, window_right, dropout, deterministic});
+}
+
+std::vector<Tensor> BackwardSink(const Tensor& query, const Tensor& key, const Tensor& value,
+                                 const Tensor& learnable_sink, const OptionalTensor& startend_row_indices,
+                                 const OptionalTensor& block_mask, const OptionalTensor& seed_offset,
+                                 const Tensor& out, const Tensor& lse, const Tensor& dout, const Tensor& dlse,
+                                 float softmax_scale, bool causal, int64_t window_left, int64_t window_right,
+                                 float dropout, bool deterministic) {
+  return RunBackward({query, key, value, &learnable_sink, startend_row_indices, block_mask, seed_offset},
+                     {out, lse, dout, dlse},
+                     {softmax_scale, causal, window_left, window_right, dropout, deterministic});
+}
+
+// Unknown sizes of a static graph are -1 here and pass through.
+std::vector<Shape> OutputShapes(const Shape& query, const Shape& value) {
+  return {{query[0], query[1], query[2], value[3]}, {query[0], query[2], query[1]}};
+}
+
+std::vector<Shape> InferShape(const Shape& query, const Shape&, const Shape& value, const OptionalShape&,
+                              const OptionalShape&, const OptionalShape&) {
+  return OutputShapes(query, value);
+}
+
+std::vector<Shape> InferShapeSink(const Shape& query, const Shape&, const Shape& value, const Shape&,
+                                  const OptionalShape&, const OptionalShape&, const OptionalShape&) {
+  return OutputShapes(query, value);
+}
+
+std::vector<Dtype> InferDtype(const Dtype& query, const Dtype&, const Dtype&, const OptionalDtype&,
+                              const OptionalDtype&, const OptionalDtype&) {
+  return {query, Dtype::FLOAT32};
+}
+
+std::vector<Dtype> InferDtypeSink(const Dtype& query, const Dtype&, const Dtype&, const Dtype&, const OptionalDtype&,
+                                  const OptionalDtype&, const OptionalDtype&) {
+  return {query, Dtype::FLOAT32};
+}
+
+std::vector<std::string> Attributes() {
+  return {"softmax_scale: float", "causal: bool",   "window_left: int64_t", "window_right: int64_t",
+          "dropout: float",       "deterministic: bool"};
+}
+
+}  // namespace
+
+// Two operators, because Paddle gives an optional input no gradient that works in dynamic and static graphs alike.
+// Differentiable inputs come first: Paddle's gradient node finds an input's metadata by the position of its gradient.
+PD_BUILD_OP(paddle_flashmask_attention)
+    .Inputs({"query", "key", "value", paddle::Optional("startend_row_indices"), paddle::Optional("block_mask"),
+             paddle::Optional("seed_offset")})
+    .Outputs({"out", "lse"})
+    .Attrs(Attributes())
+    .SetKernelFn(PD_KERNEL(Forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(InferShape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(InferDtype));
+
+PD_BUILD_GRAD_OP(paddle_flashmask_attention)
+    .Inputs({"query", "key", "value", paddle::Optional("startend_row_indices"), paddle::Optional("block_mask"),
+             paddle::Optional("seed_offset"), "out", "lse", paddle::Grad("out"), paddle::Grad("lse")})
+    .Outputs({paddle::Grad("query"), paddle::Grad("key"), paddle::Grad("value")})
+    .Attrs(Attributes())
+    .SetKernelFn(PD_KERNEL(Backward));
+
+PD_BUILD_OP(paddle_flashmask_attention_sink)
+    .Inputs({"query", "key", "value", "learnable_sink", paddle::Optional("startend_row_indices"),
+             paddle::Optional("block_mask"), paddle::Optional("seed_offset")})
+    .Outputs({"out", "lse"})
+    .Attrs(Attributes())
+    .SetKernelFn(PD_KERNEL(ForwardSink))
+    .SetInferShapeFn(PD_INFER_SHAPE(InferShapeSink))
+    .SetInferDtypeFn(PD_INFER_DTYPE(InferDtypeSink));
+
+PD_BUILD_GRAD_OP(paddle_flashmask_attention_sink)
+    .Inputs({"query", "key", "value", "learnable_sink", paddle::Optional("startend_row_indices"),
+             paddle::Optional("block_mask"), paddle::Optional("seed_offset"), "out", "lse", paddle::Grad("out"),
+             paddle::Grad("lse")})
+    .Outputs({paddle::Grad("query"), paddle::Grad("key"), paddle::Grad("value"), paddle::Grad("learnable_sink")})
+    .Attrs(Attributes())
+    .SetKernelFn(PD_KERNEL(BackwardSink));

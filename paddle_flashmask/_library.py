@@ -1,0 +1,69 @@
+"""Loads the Paddle operator of this package into the process, once, and only into the Paddle it was built for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+OP_NAME = "paddle_flashmask_attention"
+OP_NAME_SINK = "paddle_flashmask_attention_sink"
+LIBRARY = Path(__file__).resolve().parent / "_ops.so"
+
+
+def check_paddle_version(built_for: str, found: str) -> None:
+    """Raises ImportError unless both are the same full version: Paddle's C++ interface changes between releases."""
+    if built_for != found:
+        raise ImportError(
+            f"paddle_flashmask was built for Paddle {built_for}, but Paddle {found} is installed. Paddle's C++ "
+            "interface changes between releases: rebuild with `pip install --no-build-isolation --force-reinstall "
+            "--no-deps .` in the source folder"
+        )
+
+
+def _is_mapped(library: Path) -> bool:
+    maps = Path("/proc/self/maps")
+    return maps.exists() and any(line.rstrip().endswith(str(library)) for line in maps.read_text().splitlines())
+
+
+def load() -> None:
+    """Registers the operator with Paddle.
+
+    Raises ImportError where Paddle is missing, is another version than the build's, or already has an operator of
+    this name from another file (Paddle would abort the process on a second registration).
+    """
+    try:
+        import paddle
+    except ModuleNotFoundError as error:
+        if error.name != "paddle":
+            raise
+        raise ImportError(
+            "paddle_flashmask needs PaddlePaddle: install paddlepaddle (or paddlepaddle-gpu), then rebuild this package"
+        ) from error
+    try:
+        from paddle_flashmask import _build_info
+    except ImportError as error:
+        raise ImportError(
+            "paddle_flashmask is not built: run `pip install --no-build-isolation .` (or `-e .`) in the source folder"
+        ) from error
+    from paddle.base.framework import OpProtoHolder
+    from paddle.utils.cpp_extension.extension_utils import load_op_meta_info_and_register_op
+
+    check_paddle_version(_build_info.PADDLE_VERSION, paddle.version.full_version)
+    if OP_NAME in OpProtoHolder.instance().op_proto_map:
+        if _is_mapped(LIBRARY):
+            return
+        raise ImportError(
+            f"another library has already registered the Paddle operator {OP_NAME!r}; {LIBRARY} can not be loaded "
+            "beside it in one process"
+        )
+    load_op_meta_info_and_register_op(str(LIBRARY))
+
+
+def run(op_name: str, *arguments: Any) -> list[Any]:
+    """Calls OP_NAME or OP_NAME_SINK with its inputs, then its attributes, in the order of csrc/paddle_op.cc.
+
+    Returns [out, lse].
+    """
+    from paddle import _C_ops
+
+    return _C_ops._run_custom_op(op_name, *arguments)
