@@ -1,0 +1,34 @@
+// core_test columns | tiles | dropout: runs one group of tests; the exit status says whether it passed.
+// core_test keeps DROPOUT SEED OFFSET HEAD ROWS COLS: prints which elements the dropout stream keeps, a row per line.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "check.h"
+#include "core/dropout.h"
+
+namespace {
+
+int PrintKeeps(char** arguments) {
+  const pfm::DropoutStream stream = pfm::MakeDropout(
+      std::strtof(arguments[0], nullptr), std::strtoull(arguments[1], nullptr, 0), std::strtoull(arguments[2], nullptr, 0));
+  const uint32_t head = static_cast<uint32_t>(std::strtoul(arguments[3], nullptr, 0));
+  const int rows = std::atoi(arguments[4]);
+  const int cols = std::atoi(arguments[5]);
+  for (int row = 0; row < rows; ++row) {
+    for (int col = 0; col < cols; ++col) std::putchar(stream.Keeps(head, row, col) ? '1' : '0');
+    std::putchar('\n');
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 8 && std::strcmp(arguments[1], "keeps") == 0) return PrintKeeps(arguments + 2);
+  if (count == 2 && std::strcmp(arguments[1], "columns") == 0) return pfm_test::TestColumns();
+  if (count == 2 && std::strcmp(arguments[1], "tiles") == 0) return pfm_test::TestTiles();
+  if (count == 2 && std::strcmp(arguments[1], "dropout") == 0) return pfm_test::TestDropout();
+  std::fprintf(stderr, "usage: core_test columns | tiles | dropout | keeps DROPOUT SEED OFFSET HEAD ROWS COLS\n");
+  return 2;
+}
