@@ -1,0 +1,151 @@
+"""Checks of the operator's arguments. Every message says which argument, what it was and what was expected.
+
+In a static graph a size may be unknown (-1); it is then checked by the operator when the graph runs.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import paddle
+
+MAX_HEAD_DIM = 256
+BLOCK_MASK_SIZE = 128
+UNKNOWN = -1
+
+_FLOATING = (paddle.float32, paddle.bfloat16, paddle.float16)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, (paddle.Tensor, paddle.pir.Value, paddle.static.Variable))
+
+
+def check_tensor(name: str, value: Any, rank: int) -> None:
+    """TypeError unless `value` is a Paddle tensor, ValueError unless it has `rank` axes."""
+    if not _is_tensor(value):
+        raise TypeError(f"{name} is {type(value).__name__}, expected a paddle.Tensor")
+    if len(value.shape) != rank:
+        raise ValueError(f"{name} has {len(value.shape)} axes (shape {list(value.shape)}), expected {rank}")
+
+
+def check_dtype(name: str, value: Any, allowed: Sequence[Any], why: str = "") -> None:
+    if value.dtype not in allowed:
+        names = " or ".join(str(dtype).replace("paddle.", "") for dtype in allowed)
+        raise TypeError(f"{name} has dtype {str(value.dtype).replace('paddle.', '')}, expected {names}{why}")
+
+
+def check_shape(name: str, value: Any, expected: Sequence[int], axes: str) -> None:
+    """ValueError unless the shapes agree; `axes` spells the expected shape, as in "[B, Sk, Hkv, D]"."""
+    shape = list(value.shape)
+    known = all(UNKNOWN in (got, want) or got == want for got, want in zip(shape, expected, strict=True))
+    if not known:
+        raise ValueError(f"{name} has shape {shape}, expected {axes} = {list(expected)}")
+
+
+def check_qkv(query: Any, key: Any, value: Any) -> None:
+    """query [B, Sq, Hq, D], key [B, Sk, Hkv, D], value [B, Sk, Hkv, Dv], all of one floating dtype, on the CPU."""
+    for name, tensor in (("query", query), ("key", key), ("value", value)):
+        check_tensor(name, tensor, rank=4)
+    check_dtype("query", query, _FLOATING)
+    check_dtype("key", key, [query.dtype], ", the dtype of query")
+    check_dtype("value", value, [query.dtype], ", the dtype of query")
+    batch, _, heads_q, head_dim = query.shape
+    _, seqlen_k, heads_kv, _ = key.shape
+    check_shape("key", key, [batch, seqlen_k, heads_kv, head_dim], "[B, Sk, Hkv, D]")
+    check_shape("value", value, [batch, seqlen_k, heads_kv, value.shape[3]], "[B, Sk, Hkv, Dv]")
+    for name, dim in (("query", head_dim), ("value", value.shape[3])):
+        if dim != UNKNOWN and not 1 <= dim <= MAX_HEAD_DIM:
+            raise ValueError(f"the head dim of {name} is {dim}, expected 1 to {MAX_HEAD_DIM}")
+    if heads_q == 0:
+        raise ValueError(f"query has no heads (shape {list(query.shape)})")
+    check_divides("key", "heads", heads_kv, heads_q)
+    if paddle.in_dynamic_mode() and not query.place.is_cpu_place():
+        raise NotImplementedError(f"query is on {query.place}, but there are no CUDA kernels in this build: CPU only")
+
+
+def check_divides(name: str, what: str, count: int, heads_q: int) -> None:
+    if UNKNOWN in (count, heads_q):
+        return
+    if count < 1 or heads_q % count != 0:
+        raise ValueError(f"{name} has {count} {what}, expected a divisor of the {heads_q} heads of query")
+
+
+def check_startend_row_indices(indices: Any, query: Any, key: Any, causal: bool) -> None:
+    """int32 [B, Hm, Sk, n] with n = 1 or 2 if causal, else 2 or 4, and Hm a divisor of Hq."""
+    check_tensor("startend_row_indices", indices, rank=4)
+    check_dtype("startend_row_indices", indices, [paddle.int32])
+    heads, bounds = indices.shape[1], indices.shape[3]
+    check_shape("startend_row_indices", indices, [query.shape[0], heads, key.shape[1], bounds], "[B, Hm, Sk, n]")
+    check_divides("startend_row_indices", "mask heads (Hm)", heads, query.shape[2])
+    allowed = (1, 2) if causal else (2, 4)
+    if bounds not in allowed:
+        raise ValueError(
+            f"startend_row_indices has {bounds} values per key, expected {allowed[0]} or {allowed[1]} with causal={causal}"
+        )
+
+
+def check_block_mask(block_mask: Any, query: Any, key: Any, indices: Any | None) -> None:
+    """int32 [B, Hm, ceil(Sq/128), ceil(Sk/128)] with the Hm of startend_row_indices, or any divisor of Hq."""
+    check_tensor("block_mask", block_mask, rank=4)
+    check_dtype("block_mask", block_mask, [paddle.int32])
+    heads = block_mask.shape[1] if indices is None else indices.shape[1]
+    blocks = [n if n == UNKNOWN else -(-n // BLOCK_MASK_SIZE) for n in (query.shape[1], key.shape[1])]
+    check_shape("block_mask", block_mask, [query.shape[0], heads, *blocks], "[B, Hm, ceil(Sq/128), ceil(Sk/128)]")
+    check_divides("block_mask", "mask heads (Hm)", heads, query.shape[2])
+
+
+def check_learnable_sink(sink: Any, query: Any) -> None:
+    """One value per query head: [Hq], floating."""
+    check_tensor("learnable_sink", sink, rank=1)
+    check_dtype("learnable_sink", sink, _FLOATING)
+    check_shape("learnable_sink", sink, [query.shape[2]], "[Hq]")
+
+
+def check_seed_offset(seed_offset: Any) -> None:
+    check_tensor("fixed_seed_offset", seed_offset, rank=1)
+    check_dtype("fixed_seed_offset", seed_offset, [paddle.int64])
+    check_shape("fixed_seed_offset", seed_offset, [2], "[2] (seed, offset)")
+
+
+def window_sides(window_size: Any) -> tuple[int, int]:
+    """(left, right) of an int, a pair or None; -1 is unbounded."""
+    if window_size is None:
+        return UNKNOWN, UNKNOWN
+    sides = (window_size, window_size) if isinstance(window_size, numbers.Integral) else window_size
+    is_pair = isinstance(sides, (tuple, list)) and len(sides) == 2
+    if not is_pair or any(isinstance(s, bool) or not isinstance(s, numbers.Integral) for s in sides):
+        raise TypeError(f"window_size is {window_size!r}, expected None, an int or a pair of ints (left, right)")
+    if min(sides) < -1:
+        raise ValueError(f"window_size is {window_size!r}, expected values >= 0, or -1 for an unbounded side")
+    return int(sides[0]), int(sides[1])
+
+
+def dropout_probability(dropout: Any) -> float:
+    if isinstance(dropout, bool) or not isinstance(dropout, numbers.Real):
+        raise TypeError(f"dropout is {dropout!r}, expected a number in [0, 1)")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout is {dropout}, expected a number in [0, 1)")
+    return float(dropout)
+
+
+def scale_or_default(softmax_scale: Any, query: Any) -> float:
+    """1 / sqrt(D) unless given."""
+    if softmax_scale is None:
+        head_dim = query.shape[3]
+        if head_dim == UNKNOWN:
+            raise ValueError("the head dim of query is unknown in this graph: give it, or softmax_scale")
+        return 1.0 / math.sqrt(head_dim)
+    if isinstance(softmax_scale, bool) or not isinstance(softmax_scale, numbers.Real):
+        raise TypeError(f"softmax_scale is {softmax_scale!r}, expected a finite number or None")
+    if not math.isfinite(softmax_scale):
+        raise ValueError(f"softmax_scale is {softmax_scale}, expected a finite number")
+    return float(softmax_scale)
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}, expected a bool")
+    return value
