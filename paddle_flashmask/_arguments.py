@@ -62,7 +62,7 @@ def check_qkv(query: Any, key: Any, value: Any) -> None:
     if heads_q == 0:
         raise ValueError(f"query has no heads (shape {list(query.shape)})")
     check_divides("key", "heads", heads_kv, heads_q)
-    if paddle.in_dynamic_mode() and not query.place.is_cpu_place():
+    if paddle.is_compiled_with_cuda() and paddle.in_dynamic_mode() and not query.place.is_cpu_place():
         raise NotImplementedError(f"query is on {query.place}, but there are no CUDA kernels in this build: CPU only")
 
 

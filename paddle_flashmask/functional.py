@@ -8,17 +8,24 @@ import paddle
 
 from paddle_flashmask import _arguments, _library
 
+try:  # Paddle 3.3 and later; tells both graph tracers
+    from paddle.jit.marker import unified as _unified
+except ImportError:  # tells the one that rewrites source code
+    from paddle.jit import not_to_static as _unified
+
 if TYPE_CHECKING:
     from paddle import Tensor
 
 _library.load()
 
+# flashmask_attention means the same in dynamic and static graphs as it stands, so tracers must not take it apart.
 __all__ = ["flashmask_attention"]
 
 # Paddle draws integers below 2^31 on the CPU; two of them make a stream of 62 random bits.
 _SEED_LIMIT = 2**31 - 1
 
 
+@_unified
 def flashmask_attention(
     query: Tensor,
     key: Tensor,
