@@ -69,7 +69,7 @@ struct MaskRules {
 };
 
 // Rows that causal and window alone let see key j.
-PFM_HOST_DEVICE inline RowRange RowsInWindow(const MaskRules& rules, int64_t key) {
+PFM_HOST_DEVICE RowRange RowsInWindow(const MaskRules& rules, int64_t key) {
   const int64_t diagonal = key - rules.causal_offset;  // the first row for which key is not in the future
   const int64_t right = rules.causal ? 0 : rules.window_right;
   const int64_t right_of = rules.causal && rules.window_right >= 0 ? Min<int64_t>(right, rules.window_right) : right;
@@ -80,7 +80,7 @@ PFM_HOST_DEVICE inline RowRange RowsInWindow(const MaskRules& rules, int64_t key
 }
 
 // The masked intervals {lower, upper} that the n values of one key stand for, clipped to [0, Sq].
-PFM_HOST_DEVICE inline void MaskedIntervals(const MaskRules& rules, const int32_t* values, RowRange (&out)[2]) {
+PFM_HOST_DEVICE void MaskedIntervals(const MaskRules& rules, const int32_t* values, RowRange (&out)[2]) {
   const int32_t rows = static_cast<int32_t>(rules.seqlen_q);
   out[0] = {rows, 0};
   out[1] = {rows, 0};
@@ -100,7 +100,7 @@ PFM_HOST_DEVICE inline void MaskedIntervals(const MaskRules& rules, const int32_
 }
 
 // `values` points at the n values of this key (unused when rules.bounds is 0).
-PFM_HOST_DEVICE inline Column NormalForm(const MaskRules& rules, int64_t key, const int32_t* values) {
+PFM_HOST_DEVICE Column NormalForm(const MaskRules& rules, int64_t key, const int32_t* values) {
   const RowRange absent = {static_cast<int32_t>(rules.seqlen_q), 0};
   RowRange masked[2];
   MaskedIntervals(rules, values, masked);

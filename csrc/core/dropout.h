@@ -21,7 +21,7 @@ struct Philox4 {
   uint32_t word[4];
 };
 
-PFM_HOST_DEVICE inline Philox4 Philox4x32(Philox4 counter, uint32_t key0, uint32_t key1) {
+PFM_HOST_DEVICE Philox4 Philox4x32(Philox4 counter, uint32_t key0, uint32_t key1) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = static_cast<uint64_t>(0xD2511F53u) * counter.word[0];
     const uint64_t product1 = static_cast<uint64_t>(0xCD9E8D57u) * counter.word[2];
@@ -62,7 +62,7 @@ struct DropoutStream {
 };
 
 // p in [0, 1). Rounds half up; p = 0 keeps everything.
-PFM_HOST_DEVICE inline DropoutStream MakeDropout(float p, uint64_t seed, uint64_t offset) {
+PFM_HOST_DEVICE DropoutStream MakeDropout(float p, uint64_t seed, uint64_t offset) {
   const double keep = 1.0 - static_cast<double>(p);
   return {seed, offset, static_cast<uint32_t>(keep * 65536.0 + 0.5), static_cast<float>(1.0 / keep)};
 }

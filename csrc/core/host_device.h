@@ -1,11 +1,14 @@
 // Lets the core headers compile as plain C++ and as CUDA without knowing either toolkit.
+//
+// Always inlined, because files compiled for different instruction sets share these functions: an out-of-line copy
+// could hold instructions that the machine at hand lacks.
 #ifndef PFM_CORE_HOST_DEVICE_H_
 #define PFM_CORE_HOST_DEVICE_H_
 
 #if defined(__CUDACC__)
-#define PFM_HOST_DEVICE __host__ __device__
+#define PFM_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define PFM_HOST_DEVICE
+#define PFM_HOST_DEVICE inline __attribute__((always_inline))
 #endif
 
 namespace pfm {

@@ -24,16 +24,16 @@ struct TileBounds {
   RowRangeBounds hole[kMaxHoles];
 };
 
-PFM_HOST_DEVICE inline RowRangeBounds NoBounds() { return {INT32_MAX, INT32_MIN, INT32_MAX, INT32_MIN}; }
+PFM_HOST_DEVICE RowRangeBounds NoBounds() { return {INT32_MAX, INT32_MIN, INT32_MAX, INT32_MIN}; }
 
-PFM_HOST_DEVICE inline void Extend(RowRangeBounds* bounds, RowRange range) {
+PFM_HOST_DEVICE void Extend(RowRangeBounds* bounds, RowRange range) {
   bounds->min_begin = Min(bounds->min_begin, range.begin);
   bounds->max_begin = Max(bounds->max_begin, range.begin);
   bounds->min_end = Min(bounds->min_end, range.end);
   bounds->max_end = Max(bounds->max_end, range.end);
 }
 
-PFM_HOST_DEVICE inline TileBounds BoundsOf(const Column* columns, int count) {
+PFM_HOST_DEVICE TileBounds BoundsOf(const Column* columns, int count) {
   TileBounds bounds = {NoBounds(), {NoBounds(), NoBounds()}};
   for (int c = 0; c < count; ++c) {
     Extend(&bounds.visible, columns[c].visible);
@@ -43,7 +43,7 @@ PFM_HOST_DEVICE inline TileBounds BoundsOf(const Column* columns, int count) {
 }
 
 // From the bounds alone. `tail`: the tile reaches beyond the last key, which forbids kFull and never vetoes kEmpty.
-PFM_HOST_DEVICE inline TileClass ClassifyByBounds(const TileBounds& bounds, int32_t row0, int32_t row1, bool tail) {
+PFM_HOST_DEVICE TileClass ClassifyByBounds(const TileBounds& bounds, int32_t row0, int32_t row1, bool tail) {
   if (row1 <= bounds.visible.min_begin || row0 >= bounds.visible.max_end) return TileClass::kEmpty;
   bool touched = false;
   for (const RowRangeBounds& h : bounds.hole) {
@@ -55,7 +55,7 @@ PFM_HOST_DEVICE inline TileClass ClassifyByBounds(const TileBounds& bounds, int3
 }
 
 // From the columns: exact.
-PFM_HOST_DEVICE inline TileClass ClassifyByColumns(const Column* columns, int count, int32_t row0, int32_t row1,
+PFM_HOST_DEVICE TileClass ClassifyByColumns(const Column* columns, int count, int32_t row0, int32_t row1,
                                                    bool tail) {
   bool any = false;
   bool all = !tail;
@@ -69,7 +69,7 @@ PFM_HOST_DEVICE inline TileClass ClassifyByColumns(const Column* columns, int co
   return all ? TileClass::kFull : TileClass::kPartial;
 }
 
-PFM_HOST_DEVICE inline TileClass Classify(const TileBounds& bounds, const Column* columns, int count, int32_t row0,
+PFM_HOST_DEVICE TileClass Classify(const TileBounds& bounds, const Column* columns, int count, int32_t row0,
                                           int32_t row1, bool tail) {
   const TileClass by_bounds = ClassifyByBounds(bounds, row0, row1, tail);
   return by_bounds == TileClass::kUndecided ? ClassifyByColumns(columns, count, row0, row1, tail) : by_bounds;

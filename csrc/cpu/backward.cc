@@ -1,0 +1,314 @@
+// Backward attention: pieces of key tiles walk their live query tiles once, recompute the probabilities from lse and
+// feed all three gradients; dquery is summed over pieces in a fixed order.
+#include <cmath>
+#include <limits>
+
+#include "arena.h"
+#include "attention.h"
+#include "backward_split.h"
+#include "mask_plan.h"
+#include "parallel.h"
+#include "tensor_access.h"
+#include "tile_kernels.h"
+
+namespace pfm::cpu {
+namespace {
+
+struct Scratch {
+  float* key_transposed;    // right operand of the scores
+  float* value_transposed;  // right operand of dweights
+  float* key;               // right operand of dquery
+  float* dkey;              // sums of one key tile
+  float* dvalue;
+  float* scores;            // [kTileQ][kScoreStride]
+  float* dweights;
+  float* keep;
+};
+
+class BackwardPass {
+ public:
+  BackwardPass(const pfm_params& params, Arena* arena)
+      : params_(params),
+        mask_(params, arena),
+        split_(params, mask_, arena),
+        dim_(static_cast<int>(params.head_dim)),
+        dim_v_(static_cast<int>(params.head_dim_v)),
+        padded_(PaddedDim(params.head_dim)),
+        padded_v_(PaddedDim(params.head_dim_v)),
+        query_items_(params.batch * params.heads_q * mask_.query_tiles()),
+        key_items_(params.batch * params.heads_kv * mask_.key_tiles()),
+        threads_(static_cast<int>(params.num_workers)) {
+    queries_ = arena->Take<float>(query_items_ * QuerySize());
+    douts_ = arena->Take<float>(query_items_ * kTileQ * padded_v_);
+    lse_ = arena->Take<float>(query_items_ * kTileQ);
+    delta_ = arena->Take<float>(query_items_ * kTileQ);
+    dsink_ = arena->Take<double>(params.learnable_sink == nullptr ? 0 : query_items_);
+    dquery_ = arena->Take<float>(split_.chunks() * query_items_ * QuerySize());
+    const int64_t partials = split_.groups() == 1 ? 0 : split_.groups() * key_items_;
+    dkey_ = arena->Take<float>(partials * KeySize());
+    dvalue_ = arena->Take<float>(partials * ValueSize());
+    scratch_ = arena->Take<float>(threads_ * ScratchFloats());
+  }
+
+  void Run() {
+    mask_.Build(threads_);
+    split_.Build();
+    ParallelFor(query_items_, threads_, [&](int64_t item, int) { PrepareQueryTile(item); });
+    ParallelFor(split_.pieces(), threads_,
+                [&](int64_t piece, int thread) { RunPiece(split_.Piece(piece), ScratchOf(thread)); });
+    if (params_.dquery.data != nullptr) {
+      ParallelFor(query_items_, threads_, [&](int64_t item, int) { FinishQueryTile(item); });
+    }
+    if (split_.groups() > 1) {
+      ParallelFor(key_items_, threads_, [&](int64_t item, int) { SumGroups(item); });
+    }
+    if (params_.dsink != nullptr) FinishSink();
+  }
+
+ private:
+  int64_t QuerySize() const { return static_cast<int64_t>(kTileQ) * padded_; }
+  int64_t KeySize() const { return static_cast<int64_t>(kTileK) * padded_; }
+  int64_t ValueSize() const { return static_cast<int64_t>(kTileK) * padded_v_; }
+  static constexpr int64_t kScoreSize = static_cast<int64_t>(kTileQ) * kScoreStride;
+
+  int64_t ScratchFloats() const { return 3 * KeySize() + 2 * ValueSize() + 3 * kScoreSize; }
+
+  Scratch ScratchOf(int thread) const {
+    float* at = scratch_ + thread * ScratchFloats();
+    const auto take = [&at](int64_t count) {
+      float* taken = at;
+      at += count;
+      return taken;
+    };
+    Scratch scratch;
+    scratch.key_transposed = take(KeySize());
+    scratch.value_transposed = take(ValueSize());
+    scratch.key = take(KeySize());
+    scratch.dkey = take(KeySize());
+    scratch.dvalue = take(ValueSize());
+    scratch.scores = take(kScoreSize);
+    scratch.dweights = take(kScoreSize);
+    scratch.keep = take(kScoreSize);
+    return scratch;
+  }
+
+  int64_t QueryItem(int64_t batch, int64_t head, int64_t query_tile) const {
+    return (batch * params_.heads_q + head) * mask_.query_tiles() + query_tile;
+  }
+
+  float* DqueryOf(int64_t chunk, int64_t query_item) const {
+    return dquery_ + (chunk * query_items_ + query_item) * QuerySize();
+  }
+
+  // Packs query and dout; lse in units of log2; delta = rowsum(dout * out) - dlse, so that dS = P * (dP - delta).
+  void PrepareQueryTile(int64_t item) {
+    const TileKernels& kernels = Kernels();
+    const int64_t query_tile = item % mask_.query_tiles();
+    const int64_t batch = item / mask_.query_tiles() / params_.heads_q;
+    const int64_t head = item / mask_.query_tiles() % params_.heads_q;
+    const int64_t row0 = query_tile * kTileQ;
+    const int rows = mask_.Rows(query_tile);
+    kernels.pack_panels[params_.dtype](At(params_.query, params_.dtype, batch, row0, head), params_.query.stride_seq,
+                                       rows, dim_, params_.softmax_scale * kLog2e, queries_ + item * QuerySize(),
+                                       kTileQ);
+    float* dout = douts_ + item * kTileQ * padded_v_;
+    float* delta = delta_ + item * kTileQ;
+    if (params_.dout.data == nullptr) {
+      for (int64_t i = 0; i < static_cast<int64_t>(kTileQ) * padded_v_; ++i) dout[i] = 0.0f;
+      for (int row = 0; row < rows; ++row) delta[row] = 0.0f;
+    } else {
+      const void* from = At(params_.dout, params_.dtype, batch, row0, head);
+      kernels.pack_panels[params_.dtype](from, params_.dout.stride_seq, rows, dim_v_, 1.0f, dout, kTileQ);
+      kernels.row_dots[params_.dtype](from, params_.dout.stride_seq, At(params_.out, params_.dtype, batch, row0, head),
+                                      params_.out.stride_seq, rows, dim_v_, delta);
+    }
+    const int64_t first = (batch * params_.heads_q + head) * params_.seqlen_q + row0;
+    double dsink = 0.0;
+    for (int row = 0; row < rows; ++row) {
+      const float lse = params_.lse[first + row];
+      const bool sees_nothing = lse == -std::numeric_limits<float>::infinity();
+      if (params_.dlse != nullptr && !sees_nothing) delta[row] -= params_.dlse[first + row];
+      lse_[item * kTileQ + row] = sees_nothing ? 0.0f : lse * kLog2e;
+      if (params_.learnable_sink != nullptr && !sees_nothing) {
+        dsink -= std::exp(static_cast<double>(params_.learnable_sink[head]) - lse) * delta[row];
+      }
+    }
+    if (params_.learnable_sink != nullptr) dsink_[item] = dsink;
+  }
+
+  void RunPiece(const BackwardPiece& piece, const Scratch& scratch) const {
+    if (params_.dquery.data != nullptr) {
+      for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
+        for (int64_t tile = piece.query_tile_begin; tile < piece.query_tile_end; ++tile) {
+          float* sum = DqueryOf(piece.chunk, QueryItem(piece.batch, head, tile));
+          for (int64_t i = 0; i < QuerySize(); ++i) sum[i] = 0.0f;
+        }
+      }
+    }
+    for (int64_t key_tile = piece.key_tile_begin; key_tile < piece.key_tile_end; ++key_tile) {
+      StartKeyTile(piece, key_tile, scratch);
+      for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
+        int64_t begin, end;
+        mask_.LiveQueryTiles(mask_.MaskOf(piece.batch, head), key_tile, &begin, &end);
+        for (int64_t query_tile = begin; query_tile < end; ++query_tile) {
+          RunTile(piece, head, query_tile, key_tile, scratch);
+        }
+      }
+      FinishKeyTile(piece, key_tile, scratch);
+    }
+  }
+
+  void StartKeyTile(const BackwardPiece& piece, int64_t key_tile, const Scratch& scratch) const {
+    const TileKernels& kernels = Kernels();
+    const int keys = mask_.Keys(key_tile);
+    const void* key = At(params_.key, params_.dtype, piece.batch, key_tile * kTileK, piece.kv_head);
+    const void* value = At(params_.value, params_.dtype, piece.batch, key_tile * kTileK, piece.kv_head);
+    kernels.pack_transposed[params_.dtype](key, params_.key.stride_seq, keys, dim_, scratch.key_transposed);
+    kernels.pack_transposed[params_.dtype](value, params_.value.stride_seq, keys, dim_v_, scratch.value_transposed);
+    kernels.pack_panels[params_.dtype](key, params_.key.stride_seq, keys, dim_, 1.0f, scratch.key, kTileK);
+    for (int64_t i = 0; i < KeySize(); ++i) scratch.dkey[i] = 0.0f;
+    for (int64_t i = 0; i < ValueSize(); ++i) scratch.dvalue[i] = 0.0f;
+  }
+
+  void RunTile(const BackwardPiece& piece, int64_t head, int64_t query_tile, int64_t key_tile,
+               const Scratch& scratch) const {
+    TileShape shape;
+    if (!mask_.Shape(piece.batch, head, query_tile, key_tile, &shape)) return;
+    const TileKernels& kernels = Kernels();
+    const int64_t item = QueryItem(piece.batch, head, query_tile);
+    const float* query = queries_ + item * QuerySize();
+    const float* dout = douts_ + item * kTileQ * padded_v_;
+    const float* lse = lse_ + item * kTileQ;
+    const float* delta = delta_ + item * kTileQ;
+
+    kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores);
+    mask_.ApplyMask(piece.batch, head, query_tile, key_tile, shape, scratch.scores);
+    kernels.multiply(dout, scratch.value_transposed, dim_v_, shape, scratch.dweights);
+    if (params_.dropout > 0.0f) {
+      kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, piece.batch, head), query_tile * kTileQ,
+                           key_tile * kTileK, shape, scratch.keep);
+      kernels.softmax_backward_dropout(shape, lse, delta, scratch.keep, scratch.scores, scratch.dweights);
+    } else {
+      kernels.softmax_backward(shape, lse, delta, scratch.scores, scratch.dweights);
+    }
+    if (params_.dvalue.data != nullptr) {
+      kernels.accumulate_transposed(scratch.scores, dout, dim_v_, shape, scratch.dvalue);
+    }
+    if (params_.dkey.data != nullptr) {
+      kernels.accumulate_transposed(scratch.dweights, query, dim_, shape, scratch.dkey);
+    }
+    if (params_.dquery.data != nullptr) {
+      kernels.accumulate(scratch.dweights, scratch.key, dim_, shape, nullptr, DqueryOf(piece.chunk, item));
+    }
+  }
+
+  // The packed query carries scale * log2(e); dkey takes the scale alone.
+  void FinishKeyTile(const BackwardPiece& piece, int64_t key_tile, const Scratch& scratch) const {
+    const int64_t item = (piece.batch * params_.heads_kv + piece.kv_head) * mask_.key_tiles() + key_tile;
+    if (split_.groups() == 1) {
+      StoreKeyTile(item, scratch.dkey, scratch.dvalue);
+      return;
+    }
+    float* dkey = dkey_ + (piece.group * key_items_ + item) * KeySize();
+    float* dvalue = dvalue_ + (piece.group * key_items_ + item) * ValueSize();
+    for (int64_t i = 0; i < KeySize(); ++i) dkey[i] = scratch.dkey[i];
+    for (int64_t i = 0; i < ValueSize(); ++i) dvalue[i] = scratch.dvalue[i];
+  }
+
+  void SumGroups(int64_t item) const {
+    float* dkey = dkey_ + item * KeySize();
+    float* dvalue = dvalue_ + item * ValueSize();
+    for (int64_t group = 1; group < split_.groups(); ++group) {
+      const float* more_dkey = dkey + group * key_items_ * KeySize();
+      const float* more_dvalue = dvalue + group * key_items_ * ValueSize();
+      for (int64_t i = 0; i < KeySize(); ++i) dkey[i] += more_dkey[i];
+      for (int64_t i = 0; i < ValueSize(); ++i) dvalue[i] += more_dvalue[i];
+    }
+    StoreKeyTile(item, dkey, dvalue);
+  }
+
+  void StoreKeyTile(int64_t item, const float* dkey, const float* dvalue) const {
+    const TileKernels& kernels = Kernels();
+    const int64_t key_tile = item % mask_.key_tiles();
+    const int64_t batch = item / mask_.key_tiles() / params_.heads_kv;
+    const int64_t head = item / mask_.key_tiles() % params_.heads_kv;
+    const int64_t key = key_tile * kTileK;
+    const int keys = mask_.Keys(key_tile);
+    if (params_.dkey.data != nullptr) {
+      kernels.store_panels[params_.dtype](dkey, kTileK, keys, dim_, nullptr, static_cast<float>(kLn2),
+                                          At(params_.dkey, params_.dtype, batch, key, head), params_.dkey.stride_seq);
+    }
+    if (params_.dvalue.data != nullptr) {
+      kernels.store_panels[params_.dtype](dvalue, kTileK, keys, dim_v_, nullptr, 1.0f,
+                                          At(params_.dvalue, params_.dtype, batch, key, head),
+                                          params_.dvalue.stride_seq);
+    }
+  }
+
+  // Chunks that never touched the tile did not clear their buffer either, and are left out.
+  void FinishQueryTile(int64_t item) const {
+    const int64_t query_tile = item % mask_.query_tiles();
+    const int64_t batch = item / mask_.query_tiles() / params_.heads_q;
+    const int64_t head = item / mask_.query_tiles() % params_.heads_q;
+    float* sum = nullptr;
+    for (int64_t chunk = 0; chunk < split_.chunks(); ++chunk) {
+      const BackwardPiece& piece = split_.PieceOf(batch, head, chunk);
+      if (query_tile < piece.query_tile_begin || query_tile >= piece.query_tile_end) continue;
+      float* partial = DqueryOf(chunk, item);
+      if (sum == nullptr) {
+        sum = partial;
+        continue;
+      }
+      for (int64_t i = 0; i < QuerySize(); ++i) sum[i] += partial[i];
+    }
+    if (sum == nullptr) {
+      sum = DqueryOf(0, item);
+      for (int64_t i = 0; i < QuerySize(); ++i) sum[i] = 0.0f;
+    }
+    const int64_t row0 = query_tile * kTileQ;
+    Kernels().store_panels[params_.dtype](sum, kTileQ, mask_.Rows(query_tile), dim_, nullptr, params_.softmax_scale,
+                                          At(params_.dquery, params_.dtype, batch, row0, head),
+                                          params_.dquery.stride_seq);
+  }
+
+  void FinishSink() const {
+    for (int64_t head = 0; head < params_.heads_q; ++head) {
+      double sum = 0.0;
+      for (int64_t batch = 0; batch < params_.batch; ++batch) {
+        for (int64_t tile = 0; tile < mask_.query_tiles(); ++tile) sum += dsink_[QueryItem(batch, head, tile)];
+      }
+      params_.dsink[head] = static_cast<float>(sum);
+    }
+  }
+
+  const pfm_params& params_;
+  MaskPlan mask_;
+  BackwardSplit split_;
+  int dim_, dim_v_, padded_, padded_v_;
+  int64_t query_items_, key_items_;  // (batch, query head, query tile) and (batch, kv head, key tile)
+  int threads_;
+  float* queries_;  // [query item], panels, times scale * log2(e)
+  float* douts_;    // [query item], panels
+  float* lse_;      // [query item][kTileQ], in units of log2
+  float* delta_;    // [query item][kTileQ]
+  double* dsink_;   // [query item]
+  float* dquery_;   // [chunk][query item], panels
+  float* dkey_;     // [group][key item], panels; absent when there is one group
+  float* dvalue_;
+  float* scratch_;
+};
+
+}  // namespace
+
+size_t BackwardWorkspace(const pfm_params& params) {
+  Arena arena(nullptr);
+  BackwardPass pass(params, &arena);
+  return arena.used();
+}
+
+void Backward(const pfm_params& params) {
+  Arena arena(params.workspace);
+  BackwardPass(params, &arena).Run();
+}
+
+}  // namespace pfm::cpu

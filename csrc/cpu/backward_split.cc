@@ -1,0 +1,82 @@
+#include "backward_split.h"
+
+#include "../core/host_device.h"
+
+namespace pfm::cpu {
+namespace {
+
+// Enough for the threads of a workstation to share evenly; every doubling costs that many more dquery buffers.
+constexpr int64_t kWantedPieces = 32;
+
+// Smallest divisor of `whole` that is at least `wanted`, or `whole`.
+int64_t DivisorAtLeast(int64_t whole, int64_t wanted) {
+  for (int64_t divisor = Max<int64_t>(1, wanted); divisor < whole; ++divisor) {
+    if (whole % divisor == 0) return divisor;
+  }
+  return whole;
+}
+
+}  // namespace
+
+BackwardSplit::BackwardSplit(const pfm_params& params, const MaskPlan& mask, Arena* arena)
+    : params_(params), mask_(mask) {
+  // Query heads of a group are cut first: their partial sums are two key-sized buffers per part, while a chunk of key
+  // tiles costs one query-sized buffer per query head.
+  const int64_t kv_heads = Max<int64_t>(1, params.batch * params.heads_kv);
+  groups_ = DivisorAtLeast(params.heads_q / params.heads_kv, CeilDiv(kWantedPieces, kv_heads));
+  chunks_ = Max<int64_t>(1, Min(mask.key_tiles(), CeilDiv(kWantedPieces, kv_heads * groups_)));
+  pieces_ = arena->Take<BackwardPiece>(pieces());
+}
+
+void BackwardSplit::Build() {
+  const int64_t heads_per_kv = params_.heads_q / params_.heads_kv;
+  const int64_t heads_per_group = heads_per_kv / groups_;
+  for (int64_t index = 0; index < pieces(); index += chunks_) {
+    BackwardPiece piece;
+    piece.group = index / chunks_ % groups_;
+    piece.kv_head = index / chunks_ / groups_ % params_.heads_kv;
+    piece.batch = index / chunks_ / groups_ / params_.heads_kv;
+    piece.head_begin = piece.kv_head * heads_per_kv + piece.group * heads_per_group;
+    piece.head_end = piece.head_begin + heads_per_group;
+
+    // Key tiles are weighted by the query tiles their bounds leave, over the heads of the piece.
+    const auto live = [&](int64_t key_tile, int64_t* begin, int64_t* end) {
+      *begin = mask_.query_tiles();
+      *end = 0;
+      for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
+        int64_t head_begin, head_end;
+        mask_.LiveQueryTiles(mask_.MaskOf(piece.batch, head), key_tile, &head_begin, &head_end);
+        *begin = Min(*begin, head_begin);
+        *end = Max(*end, head_end);
+      }
+      return Max<int64_t>(0, *end - *begin);
+    };
+    int64_t begin, end, total = 0;
+    for (int64_t tile = 0; tile < mask_.key_tiles(); ++tile) total += 1 + live(tile, &begin, &end);
+
+    int64_t tile = 0, done = 0;
+    for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
+      piece.chunk = chunk;
+      piece.key_tile_begin = tile;
+      piece.query_tile_begin = mask_.query_tiles();
+      piece.query_tile_end = 0;
+      const bool last = chunk + 1 == chunks_;
+      while (tile < mask_.key_tiles() && (last || done < total * (chunk + 1) / chunks_)) {
+        done += 1 + live(tile++, &begin, &end);
+        if (begin >= end) continue;
+        piece.query_tile_begin = Min(piece.query_tile_begin, begin);
+        piece.query_tile_end = Max(piece.query_tile_end, end);
+      }
+      piece.key_tile_end = tile;
+      pieces_[index + chunk] = piece;
+    }
+  }
+}
+
+const BackwardPiece& BackwardSplit::PieceOf(int64_t batch, int64_t head, int64_t chunk) const {
+  const int64_t heads_per_kv = params_.heads_q / params_.heads_kv;
+  const int64_t group = head % heads_per_kv / (heads_per_kv / groups_);
+  return pieces_[((batch * params_.heads_kv + head / heads_per_kv) * groups_ + group) * chunks_ + chunk];
+}
+
+}  // namespace pfm::cpu

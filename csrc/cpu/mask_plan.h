@@ -1,0 +1,60 @@
+// What the kernels know of a mask: normal-form columns, bounds per key tile, and the order of the query tiles.
+#ifndef PFM_CPU_MASK_PLAN_H_
+#define PFM_CPU_MASK_PLAN_H_
+
+#include <cstdint>
+
+#include "../core/tiles.h"
+#include "../flashmask.h"
+#include "arena.h"
+#include "tile_kernels.h"
+
+namespace pfm::cpu {
+
+class MaskPlan {
+ public:
+  MaskPlan(const pfm_params& params, Arena* arena);
+
+  // Fills everything from params.startend_row_indices.
+  void Build(int threads);
+
+  int64_t query_tiles() const { return query_tiles_; }
+  int64_t key_tiles() const { return key_tiles_; }
+
+  // The mask that query head `head` of `batch` uses.
+  int64_t MaskOf(int64_t batch, int64_t head) const;
+
+  // The rank-th longest query tile of a mask.
+  int64_t QueryTile(int64_t mask, int64_t rank) const { return order_[mask * query_tiles_ + rank]; }
+
+  // The visible part of a tile; false: none, nothing to compute.
+  bool Shape(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, TileShape* shape) const;
+
+  void ApplyMask(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const TileShape& shape,
+                 float* scores) const;
+
+  // Query tiles outside [*begin, *end) see nothing of the key tile.
+  void LiveQueryTiles(int64_t mask, int64_t key_tile, int64_t* begin, int64_t* end) const;
+
+  int Rows(int64_t query_tile) const;
+  int Keys(int64_t key_tile) const;
+
+ private:
+  void BuildKeyTile(int64_t mask, int64_t key_tile);
+  ColumnArrays Columns(int64_t mask) const;
+  const int32_t* StartEnd(int64_t mask) const;
+  bool BlockHidden(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile) const;
+
+  const pfm_params& params_;
+  MaskRules rules_;
+  int64_t masks_;  // distinct masks: B * Hm, or one without indices
+  int64_t query_tiles_, key_tiles_, padded_keys_;
+  int32_t* bound_[2 + 2 * kMaxHoles];  // visible begin, end, then begin, end of each hole; [mask][padded key]
+  TileBounds* tile_bounds_;            // [mask][key tile]
+  int32_t* order_;                     // [mask][query tile]
+  int32_t* work_;                      // [mask][query tile + 1]
+};
+
+}  // namespace pfm::cpu
+
+#endif  // PFM_CPU_MASK_PLAN_H_

@@ -1,0 +1,62 @@
+// Threads and instruction sets of this process.
+#include <omp.h>
+#include <pthread.h>
+
+#include <atomic>
+#include <cstring>
+
+#include "attention.h"
+#include "parallel.h"
+#include "tile_kernels.h"
+
+namespace pfm::cpu {
+namespace {
+
+std::atomic<bool> forked{false};
+
+[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
+struct InstructionSet {
+  const TileKernels* kernels;
+  bool available;
+};
+
+// Best first.
+#if defined(__x86_64__)
+const InstructionSet kInstructionSets[] = {
+    {Avx2TileKernels(), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                            __builtin_cpu_supports("f16c")},
+    {PortableTileKernels(), true},
+};
+#else
+const InstructionSet kInstructionSets[] = {{PortableTileKernels(), true}};
+#endif
+
+const TileKernels* Find(const char* name) {
+  for (const InstructionSet& set : kInstructionSets) {
+    if (set.available && (*name == '\0' || std::strcmp(name, set.kernels->name) == 0)) return set.kernels;
+  }
+  return nullptr;
+}
+
+std::atomic<const TileKernels*> in_use{Find("")};
+
+}  // namespace
+
+bool InForkedChild() { return forked; }
+
+int ThreadInTeam() { return omp_get_thread_num(); }
+
+int DefaultThreads() { return InForkedChild() ? 1 : omp_get_max_threads(); }
+
+const TileKernels& Kernels() { return *in_use; }
+
+const char* IsaName() { return Kernels().name; }
+
+bool SetIsa(const char* name) {
+  const TileKernels* kernels = Find(name);
+  if (kernels != nullptr) in_use = kernels;
+  return kernels != nullptr;
+}
+
+}  // namespace pfm::cpu

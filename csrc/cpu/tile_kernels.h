@@ -1,0 +1,110 @@
+// The arithmetic of one tile, as a table of functions per instruction set.
+//
+// Forward and backward are written once, in terms of these; each instruction set fills one table, in a file compiled
+// with its own flags. Everything inside is float32; the 16-bit types exist only in pack and store.
+//
+// Two layouts, both made of panels of 16 floats:
+//   panels     a matrix [rows, dim] as [dim/16][rows][16]: rows broadcast as a left operand, vectors as a right one
+//   transposed a matrix [keys, dim] as [keys/16][dim][16]: the right operand of a product over dim
+// dim is padded with zeros to a multiple of 16. Score tiles are row-major [kTileQ, kTileK], rows kScoreStride apart.
+#ifndef PFM_CPU_TILE_KERNELS_H_
+#define PFM_CPU_TILE_KERNELS_H_
+
+#include <cstdint>
+
+#include "../core/dropout.h"
+
+namespace pfm::cpu {
+
+// 64 x 128: a score tile is 32 KiB, a packed key tile at head_dim 128 is 64 KiB, both stay in L2; and both sides
+// divide the 128 x 128 blocks of block_mask, so a tile lies in exactly one of them.
+constexpr int kTileQ = 64;
+constexpr int kTileK = 128;
+constexpr int kPanel = 16;
+constexpr int kKeyPanels = kTileK / kPanel;
+constexpr int kScoreStride = kTileK + kPanel;  // no power of two: a walk down a column meets every cache set
+
+constexpr int PaddedDim(int64_t dim) { return static_cast<int>((dim + kPanel - 1) / kPanel * kPanel); }
+
+// Rows of a tile, counted from its first one, that see at least one key of a panel; empty: {0, 0}.
+struct PanelRows {
+  int16_t begin;
+  int16_t end;
+};
+
+// The part of a tile that holds visible pairs, at panel resolution.
+struct TileShape {
+  PanelRows panel[kKeyPanels];
+  int panel_begin, panel_end;  // panels outside are empty
+  int row_begin, row_end;      // union of the panels' rows
+  bool masked;                 // some pair inside is hidden: the mask has to be applied
+};
+
+// Normal-form columns of one mask head as arrays, padded to whole key tiles with columns that nobody sees.
+struct ColumnArrays {
+  const int32_t* visible_begin;
+  const int32_t* visible_end;
+  const int32_t* hole_begin[2];  // null beyond the launch's number of holes
+  const int32_t* hole_end[2];
+};
+
+// Running softmax of the rows of a query tile, in units of log2.
+struct RowState {
+  float max[kTileQ];      // running maximum of the scaled scores; -inf: nothing seen
+  float sum[kTileQ];      // sum of exp2(score - max)
+  float rescale[kTileQ];  // what the last tile multiplied earlier sums and outputs by
+};
+
+struct TileKernels {
+  const char* name;
+
+  // [rows, dim] -> panels with room for panel_rows rows, times scale; indexed by pfm_dtype.
+  void (*pack_panels[3])(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
+                         int panel_rows);
+  // [keys, dim] -> transposed panels of a whole key tile, missing keys as zeros.
+  void (*pack_transposed[3])(const void* src, int64_t row_stride, int keys, int dim, float* dst);
+  // panels [dim/16][panel_rows][16], row r times row_scale[r] (or only `scale` when null) -> [rows, dim].
+  void (*store_panels[3])(const float* src, int panel_rows, int rows, int dim, const float* row_scale, float scale,
+                          void* dst, int64_t row_stride);
+  // dot[r] = sum over dim of a[r] * b[r].
+  void (*row_dots[3])(const void* a, int64_t a_stride, const void* b, int64_t b_stride, int rows, int dim,
+                      float* dot);
+
+  // Which part of the tile at row0 is visible; false: none. All of it: shape->masked is false.
+  bool (*shape)(const ColumnArrays& columns, int64_t key0, int row0, int rows, TileShape* shape);
+  // scores = left (panels of kTileQ rows) x right (transposed), inside shape.
+  void (*multiply)(const float* left, const float* right, int dim, const TileShape& shape, float* scores);
+  // Hidden pairs inside the shape's bounding box -> -inf.
+  void (*mask)(const ColumnArrays& columns, int64_t key0, int row0, const TileShape& shape, float* scores);
+  // scores -> exp2(scores - max), and the running state moved on.
+  void (*softmax)(const TileShape& shape, float* scores, RowState* state);
+  // out (panels of kTileQ rows) = out * rescale + weights x right (panels of kTileK rows); null rescale: 1.
+  void (*accumulate)(const float* weights, const float* right, int dim, const TileShape& shape,
+                     const float* rescale, float* out);
+  // out (panels of kTileK rows) += weights^T x right (panels of kTileQ rows).
+  void (*accumulate_transposed)(const float* weights, const float* right, int dim, const TileShape& shape,
+                                float* out);
+  // scores -> P = exp2(scores - lse), dweights -> dS = P * (dweights - delta); hidden pairs (-inf) give 0.
+  void (*softmax_backward)(const TileShape& shape, const float* lse, const float* delta, float* scores,
+                           float* dweights);
+  // The same under dropout: scores -> P * keep, dS = P * (dweights * keep - delta).
+  void (*softmax_backward_dropout)(const TileShape& shape, const float* lse, const float* delta, const float* keep,
+                                   float* scores, float* dweights);
+  // keep = 0 or 1 / (1 - p) over the shape's bounding box (csrc/core/dropout.h).
+  void (*dropout_keep)(const DropoutStream& stream, uint32_t head, int64_t row0, int64_t key0,
+                       const TileShape& shape, float* keep);
+  // scores *= factor.
+  void (*scale_by)(const TileShape& shape, const float* factor, float* scores);
+};
+
+// Best first; every build has the last one.
+const TileKernels* Avx512TileKernels();
+const TileKernels* Avx2TileKernels();
+const TileKernels* PortableTileKernels();
+
+// The table in use.
+const TileKernels& Kernels();
+
+}  // namespace pfm::cpu
+
+#endif  // PFM_CPU_TILE_KERNELS_H_

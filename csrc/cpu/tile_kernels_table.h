@@ -1,0 +1,38 @@
+// Fills the table for one instruction set.
+#ifndef PFM_CPU_TILE_KERNELS_TABLE_H_
+#define PFM_CPU_TILE_KERNELS_TABLE_H_
+
+#include "gemm.h"
+#include "pack.h"
+#include "softmax.h"
+
+namespace pfm::cpu {
+
+template <class Simd>
+constexpr TileKernels MakeTileKernels(const char* name) {
+  using Float32 = Pack<Simd, Float32Elements<Simd>>;
+  using Bfloat16 = Pack<Simd, Bfloat16Elements<Simd>>;
+  using Float16 = Pack<Simd, Float16Elements<Simd>>;
+  return {
+      name,
+
+      {Float32::Panels, Bfloat16::Panels, Float16::Panels},
+      {Float32::Transposed, Bfloat16::Transposed, Float16::Transposed},
+      {Float32::Store, Bfloat16::Store, Float16::Store},
+      {Float32::RowDots, Bfloat16::RowDots, Float16::RowDots},
+      Softmax<Simd>::Shape,
+      Gemm<Simd>::Multiply,
+      Softmax<Simd>::ApplyMask,
+      Softmax<Simd>::Forward,
+      Gemm<Simd>::Accumulate,
+      Gemm<Simd>::AccumulateTransposed,
+      Softmax<Simd>::Backward,
+      Softmax<Simd>::BackwardDropout,
+      Softmax<Simd>::DropoutKeep,
+      Softmax<Simd>::ScaleBy,
+  };
+}
+
+}  // namespace pfm::cpu
+
+#endif  // PFM_CPU_TILE_KERNELS_TABLE_H_
