@@ -1,0 +1,138 @@
+"""Reading of what mask builders are given: lengths, documents and windows, for one sequence or one per batch row."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Lengths = int | Sequence[int]
+"""One value for every batch row, or one per batch row."""
+
+Documents = Sequence[int] | Sequence[Sequence[int]]
+"""Document lengths of one sequence, or a list of such lists, one per batch row. Documents of length 0 are allowed."""
+
+Padding = Literal["hidden", "document"]
+"""What the tokens after the last document are: hidden (their rows see nothing and nobody sees their keys) or one more
+document of their own."""
+
+MAX_SEQLEN = 2**31 - 1
+
+
+def integer(name: str, value: Any, minimum: int = 0) -> int:
+    """``value`` as an int of at least ``minimum``. TypeError for anything but an integer, ValueError below."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if not minimum <= number <= MAX_SEQLEN:
+        raise ValueError(f"{name} must be at least {minimum} and less than 2^31, got {number}")
+    return number
+
+
+def is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def per_batch(name: str, value: Any, minimum: int = 0) -> list[int]:
+    """One integer, or a non-empty list with one per batch row."""
+    if not is_list(value):
+        return [integer(name, value, minimum)]
+    if len(value) == 0:
+        raise ValueError(f"{name} must be an integer or one per batch row, got an empty list")
+    return [integer(f"{name}[{row}]", item, minimum) for row, item in enumerate(value)]
+
+
+def same_batch(**values: list) -> None:
+    """Raises ValueError unless all lists with more than one entry have the same number of entries."""
+    sizes = {name: len(value) for name, value in values.items() if len(value) > 1}
+    if len(set(sizes.values())) > 1:
+        got = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ValueError(f"arguments disagree about the batch size: {got}")
+
+
+def sequence_lengths(seqlen: int, length: Lengths | None) -> np.ndarray:
+    """int64 [B, 1]: tokens of each row that are not padding; ``seqlen`` where ``length`` is None."""
+    lengths = [seqlen] if length is None else per_batch("length", length)
+    for row, value in enumerate(lengths):
+        if value > seqlen:
+            raise ValueError(f"length {value} of batch row {row} is greater than seqlen {seqlen}")
+    return np.asarray(lengths, dtype=np.int64)[:, None]
+
+
+def window_sides(window: Any) -> tuple[int, int]:
+    """(left, right) from one integer for both sides or a pair."""
+    if not is_list(window):
+        side = integer("window", window)
+        return side, side
+    if len(window) != 2:
+        raise ValueError(f"window must be an integer or (left, right), got {window!r}")
+    return integer("window[0]", window[0]), integer("window[1]", window[1])
+
+
+def document_lists(name: str, documents: Any) -> list[list[int]]:
+    """Document lengths per batch row."""
+    if not is_list(documents):
+        raise TypeError(f"{name} must be a list of lengths or one such list per batch row, got {documents!r}")
+    batched = len(documents) > 0 and all(is_list(row) for row in documents)
+    rows = documents if batched else [documents]
+    return [
+        [integer(f"{name}[{b}][{d}]" if batched else f"{name}[{d}]", length) for d, length in enumerate(row)]
+        for b, row in enumerate(rows)
+    ]
+
+
+def total_length(totals: Sequence[int], seqlen: int | None) -> int:
+    """``seqlen``, or the longest total when it is None. ValueError where a total does not fit."""
+    if seqlen is None:
+        return integer("the total length of the documents", max(totals))
+    seqlen = integer("seqlen", seqlen)
+    for row, total in enumerate(totals):
+        if total > seqlen:
+            raise ValueError(f"documents of batch row {row} hold {total} tokens, more than seqlen {seqlen}")
+    return seqlen
+
+
+class DocumentLayout(NamedTuple):
+    """Where each token's document lies. ``start`` and ``end`` are int64 [B, S]; a hidden token has start = end =
+    the total length of the documents, so that no row sees it."""
+
+    lengths: list[list[int]]
+    start: np.ndarray
+    end: np.ndarray
+
+    @property
+    def seqlen(self) -> int:
+        return self.start.shape[1]
+
+    def spread(self, values: Sequence[Sequence[int]]) -> np.ndarray:
+        """int64 [B, S]: ``values`` (one per document, padding document included) at each token; 0 at hidden ones."""
+        out = np.zeros(self.start.shape, dtype=np.int64)
+        for row, lengths in enumerate(self.lengths):
+            tokens = np.repeat(np.asarray(values[row], dtype=np.int64), lengths)
+            out[row, : len(tokens)] = tokens
+        return out
+
+
+def lay_out(lengths: list[list[int]], seqlen: int | None, padding: Padding = "hidden") -> DocumentLayout:
+    """Places documents one after the other in each row."""
+    if padding not in ("hidden", "document"):
+        raise ValueError(f"padding must be 'hidden' or 'document', got {padding!r}")
+    totals = [sum(row) for row in lengths]
+    seqlen = total_length(totals, seqlen)
+    if padding == "document":
+        lengths = [[*row, seqlen - total] for row, total in zip(lengths, totals, strict=True)]
+        totals = [seqlen] * len(totals)
+    start = np.empty((len(lengths), seqlen), dtype=np.int64)
+    for row, total in enumerate(totals):
+        start[row, total:] = total
+    end = start.copy()
+    for row, total in enumerate(totals):
+        ends = np.cumsum(lengths[row], dtype=np.int64)
+        end[row, :total] = np.repeat(ends, lengths[row])
+        start[row, :total] = np.repeat(ends - np.asarray(lengths[row], dtype=np.int64), lengths[row])
+    return DocumentLayout(lengths, start, end)

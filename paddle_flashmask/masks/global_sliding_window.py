@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+
+from ._assemble import column_mask, keys
+from ._inputs import Lengths, integer, sequence_lengths, window_sides
+from .column_mask import ColumnMask
+
+Window = int | tuple[int, int]
+
+
+def global_sliding_window(
+    seqlen: int, global_tokens: int, window: Window, *, length: Lengths | None = None
+) -> ColumnMask:
+    """The first tokens see and are seen by all; the rest see a window around themselves (arXiv 2410.01359, figure 1,
+    mask 6; as in BigBird and Longformer).
+
+    Args:
+        seqlen: S.
+        global_tokens: number of leading tokens that are global.
+        window: keys to the left and right of a query that it sees besides itself: one number or (left, right).
+        length: tokens that are not padding, one number or one per batch row (default: all). Padding rows see nothing
+            and nobody sees padding keys.
+
+    Returns:
+        Values (LTS, LTE, UTS, UTE), not causal.
+    """
+    seqlen, global_tokens = integer("seqlen", seqlen), integer("global_tokens", global_tokens)
+    if global_tokens > seqlen:
+        raise ValueError(f"global_tokens {global_tokens} is greater than seqlen {seqlen}")
+    left, right = window_sides(window)
+    end = sequence_lengths(seqlen, length)
+    key = keys(seqlen)
+    is_global = key < global_tokens
+    upper_end = np.where(key - right > global_tokens, key - right, 0)
+    lts = np.where(is_global, seqlen, key + left + 1)
+    uts = np.where(is_global, 0, global_tokens)
+    is_padding = key >= end
+    return column_mask(
+        np.minimum(lts, end),
+        np.asarray([[seqlen]]),
+        np.where(is_padding, 0, uts),
+        np.where(is_padding, end, upper_end),
+        causal=False,
+        seqlen=seqlen,
+    )
