@@ -116,7 +116,8 @@ class ObjectCache:
 
     def compile(self, source: Path, flags: list[str]) -> Path:
         command = [self.compiler, *flags]
-        variant = hashlib.sha256("\0".join([*command, self.compiler_version, self.paddle_version]).encode()).hexdigest()[:12]
+        identity = "\0".join([*command, self.compiler_version, self.paddle_version])
+        variant = hashlib.sha256(identity.encode()).hexdigest()[:12]
         stem = OBJECTS / f"{source.stem}-{variant}"
         result, depfile, stamp = (stem.with_suffix(suffix) for suffix in (".o", ".d", ".stamp"))
         if result.exists() and stamp.exists() and depfile.exists() and stamp.read_text() == self._content(depfile):

@@ -82,9 +82,8 @@ def check_startend_row_indices(indices: Any, query: Any, key: Any, causal: bool)
     check_divides("startend_row_indices", "mask heads (Hm)", heads, query.shape[2])
     allowed = (1, 2) if causal else (2, 4)
     if bounds not in allowed:
-        raise ValueError(
-            f"startend_row_indices has {bounds} values per key, expected {allowed[0]} or {allowed[1]} with causal={causal}"
-        )
+        expected = f"{allowed[0]} or {allowed[1]} with causal={causal}"
+        raise ValueError(f"startend_row_indices has {bounds} values per key, expected {expected}")
 
 
 def check_block_mask(block_mask: Any, query: Any, key: Any, indices: Any | None) -> None:

@@ -46,7 +46,7 @@ def load() -> None:
             "paddle_flashmask is not built: run `pip install --no-build-isolation .` (or `-e .`) in the source folder"
         ) from error
     from paddle.base.framework import OpProtoHolder
-    from paddle.utils.cpp_extension.extension_utils import load_op_meta_info_and_register_op
+    from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
     check_paddle_version(_build_info.PADDLE_VERSION, paddle.version.full_version)
     if OP_NAME in OpProtoHolder.instance().op_proto_map:
@@ -56,7 +56,7 @@ def load() -> None:
             f"another library has already registered the Paddle operator {OP_NAME!r}; {LIBRARY} can not be loaded "
             "beside it in one process"
         )
-    load_op_meta_info_and_register_op(str(LIBRARY))
+    load_op_meta_info_and_register_op(str(LIBRARY))  # absolute: a bare name is searched in LD_LIBRARY_PATH
 
 
 def run(op_name: str, *arguments: Any) -> list[Any]:

@@ -1,0 +1,39 @@
+"""The console script `paddle-flashmask`. A subcommand is the click command `command` of the module of its name here;
+only the module that is asked for is imported."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import paddle_flashmask
+
+SUBCOMMANDS = {
+    "bench": "Measure the operator on this machine.",
+    "info": "What was built and what this machine runs.",
+    "mask": "Draw a mask and count what it saves.",
+    "train": "Train from a PaddleNLP config.",
+}
+
+
+class LazyGroup(click.Group):
+    """Lists the subcommands without importing them: some need Paddle or PaddleNLP."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        return importlib.import_module(f"{__name__}.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUBCOMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(paddle_flashmask.__version__, prog_name="paddle-flashmask")
+def main() -> None:
+    """Attention with column-sparse masks (FlashMask) for PaddlePaddle."""

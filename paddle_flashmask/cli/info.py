@@ -1,0 +1,16 @@
+"""`paddle-flashmask info`."""
+
+from __future__ import annotations
+
+import click
+
+from paddle_flashmask import _info
+
+
+@click.command()
+def command() -> None:
+    """What was built, for which Paddle, and which kernels this machine runs."""
+    lines = _info.collect()
+    width = max(map(len, lines))
+    for label, text in lines.items():
+        click.echo(f"{label:{width}}  {text}")
