@@ -71,8 +71,8 @@ def hash_bucket_queries(
     bucket_of = np.unique(np.stack([queries, keys]), return_inverse=True)[1].reshape(2, *queries.shape)
     position_of = np.unique(np.stack([query_at, key_at]), return_inverse=True)[1].reshape(2, *queries.shape)
     query_place, key_place = bucket_of * (queries.size * 2 + 1) + position_of
-    first = np.stack([np.searchsorted(q, k, side="left") for q, k in zip(query_place, key_place)])
-    end = np.stack([np.searchsorted(q, k, side="right") for q, k in zip(bucket_of[0], bucket_of[1])])
+    first = np.stack([np.searchsorted(q, k, side="left") for q, k in zip(query_place, key_place, strict=True)])
+    end = np.stack([np.searchsorted(q, k, side="right") for q, k in zip(*bucket_of, strict=True)])
     return first, end
 
 

@@ -133,7 +133,7 @@ def _draw_tiles(axes: Any, columns: np.ndarray, rows: int, keys: int, tile_q: in
     _frame(axes, rows, keys)
     patches = [
         Patch(facecolor=color, edgecolor="#9aa5b1", label=f"{name} ({int((classes == value).sum()):,})")
-        for value, (name, color) in enumerate(zip(_CLASS_NAMES, colors))
+        for value, (name, color) in enumerate(zip(_CLASS_NAMES, colors, strict=True))
     ]
     axes.legend(
         handles=patches,

@@ -26,10 +26,10 @@ def prefix_lm_document(
     same_batch(documents=lengths, prefixes=prefix_lengths)
     if len(prefix_lengths) != len(lengths):
         raise ValueError(f"documents has {len(lengths)} batch rows, prefixes has {len(prefix_lengths)}")
-    for b, (row, prefix_row) in enumerate(zip(lengths, prefix_lengths)):
+    for b, (row, prefix_row) in enumerate(zip(lengths, prefix_lengths, strict=True)):
         if len(row) != len(prefix_row):
             raise ValueError(f"batch row {b} has {len(row)} documents but {len(prefix_row)} prefixes")
-        for d, (length, prefix) in enumerate(zip(row, prefix_row)):
+        for d, (length, prefix) in enumerate(zip(row, prefix_row, strict=True)):
             if prefix > length:
                 raise ValueError(
                     f"prefix {prefix} of document {d} in batch row {b} is longer than the document, {length}"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ._assemble import column_mask, keys
 from ._inputs import Lengths, integer, is_list, same_batch, sequence_lengths
 from .column_mask import ColumnMask
 
-Spans = Union[Sequence[tuple[int, int]], Sequence[Sequence[tuple[int, int]]]]
+Spans = Sequence[tuple[int, int]] | Sequence[Sequence[tuple[int, int]]]
 
 
 def qk_sparse(seqlen: int, dropped: Spans, *, length: Lengths | None = None) -> ColumnMask:

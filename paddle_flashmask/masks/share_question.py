@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any
 
 from ._assemble import column_mask
 from ._inputs import Padding, document_lists, is_list, lay_out
@@ -10,7 +10,7 @@ from .column_mask import ColumnMask
 QuestionWithAnswers = Sequence[int]
 """[question length, first answer length, second answer length, ...]"""
 
-Groups = Union[Sequence[QuestionWithAnswers], Sequence[Sequence[QuestionWithAnswers]]]
+Groups = Sequence[QuestionWithAnswers] | Sequence[Sequence[QuestionWithAnswers]]
 
 
 def share_question(groups: Groups, seqlen: int | None = None, *, padding: Padding = "hidden") -> ColumnMask:

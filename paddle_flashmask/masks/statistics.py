@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class MaskStatistics:
     """Exact counts, summed over batch rows and mask heads.
 
-    A tile is ``full`` (every pair visible), ``partial`` (some) or ``empty`` (none, skipped by the kernels). Tiles at the
-    lower and right edge are clipped to the matrix.
+    A tile is ``full`` (every pair visible), ``partial`` (some) or ``empty`` (none, skipped by the kernels). Tiles at
+    the lower and right edge are clipped to the matrix.
     """
 
     seqlen_q: int
@@ -45,14 +45,12 @@ class MaskStatistics:
         return self.empty_tiles / self.total_tiles if self.total_tiles else 0.0
 
     def __str__(self) -> str:
-        share = "of a dense attention's tiles"
-        live = f"{1 - self.sparsity:.2%} {share}" if self.total_tiles else "no tiles"
         return "\n".join(
             (
-                f"mask      {self.batch} x {self.heads} (batch x heads), {self.seqlen_q} queries x {self.seqlen_k} keys",
+                f"mask      batch {self.batch}, heads {self.heads}, {self.seqlen_q} queries, {self.seqlen_k} keys",
                 f"pairs     {self.visible_pairs:,} of {self.total_pairs:,} visible (density {self.density:.4f})",
                 f"tiles     {self.tile_q} x {self.tile_k}: {self.full_tiles:,} full, {self.partial_tiles:,} partial, "
                 f"{self.empty_tiles:,} empty (sparsity {self.sparsity:.4f})",
-                f"work      {live}",
+                f"work      {self.live_tiles:,} of {self.total_tiles:,} tiles are computed",
             )
         )
