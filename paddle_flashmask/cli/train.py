@@ -1,0 +1,39 @@
+"""`paddle-flashmask train`: packed fine-tuning from a PaddleNLP configuration file."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import click
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("config", type=click.Path(exists=True, dir_okay=False))
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+@click.option("--verbose", is_flag=True, help="Show PaddleNLP's own log as well.")
+def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
+    """Trains as CONFIG, a PaddleNLP SFT JSON file, says.
+
+    OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
+    """
+    if importlib.util.find_spec("paddlenlp") is None:
+        raise click.ClickException("training needs PaddleNLP: pip install 'paddle-flashmask[paddlenlp]'")
+    from paddlenlp.utils.log import logger
+
+    from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
+    from paddle_flashmask.integrations.paddlenlp.data import DataError
+    from paddle_flashmask.integrations.paddlenlp.sft import run_sft
+
+    if not verbose:
+        logger.set_level("WARNING")
+    try:
+        result = run_sft(config, overrides, write=click.echo)
+    except (ConfigError, DataError, UnsupportedConfigError) as error:
+        raise click.ClickException(str(error)) from error
+    speed = result.speed
+    if speed["seconds"]:
+        click.echo(
+            f"{speed['steps']} steps, {speed['tokens']:,} tokens in {speed['seconds']:.1f} s: "
+            f"{speed['tokens'] / speed['seconds']:,.0f} tokens/s"
+        )
+    click.echo(f"written to {result.output_dir}")

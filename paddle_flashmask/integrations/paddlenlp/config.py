@@ -1,0 +1,247 @@
+"""PaddleNLP's SFT configuration files: its own keys, parsed by its own dataclasses, and checked before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig
+
+# Keys that tell a preference (DPO, KTO) or reward config from an SFT one.
+PREFERENCE_KEYS = {"train_dataset_path", "dev_dataset_path", "max_prompt_len", "max_seq_len", "beta", "loss_type"}
+
+# PaddleNLP keys that this trainer does not act on: any value but the default is refused.
+UNSUPPORTED_KEYS = {
+    "prefix_tuning",
+    "prefix_path",
+    "vera",
+    "lokr",
+    "lokr_path",
+    "reft",
+    "neftune",
+    "weight_quantize_algo",
+    "lora_use_mixer",
+    "use_mora",
+    "use_long_sequence_strategies",
+    "from_aistudio",
+    "save_to_aistudio",
+    "eval_with_do_generation",
+    "save_generation_output",
+    "task_name",
+    "use_pose_convert",
+    "autoregressive",
+    "use_ssa",
+    "do_predict",
+    "do_export",
+    "refined_recompute",
+    "to_static",
+    "dataset_text_field",
+    "max_seq_length",
+    "dataset_num_proc",
+    "dataset_batch_size",
+    "model_init_kwargs",
+    "dataset_kwargs",
+    "eval_packing",
+}
+
+# What one process cannot do; PaddleNLP turns these off without a word.
+PARALLEL_KEYS = (
+    "tensor_parallel_degree",
+    "pipeline_parallel_degree",
+    "sharding_parallel_degree",
+    "context_parallel_degree",
+    "sep_parallel_degree",
+    "expert_parallel_degree",
+)
+
+
+class ConfigError(ValueError):
+    """The configuration asks for something impossible or contradictory."""
+
+
+class UnsupportedConfigError(NotImplementedError):
+    """The configuration is a valid one of PaddleNLP, but this release does not do what it asks."""
+
+
+@dataclasses.dataclass
+class SFTArguments:
+    """The three argument groups of PaddleNLP, and what was changed in them (`notes`, to be shown to the user)."""
+
+    model: ModelConfig
+    data: DataConfig
+    training: SFTConfig
+    notes: list[str]
+
+
+def load_sft_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> SFTArguments:
+    """Reads a PaddleNLP SFT JSON file.
+
+    overrides: `--key value` words that win over the file, as on PaddleNLP's own command line. JSON null means absent.
+
+    Raises ConfigError for unreadable JSON, unknown keys (naming the nearest known one), wrong types and
+    contradictions, UnsupportedConfigError for what this release does not do.
+    """
+    values = {**_read_json(Path(path)), **_parse_overrides(overrides)}
+    values = {key: value for key, value in values.items() if value is not None}
+    # PaddleNLP would report to every logger it finds; its VisualDL writer fails with protobuf 7.
+    values.setdefault("report_to", "none")
+    model, data, training = _parse(values)
+    arguments = SFTArguments(model, data, training, notes=[])
+    _refuse_unsupported(arguments)
+    _settle_device(arguments, values)
+    _settle_parallel(arguments, values)
+    _settle_packing(arguments)
+    return arguments
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise ConfigError(f"{path}: the key {key!r} is there twice")
+            seen[key] = value
+        return seen
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    try:
+        values = json.loads(text, object_pairs_hook=without_duplicates)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object of configuration keys; got {type(values).__name__}")
+    return values
+
+
+def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
+    values = {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) == 2:
+            raise ConfigError(f"expected --key value after the configuration file; got {word!r}")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not words:
+                raise ConfigError(f"--{key} needs a value, for example --{key} true")
+            value = words.pop(0)
+        values[key] = value
+    return values
+
+
+def _parse(values: dict[str, Any]) -> tuple[ModelConfig, DataConfig, SFTConfig]:
+    from paddlenlp.trainer import PdArgumentParser
+    from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig
+
+    groups = (ModelConfig, DataConfig, SFTConfig)
+    known = {field.name for group in groups for field in dataclasses.fields(group) if field.init}
+    unknown = [key for key in values if key not in known]
+    preference = sorted(PREFERENCE_KEYS.intersection(unknown))
+    if preference:
+        raise UnsupportedConfigError(
+            f"the keys {', '.join(preference)} belong to a DPO, KTO or reward-model configuration; "
+            "this release trains SFT (full parameters or LoRA)"
+        )
+    if unknown:
+        raise ConfigError("; ".join(_unknown_key(key, known) for key in unknown))
+
+    parser = PdArgumentParser(groups)
+
+    def error(message: str) -> None:
+        raise ConfigError(f"the configuration does not parse: {message}")
+
+    parser.error = error  # argparse would print two pages of usage and exit
+    with tempfile.TemporaryDirectory() as folder:
+        merged = Path(folder) / "config.json"
+        merged.write_text(json.dumps(values), encoding="utf-8")
+        return parser.parse_json_file(str(merged))
+
+
+def _unknown_key(key: str, known: set[str]) -> str:
+    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)[0]
+    return f"unknown key {key!r}; the nearest known one is {nearest!r}"
+
+
+def _refuse_unsupported(arguments: SFTArguments) -> None:
+    for group in (arguments.model, arguments.data, arguments.training):
+        for field in dataclasses.fields(group):
+            if field.name not in UNSUPPORTED_KEYS:
+                continue
+            default = field.default_factory() if field.default is dataclasses.MISSING else field.default
+            value = getattr(group, field.name)
+            if value and value != default:
+                raise UnsupportedConfigError(
+                    f"{field.name} = {value!r} is not in this release (only its default, {default!r})"
+                )
+    model, data, training = arguments.model, arguments.data, arguments.training
+    for key, value in (
+        ("model_name_or_path", model.model_name_or_path),
+        ("dataset_name_or_path", data.dataset_name_or_path),
+    ):
+        if not value:
+            raise ConfigError(f"{key} is missing from the configuration")
+    if not (training.do_train or training.do_eval):
+        raise ConfigError("neither do_train nor do_eval is true: there is nothing to do")
+    if not 0 < data.src_length < data.max_length:
+        raise ConfigError(
+            f"src_length = {data.src_length} must be positive and below max_length = {data.max_length}, "
+            "or no answer has room"
+        )
+    if training.fp16_opt_level == "O2" and not (training.fp16 or training.bf16):
+        raise ConfigError("fp16_opt_level = 'O2' needs bf16 or fp16 to be true; for float32 use 'O1'")
+
+
+def _settle_device(arguments: SFTArguments, values: dict[str, Any]) -> None:
+    import paddle
+
+    training = arguments.training
+    if training.device.startswith("gpu") and not paddle.is_compiled_with_cuda():
+        if "device" in values:
+            raise ConfigError(f"device = {training.device!r}, but this Paddle is built without CUDA; use 'cpu'")
+        training.device = "cpu"
+        arguments.notes.append("device: cpu (this Paddle is built without CUDA)")
+
+
+def _settle_parallel(arguments: SFTArguments, values: dict[str, Any]) -> None:
+    if arguments.training.world_size > 1:
+        raise UnsupportedConfigError(
+            f"this release trains in one process; it was started as one of {arguments.training.world_size}"
+        )
+    for key in PARALLEL_KEYS:
+        if int(values.get(key, 1)) > 1:
+            arguments.notes.append(f"{key} = {values[key]} has no effect: there is one process")
+    if values.get("sharding"):
+        arguments.notes.append(f"sharding = {values['sharding']!r} has no effect: there is one process")
+
+
+def _settle_packing(arguments: SFTArguments) -> None:
+    model, data, training = arguments.model, arguments.data, arguments.training
+    if model.flash_mask and not data.zero_padding:
+        data.zero_padding = True
+        arguments.notes.append("zero_padding is switched on: flash_mask works on packed data")
+    if model.flash_mask and not training.use_flash_attention:
+        training.use_flash_attention = True
+        arguments.notes.append("use_flash_attention is switched on: flash_mask is the mask of that path")
+    if data.greedy_zero_padding and not data.zero_padding:
+        raise ConfigError("greedy_zero_padding = true needs zero_padding = true: it says how to pack")
+    if data.pad_to_multiple_of is not None and data.pad_to_multiple_of < 1:
+        raise ConfigError(f"pad_to_multiple_of = {data.pad_to_multiple_of} must be at least 1")
+    if pads_to_max_length(arguments) and data.max_length % (data.pad_to_multiple_of or 1):
+        raise ConfigError(
+            f"max_length = {data.max_length} is not a multiple of pad_to_multiple_of = {data.pad_to_multiple_of}"
+        )
+
+
+def pads_to_max_length(arguments: SFTArguments) -> bool:
+    """Whether every batch is padded to max_length; otherwise to its longest pack."""
+    return arguments.data.pad_to_max_length or arguments.training.autotuner_benchmark

@@ -1,0 +1,50 @@
+"""Lines a person reads while training runs, and what the speed figures are made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from paddlenlp.trainer import TrainerCallback
+
+
+class ProgressLines(TrainerCallback):
+    """Writes one line per logged step and per evaluation. A token is one of a document; padding does not count."""
+
+    def __init__(self, write: Callable[[str], None]):
+        self.write = write
+        self.steps = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self._step_tokens = 0
+        self._step_started = 0.0
+
+    def on_load_data_end(self, args, state, control, inputs=None, **kwargs):
+        self._step_tokens += _document_tokens(inputs)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._step_started = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps += 1
+        self.seconds += time.perf_counter() - self._step_started
+        self.tokens += self._step_tokens
+        self._step_tokens = 0
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        logs = logs or {}
+        step = f"step {state.global_step}/{state.max_steps}"
+        if "eval_loss" in logs:
+            accuracy = f"  accuracy {logs['eval_accuracy']:.4f}" if "eval_accuracy" in logs else ""
+            self.write(f"{step}  evaluation loss {logs['eval_loss']:.6f}{accuracy}")
+        elif "loss" in logs and self.steps:
+            speed = self.tokens / self.seconds
+            self.write(
+                f"{step}  loss {logs['loss']:.6f}  {speed:,.0f} tokens/s  {self.seconds / self.steps:.2f} s per step"
+            )
+
+
+def _document_tokens(inputs) -> int:
+    if "attn_mask_startend_row_indices" in inputs:  # 0 marks a padding key
+        return int((inputs["attn_mask_startend_row_indices"] > 0).sum())
+    return int(inputs["attention_mask"].any(axis=-1).sum())
