@@ -1,4 +1,4 @@
-"""The console script `paddle-flashmask`. A subcommand is the click command `command` of the module of its name here;
+"""The console script `paddle-flashmask`. A subcommand is the click command that the module of its name holds;
 only the module that is asked for is imported."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in SUBCOMMANDS:
             return None
-        return importlib.import_module(f"{__name__}.{cmd_name}").command
+        return getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -8,7 +8,7 @@ from paddle_flashmask import _info
 
 
 @click.command()
-def command() -> None:
+def info() -> None:
     """What was built, for which Paddle, and which kernels this machine runs."""
     lines = _info.collect()
     width = max(map(len, lines))
