@@ -30,10 +30,9 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
         result = run_sft(config, overrides, write=click.echo)
     except (ConfigError, DataError, UnsupportedConfigError) as error:
         raise click.ClickException(str(error)) from error
-    speed = result.speed
-    if speed["seconds"]:
+    if result.steps:
         click.echo(
-            f"{speed['steps']} steps, {speed['tokens']:,} tokens in {speed['seconds']:.1f} s: "
-            f"{speed['tokens'] / speed['seconds']:,.0f} tokens/s"
+            f"{result.steps} steps, {result.tokens:,} tokens in {result.seconds:.1f} s: "
+            f"{result.tokens / result.seconds:,.0f} tokens/s"
         )
     click.echo(f"written to {result.output_dir}")

@@ -210,6 +210,10 @@ def _settle_device(arguments: SFTArguments, values: dict[str, Any]) -> None:
             raise ConfigError(f"device = {training.device!r}, but this Paddle is built without CUDA; use 'cpu'")
         training.device = "cpu"
         arguments.notes.append("device: cpu (this Paddle is built without CUDA)")
+    if training.device == "cpu" and (training.bf16 or training.fp16):
+        training.bf16 = training.fp16 = False
+        training.fp16_opt_level = "O1"
+        arguments.notes.append("float32 instead of 16 bits: Paddle has no 16-bit matmul on the CPU")
 
 
 def _settle_parallel(arguments: SFTArguments, values: dict[str, Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 from .._import_hook import AfterImport
@@ -37,8 +39,9 @@ class PaddleNLPPatch:
     models that would ignore them. `install` changes modules that are imported and waits for the others."""
 
     def __init__(self) -> None:
-        self._original_fusion = None
         self._fusion_ops: ModuleType | None = None
+        self._original: Callable | None = None
+        self._replacement: Callable | None = None
         self._layer_classes: list[type] = []
         self._hook = AfterImport(
             {FUSION_OPS: self._patch_fusion_ops, **dict.fromkeys(ATTENTION_LAYERS, self._patch_modeling)}
@@ -55,8 +58,15 @@ class PaddleNLPPatch:
     def uninstall(self) -> None:
         self._hook.stop()
         if self._fusion_ops is not None:
-            self._fusion_ops.fusion_flash_attention = self._original_fusion
-            self._fusion_ops = self._original_fusion = None
+            if self._fusion_ops.fusion_flash_attention is self._replacement:
+                self._fusion_ops.fusion_flash_attention = self._original
+            else:
+                warnings.warn(
+                    f"{FUSION_OPS}.fusion_flash_attention was replaced after the operator was put there; "
+                    "it is left as it is",
+                    stacklevel=2,
+                )
+            self._fusion_ops = self._original = self._replacement = None
         for layer_class in self._layer_classes:
             del layer_class.attn_func
         self._layer_classes.clear()
@@ -68,8 +78,8 @@ class PaddleNLPPatch:
             raise _unknown_version(f"{FUSION_OPS}.fusion_flash_attention has the parameters {parameters}")
         from .attention import fusion_flash_attention_over
 
-        self._fusion_ops, self._original_fusion = module, original
-        module.fusion_flash_attention = fusion_flash_attention_over(original)
+        self._fusion_ops, self._original = module, original
+        self._replacement = module.fusion_flash_attention = fusion_flash_attention_over(original)
 
     def _patch_modeling(self, module: ModuleType) -> None:
         layer_class = getattr(module, ATTENTION_LAYERS[module.__name__], None)

@@ -13,6 +13,8 @@ class ProgressLines(TrainerCallback):
 
     def __init__(self, write: Callable[[str], None]):
         self.write = write
+        self.losses: list[tuple[int, float]] = []
+        self.evaluations: list[dict[str, float]] = []
         self.steps = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -36,8 +38,10 @@ class ProgressLines(TrainerCallback):
         step = f"step {state.global_step}/{state.max_steps}"
         if "eval_loss" in logs:
             accuracy = f"  accuracy {logs['eval_accuracy']:.4f}" if "eval_accuracy" in logs else ""
+            self.evaluations.append({"step": state.global_step, **logs})
             self.write(f"{step}  evaluation loss {logs['eval_loss']:.6f}{accuracy}")
         elif "loss" in logs and self.steps:
+            self.losses.append((state.global_step, float(logs["loss"])))
             speed = self.tokens / self.seconds
             self.write(
                 f"{step}  loss {logs['loss']:.6f}  {speed:,.0f} tokens/s  {self.seconds / self.steps:.2f} s per step"

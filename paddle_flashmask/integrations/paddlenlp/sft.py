@@ -19,16 +19,30 @@ from paddle_flashmask.packing import PackingReport, SFTCollator
 from .config import ConfigError, SFTArguments, UnsupportedConfigError, load_sft_config, pads_to_max_length
 from .data import JSONLines, PackDataset, PackStreamDataset, PaddleNLPCollator, TokenizedRows, pack_rows
 
+SUMMARY_NAME = "training_summary.json"
+
 
 @dataclass(frozen=True)
 class SFTResult:
-    """losses: (step, training loss) of every logged step. speed: tokens, seconds and steps of this run alone."""
+    """What one run did. Steps taken before a resumed run do not count.
+
+    losses: (step, training loss) of every logged step. evaluations: {"step", "eval_loss", ...} of every evaluation.
+    cut_rows: training rows that lost tokens to src_length or max_length. tokens: of documents, padding not counted.
+    seconds: spent in the training steps themselves, without loading, evaluation and saving.
+    """
 
     losses: list[tuple[int, float]]
     evaluations: list[dict[str, float]]
     packing: PackingReport | None
-    speed: dict[str, float]
+    cut_rows: int
+    tokens: int
+    seconds: float
+    steps: int
     output_dir: str
+
+    def write(self, path: Path) -> None:
+        values = {**vars(self), "packing": self.packing.to_dict() if self.packing is not None else None}
+        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def run_sft(
@@ -48,7 +62,9 @@ def run_sft(
     for note in arguments.notes:
         write(f"note: {note}")
     wants_operator = arguments.model.flash_mask or arguments.training.use_flash_attention
-    with paddle_flashmask.enable() if wants_operator else contextlib.nullcontext():
+    operator = paddle_flashmask.enabled() if wants_operator else contextlib.nullcontext()
+    # Fresh parameter names: an optimizer state on disk names parameters as the first model of a process does.
+    with operator, paddle.utils.unique_name.guard():
         return _run(arguments, write)
 
 
@@ -108,19 +124,19 @@ def _run(arguments: SFTArguments, write: Callable[[str], None]) -> SFTResult:
             trainer.log_metrics("eval", metrics)
             trainer.save_metrics("eval", metrics)
 
-    report = train_data.packs.report if train_data is not None else None
-    speed = {"tokens": progress.tokens, "seconds": progress.seconds, "steps": progress.steps}
-    if training.should_save and report is not None:
-        summary = {**report.to_dict(), "cut_rows": train_rows.cut_rows, "speed": speed}
-        (Path(training.output_dir) / "packing.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    history = trainer.state.log_history
-    return SFTResult(
-        losses=[(entry["step"], entry["loss"]) for entry in history if "loss" in entry],
-        evaluations=[entry for entry in history if "eval_loss" in entry],
-        packing=report,
-        speed=speed,
+    result = SFTResult(
+        losses=progress.losses,
+        evaluations=progress.evaluations,
+        packing=train_data.packs.report if train_data is not None else None,
+        cut_rows=train_rows.cut_rows if train_rows is not None else 0,
+        tokens=progress.tokens,
+        seconds=progress.seconds,
+        steps=progress.steps,
         output_dir=training.output_dir,
     )
+    if training.should_save:
+        result.write(Path(training.output_dir) / SUMMARY_NAME)
+    return result
 
 
 def _checkpoint(training, write: Callable[[str], None]) -> str | None:
