@@ -1,0 +1,64 @@
+# Everything a checkout needs: `make test` and `make demo` work on a bare machine with Python 3.10-3.12 and g++.
+VENV ?= .venv
+PYTHON ?= python3
+JOBS ?= $(shell nproc)
+
+BIN := $(VENV)/bin
+STAMPS := build/stamps/$(subst /,-,$(abspath $(VENV)))
+REQUIREMENTS := $(wildcard requirements/*.txt)
+BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name '*.h' -o -name '*.cc')
+PYTHON_FILES := setup.py paddle_flashmask tests $(wildcard examples benchmarks)
+CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cc')
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: all venv build test demo bench-cpu lint format sanitize info clean
+
+all: build
+
+# An existing virtual environment (VENV=...) is used as it is, apart from what it lacks.
+venv: $(STAMPS)/venv
+$(STAMPS)/venv: $(REQUIREMENTS)
+	@mkdir -p $(STAMPS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "no virtual environment could be made: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "$(VENV) is not Python 3.10-3.12, which PaddleNLP needs: make venv PYTHON=python3.11"; exit 1; }
+	$(PIP) install -q -c requirements/constraints.txt \
+	  -r requirements/build.txt -r requirements/test.txt -r requirements/paddlenlp.txt
+	$(PIP) install -q --no-deps -c requirements/constraints.txt paddlenlp
+	@touch $@
+
+build: $(STAMPS)/build
+$(STAMPS)/build: $(STAMPS)/venv $(BUILD_INPUTS)
+	MAX_JOBS=$(JOBS) $(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+test: build
+	$(BIN)/python -m pytest
+
+demo: build
+	$(BIN)/python examples/demo.py
+
+bench-cpu: build
+	$(BIN)/paddle-flashmask bench
+
+info: build
+	$(BIN)/paddle-flashmask info
+
+lint: venv
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+
+format: venv
+	$(BIN)/ruff check --fix $(PYTHON_FILES)
+	$(BIN)/ruff format $(PYTHON_FILES)
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+# Address and undefined-behaviour sanitizers over the kernels.
+sanitize: build
+	tests/sanitize/run.sh
+
+clean:
+	rm -rf build dist *.egg-info demo-output
+	rm -f paddle_flashmask/*.so paddle_flashmask/_build_info.py
