@@ -37,13 +37,22 @@ def kernels(request: pytest.FixtureRequest) -> Kernels:
     return Kernels(path)
 
 
-@pytest.fixture(params=["portable", "avx2"])
+# One file of tile operations per instruction set, with what /proc/cpuinfo calls it.
+CPU_FLAGS = {
+    "portable": set(),
+    "avx2": {"avx2", "fma", "f16c"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+}
+ISAS = sorted(path.stem.removeprefix("tile_kernels_") for path in REPOSITORY.glob("csrc/cpu/tile_kernels_*.cc"))
+
+
+@pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest, kernels: Kernels):
-    """Runs the test with each instruction set; both must be there, except on machines without AVX2."""
+    """Runs the test with each instruction set of the sources; only one that this CPU lacks may be missing."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
     if request.param not in kernels.isas():
-        flags = Path("/proc/cpuinfo").read_text().split()
-        if request.param == "avx2" and "avx2" not in flags:
-            pytest.skip("this machine has no AVX2")
+        if not CPU_FLAGS[request.param] <= flags:
+            pytest.skip(f"this CPU has no {request.param}")
         pytest.fail(f"the build does not offer {request.param} on this machine")
     kernels.set_isa(request.param)
     yield request.param

@@ -10,6 +10,7 @@ from .problem import Problem
 # Slack for results where the plain implementation is exact by luck (one key, a cancelled gradient): a few float32
 # roundings of the terms that were summed.
 SLACK = 8 * float(np.finfo(np.float32).eps)
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
 class Expectation:
@@ -40,6 +41,10 @@ class Expectation:
             error = np.where(finite, np.abs(result - truth), 0.0)
             plain_error = float(np.where(finite, np.abs(plain - truth), 0.0).max())
         allowed = 2 * plain_error + SLACK * float(self.truth[f"scale of {name}"])
+        if name == "dsink":
+            # One number per head that sums the rounding errors of all rows: the plain error is one draw of a random
+            # walk, so it may be near zero by luck. Rounding `out` is part of the contract: the walk's length counts.
+            allowed += 2 * UNIT_ROUNDOFF[self.problem.dtype] * float(self.truth["spread of dsink"])
         if error.max() <= allowed:
             return None
         beyond = error > allowed

@@ -19,7 +19,8 @@ def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
     """out, lse, dquery, dkey, dvalue and (with a sink) dsink; `precision` is float64, float32, bfloat16 or float16.
 
     In float64 there are also, under "scale of <name>", bounds of what the sums behind each result add up to in absolute
-    value: rounding errors of any summation order are relative to these, not to a result that may have cancelled.
+    value: rounding errors of any summation order are relative to these, not to a result that may have cancelled. For
+    dsink, "spread of dsink" is the root of the summed squares of what a rounding of `out` can change in it.
     """
     work = np.float64 if precision == "float64" else np.float32
 
@@ -87,6 +88,7 @@ def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
         }
         if problem.sink:
             scales["dsink"] = (share * (np.abs(dlse) + delta_scale)).sum(axis=(0, 2, 3))
+            result["spread of dsink"] = np.sqrt(((share * dout * out) ** 2).sum(axis=(0, 2, 3)).max(initial=0.0))
         for name, bound in scales.items():
             result[f"scale of {name}"] = np.max(bound, initial=0.0)
     return result

@@ -1,0 +1,106 @@
+"""Every feature with every mask at ragged sizes: a pairwise cover, forward and backward, against the error rule."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+from support import mask_samples
+from support.call import run
+from support.compare import Expectation
+from support.library import Kernels
+from support.pairwise import pairwise
+from support.problem import Problem
+
+# Around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them.
+SIZES = [
+    (1, 1),
+    (2, 15),
+    (15, 2),
+    (16, 17),
+    (63, 64),
+    (64, 128),
+    (65, 127),
+    (127, 65),
+    (128, 129),
+    (129, 63),
+    (1, 300),
+    (300, 1),
+    (200, 200),
+    (257, 130),
+    (130, 257),
+    (320, 385),
+]
+CHOICES = {
+    "kind": mask_samples.kinds(),
+    "size": SIZES,
+    "dtype": ["float32", "bfloat16", "float16"],
+    "heads": [(1, 1, 1), (2, 2, 1), (4, 2, 1), (4, 2, 2), (4, 2, 4), (3, 1, 3), (6, 2, 2), (4, 1, 2)],
+    "dims": [(16, 16), (1, 1), (7, 7), (40, 40), (64, 64), (80, 80), (96, 96), (128, 128), (129, 129), (256, 256)]
+    + [(192, 128), (64, 128), (5, 33)],
+    "window": [(-1, -1), (-1, -1), (0, 0), (30, -1), (-1, 20), (100, 3)],
+    "causal_offset": [None, None, 0, 40, -25],
+    "blocks": [False, True],
+    "sink": [False, True],
+    "dropout": [0.0, 0.0, 0.2, 0.7],
+    "dlse": [False, True],
+    "layout": ["packed", "heads_first", "padded", "sequence_first"],
+    "batch": [(1, True), (2, True), (2, False), (3, True)],
+    "magnitude": [1.0, 1.0, 3.0],
+    "workers": [1, 3],
+}
+CASES = pairwise(CHOICES)
+
+
+def problem_of(case: dict) -> Problem:
+    batch, varied = case["batch"]
+    seqlen_q, seqlen_k = case["size"]
+    heads_q, heads_kv, heads_mask = case["heads"]
+    seed = zlib.crc32(repr(sorted(case.items())).encode())
+    rng = np.random.default_rng(seed)
+    startend, causal = mask_samples.sample_mask(case["kind"], rng, batch, heads_mask, seqlen_q, seqlen_k, varied)
+    blocks = None
+    if case["blocks"]:
+        shape = (batch, heads_mask, -(-seqlen_q // 128), -(-seqlen_k // 128))
+        blocks = rng.choice(np.array([0, 1, 1, -3], dtype=np.int32), shape)
+    return Problem(
+        batch=batch,
+        seqlen_q=seqlen_q,
+        seqlen_k=seqlen_k,
+        heads_q=heads_q,
+        heads_kv=heads_kv,
+        heads_mask=heads_mask,
+        head_dim=case["dims"][0],
+        head_dim_v=case["dims"][1],
+        dtype=case["dtype"],
+        causal=causal,
+        causal_offset=case["causal_offset"],
+        window=case["window"],
+        startend=startend,
+        block_mask=blocks,
+        dropout=case["dropout"],
+        sink=case["sink"],
+        dlse=case["dlse"],
+        layout=case["layout"],
+        magnitude=case["magnitude"],
+        seed=seed * 2**32 + 1,
+        data_seed=seed,
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=[str(index) for index in range(len(CASES))])
+def test_case(kernels: Kernels, case: dict) -> None:
+    problem = problem_of(case)
+    expectation = Expectation(problem)
+    for isa in kernels.isas():
+        kernels.set_isa(isa)
+        try:
+            expectation.check(run(kernels, problem, case["workers"]), f"kind={case['kind']} isa={isa}")
+        finally:
+            kernels.set_isa("")
+
+
+def test_every_sources_instruction_set_is_offered(kernels: Kernels, isa: str) -> None:
+    """test_case runs what the build offers; this says that it is everything that it should be."""
+    assert kernels.isa() == isa
