@@ -10,8 +10,7 @@ namespace pfm::cpu {
 
 struct Avx2 {
   static constexpr int kLanes = 8;
-  static constexpr int kRows = 6;        // 6 x 16 micro tile: 12 accumulators, 2 vectors, 1 broadcast of 16 registers
-  static constexpr int kMicroPanels = 1;
+  static constexpr int kRows = 6;  // 6 x 16 micro tile: 12 accumulators, 2 vectors, 1 broadcast of 16 registers
 
   using Float = __m256;
   using Mask = __m256;
