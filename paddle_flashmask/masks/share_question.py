@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ._assemble import column_mask
-from ._inputs import Padding, document_lists, is_list, lay_out
+from ._inputs import Padding, integer, is_list, lay_out
 from .column_mask import ColumnMask
 
 QuestionWithAnswers = Sequence[int]
@@ -54,5 +54,5 @@ def _rows(groups: Any) -> list[list[list[int]]]:
         for g, group in enumerate(row):
             if len(group) == 0:
                 raise ValueError(f"{name}[{g}] must hold at least a question length, got an empty list")
-        rows.append([document_lists(f"{name}[{g}]", group)[0] for g, group in enumerate(row)])
+        rows.append([[integer(f"{name}[{g}][{p}]", n) for p, n in enumerate(group)] for g, group in enumerate(row)])
     return rows

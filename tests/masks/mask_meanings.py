@@ -102,9 +102,7 @@ def prefix_lm_causal(seqlen: int, prefix: int, length: int) -> np.ndarray:
 
 def qk_sparse(seqlen: int, dropped: list[tuple[int, int]], length: int) -> np.ndarray:
     def together(query: int, key: int) -> bool:
-        return any(
-            offset <= query < offset + count and offset <= key < offset + count for offset, count in dropped
-        )
+        return any(offset <= query < offset + count and offset <= key < offset + count for offset, count in dropped)
 
     return dense(seqlen, lambda q, k: k <= q < length and not together(q, k))
 

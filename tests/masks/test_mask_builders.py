@@ -166,9 +166,7 @@ class TestBatches:
 
     def test_prefix_lm_document_of_each_row(self) -> None:
         mask = masks.prefix_lm_document([[4, 2], [3]], [[1, 2], [3]], 8)
-        np.testing.assert_array_equal(
-            mask.to_dense()[0, 0], meanings.prefix_lm_document([4, 2], [1, 2], 8, "hidden")
-        )
+        np.testing.assert_array_equal(mask.to_dense()[0, 0], meanings.prefix_lm_document([4, 2], [1, 2], 8, "hidden"))
         np.testing.assert_array_equal(mask.to_dense()[1, 0], meanings.prefix_lm_document([3], [3], 8, "hidden"))
 
     def test_causal_blockwise_of_each_row(self) -> None:
