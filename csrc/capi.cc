@@ -32,7 +32,8 @@ long long Wide(int64_t value) { return static_cast<long long>(value); }
 int32_t CheckAbi(const pfm_params* params) {
   if (params == nullptr) return Fail(PFM_INVALID_ARGUMENT, "params is null");
   if (params->struct_size != sizeof(pfm_params)) {
-    return Fail(PFM_INVALID_ARGUMENT, "struct_size is %u, this library expects %zu: it was built from another flashmask.h",
+    return Fail(PFM_INVALID_ARGUMENT,
+                "struct_size is %u, this library expects %zu: it was built from another flashmask.h",
                 params->struct_size, sizeof(pfm_params));
   }
   if (params->version != PFM_ABI_VERSION) {
@@ -58,7 +59,8 @@ int32_t CheckShapes(const pfm_params& p) {
   }
   if (p.heads_q < 1) return Fail(PFM_INVALID_ARGUMENT, "heads_q is %lld, expected >= 1", Wide(p.heads_q));
   if (p.heads_q >= kMaxHeads || (p.batch > 0 && p.heads_q > (kMaxHeads - 1) / p.batch)) {
-    return Fail(PFM_INVALID_ARGUMENT, "batch * heads_q is %lld * %lld, expected < 2^31", Wide(p.batch), Wide(p.heads_q));
+    return Fail(PFM_INVALID_ARGUMENT, "batch * heads_q is %lld * %lld, expected < 2^31", Wide(p.batch),
+                Wide(p.heads_q));
   }
   if (p.heads_kv < 1 || p.heads_q % p.heads_kv != 0) {
     return Fail(PFM_INVALID_ARGUMENT, "heads_kv is %lld, expected a divisor of heads_q = %lld", Wide(p.heads_kv),
@@ -97,8 +99,8 @@ int32_t CheckMask(const pfm_params& p) {
   }
   if (n != 0 || p.block_mask != nullptr) {
     if (p.heads_mask < 1 || p.heads_q % p.heads_mask != 0) {
-      return Fail(PFM_INVALID_ARGUMENT, "heads_mask is %lld, expected a divisor of heads_q = %lld", Wide(p.heads_mask),
-                  Wide(p.heads_q));
+      return Fail(PFM_INVALID_ARGUMENT, "heads_mask is %lld, expected a divisor of heads_q = %lld",
+                  Wide(p.heads_mask), Wide(p.heads_q));
     }
   }
   if (n != 0 && (p.startend_stride_batch < 0 || p.startend_stride_head < 0)) {
@@ -173,8 +175,9 @@ int32_t CheckWritten(const char* name, const pfm_tensor& tensor, const Extent& e
   static const char* const kAxes[3] = {"batch", "seq", "head"};
   for (int axis = 0; axis < 3; ++axis) {
     if (sizes[axis] > 1 && strides[axis] < extent.head_dim) {
-      return Fail(PFM_INVALID_ARGUMENT, "%s.stride_%s is %lld, expected at least the head dim %lld of a tensor that is written",
-                  name, kAxes[axis], Wide(strides[axis]), Wide(extent.head_dim));
+      return Fail(PFM_INVALID_ARGUMENT,
+                  "%s.stride_%s is %lld, expected at least the head dim %lld of a tensor that is written", name,
+                  kAxes[axis], Wide(strides[axis]), Wide(extent.head_dim));
     }
   }
   return PFM_OK;
@@ -185,7 +188,8 @@ int32_t CheckPointers(const pfm_params& p) {
   const bool has_keys = p.batch > 0 && p.seqlen_k > 0;
   if (const int32_t s = CheckTensor("query", p.query, {p.batch, p.seqlen_q, p.heads_q, p.head_dim}, true)) return s;
   if (const int32_t s = CheckTensor("key", p.key, {p.batch, p.seqlen_k, p.heads_kv, p.head_dim}, true)) return s;
-  if (const int32_t s = CheckTensor("value", p.value, {p.batch, p.seqlen_k, p.heads_kv, p.head_dim_v}, true)) return s;
+  if (const int32_t s = CheckTensor("value", p.value, {p.batch, p.seqlen_k, p.heads_kv, p.head_dim_v}, true))
+    return s;
   if (has_rows && p.lse == nullptr) return Fail(PFM_INVALID_ARGUMENT, "lse is null");
   if (p.startend_bounds != 0 && has_keys && p.startend_row_indices == nullptr) {
     return Fail(PFM_INVALID_ARGUMENT, "startend_row_indices is null, but startend_bounds is %d", p.startend_bounds);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "flashmask.h"
+#include "paddle/common/enforce.h"
 #include "paddle/phi/api/all.h"
 
 namespace {
@@ -36,6 +37,14 @@ struct Inputs {
   const OptionalTensor& seed_offset;
 };
 
+// Not PD_CHECK: what that throws ends the process when it comes out of a static graph; this is a ValueError in both.
+template <typename... Parts>
+void Check(bool condition, const Parts&... message) {
+  if (condition) return;
+  const std::string text = ::common::ErrorMessage("paddle_flashmask_attention: ", message...).to_string();
+  PADDLE_THROW(::common::errors::InvalidArgument("%s", text));
+}
+
 int32_t DtypeCode(Dtype dtype) {
   switch (dtype) {
     case Dtype::FLOAT32:
@@ -45,7 +54,8 @@ int32_t DtypeCode(Dtype dtype) {
     case Dtype::FLOAT16:
       return PFM_FLOAT16;
     default:
-      PD_THROW("paddle_flashmask_attention: dtype is ", dtype, ", expected float32, bfloat16 or float16");
+      Check(false, "dtype is ", dtype, ", expected float32, bfloat16 or float16");
+      return PFM_FLOAT32;
   }
 }
 
@@ -57,29 +67,28 @@ pfm_tensor Describe(const Tensor& tensor) {
 }
 
 void CheckRank(const char* name, const Tensor& tensor, size_t rank) {
-  PD_CHECK(tensor.shape().size() == rank, "paddle_flashmask_attention: ", name, " has rank ", tensor.shape().size(),
-           ", expected ", rank);
+  Check(tensor.shape().size() == rank, name, " has rank ", tensor.shape().size(), ", expected ", rank);
 }
 
 void CheckDtype(const char* name, const Tensor& tensor, Dtype dtype) {
-  PD_CHECK(tensor.dtype() == dtype, "paddle_flashmask_attention: ", name, " has dtype ", tensor.dtype(),
-           ", expected ", dtype);
+  Check(tensor.dtype() == dtype, name, " has dtype ", tensor.dtype(), ", expected ", dtype);
 }
 
 void CheckShape(const char* name, const Tensor& tensor, const Shape& expected) {
   const Shape shape = tensor.shape();
-  PD_CHECK(shape.size() == expected.size(), "paddle_flashmask_attention: ", name, " has rank ", shape.size(),
-           ", expected ", expected.size());
+  Check(shape.size() == expected.size(), name, " has rank ", shape.size(), ", expected ", expected.size());
   for (size_t axis = 0; axis < shape.size(); ++axis) {
-    PD_CHECK(shape[axis] == expected[axis], "paddle_flashmask_attention: axis ", axis, " of ", name, " is ",
-             shape[axis], ", expected ", expected[axis]);
+    Check(shape[axis] == expected[axis], "axis ", axis, " of ", name, " is ", shape[axis], ", expected ",
+          expected[axis]);
   }
 }
 
 // A static graph reaches this point with shapes that Python never saw, so what the C ABI can not see is checked here.
 pfm_params MakeParams(const Inputs& in, const Options& options) {
-  PD_CHECK(in.query.is_cpu(), "paddle_flashmask_attention: query is not on the CPU, but there are no CUDA kernels in "
-                              "this build");
+  if (!in.query.is_cpu()) {
+    PADDLE_THROW(::common::errors::Unimplemented(
+        "paddle_flashmask_attention: query is not on the CPU, but there are no CUDA kernels in this build"));
+  }
   CheckRank("query", in.query, 4);
   CheckRank("key", in.key, 4);
   CheckRank("value", in.value, 4);
@@ -149,20 +158,20 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
     CheckShape("seed_offset", *in.seed_offset, {2});
     params.seed_offset = static_cast<const uint64_t*>(in.seed_offset->data());
   } else {
-    PD_CHECK(options.dropout == 0.0f, "paddle_flashmask_attention: dropout needs seed_offset");
+    Check(options.dropout == 0.0f, "dropout needs seed_offset");
   }
   return params;
 }
 
-void CheckStatus(int32_t status) { PD_CHECK(status == PFM_OK, "paddle_flashmask_attention: ", pfm_last_error()); }
+void CheckStatus(int32_t status) { Check(status == PFM_OK, pfm_last_error()); }
 
 // Runs `call` with the workspace that `query_size` asks for, taken from Paddle's allocator.
 void RunWithWorkspace(int32_t (*query_size)(const pfm_params*, size_t*), int32_t (*call)(const pfm_params*),
                       pfm_params params) {
   size_t bytes = 0;
   CheckStatus(query_size(&params, &bytes));
-  const Tensor buffer = paddle::empty({static_cast<int64_t>(bytes) + kWorkspaceAlignment}, Dtype::UINT8,
-                                      paddle::CPUPlace());
+  const Tensor buffer =
+      paddle::empty({static_cast<int64_t>(bytes) + kWorkspaceAlignment}, Dtype::UINT8, paddle::CPUPlace());
   const uintptr_t address = reinterpret_cast<uintptr_t>(buffer.data());
   const uintptr_t aligned = (address + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
   params.workspace = reinterpret_cast<void*>(aligned);
@@ -174,8 +183,7 @@ std::vector<Tensor> RunForward(const Inputs& in, const Options& options) {
   pfm_params params = MakeParams(in, options);
   Tensor out = paddle::empty({params.batch, params.seqlen_q, params.heads_q, params.head_dim_v}, in.query.dtype(),
                              in.query.place());
-  Tensor lse = paddle::empty({params.batch, params.heads_q, params.seqlen_q}, Dtype::FLOAT32,
-                             in.query.place());
+  Tensor lse = paddle::empty({params.batch, params.heads_q, params.seqlen_q}, Dtype::FLOAT32, in.query.place());
   params.out = Describe(out);
   params.lse = static_cast<float*>(lse.data());
   RunWithWorkspace(pfm_forward_workspace, pfm_forward, params);
@@ -285,8 +293,8 @@ std::vector<Dtype> InferDtypeSink(const Dtype& query, const Dtype&, const Dtype&
 }
 
 std::vector<std::string> Attributes() {
-  return {"softmax_scale: float", "causal: bool",   "window_left: int64_t", "window_right: int64_t",
-          "dropout: float",       "deterministic: bool"};
+  return {"softmax_scale: float",  "causal: bool",   "window_left: int64_t",
+          "window_right: int64_t", "dropout: float", "deterministic: bool"};
 }
 
 }  // namespace
