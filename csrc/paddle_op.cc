@@ -237,11 +237,11 @@ std::vector<Tensor> Forward(const Tensor& query, const Tensor& key, const Tensor
                     {softmax_scale, causal, window_left, window_right, dropout, deterministic});
 }
 
-std::vector<Tensor> Backward(const Tensor& query, const Tensor& key, const Tensor& value,
-                             const OptionalTensor& startend_row_indices, const OptionalTensor& block_mask,
-                             const OptionalTensor& seed_offset, const Tensor& out, const Tensor& lse,
-                             const Tensor& dout, const Tensor& dlse, float softmax_scale, bool causal,
-                             int64_t window_left, int64_t window_right, float dropout, bool deterministic) {
+std::vector<Tensor> Backward(const OptionalTensor& seed_offset, const OptionalTensor& block_mask,
+                             const OptionalTensor& startend_row_indices, const Tensor& value, const Tensor& key,
+                             const Tensor& query, const Tensor& out, const Tensor& lse, const Tensor& dout,
+                             const Tensor& dlse, float softmax_scale, bool causal, int64_t window_left,
+                             int64_t window_right, float dropout, bool deterministic) {
   return RunBackward({query, key, value, nullptr, startend_row_indices, block_mask, seed_offset},
                      {out, lse, dout, dlse},
                      {softmax_scale, causal, window_left, window_right, dropout, deterministic});
@@ -256,12 +256,12 @@ std::vector<Tensor> ForwardSink(const Tensor& query, const Tensor& key, const Te
                     {softmax_scale, causal, window_left, window_right, dropout, deterministic});
 }
 
-std::vector<Tensor> BackwardSink(const Tensor& query, const Tensor& key, const Tensor& value,
-                                 const Tensor& learnable_sink, const OptionalTensor& startend_row_indices,
-                                 const OptionalTensor& block_mask, const OptionalTensor& seed_offset,
-                                 const Tensor& out, const Tensor& lse, const Tensor& dout, const Tensor& dlse,
-                                 float softmax_scale, bool causal, int64_t window_left, int64_t window_right,
-                                 float dropout, bool deterministic) {
+std::vector<Tensor> BackwardSink(const OptionalTensor& seed_offset, const OptionalTensor& block_mask,
+                                 const OptionalTensor& startend_row_indices, const Tensor& learnable_sink,
+                                 const Tensor& value, const Tensor& key, const Tensor& query, const Tensor& out,
+                                 const Tensor& lse, const Tensor& dout, const Tensor& dlse, float softmax_scale,
+                                 bool causal, int64_t window_left, int64_t window_right, float dropout,
+                                 bool deterministic) {
   return RunBackward({query, key, value, &learnable_sink, startend_row_indices, block_mask, seed_offset},
                      {out, lse, dout, dlse},
                      {softmax_scale, causal, window_left, window_right, dropout, deterministic});
@@ -310,9 +310,13 @@ PD_BUILD_OP(paddle_flashmask_attention)
     .SetInferShapeFn(PD_INFER_SHAPE(InferShape))
     .SetInferDtypeFn(PD_INFER_DTYPE(InferDtype));
 
+// Paddle saves the forward's inputs in the reverse of the order in which the gradient operator names them, and
+// PaddleNLP's refined_recompute relies on query, key, value, startend_row_indices coming first, so they are named
+// last.
 PD_BUILD_GRAD_OP(paddle_flashmask_attention)
-    .Inputs({"query", "key", "value", paddle::Optional("startend_row_indices"), paddle::Optional("block_mask"),
-             paddle::Optional("seed_offset"), "out", "lse", paddle::Grad("out"), paddle::Grad("lse")})
+    .Inputs({paddle::Optional("seed_offset"), paddle::Optional("block_mask"),
+             paddle::Optional("startend_row_indices"), "value", "key", "query", "out", "lse", paddle::Grad("out"),
+             paddle::Grad("lse")})
     .Outputs({paddle::Grad("query"), paddle::Grad("key"), paddle::Grad("value")})
     .Attrs(Attributes())
     .SetKernelFn(PD_KERNEL(Backward));
@@ -327,9 +331,9 @@ PD_BUILD_OP(paddle_flashmask_attention_sink)
     .SetInferDtypeFn(PD_INFER_DTYPE(InferDtypeSink));
 
 PD_BUILD_GRAD_OP(paddle_flashmask_attention_sink)
-    .Inputs({"query", "key", "value", "learnable_sink", paddle::Optional("startend_row_indices"),
-             paddle::Optional("block_mask"), paddle::Optional("seed_offset"), "out", "lse", paddle::Grad("out"),
-             paddle::Grad("lse")})
+    .Inputs({paddle::Optional("seed_offset"), paddle::Optional("block_mask"),
+             paddle::Optional("startend_row_indices"), "learnable_sink", "value", "key", "query", "out", "lse",
+             paddle::Grad("out"), paddle::Grad("lse")})
     .Outputs({paddle::Grad("query"), paddle::Grad("key"), paddle::Grad("value"), paddle::Grad("learnable_sink")})
     .Attrs(Attributes())
     .SetKernelFn(PD_KERNEL(BackwardSink));
