@@ -59,6 +59,9 @@ def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
     dweights = stored(stored(dout @ value.swapaxes(-1, -2)) * keep)
     delta = (dout * out).sum(axis=-1, keepdims=True)
     dlse = np.where(sees, dlse[..., None], work(0))
+    # The backward pass gets lse, not the probabilities, so the yardstick pays for the rounding of lse too.
+    probabilities = stored(np.exp(scores - np.where(sees, lse, work(0))))
+    kept = stored(probabilities * keep)
     dscores = stored(probabilities * (dweights - delta + dlse))
 
     def sum_groups(x: np.ndarray) -> np.ndarray:
