@@ -181,9 +181,12 @@ class BackwardPass {
     const float* lse = lse_ + item * kTileQ;
     const float* delta = delta_ + item * kTileQ;
 
-    kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores);
+    // The next live query tile is usually the next one.
+    const Upcoming next_query = {query + QuerySize(), static_cast<int>(QuerySize())};
+    const Upcoming next_dout = {dout + kTileQ * padded_v_, kTileQ * padded_v_};
+    kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores, next_query);
     mask_.ApplyMask(piece.batch, head, query_tile, key_tile, shape, scratch.scores);
-    kernels.multiply(dout, scratch.value_transposed, dim_v_, shape, scratch.dweights);
+    kernels.multiply(dout, scratch.value_transposed, dim_v_, shape, scratch.dweights, next_dout);
     if (params_.dropout > 0.0f) {
       kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, piece.batch, head), query_tile * kTileQ,
                            key_tile * kTileK, shape, scratch.keep);
@@ -198,7 +201,9 @@ class BackwardPass {
       kernels.accumulate_transposed(scratch.dweights, query, dim_, shape, scratch.dkey);
     }
     if (params_.dquery.data != nullptr) {
-      kernels.accumulate(scratch.dweights, scratch.key, dim_, shape, nullptr, DqueryOf(piece.chunk, item));
+      float* dquery = DqueryOf(piece.chunk, item);
+      kernels.accumulate(scratch.dweights, scratch.key, dim_, shape, nullptr, dquery,
+                         {dquery + QuerySize(), static_cast<int>(QuerySize())});
     }
   }
 

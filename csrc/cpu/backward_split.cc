@@ -5,8 +5,11 @@
 namespace pfm::cpu {
 namespace {
 
-// Enough for the threads of a workstation to share evenly; every doubling costs that many more dquery buffers.
+// Enough for the threads of a workstation to share evenly.
 constexpr int64_t kWantedPieces = 32;
+
+// Every chunk clears, fills and adds up a dquery buffer of its own; below this many key tiles that begins to show.
+constexpr int64_t kLeastKeyTilesPerChunk = 8;
 
 // Smallest divisor of `whole` that is at least `wanted`, or `whole`.
 int64_t DivisorAtLeast(int64_t whole, int64_t wanted) {
@@ -24,7 +27,7 @@ BackwardSplit::BackwardSplit(const pfm_params& params, const MaskPlan& mask, Are
   // tiles costs one query-sized buffer per query head.
   const int64_t kv_heads = Max<int64_t>(1, params.batch * params.heads_kv);
   groups_ = DivisorAtLeast(params.heads_q / params.heads_kv, CeilDiv(kWantedPieces, kv_heads));
-  chunks_ = Max<int64_t>(1, Min(mask.key_tiles(), CeilDiv(kWantedPieces, kv_heads * groups_)));
+  chunks_ = Max<int64_t>(1, Min(mask.key_tiles() / kLeastKeyTilesPerChunk, CeilDiv(kWantedPieces, kv_heads * groups_)));
   pieces_ = arena->Take<BackwardPiece>(pieces());
 }
 

@@ -102,7 +102,9 @@ class ForwardPass {
       TileShape shape;
       if (!mask_.Shape(batch, head, query_tile, key_tile, &shape)) continue;
       const int64_t at = kv_head * mask_.key_tiles() + key_tile;
-      kernels.multiply(scratch.query, keys_ + at * key_size_, dim, shape, scratch.scores);
+      const float* key = keys_ + at * key_size_;
+      const float* value = values_ + at * value_size_;
+      kernels.multiply(scratch.query, key, dim, shape, scratch.scores, {value, static_cast<int>(value_size_)});
       mask_.ApplyMask(batch, head, query_tile, key_tile, shape, scratch.scores);
       kernels.softmax(shape, scratch.scores, scratch.rows);
       if (params_.dropout > 0.0f) {
@@ -110,8 +112,8 @@ class ForwardPass {
                              scratch.keep);
         kernels.scale_by(shape, scratch.keep, scratch.scores);
       }
-      kernels.accumulate(scratch.scores, values_ + at * value_size_, dim_v, shape, scratch.rows->rescale,
-                         scratch.out);
+      kernels.accumulate(scratch.scores, value, dim_v, shape, scratch.rows->rescale, scratch.out,
+                         {key + key_size_, static_cast<int>(key_size_)});
     }
     FinishRows(batch, head, row0, rows, scratch);
   }

@@ -55,6 +55,12 @@ struct RowState {
   float rescale[kTileQ];  // what the last tile multiplied earlier sums and outputs by
 };
 
+// Memory that is needed after the present call and worth fetching during it; 0 floats: none.
+struct Upcoming {
+  const float* data;
+  int floats;
+};
+
 struct TileKernels {
   const char* name;
 
@@ -73,14 +79,15 @@ struct TileKernels {
   // Which part of the tile at row0 is visible; false: none. All of it: shape->masked is false.
   bool (*shape)(const ColumnArrays& columns, int64_t key0, int row0, int rows, TileShape* shape);
   // scores = left (panels of kTileQ rows) x right (transposed), inside shape.
-  void (*multiply)(const float* left, const float* right, int dim, const TileShape& shape, float* scores);
+  void (*multiply)(const float* left, const float* right, int dim, const TileShape& shape, float* scores,
+                   const Upcoming& upcoming);
   // Hidden pairs inside the shape's bounding box -> -inf.
   void (*mask)(const ColumnArrays& columns, int64_t key0, int row0, const TileShape& shape, float* scores);
   // scores -> exp2(scores - max), and the running state moved on.
   void (*softmax)(const TileShape& shape, float* scores, RowState* state);
   // out (panels of kTileQ rows) = out * rescale + weights x right (panels of kTileK rows); null rescale: 1.
   void (*accumulate)(const float* weights, const float* right, int dim, const TileShape& shape,
-                     const float* rescale, float* out);
+                     const float* rescale, float* out, const Upcoming& upcoming);
   // out (panels of kTileK rows) += weights^T x right (panels of kTileQ rows).
   void (*accumulate_transposed)(const float* weights, const float* right, int dim, const TileShape& shape,
                                 float* out);
