@@ -26,5 +26,5 @@ def prefix_lm_causal(seqlen: int, prefix: Lengths, *, length: Lengths | None = N
     for row, (p, e) in enumerate(np.broadcast(prefixes, end)):
         if p > e:
             raise ValueError(f"prefix {p} of batch row {row} is longer than the sequence, {e}")
-    key = np.minimum(keys(seqlen), end)
+    key = np.minimum(keys(seqlen), end)  # of padding too UTE stays <= LTS
     return column_mask(end, np.where(key < prefixes, 0, key), causal=False, seqlen=seqlen)

@@ -37,6 +37,6 @@ def prefix_lm_document(
     if padding == "document":
         prefix_lengths = [[*row, 0] for row in prefix_lengths]
     layout = lay_out(lengths, seqlen, padding)
-    key = np.minimum(keys(layout.seqlen), layout.end)  # hidden tokens stay hidden
+    key = np.minimum(keys(layout.seqlen), layout.end)  # of hidden tokens too UTE stays <= LTS
     in_prefix = key < layout.start + layout.spread(prefix_lengths)
     return column_mask(layout.end, np.where(in_prefix, layout.start, key), causal=False, seqlen=layout.seqlen)

@@ -45,7 +45,7 @@ def qk_sparse(seqlen: int, dropped: Spans, *, length: Lengths | None = None) -> 
             in_span[b, offset:last] = True
             span_end[b, offset:last] = last
     if (end < seqlen).any():
-        key = np.minimum(key, end)
+        key = np.minimum(key, end)  # of padding too UTE stays <= LTS
         return column_mask(end, np.where(in_span, span_end, key), causal=False, seqlen=seqlen)
     return column_mask(np.where(in_span, key, seqlen), span_end, causal=True, seqlen=seqlen)
 

@@ -147,6 +147,23 @@ def test_random_eviction_is_uniform() -> None:
     np.testing.assert_allclose(share, [0.25, 0.25, 0.25, 0.25, 0.0], atol=0.03)
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.full(9, length=6),
+        masks.document([3, 2], 9),
+        masks.global_sliding_window(9, 2, 1, length=6),
+        masks.prefix_lm_document([3, 2], [2, 0], 9),
+        masks.prefix_lm_causal(9, 2, length=6),
+        masks.qk_sparse(9, [(1, 3)], length=6),
+    ],
+    ids=repr,
+)
+def test_the_upper_interval_ends_before_the_lower_starts(mask: masks.ColumnMask) -> None:
+    """Other kernels walk the rows in that order (also for keys that nobody sees)."""
+    assert (mask.startend_row_indices[..., -1] <= mask.startend_row_indices[..., 0]).all()
+
+
 class TestBatches:
     def test_documents_of_each_row(self) -> None:
         mask = masks.document([[4, 3, 3], [5, 0, 2], []], 11)

@@ -51,6 +51,15 @@ def test_tiles(tmp_path) -> None:
         assert abs(share_of(color, picture) / share_of(HIDDEN, picture) * statistics.empty_tiles / tiles - 1) < 0.15
 
 
+def test_tiles_that_the_edge_cuts_can_be_full(tmp_path) -> None:
+    masks.full(1000).plot(tmp_path / "mask.png", tile=(128, 96))
+    picture = image.imread(tmp_path / "mask.png")
+    legend = 0.005
+    assert share_of(VISIBLE, picture) > 0.5
+    assert share_of(PARTIAL, picture) < legend
+    assert share_of(HIDDEN, picture) < legend
+
+
 def test_each_row_and_head_has_its_picture(tmp_path) -> None:
     mask = masks.causal_document([[8], [2, 2, 2, 2]]).expand(2, heads=2)
     mask.plot(tmp_path / "a.png", batch=0, head=1)
