@@ -11,9 +11,7 @@ from paddle_flashmask import flashmask_attention
 
 
 def block(query, key, value, startend, dropout):
-    out, lse = flashmask_attention(
-        query, key, value, startend, causal=True, dropout=dropout, return_softmax_lse=True
-    )
+    out, lse = flashmask_attention(query, key, value, startend, causal=True, dropout=dropout, return_softmax_lse=True)
     return out * 2, lse
 
 

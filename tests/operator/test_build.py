@@ -1,0 +1,118 @@
+"""What setup.py makes, and how it fails: one readable message, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from setuptools._distutils.core import run_setup
+from support.specification import REPOSITORY
+
+PACKAGE = REPOSITORY / "paddle_flashmask"
+
+
+def build(tmp_path: Path, code: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """Runs setup.py build_ext after `code`, with its results under tmp_path."""
+    arguments = ["setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    program = f"import runpy, sys\n{code}\nsys.argv = {arguments!r}\nrunpy.run_path('setup.py')"
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def assert_fails(result: subprocess.CompletedProcess, *parts: str) -> None:
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_missing_compiler(tmp_path) -> None:
+    result = build(tmp_path, CXX="/nonexistent")
+    assert_fails(result, "the C++ compiler '/nonexistent' was not found", "apt-get install g++", "CXX")
+
+
+def test_missing_paddle(tmp_path) -> None:
+    hide = (
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'paddle' else find(name, *rest)"
+    )
+    result = build(tmp_path, hide)
+    assert_fails(result, "paddle is not importable by", "pip install paddlepaddle", "--no-build-isolation")
+
+
+def test_missing_pybind11(tmp_path) -> None:
+    result = build(tmp_path, "sys.modules['pybind11'] = None")
+    assert_fails(result, "pybind11 is not importable: `pip install pybind11` first")
+
+
+def test_cuda_can_not_be_had(tmp_path) -> None:
+    assert_fails(build(tmp_path, PFM_CUDA="1"), "there are no CUDA kernels in this release")
+    assert_fails(build(tmp_path, PFM_CUDA="yes"), "PFM_CUDA is 'yes', expected 0, 1 or auto")
+
+
+@pytest.fixture
+def object_cache(tmp_path, monkeypatch):
+    """The ObjectCache of setup.py, keeping its objects under tmp_path, and a source with a header."""
+    monkeypatch.chdir(REPOSITORY)
+    command = run_setup("setup.py", stop_after="init").cmdclass["build_ext"]
+    names = command.build_extensions.__globals__
+    monkeypatch.setitem(names, "OBJECTS", tmp_path)
+    monkeypatch.setitem(names, "ROOT", tmp_path)
+    (tmp_path / "value.h").write_text("constexpr int kValue = 1;\n")
+    (tmp_path / "unit.cc").write_text('#include "value.h"\nint value() { return kValue; }\n')
+    return names["ObjectCache"]("g++", "3.3.1")
+
+
+def test_objects_are_made_again_only_when_something_changed(object_cache, tmp_path) -> None:
+    source = tmp_path / "unit.cc"
+
+    def compiled(flags=("-O1",)) -> tuple[Path, int]:
+        result = object_cache.compile(source, list(flags))
+        return result, result.stat().st_mtime_ns
+
+    first = compiled()
+    assert compiled() == first
+    source.touch()
+    assert compiled() == first
+    (tmp_path / "value.h").write_text("constexpr int kValue = 2;\n")
+    second = compiled()
+    assert second[0] == first[0] and second[1] > first[1]
+    assert compiled(["-O2"])[0] != first[0]
+
+
+def test_a_compile_error_ends_the_build_with_the_file_name(object_cache, tmp_path) -> None:
+    (tmp_path / "unit.cc").write_text("no such language\n")
+    for _ in range(2):  # a failed object must not be taken for a finished one
+        with pytest.raises(SystemExit, match=r"compiling unit.cc failed"):
+            object_cache.compile(tmp_path / "unit.cc", [])
+
+
+def symbols(library: Path, kind: str) -> set[str]:
+    listing = subprocess.run(["nm", "-D", f"--{kind}-only", str(library)], check=True, capture_output=True, text=True)
+    return {line.split()[-1].split("@")[0] for line in listing.stdout.splitlines()}
+
+
+def test_the_kernel_library_exports_the_c_abi_and_needs_neither_paddle_nor_python() -> None:
+    header = (REPOSITORY / "csrc" / "flashmask.h").read_text()
+    declared = set(re.findall(r"PFM_EXPORT [\w *]+?(pfm_\w+)\(", header))
+    exported = {name for name in symbols(PACKAGE / "_kernels.so", "defined") if name not in ("_init", "_fini")}
+    assert exported == declared
+    foreign = [n for n in symbols(PACKAGE / "_kernels.so", "undefined") if n.startswith("Py") or "paddle" in n]
+    assert not foreign
+
+
+def test_the_build_names_its_kernels() -> None:
+    from paddle_flashmask import _build_info
+
+    assert "portable" in _build_info.CPU_KERNELS and _build_info.CUDA_KERNELS == []
+    assert _build_info.COMPILER
