@@ -52,7 +52,6 @@ def test_hash_sparse_repeats_with_its_seed() -> None:
 
 @pytest.mark.parametrize("tiles", [[], ["--tiles"]])
 def test_writes_a_picture(tmp_path: Path, tiles: list[str]) -> None:
-    pytest.importorskip("matplotlib")
     path = tmp_path / "mask.png"
     done = CliRunner().invoke(mask, ["causal", "--seqlen", "300", "--output", str(path), *tiles])
     assert done.exit_code == 0, done.output
@@ -82,7 +81,6 @@ def test_errors(arguments: list[str], message: str) -> None:
 
 
 def test_output_that_cannot_be_written(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     done = CliRunner().invoke(mask, ["causal", "--seqlen", "8", "--output", str(tmp_path / "no" / "mask.png")])
     assert done.exit_code == 1
     assert "cannot write" in done.output

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib import image
+from matplotlib.colors import to_rgb
 
 from paddle_flashmask import masks
-
-image = pytest.importorskip("matplotlib.image")
-from matplotlib.colors import to_rgb  # noqa: E402
-
-from paddle_flashmask.masks.plotting import HIDDEN, PARTIAL, VISIBLE  # noqa: E402
+from paddle_flashmask.masks.plotting import HIDDEN, PARTIAL, VISIBLE
 
 
 def share_of(color: str, picture: np.ndarray) -> float:
