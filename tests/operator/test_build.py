@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from setuptools._distutils.core import run_setup
+import setuptools
 from support.specification import REPOSITORY
 
 PACKAGE = REPOSITORY / "paddle_flashmask"
@@ -63,14 +64,14 @@ def test_cuda_can_not_be_had(tmp_path) -> None:
 @pytest.fixture
 def object_cache(tmp_path, monkeypatch):
     """The ObjectCache of setup.py, keeping its objects under tmp_path, and a source with a header."""
-    monkeypatch.chdir(REPOSITORY)
-    command = run_setup("setup.py", stop_after="init").cmdclass["build_ext"]
-    names = command.build_extensions.__globals__
-    monkeypatch.setitem(names, "OBJECTS", tmp_path)
-    monkeypatch.setitem(names, "ROOT", tmp_path)
+    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
+    spec = importlib.util.spec_from_file_location("setup_of_the_package", REPOSITORY / "setup.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.OBJECTS = script.ROOT = tmp_path
     (tmp_path / "value.h").write_text("constexpr int kValue = 1;\n")
     (tmp_path / "unit.cc").write_text('#include "value.h"\nint value() { return kValue; }\n')
-    return names["ObjectCache"]("g++", "3.3.1")
+    return script.ObjectCache("g++", "3.3.1")
 
 
 def test_objects_are_made_again_only_when_something_changed(object_cache, tmp_path) -> None:

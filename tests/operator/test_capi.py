@@ -94,7 +94,7 @@ FORWARD = [
         "out.stride_head",
         4,
         INVALID_ARGUMENT,
-        "out.stride_head is 4, expected at least the head dim 12 of a tensor that",
+        "out.stride_head is 4, expected at least the head dim 12 of a tensor",
     ),
 ]
 BACKWARD = [
