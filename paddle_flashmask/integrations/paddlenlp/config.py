@@ -244,6 +244,8 @@ def _settle_packing(arguments: SFTArguments) -> None:
         raise ConfigError(
             f"max_length = {data.max_length} is not a multiple of pad_to_multiple_of = {data.pad_to_multiple_of}"
         )
+    if data.lazy and training.dataloader_num_workers > 0:
+        arguments.notes.append("dataloader_num_workers has no effect with lazy = true: the stream has one reader")
 
 
 def pads_to_max_length(arguments: SFTArguments) -> bool:

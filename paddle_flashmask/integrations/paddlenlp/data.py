@@ -76,8 +76,9 @@ def _parse_row(line: str, place: str) -> SFTRow:
 class TokenizedRows:
     """Rows as shifted `input_ids` and `labels` of at most max_length - 1 tokens, cut by PaddleNLP's rules.
 
-    Without a chat template: the source keeps its last src_length tokens, the target is cut at max_length in all, and
-    eos follows where it fits. With one: the latest rounds that fit are kept. `cut_rows` counts the rows that lost
+    Without a chat template: the source is cut to src_length tokens on the tokenizer's truncation_side (as PaddleNLP's
+    run_finetune.py does in effect: the side it passes is ignored), source and target together are cut at max_length,
+    and eos follows where it fits. With one: the latest rounds that fit are kept. `cut_rows` counts the rows that lost
     anything in the last pass over the data.
     """
 
@@ -107,11 +108,7 @@ class TokenizedRows:
         cut = len(source) > self.src_length
         if cut:
             source = self.tokenizer(
-                row.sources[0],
-                max_length=self.src_length,
-                truncation=True,
-                truncation_side="left",
-                add_special_tokens=True,
+                row.sources[0], max_length=self.src_length, truncation=True, add_special_tokens=True
             )["input_ids"]
         target = self.tokenizer(row.targets[0], add_special_tokens=False)["input_ids"]
         target = target + [self.tokenizer.eos_token_id]

@@ -169,6 +169,8 @@ def _load_model(arguments: SFTArguments, write: Callable[[str], None]) -> Any:
         dtype = "bfloat16" if training.bf16 else "float16"
     name = model_args.model_name_or_path
     config = AutoConfig.from_pretrained(name, dtype=dtype)
+    if not config.architectures:
+        raise ConfigError(f"the config.json of {name} has no 'architectures', for example ['LlamaForCausalLM']")
     LlmMetaConfig.set_llm_config(config, training)
     config.use_fast_layer_norm = model_args.use_fast_layer_norm
     config.seq_length = data_args.max_length

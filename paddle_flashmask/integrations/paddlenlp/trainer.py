@@ -1,7 +1,10 @@
-"""PaddleNLP's SFTTrainer with a data order that a resumed run can repeat."""
+"""PaddleNLP's SFTTrainer with a data order that a resumed run can repeat, and errors that reach the user."""
 
 from __future__ import annotations
 
+import itertools
+
+import paddle
 from paddle.io import DistributedBatchSampler
 from paddlenlp.trainer.trainer_utils import has_length
 from paddlenlp.trl import SFTTrainer
@@ -22,7 +25,29 @@ class SeededBatchSampler(DistributedBatchSampler):
         super().set_epoch((self.seed * 1_000_003 + epoch) % 2**32)
 
 
+class StreamLoader:
+    """Batches of an iterable data set, read in the training thread.
+
+    Paddle's DataLoader reads in a thread of its own and waits for ever when the data set raises there.
+    """
+
+    def __init__(self, dataset, batch_size: int, collate):
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.collate = collate
+
+    def __iter__(self):
+        items = iter(self.dataset)
+        while batch := list(itertools.islice(items, self.batch_size)):
+            yield {key: paddle.to_tensor(value) for key, value in self.collate(batch).items()}
+
+
 class PackedSFTTrainer(SFTTrainer):
+    def get_train_dataloader(self):
+        if has_length(self.train_dataset):
+            return super().get_train_dataloader()
+        return StreamLoader(self.train_dataset, self.args.per_device_train_batch_size, self.data_collator)
+
     def _get_train_sampler(self):
         if self.train_dataset is None or not has_length(self.train_dataset):
             return None

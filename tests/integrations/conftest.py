@@ -1,0 +1,127 @@
+"""A tiny tokenizer, tiny models and generated conversations, made once per session."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import sentencepiece
+from paddlenlp.transformers import LlamaConfig, LlamaTokenizer, Qwen2Config
+from paddlenlp.utils.log import logger
+
+WORDS = [
+    start + end for start in ("ba", "che", "di", "fol", "gra", "hu") for end in ("ling", "mor", "ne", "pash", "rix")
+]
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_paddlenlp():
+    logger.set_level("ERROR")
+
+
+def sentence(rng: random.Random, least: int, most: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(least, most))) + "."
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory) -> Path:
+    """train.json with 60 rows and dev.json with 12."""
+    rng = random.Random(5)
+    rows = [{"src": sentence(rng, 3, 18), "tgt": sentence(rng, 2, 25)} for _ in range(72)]
+    folder = tmp_path_factory.mktemp("data")
+    write_rows(folder / "train.json", rows[:60])
+    write_rows(folder / "dev.json", rows[60:])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(data_folder, tmp_path_factory) -> LlamaTokenizer:
+    texts = [json.loads(line) for line in (data_folder / "train.json").read_text().splitlines()]
+    prefix = tmp_path_factory.mktemp("sentencepiece") / "pieces"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([row[key] for row in texts for key in ("src", "tgt")]),
+        model_prefix=str(prefix),
+        vocab_size=340,
+        model_type="bpe",
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        minloglevel=2,
+    )
+    return LlamaTokenizer(vocab_file=f"{prefix}.model")
+
+
+@pytest.fixture(scope="session")
+def model_folders(tokenizer, tmp_path_factory) -> dict[str, Path]:
+    """Folders with a model configuration and the tokenizer, no weights: {"llama": ..., "qwen2": ...}."""
+    folders = {}
+    for name, config_class, architecture in (
+        ("llama", LlamaConfig, "LlamaForCausalLM"),
+        ("qwen2", Qwen2Config, "Qwen2ForCausalLM"),
+    ):
+        folder = tmp_path_factory.mktemp(name)
+        tokenizer.save_pretrained(str(folder))
+        config_class(vocab_size=len(tokenizer), architectures=[architecture], **TINY).save_pretrained(str(folder))
+        folders[name] = folder
+    return folders
+
+
+@pytest.fixture
+def sft_config(model_folders, data_folder, tmp_path) -> dict:
+    """The keys of PaddleNLP's published llm/config/llama/flashmask/sft.json, made small and pointed at local data."""
+    return {
+        "model_name_or_path": str(model_folders["llama"]),
+        "dataset_name_or_path": str(data_folder),
+        "output_dir": str(tmp_path / "out"),
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2,
+        "per_device_eval_batch_size": 1,
+        "eval_accumulation_steps": 16,
+        "max_steps": 3,
+        "learning_rate": 2e-03,
+        "warmup_ratio": 0.03,
+        "logging_steps": 1,
+        "evaluation_strategy": "no",
+        "save_strategy": "no",
+        "src_length": 60,
+        "max_length": 96,
+        "bf16": True,
+        "fp16_opt_level": "O2",
+        "do_train": True,
+        "do_eval": False,
+        "disable_tqdm": True,
+        "load_best_model_at_end": True,
+        "eval_with_do_generation": False,
+        "metric_for_best_model": "accuracy",
+        "recompute": False,
+        "save_total_limit": 1,
+        "tensor_parallel_degree": 2,
+        "pipeline_parallel_degree": 1,
+        "pipeline_parallel_config": "disable_p2p_cache_shape",
+        "sharding": "stage2",
+        "zero_padding": True,
+        "unified_checkpoint": True,
+        "tensor_parallel_output": True,
+        "use_flash_attention": True,
+        "greedy_zero_padding": True,
+        "lazy": True,
+        "flash_mask": True,
+        "continue_training": False,
+    }
