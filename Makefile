@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 all: build
 
-# An existing virtual environment (VENV=...) is used as it is, apart from what it lacks.
+# An existing virtual environment (VENV=...) gets the pinned versions too.
 venv: $(STAMPS)/venv
 $(STAMPS)/venv: $(REQUIREMENTS)
 	@mkdir -p $(STAMPS)
@@ -57,7 +57,7 @@ format: venv
 
 # Address and undefined-behaviour sanitizers over the kernels.
 sanitize: build
-	tests/sanitize/run.sh
+	tests/sanitize/run.sh $(BIN)/python
 
 clean:
 	rm -rf build dist *.egg-info demo-output

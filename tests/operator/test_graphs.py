@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import paddle
 import pytest
@@ -109,6 +112,23 @@ def test_saved_model_takes_other_sizes(tmp_path) -> None:
     for length, size in ((9, 2), (5, 3)):
         x, startend = batch(length, size)
         assert_equal(list(loaded(x, startend)), list(layer(x, startend)))
+
+
+def test_saved_model_loads_in_a_fresh_process(tmp_path) -> None:
+    layer = make()
+    layer.eval()
+    x, startend = batch(9)
+    spec = [InputSpec([None, None, WIDTH], "float32"), InputSpec([None, 1, None, 1], "int32")]
+    paddle.jit.save(layer, str(tmp_path / "model"), input_spec=spec)
+    np.savez(tmp_path / "data.npz", x=x.numpy(), startend=startend.numpy(), out=layer(x, startend)[0].numpy())
+    program = f"""
+import numpy, paddle, paddle_flashmask.functional
+data = numpy.load({str(tmp_path / "data.npz")!r})
+model = paddle.jit.load({str(tmp_path / "model")!r})
+out = model(paddle.to_tensor(data["x"]), paddle.to_tensor(data["startend"]))[0]
+numpy.testing.assert_allclose(out.numpy(), data["out"], rtol=1e-5, atol=1e-5)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_graph_checks_sizes_that_python_could_not_know() -> None:
