@@ -1,0 +1,160 @@
+"""Times the operator and its peers and writes one CSV row per problem, contestant and direction.
+
+    python -m benchmarks.cpu.run --output benchmarks/results/cpu.csv
+
+Contestants take turns within a round, so what disturbs the machine disturbs all of them; the median over rounds counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import paddle
+import torch
+
+from .cases import paper_masks
+from .peers import Contestant, Problem, ours, torch_flex, torch_sdpa
+
+COLUMNS = (
+    "mask",
+    "seqlen",
+    "heads",
+    "head_dim",
+    "dtype",
+    "density",
+    "direction",
+    "contestant",
+    "threads",
+    "rounds",
+    "median_ms",
+    "best_ms",
+    "gflops",
+    "fma_peak_gflops",
+    "cpu",
+    "commit",
+)
+# FLOPs per visible pair and head_dim element: two products forward, five backward.
+FLOPS = {"forward": 4, "backward": 10}
+FLEX_MASKS = ("full", "causal", "causal_document", "sliding_window", "share_question")
+
+
+def fma_peak(threads: int) -> float:
+    """GFLOP/s of `threads` copies of peak.cc that run side by side."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        source = Path(__file__).with_name("peak.cc")
+        subprocess.run(["g++", "-O2", "-mavx2", "-mfma", source, "-o", program], check=True)
+        running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in range(threads)]
+        return sum(float(process.communicate()[0].split()[0]) for process in running)
+
+
+def cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def commit() -> str:
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def measure(contestants: list[Contestant], rounds: int) -> Iterator[tuple[str, str, list[float]]]:
+    for direction in FLOPS:
+        calls = [(c.name, getattr(c, direction)) for c in contestants if getattr(c, direction) is not None]
+        times: dict[str, list[float]] = {name: [] for name, _ in calls}
+        for _, call in calls:
+            call()
+        for _ in range(rounds):
+            for name, call in calls:
+                times[name].append(seconds(call))
+        for name, taken in times.items():
+            yield direction, name, taken
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+@click.option("--seqlens", default="4096,8192")
+@click.option("--head-dims", default="128,64")
+@click.option("--dtypes", default="float32")
+@click.option("--masks", default="", help="Comma-separated names; all of the paper's by default.")
+@click.option("--heads", default=4)
+@click.option("--rounds", default=5)
+@click.option("--threads", default=2)
+@click.option("--flex/--no-flex", default=True, help="FlexAttention on the masks that show its range.")
+def main(
+    output: Path,
+    seqlens: str,
+    head_dims: str,
+    dtypes: str,
+    masks: str,
+    heads: int,
+    rounds: int,
+    threads: int,
+    flex: bool,
+) -> None:
+    if os.environ.get("OMP_NUM_THREADS") != str(threads):
+        raise click.UsageError(f"set OMP_NUM_THREADS={threads}: Paddle and PyTorch read it at start")
+    torch.set_num_threads(threads)
+    paddle.seed(0)
+    peak = fma_peak(threads)
+    click.echo(f"{cpu_name()}, {threads} threads, FMA peak {peak:.0f} GFLOP/s, commit {commit()}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for seqlen in map(int, seqlens.split(",")):
+            chosen = {k: v for k, v in paper_masks(seqlen).items() if not masks or k in masks.split(",")}
+            for head_dim in map(int, head_dims.split(",")):
+                for dtype in dtypes.split(","):
+                    for name, mask in chosen.items():
+                        problem = Problem(mask, name, heads, head_dim, dtype)
+                        contestants = [ours(problem), torch_sdpa(problem)]
+                        if flex and name in FLEX_MASKS and dtype == "float32":
+                            contestants.append(torch_flex(problem))
+                        line = f"{name:22} S {seqlen:6} D {head_dim:3} {dtype:8}"
+                        for direction, contestant, taken in measure(contestants, rounds):
+                            median = statistics.median(taken)
+                            gflops = FLOPS[direction] * head_dim * problem.pairs / median / 1e9
+                            writer.writerow(
+                                dict(
+                                    mask=name,
+                                    seqlen=seqlen,
+                                    heads=heads,
+                                    head_dim=head_dim,
+                                    dtype=dtype,
+                                    density=f"{mask.statistics().density:.4f}",
+                                    direction=direction,
+                                    contestant=contestant,
+                                    threads=threads,
+                                    rounds=rounds,
+                                    median_ms=f"{median * 1e3:.2f}",
+                                    best_ms=f"{min(taken) * 1e3:.2f}",
+                                    gflops=f"{gflops:.1f}",
+                                    fma_peak_gflops=f"{peak:.1f}",
+                                    cpu=cpu_name(),
+                                    commit=commit(),
+                                )
+                            )
+                            line += f" | {direction[:3]} {contestant} {median * 1e3:.0f} ms"
+                        file.flush()
+                        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()
