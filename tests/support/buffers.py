@@ -1,9 +1,12 @@
 """Arrays that notice abuse: poisoned contents, guard bytes around them, gaps between rows that must stay as they are.
 
 The poison 0xFF.. is a NaN in float32, bfloat16 and float16, so a kernel that reads what nobody wrote produces NaNs.
+Under the address sanitizer a sealed array also turns every access to its guards, reads included, into an error.
 """
 
 from __future__ import annotations
+
+import ctypes
 
 import numpy as np
 
@@ -29,6 +32,9 @@ def strides_of(layout: str, shape: tuple[int, int, int, int]) -> tuple[int, int,
     raise ValueError(f"unknown layout {layout!r}, expected one of {LAYOUTS}")
 
 
+_PROCESS = ctypes.CDLL(None)
+
+
 class GuardedArray:
     """A view `.array` into a larger poisoned buffer; `.check()` proves that nothing outside the view was written."""
 
@@ -48,6 +54,7 @@ class GuardedArray:
         self.strides = strides
         self.array = np.lib.stride_tricks.as_strided(flat, shape, byte_strides) if span else np.empty(shape, storage)
         self.address = self._raw.ctypes.data + start
+        self._size = size
         owned = np.zeros(self._raw.size, dtype=bool)
         if span:
             elements = owned[start : start + size].reshape(span, storage.itemsize)
@@ -57,6 +64,21 @@ class GuardedArray:
             )
             elements[np.asarray(index).reshape(-1)] = True
         self._outside = ~owned
+
+    def seal(self) -> None:
+        """Forbids access to the guards, if the address sanitizer is in this process."""
+        self._mark_guards("__asan_poison_memory_region")
+
+    def unseal(self) -> None:
+        self._mark_guards("__asan_unpoison_memory_region")
+
+    def _mark_guards(self, function: str) -> None:
+        mark = getattr(_PROCESS, function, None)
+        if mark is None:
+            return
+        begin, end = self._raw.ctypes.data, self._raw.ctypes.data + self._raw.size
+        for start, stop in ((begin, self.address), (self.address + self._size, end)):
+            mark(ctypes.c_void_p(start), ctypes.c_size_t(stop - start))
 
     def check(self, name: str) -> None:
         broken = np.flatnonzero(self._outside & (self._raw != POISON))

@@ -119,7 +119,14 @@ class Call:
         workspace = GuardedArray((workspace_size(self.params),), np.uint8)
         self.params.workspace = workspace.address
         self.params.workspace_size = workspace.array.size
-        launch(self.params)
+        guarded = [workspace, *self._outputs.values(), *(array for array, _ in self._inputs.values())]
+        for array in guarded:
+            array.seal()
+        try:
+            launch(self.params)
+        finally:
+            for array in guarded:
+                array.unseal()
         workspace.check("workspace")
         for name in self._outputs:
             self._outputs[name].check(name)

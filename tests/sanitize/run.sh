@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Builds the kernels with the address and undefined-behaviour sanitizers and runs the kernel tests on that library.
+# usage: tests/sanitize/run.sh [PYTHON] [pytest arguments]
+set -eu -o pipefail
+cd "$(dirname "$0")/../.."
+
+python=${1:-.venv/bin/python}
+[ $# -gt 0 ] && shift
+compiler=${CXX:-g++}
+output=build/sanitize
+mkdir -p "$output"
+
+# Assertions on, no recovery: the first finding ends the run with a stack trace.
+flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fPIC -fvisibility=hidden -fopenmp -Icsrc -D_GLIBCXX_ASSERTIONS
+  -fsanitize=address,undefined -fno-sanitize-recover=all)
+isa_flags() {
+  case $1 in
+    *_avx2.cc) echo -mavx2 -mfma -mf16c ;;
+    *_avx512.cc) echo -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c ;;
+  esac
+}
+
+sources=(csrc/capi.cc csrc/cpu/*.cc)
+objects=()
+for source in "${sources[@]}"; do
+  object=$output/$(basename "$source" .cc).o
+  objects+=("$object")
+  # shellcheck disable=SC2046
+  "$compiler" "${flags[@]}" $(isa_flags "$source") -c "$source" -o "$object"
+done
+"$compiler" -shared "${flags[@]}" "${objects[@]}" -o "$output/_kernels.so"
+
+# The sanitizer has to be in the process before Python is; Python itself is not instrumented and leaks on purpose.
+export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
+# test_operator needs Paddle, and test_abi looks at the exports of the real library.
+"$python" -m pytest tests/kernels --kernels "$output/_kernels.so" \
+  --ignore tests/kernels/test_operator.py --ignore tests/kernels/test_abi.py "$@"
