@@ -37,7 +37,7 @@ def _question_and_answers(lengths: list[int]) -> list[list[int]]:
 
 
 def paper_masks(seqlen: int) -> dict[str, ColumnMask]:
-    """Name -> mask; the window is a sixteenth of the sequence and the eviction starts at half of it, as in the paper."""
+    """Name -> mask; the window is a sixteenth of the sequence, the eviction starts at half of it, as in the paper."""
     lengths, prefixes = _scaled(seqlen)
     window = seqlen // 16
     builders: dict[str, Callable[[], ColumnMask]] = {

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-import paddle
 import torch
 
 from .cases import paper_masks
@@ -87,6 +86,13 @@ def measure(contestants: list[Contestant], rounds: int) -> Iterator[tuple[str, s
             yield direction, name, taken
 
 
+def contestants_of(problem: Problem, flex: bool) -> list[Contestant]:
+    contestants = [ours(problem), torch_sdpa(problem)]
+    if flex and problem.name in FLEX_MASKS and problem.dtype == "float32":
+        contestants.append(torch_flex(problem))
+    return contestants
+
+
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), required=True)
 @click.option("--seqlens", default="4096,8192")
@@ -111,49 +117,45 @@ def main(
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
         raise click.UsageError(f"set OMP_NUM_THREADS={threads}: Paddle and PyTorch read it at start")
     torch.set_num_threads(threads)
-    paddle.seed(0)
     peak = fma_peak(threads)
+    machine = {"threads": threads, "fma_peak_gflops": f"{peak:.1f}", "cpu": cpu_name(), "commit": commit()}
     click.echo(f"{cpu_name()}, {threads} threads, FMA peak {peak:.0f} GFLOP/s, commit {commit()}")
+    problems = [
+        Problem(mask, name, heads, int(head_dim), dtype)
+        for seqlen in seqlens.split(",")
+        for head_dim in head_dims.split(",")
+        for dtype in dtypes.split(",")
+        for name, mask in paper_masks(int(seqlen)).items()
+        if not masks or name in masks.split(",")
+    ]
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        for seqlen in map(int, seqlens.split(",")):
-            chosen = {k: v for k, v in paper_masks(seqlen).items() if not masks or k in masks.split(",")}
-            for head_dim in map(int, head_dims.split(",")):
-                for dtype in dtypes.split(","):
-                    for name, mask in chosen.items():
-                        problem = Problem(mask, name, heads, head_dim, dtype)
-                        contestants = [ours(problem), torch_sdpa(problem)]
-                        if flex and name in FLEX_MASKS and dtype == "float32":
-                            contestants.append(torch_flex(problem))
-                        line = f"{name:22} S {seqlen:6} D {head_dim:3} {dtype:8}"
-                        for direction, contestant, taken in measure(contestants, rounds):
-                            median = statistics.median(taken)
-                            gflops = FLOPS[direction] * head_dim * problem.pairs / median / 1e9
-                            writer.writerow(
-                                dict(
-                                    mask=name,
-                                    seqlen=seqlen,
-                                    heads=heads,
-                                    head_dim=head_dim,
-                                    dtype=dtype,
-                                    density=f"{mask.statistics().density:.4f}",
-                                    direction=direction,
-                                    contestant=contestant,
-                                    threads=threads,
-                                    rounds=rounds,
-                                    median_ms=f"{median * 1e3:.2f}",
-                                    best_ms=f"{min(taken) * 1e3:.2f}",
-                                    gflops=f"{gflops:.1f}",
-                                    fma_peak_gflops=f"{peak:.1f}",
-                                    cpu=cpu_name(),
-                                    commit=commit(),
-                                )
-                            )
-                            line += f" | {direction[:3]} {contestant} {median * 1e3:.0f} ms"
-                        file.flush()
-                        click.echo(line)
+        for problem in problems:
+            line = f"{problem.name:22} S {problem.seqlen:6} D {problem.head_dim:3} {problem.dtype:8}"
+            for direction, contestant, taken in measure(contestants_of(problem, flex), rounds):
+                median = statistics.median(taken)
+                writer.writerow(
+                    {
+                        "mask": problem.name,
+                        "seqlen": problem.seqlen,
+                        "heads": problem.heads,
+                        "head_dim": problem.head_dim,
+                        "dtype": problem.dtype,
+                        "density": f"{problem.mask.statistics().density:.4f}",
+                        "direction": direction,
+                        "contestant": contestant,
+                        "rounds": rounds,
+                        "median_ms": f"{median * 1e3:.2f}",
+                        "best_ms": f"{min(taken) * 1e3:.2f}",
+                        "gflops": f"{FLOPS[direction] * problem.head_dim * problem.pairs / median / 1e9:.1f}",
+                        **machine,
+                    }
+                )
+                line += f" | {direction[:3]} {contestant} {median * 1e3:.0f} ms"
+            file.flush()
+            click.echo(line)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""A Markdown table and a bar plot from the CSV of benchmarks.cpu.run.
+
+python -m benchmarks.cpu.report benchmarks/results/cpu.csv --plot docs/images/cpu.png
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import click
+
+Key = tuple[str, str, str, str]
+"""seqlen, head_dim, dtype, mask"""
+
+
+def load(path: Path) -> dict[Key, dict[tuple[str, str], dict[str, str]]]:
+    """Key -> (direction, contestant) -> row."""
+    table: dict[Key, dict[tuple[str, str], dict[str, str]]] = {}
+    with path.open() as file:
+        for row in csv.DictReader(file):
+            key = (row["seqlen"], row["head_dim"], row["dtype"], row["mask"])
+            table.setdefault(key, {})[row["direction"], row["contestant"]] = row
+    return table
+
+
+def ratio(rows: dict[tuple[str, str], dict[str, str]], direction: str, peer: str) -> float | None:
+    """How many times longer the peer takes."""
+    if (direction, peer) not in rows:
+        return None
+    return float(rows[direction, peer]["median_ms"]) / float(rows[direction, "ours"]["median_ms"])
+
+
+def markdown(table: dict[Key, dict[tuple[str, str], dict[str, str]]]) -> str:
+    lines = [
+        "| S | D | dtype | mask | density | fwd ms | fwd GFLOP/s | % of FMA peak | x SDPA | x Flex | bwd ms "
+        "| bwd GFLOP/s | x SDPA |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+
+    def times(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    for (seqlen, head_dim, dtype, mask), rows in table.items():
+        forward, backward = rows["forward", "ours"], rows["backward", "ours"]
+        share = 100 * float(forward["gflops"]) / float(forward["fma_peak_gflops"])
+        cells = [
+            seqlen,
+            head_dim,
+            dtype,
+            mask,
+            f"{float(forward['density']):.3f}",
+            f"{float(forward['median_ms']):.1f}",
+            f"{float(forward['gflops']):.0f}",
+            f"{share:.0f}",
+            times(ratio(rows, "forward", "torch_sdpa")),
+            times(ratio(rows, "forward", "torch_flex")),
+            f"{float(backward['median_ms']):.1f}",
+            f"{float(backward['gflops']):.0f}",
+            times(ratio(rows, "backward", "torch_sdpa")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(table: dict[Key, dict[tuple[str, str], dict[str, str]]], path: Path, seqlen: str, head_dim: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    chosen = {k[3]: v for k, v in table.items() if k[:3] == (seqlen, head_dim, "float32")}
+    names = list(chosen)
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    for offset, direction, colour in ((-0.2, "forward", "#1b6ca8"), (0.2, "backward", "#e07a1f")):
+        heights = [ratio(chosen[name], direction, "torch_sdpa") or 0 for name in names]
+        bars = axes.bar([i + offset for i in range(len(names))], heights, 0.38, label=direction, color=colour)
+        axes.bar_label(bars, fmt="%.1f", fontsize=7)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_yscale("log", base=2)
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7)
+    axes.set_ylabel("times faster than torch SDPA")
+    row = next(iter(chosen.values()))["forward", "ours"]
+    axes.set_title(f"S {seqlen}, head_dim {head_dim}, float32, {row['heads']} heads, {row['threads']} threads")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, exists=True))
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path))
+@click.option("--seqlen", default="8192", help="What the plot shows.")
+@click.option("--head-dim", default="128")
+def main(results: Path, plot_path: Path | None, seqlen: str, head_dim: str) -> None:
+    table = load(results)
+    click.echo(markdown(table))
+    if plot_path:
+        plot(table, plot_path, seqlen, head_dim)
+
+
+if __name__ == "__main__":
+    main()
