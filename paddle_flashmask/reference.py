@@ -79,7 +79,7 @@ def _masked_intervals(bounds: np.ndarray, causal: bool, seqlen_q: int) -> list[t
 
 
 def philox4x32(counter: tuple[np.ndarray, ...], key: tuple[int, int], rounds: int = 10) -> tuple[np.ndarray, ...]:
-    """Philox4x32 of uint32 arrays, elementwise (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011)."""
+    """Philox4x32 of uint32 arrays, elementwise (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011)."""
     low32 = np.uint64(0xFFFFFFFF)
     c0, c1, c2, c3 = (np.asarray(c).astype(np.uint64) for c in counter)
     k0, k1 = key
