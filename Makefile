@@ -5,7 +5,7 @@ JOBS ?= $(shell nproc)
 
 BIN := $(VENV)/bin
 STAMPS := build/stamps/$(subst /,-,$(abspath $(VENV)))
-REQUIREMENTS := $(wildcard requirements/*.txt)
+REQUIREMENTS := $(addprefix requirements/,build.txt test.txt paddlenlp.txt constraints.txt)
 BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name '*.h' -o -name '*.cc')
 PYTHON_FILES := setup.py paddle_flashmask tests $(wildcard examples benchmarks)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cc')
@@ -39,8 +39,14 @@ test: build
 demo: build
 	$(BIN)/python examples/demo.py
 
-bench-cpu: build
-	$(BIN)/paddle-flashmask bench
+# Beside PyTorch, in the same run. BENCH_ARGS="--seqlens 2048 --rounds 3" makes it shorter.
+bench-cpu: build $(STAMPS)/bench
+	mkdir -p benchmarks/results
+	$(BIN)/python -m benchmarks.cpu.run --output benchmarks/results/cpu.csv $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.cpu.report benchmarks/results/cpu.csv
+$(STAMPS)/bench: $(STAMPS)/venv requirements/bench.txt
+	$(PIP) install -q -c requirements/constraints.txt -r requirements/bench.txt
+	@touch $@
 
 info: build
 	$(BIN)/paddle-flashmask info
