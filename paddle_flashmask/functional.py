@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _library.load()
 
-# flashmask_attention means the same in dynamic and static graphs as it stands, so tracers must not take it apart.
 __all__ = ["flashmask_attention"]
 
 # Paddle draws integers below 2^31 on the CPU; two of them make a stream of 62 random bits.
 _SEED_LIMIT = 2**31 - 1
 
 
+# It means the same in dynamic and static graphs as it stands, so tracers must not take it apart.
 @_unified
 def flashmask_attention(
     query: Tensor,
