@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 
 import paddle
 import pytest
@@ -114,3 +115,10 @@ def test_a_later_replacement_is_left_alone(patches, monkeypatch) -> None:
 def test_importing_patches_nothing() -> None:
     importlib.import_module("paddle_flashmask.functional")
     assert not are_routed()
+
+
+def test_the_first_parameters_are_paddles() -> None:
+    theirs = list(inspect.signature(paddle.nn.functional.flashmask_attention).parameters.values())
+    ours = list(inspect.signature(paddle_flashmask.flashmask_attention).parameters.values())
+    described = [[(p.name, p.kind, p.default) for p in parameters] for parameters in (ours, theirs)]
+    assert described[0][: len(theirs)] == described[1]
