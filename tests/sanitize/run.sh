@@ -11,7 +11,7 @@ output=build/sanitize
 mkdir -p "$output"
 
 # Assertions on, no recovery: the first finding ends the run with a stack trace.
-flags=(-std=c++17 -O1 -g -fno-omit-frame-pointer -fPIC -fvisibility=hidden -fopenmp -Icsrc -D_GLIBCXX_ASSERTIONS
+flags=(-std=c++17 -O2 -g -fno-omit-frame-pointer -fPIC -fvisibility=hidden -fopenmp -Icsrc -D_GLIBCXX_ASSERTIONS
   -fsanitize=address,undefined -fno-sanitize-recover=all)
 isa_flags() {
   case $1 in
