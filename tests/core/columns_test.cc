@@ -139,8 +139,12 @@ void CheckRandomly(Checks* checks) {
     const MaskRules rules = {rows,
                              keys,
                              offset,
-                             pick(0, 2) ? -1 : pick(0, 9) ? window[0] : kFar,
-                             pick(0, 2) ? -1 : pick(0, 9) ? window[1] : kFar,
+                             pick(0, 2)   ? -1
+                             : pick(0, 9) ? window[0]
+                                          : kFar,
+                             pick(0, 2)   ? -1
+                             : pick(0, 9) ? window[1]
+                                          : kFar,
                              form.bounds,
                              form.causal};
     int32_t values[4];

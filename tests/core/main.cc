@@ -10,8 +10,9 @@
 namespace {
 
 int PrintKeeps(char** arguments) {
-  const pfm::DropoutStream stream = pfm::MakeDropout(
-      std::strtof(arguments[0], nullptr), std::strtoull(arguments[1], nullptr, 0), std::strtoull(arguments[2], nullptr, 0));
+  const pfm::DropoutStream stream =
+      pfm::MakeDropout(std::strtof(arguments[0], nullptr), std::strtoull(arguments[1], nullptr, 0),
+                       std::strtoull(arguments[2], nullptr, 0));
   const uint32_t head = static_cast<uint32_t>(std::strtoul(arguments[3], nullptr, 0));
   const int rows = std::atoi(arguments[4]);
   const int cols = std::atoi(arguments[5]);

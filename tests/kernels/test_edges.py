@@ -176,3 +176,21 @@ def test_one_mask_and_one_key_for_all_by_strides_of_zero(kernels: Kernels, isa: 
     for tensor in (call.params.key, call.params.value):
         tensor.stride_batch = tensor.stride_head = 0
     assert_same_bits(expected, {**call.forward(), **call.backward()}, "with strides of zero")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nan_in_a_row_stays_in_the_row(kernels: Kernels, isa: str, dtype: str) -> None:
+    """A NaN query is reported in its own row of out, lse and dquery; every other row keeps its bits."""
+    problem = Problem(seqlen_q=90, seqlen_k=150, dtype=dtype, causal=True)
+    clean = run(kernels, problem)
+    inputs = {name: x.copy() for name, x in problem.inputs.items()}
+    inputs["query"][0, 37, 1] = np.nan
+    problem.__dict__["inputs"] = inputs
+    result = run(kernels, problem)
+    for name in ("out", "dquery"):
+        assert np.isnan(result[name][0, 37, 1]).all(), name
+        result[name][0, 37, 1] = clean[name][0, 37, 1]
+    assert np.isnan(result["lse"][0, 1, 37])
+    result["lse"][0, 1, 37] = clean["lse"][0, 1, 37]
+    names = ("out", "lse", "dquery")
+    assert_same_bits({n: clean[n] for n in names}, {n: result[n] for n in names}, "in other rows")
