@@ -33,6 +33,7 @@ done
 # The sanitizer has to be in the process before Python is; Python itself is not instrumented and leaks on purpose.
 export LD_PRELOAD="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
+# Without capture, since a finding aborts the process and its report would be lost.
 # Every feature and edge once per instruction set, and the random problems of one test; the other files repeat these.
-"$python" -m pytest --kernels "$output/_kernels.so" tests/kernels/test_features.py tests/kernels/test_edges.py \
+"$python" -m pytest -s -p no:faulthandler --kernels "$output/_kernels.so" tests/kernels/test_features.py tests/kernels/test_edges.py \
   tests/kernels/test_random.py::test_results_are_exact "$@"
