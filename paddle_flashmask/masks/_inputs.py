@@ -18,19 +18,17 @@ Padding = Literal["hidden", "document"]
 """What the tokens after the last document are: hidden (their rows see nothing and nobody sees their keys) or one more
 document of their own."""
 
-MAX_SEQLEN = 2**31 - 1
 
-
-def integer(name: str, value: Any, minimum: int = 0) -> int:
-    """``value`` as an int of at least ``minimum``. TypeError for anything but an integer, ValueError below."""
+def integer(name: str, value: Any, minimum: int = 0, bits: int = 31) -> int:
+    """``value`` as an int in [minimum, 2^bits). TypeError for anything but an integer, ValueError outside."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if not minimum <= number <= MAX_SEQLEN:
-        raise ValueError(f"{name} must be at least {minimum} and less than 2^31, got {number}")
+    if not minimum <= number < 2**bits:
+        raise ValueError(f"{name} must be at least {minimum} and less than 2^{bits}, got {number}")
     return number
 
 

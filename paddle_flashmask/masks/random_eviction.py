@@ -27,7 +27,8 @@ def random_eviction(seqlen: int, start: int, *, batch: int = 1, heads: int = 1, 
     batch, heads = integer("batch", batch), integer("heads", heads)
     maps = batch * heads
     first_hidden = np.full((seqlen, maps), seqlen, dtype=np.int32)
-    slots = np.random.default_rng(integer("seed", seed)).integers(0, start, size=(max(0, seqlen - start), maps))
+    rng = np.random.default_rng(integer("seed", seed, bits=64))
+    slots = rng.integers(0, start, size=(max(0, seqlen - start), maps))
     kept = np.repeat(np.arange(min(start, seqlen))[:, None], maps, axis=1)  # the keys in the cache, per map
     every_map = np.arange(maps)
     for row, slot in enumerate(slots, start=start):
