@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
@@ -30,7 +31,7 @@ def main() -> None:
 
     say("1. Data, tokenizer, model configuration")
     data = prepare(arguments.data)
-    overrides = ["--dataset_name_or_path", str(data)]
+    overrides = ["--dataset_name_or_path", shown(data)]
     if arguments.steps:
         overrides += ["--max_steps", str(arguments.steps)]
 
@@ -43,8 +44,12 @@ def main() -> None:
     report(columns, dense)
     draw_losses(columns, dense, OUTPUT / "losses.png")
     draw_mask(data, OUTPUT / "mask.png")
-    print(f"pictures: {OUTPUT / 'losses.png'}, {OUTPUT / 'mask.png'}")
+    print(f"pictures: {shown(OUTPUT / 'losses.png')}, {shown(OUTPUT / 'mask.png')}")
     print(f"all of it took {time.perf_counter() - started:.0f} s")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def say(text: str) -> None:
@@ -63,20 +68,20 @@ def prepare(own_data: Path | None) -> Path:
             downloads.mkdir(parents=True, exist_ok=True)
             rows = download_instructions(downloads)
             write_rows(data / "train.json", rows)
-            print(f"{len(rows)} instructions in {data / 'train.json'}")
+            print(f"{len(rows)} instructions in {shown(data / 'train.json')}")
         elif not (data / "train.json").is_file():
             raise PrepareError(f"there is no {data / 'train.json'}")
         make_model(OUTPUT / "model", data / "train.json")
     except PrepareError as error:
         sys.exit(f"demo: {error}")
-    print(f"tokenizer and model configuration in {OUTPUT / 'model'}", flush=True)
+    print(f"tokenizer and model configuration in {shown(OUTPUT / 'model')}", flush=True)
     return data
 
 
 def train(name: str, overrides: list[str]) -> dict:
     output = OUTPUT / name
     command = [sys.executable, "-W", "ignore", "-c", "from paddle_flashmask.cli import main; main()"]
-    words = ["train", str(CONFIG.relative_to(ROOT)), "--output_dir", str(output), *overrides]
+    words = ["train", str(CONFIG.relative_to(ROOT)), "--output_dir", str(output.relative_to(ROOT)), *overrides]
     print("$ paddle-flashmask", *words, flush=True)
     done = subprocess.run([*command, *words], cwd=ROOT)
     if done.returncode:
@@ -91,11 +96,13 @@ def report(columns: dict, dense: dict) -> None:
     print(f"documents per pack       {packing['documents_per_pack']:.1f}")
     print(f"mask density             {packing['mask_density']:.1%} of all query-key pairs")
     for name, run in (("column masks", columns), ("dense mask", dense)):
+        tokens_per_step = run["tokens"] / len(run["step_seconds"])
+        seconds = median(run["step_seconds"])
         print(
-            f"{name:<24} {run['tokens'] / run['seconds']:,.0f} tokens/s, "
-            f"{run['seconds'] / run['steps']:.3f} s per step, last loss {run['losses'][-1][1]:.6f}"
+            f"{name:<24} {tokens_per_step / seconds:,.0f} tokens/s, {seconds:.3f} s per step (median), "
+            f"last loss {run['losses'][-1][1]:.6f}"
         )
-    ratio = (dense["seconds"] / dense["steps"]) / (columns["seconds"] / columns["steps"])
+    ratio = median(dense["step_seconds"]) / median(columns["step_seconds"])
     print(f"dense time / column time {ratio:.2f} (whole training steps, batches made by the same collator)")
     worst = max(abs(a - b) / abs(b) for (_, a), (_, b) in zip(columns["losses"], dense["losses"], strict=True))
     print(f"largest loss difference  {worst:.1e} relative over {len(columns['losses'])} steps")
@@ -118,7 +125,7 @@ def draw_losses(columns: dict, dense: dict, path: Path) -> None:
 
 
 def draw_mask(data: Path, path: Path) -> None:
-    """The mask of the pack with the most documents."""
+    """The mask of a pack with an average number of documents."""
     from paddlenlp.transformers import LlamaTokenizer
 
     from paddle_flashmask.integrations.paddlenlp.data import JSONLines, TokenizedRows
@@ -129,10 +136,10 @@ def draw_mask(data: Path, path: Path) -> None:
     tokenizer = LlamaTokenizer.from_pretrained(str(OUTPUT / "model"))
     rows = TokenizedRows(JSONLines(str(data), "train"), tokenizer, settings["src_length"], settings["max_length"])
     packed = pack_sft(rows, settings["max_length"])
-    fullest = max(packed, key=lambda pack: len(pack.document_lengths))
-    batch = SFTCollator(pad_token_id=tokenizer.eos_token_id, length=settings["max_length"])([fullest])
+    typical = sorted(packed, key=lambda pack: len(pack.document_lengths))[len(packed) // 2]
+    batch = SFTCollator(pad_token_id=tokenizer.eos_token_id, length=settings["max_length"])([typical])
     mask = ColumnMask(batch["startend_row_indices"], causal=True, seqlen_q=settings["max_length"])
-    mask.plot(path, title=f"{len(fullest.document_lengths)} documents in {settings['max_length']} tokens")
+    mask.plot(path, title=f"{len(typical.document_lengths)} documents in {settings['max_length']} tokens")
 
 
 if __name__ == "__main__":

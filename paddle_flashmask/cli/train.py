@@ -30,9 +30,10 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
         result = run_sft(config, overrides, write=click.echo)
     except (ConfigError, DataError, UnsupportedConfigError) as error:
         raise click.ClickException(str(error)) from error
-    if result.steps:
+    if result.step_seconds:
+        seconds = sum(result.step_seconds)
         click.echo(
-            f"{result.steps} steps, {result.tokens:,} tokens in {result.seconds:.1f} s: "
-            f"{result.tokens / result.seconds:,.0f} tokens/s"
+            f"{len(result.step_seconds)} steps, {result.tokens:,} tokens in {seconds:.1f} s: "
+            f"{result.tokens / seconds:,.0f} tokens/s"
         )
     click.echo(f"written to {result.output_dir}")

@@ -15,9 +15,8 @@ class ProgressLines(TrainerCallback):
         self.write = write
         self.losses: list[tuple[int, float]] = []
         self.evaluations: list[dict[str, float]] = []
-        self.steps = 0
         self.tokens = 0
-        self.seconds = 0.0
+        self.step_seconds: list[float] = []
         self._step_tokens = 0
         self._step_started = 0.0
 
@@ -28,8 +27,7 @@ class ProgressLines(TrainerCallback):
         self._step_started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.steps += 1
-        self.seconds += time.perf_counter() - self._step_started
+        self.step_seconds.append(time.perf_counter() - self._step_started)
         self.tokens += self._step_tokens
         self._step_tokens = 0
 
@@ -40,11 +38,12 @@ class ProgressLines(TrainerCallback):
             accuracy = f"  accuracy {logs['eval_accuracy']:.4f}" if "eval_accuracy" in logs else ""
             self.evaluations.append({"step": state.global_step, **logs})
             self.write(f"{step}  evaluation loss {logs['eval_loss']:.6f}{accuracy}")
-        elif "loss" in logs and self.steps:
+        elif "loss" in logs and self.step_seconds:
             self.losses.append((state.global_step, float(logs["loss"])))
-            speed = self.tokens / self.seconds
+            seconds = sum(self.step_seconds)
             self.write(
-                f"{step}  loss {logs['loss']:.6f}  {speed:,.0f} tokens/s  {self.seconds / self.steps:.2f} s per step"
+                f"{step}  loss {logs['loss']:.6f}  {self.tokens / seconds:,.0f} tokens/s  "
+                f"{seconds / len(self.step_seconds):.2f} s per step"
             )
 
 

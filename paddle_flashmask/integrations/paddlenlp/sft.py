@@ -28,7 +28,7 @@ class SFTResult:
 
     losses: (step, training loss) of every logged step. evaluations: {"step", "eval_loss", ...} of every evaluation.
     cut_rows: training rows that lost tokens to src_length or max_length. tokens: of documents, padding not counted.
-    seconds: spent in the training steps themselves, without loading, evaluation and saving.
+    step_seconds: wall time of every training step, without loading, evaluation and saving.
     """
 
     losses: list[tuple[int, float]]
@@ -36,8 +36,7 @@ class SFTResult:
     packing: PackingReport | None
     cut_rows: int
     tokens: int
-    seconds: float
-    steps: int
+    step_seconds: list[float]
     output_dir: str
 
     def write(self, path: Path) -> None:
@@ -130,8 +129,7 @@ def _run(arguments: SFTArguments, write: Callable[[str], None]) -> SFTResult:
         packing=train_data.packs.report if train_data is not None else None,
         cut_rows=train_rows.cut_rows if train_rows is not None else 0,
         tokens=progress.tokens,
-        seconds=progress.seconds,
-        steps=progress.steps,
+        step_seconds=progress.step_seconds,
         output_dir=training.output_dir,
     )
     if training.should_save:
