@@ -1,4 +1,4 @@
-"""Lengths at which the backward pass cuts the keys into chunks (16 key tiles and more) and adds up partial dquery sums."""
+"""Lengths at which the backward pass cuts the keys into chunks (16 key tiles and more) and sums partial dquery."""
 
 from __future__ import annotations
 
