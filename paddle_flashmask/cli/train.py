@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 
 import click
 
@@ -10,7 +11,7 @@ import click
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("config", type=click.Path(exists=True, dir_okay=False))
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-@click.option("--verbose", is_flag=True, help="Show PaddleNLP's own log as well.")
+@click.option("--verbose", is_flag=True, help="Show PaddleNLP's own log and Paddle's warnings as well.")
 def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
     """Trains as CONFIG, a PaddleNLP SFT JSON file, says.
 
@@ -18,6 +19,8 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
     """
     if importlib.util.find_spec("paddlenlp") is None:
         raise click.ClickException("training needs PaddleNLP: pip install 'paddle-flashmask[paddlenlp]'")
+    if not verbose:
+        warnings.filterwarnings("ignore", module="(paddle|_distutils_hack|jieba)")  # noise of importing and of deprecations
     from paddlenlp.utils.log import logger
 
     from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError

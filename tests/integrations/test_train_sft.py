@@ -157,6 +157,12 @@ def test_random_weights_only_when_asked_for(run):
         run(continue_training=True)
 
 
+@pytest.mark.parametrize("key", ["model_name_or_path", "tokenizer_name_or_path"])
+def test_a_folder_that_is_not_there_is_named(run, tmp_path, key):
+    with pytest.raises(ConfigError, match=f"{key} = .*nowhere"):
+        run(**{key: str(tmp_path / "nowhere")})
+
+
 def test_models_that_do_not_fit_are_refused(run, tmp_path, tokenizer):
     folder = tmp_path / "mistral"
     tokenizer.save_pretrained(str(folder))

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,8 @@ def _load_model(arguments: SFTArguments, write: Callable[[str], None]) -> Any:
     if training.fp16_opt_level == "O2":
         dtype = "bfloat16" if training.bf16 else "float16"
     name = model_args.model_name_or_path
-    config = AutoConfig.from_pretrained(name, dtype=dtype)
+    with _named("model_name_or_path", name):
+        config = AutoConfig.from_pretrained(name, dtype=dtype)
     if not config.architectures:
         raise ConfigError(f"the config.json of {name} has no 'architectures', for example ['LlamaForCausalLM']")
     LlmMetaConfig.set_llm_config(config, training)
@@ -182,7 +183,8 @@ def _load_model(arguments: SFTArguments, write: Callable[[str], None]) -> Any:
                 f"{name} holds a model configuration but no weights; "
                 "to start from random weights set continue_training to false"
             )
-        model = AutoModelForCausalLM.from_pretrained(name, config=config)
+        with _named("model_name_or_path", name):
+            model = AutoModelForCausalLM.from_pretrained(name, config=config)
     else:
         write("note: random weights (continue_training is false or autotuner_benchmark is true)")
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -191,6 +193,17 @@ def _load_model(arguments: SFTArguments, write: Callable[[str], None]) -> Any:
             f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; Llama and Qwen2 do"
         )
     return model
+
+
+@contextlib.contextmanager
+def _named(key: str, name: str) -> Iterator[None]:
+    """Says which key a file that PaddleNLP cannot find belongs to."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{key} = {name!r} is neither a usable folder nor a name PaddleNLP can fetch: {error}"
+        ) from error
 
 
 def _has_weights(folder: Path) -> bool:
@@ -202,7 +215,8 @@ def _load_tokenizer(arguments: SFTArguments) -> Any:
     from paddlenlp.trl.llm_utils import init_chat_template
 
     name = arguments.model.tokenizer_name_or_path or arguments.model.model_name_or_path
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name):
+        tokenizer = AutoTokenizer.from_pretrained(name)
     init_chat_template(tokenizer, name, arguments.data.chat_template)
     if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
