@@ -24,10 +24,10 @@ extern "C" {
 
 typedef enum pfm_status {
   PFM_OK = 0,
-  PFM_INVALID_ARGUMENT = 1,   // a value, shape, stride or pointer that no build accepts
-  PFM_UNSUPPORTED = 2,        // valid, but not on this device or in this build
+  PFM_INVALID_ARGUMENT = 1,  // a value, shape, stride or pointer that no build accepts
+  PFM_UNSUPPORTED = 2,       // valid, but not on this device or in this build
   PFM_WORKSPACE_TOO_SMALL = 3,
-  PFM_DEVICE_ERROR = 4,       // a kernel launch failed
+  PFM_DEVICE_ERROR = 4,  // a kernel launch failed
 } pfm_status;
 
 typedef enum pfm_device { PFM_CPU = 0, PFM_CUDA = 1 } pfm_device;
@@ -58,14 +58,14 @@ typedef struct pfm_params {
   //   columns:       i lies in no masked interval of key j
   //   block_mask:    block (i/128, j/128) holds a non-zero value
   int32_t causal;
-  int32_t deterministic;   // 1: bit-identical gradients in every run (always so on the CPU)
-  int64_t causal_offset;   // usually Sk - Sq (bottom-right alignment)
+  int32_t deterministic;  // 1: bit-identical gradients in every run (always so on the CPU)
+  int64_t causal_offset;  // usually Sk - Sq (bottom-right alignment)
   int64_t window_left, window_right;
 
   // startend_row_indices int32 [B,Hm,Sk,n], last two dims contiguous, n in {0 (absent),1,2,4}; values are clipped
   // to [0,Sq]. causal: n=1 {LTS}, n=2 {LTS,LTE}; otherwise n=2 {LTS,UTE}, n=4 {LTS,LTE,UTS,UTE}.
   const int32_t* startend_row_indices;
-  int32_t startend_bounds;   // n
+  int32_t startend_bounds;  // n
   int32_t reserved0;
   int64_t startend_stride_batch, startend_stride_head;
 
@@ -75,25 +75,25 @@ typedef struct pfm_params {
   const float* learnable_sink;  // float32 [Hq] or null: exp(sink_h) joins the softmax denominator
 
   float softmax_scale;
-  float dropout;               // probability of dropping, in [0, 1)
-  uint64_t seed, offset;       // the dropout stream (csrc/core/dropout.h)
-  const uint64_t* seed_offset; // two values in the device's memory that override seed and offset, or null
+  float dropout;                // probability of dropping, in [0, 1)
+  uint64_t seed, offset;        // the dropout stream (csrc/core/dropout.h)
+  const uint64_t* seed_offset;  // two values in the device's memory that override seed and offset, or null
 
-  float softcap;               // reserved: 0
-  int32_t num_splits;          // reserved: 0
-  int32_t num_workers;         // CPU threads or GPU multiprocessors; 0: all
+  float softcap;        // reserved: 0
+  int32_t num_splits;   // reserved: 0
+  int32_t num_workers;  // CPU threads or GPU multiprocessors; 0: all
   int32_t reserved1;
 
-  void* stream;                // cudaStream_t; null on the CPU
-  void* workspace;             // 64-byte aligned on CPU, 256 on CUDA; undefined on entry and exit
+  void* stream;     // cudaStream_t; null on the CPU
+  void* workspace;  // 64-byte aligned on CPU, 256 on CUDA; undefined on entry and exit
   size_t workspace_size;
 
   // Backward only. A gradient input that is absent (data == null) counts as zero; a gradient output that is absent
   // is not computed.
-  pfm_tensor dout;             // [B,Sq,Hq,Dv]
-  const float* dlse;           // [B,Hq,Sq] contiguous; ignored where lse is -inf
+  pfm_tensor dout;    // [B,Sq,Hq,Dv]
+  const float* dlse;  // [B,Hq,Sq] contiguous; ignored where lse is -inf
   pfm_tensor dquery, dkey, dvalue;
-  float* dsink;                // [Hq]
+  float* dsink;  // [Hq]
 } pfm_params;
 
 // Bytes of workspace that a call with these parameters needs (data pointers are not read).

@@ -55,8 +55,8 @@ struct DropoutStream {
     const int r = static_cast<int>(row % kDropoutBlock);
     const int c = static_cast<int>(col % kDropoutBlock);
     const uint32_t lane = static_cast<uint32_t>(r % 8 * 4 + c % 8 / 2);
-    const Philox4 bits = Lane(head, static_cast<uint32_t>(row / kDropoutBlock),
-                              static_cast<uint32_t>(col / kDropoutBlock), lane);
+    const Philox4 bits =
+        Lane(head, static_cast<uint32_t>(row / kDropoutBlock), static_cast<uint32_t>(col / kDropoutBlock), lane);
     return KeepsWord(bits, c / 8 * 4 + r / 8 * 2 + c % 2);
   }
 };

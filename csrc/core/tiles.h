@@ -55,8 +55,7 @@ PFM_HOST_DEVICE TileClass ClassifyByBounds(const TileBounds& bounds, int32_t row
 }
 
 // From the columns: exact.
-PFM_HOST_DEVICE TileClass ClassifyByColumns(const Column* columns, int count, int32_t row0, int32_t row1,
-                                                   bool tail) {
+PFM_HOST_DEVICE TileClass ClassifyByColumns(const Column* columns, int count, int32_t row0, int32_t row1, bool tail) {
   bool any = false;
   bool all = !tail;
   for (int c = 0; c < count; ++c) {
@@ -70,7 +69,7 @@ PFM_HOST_DEVICE TileClass ClassifyByColumns(const Column* columns, int count, in
 }
 
 PFM_HOST_DEVICE TileClass Classify(const TileBounds& bounds, const Column* columns, int count, int32_t row0,
-                                          int32_t row1, bool tail) {
+                                   int32_t row1, bool tail) {
   const TileClass by_bounds = ClassifyByBounds(bounds, row0, row1, tail);
   return by_bounds == TileClass::kUndecided ? ClassifyByColumns(columns, count, row0, row1, tail) : by_bounds;
 }

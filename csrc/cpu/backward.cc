@@ -20,7 +20,7 @@ struct Scratch {
   float* key;               // right operand of dquery
   float* dkey;              // sums of one key tile
   float* dvalue;
-  float* scores;            // [kTileQ][kScoreStride]
+  float* scores;  // [kTileQ][kScoreStride]
   float* dweights;
   float* keep;
 };
@@ -119,8 +119,9 @@ class BackwardPass {
     } else {
       const void* from = At(params_.dout, params_.dtype, batch, row0, head);
       kernels.pack_panels[params_.dtype](from, params_.dout.stride_seq, rows, dim_v_, 1.0f, dout, kTileQ);
-      kernels.row_dots[params_.dtype](from, params_.dout.stride_seq, At(params_.out, params_.dtype, batch, row0, head),
-                                      params_.out.stride_seq, rows, dim_v_, delta);
+      kernels.row_dots[params_.dtype](from, params_.dout.stride_seq,
+                                      At(params_.out, params_.dtype, batch, row0, head), params_.out.stride_seq, rows,
+                                      dim_v_, delta);
     }
     const int64_t first = (batch * params_.heads_q + head) * params_.seqlen_q + row0;
     double dsink = 0.0;

@@ -27,7 +27,8 @@ BackwardSplit::BackwardSplit(const pfm_params& params, const MaskPlan& mask, Are
   // tiles costs one query-sized buffer per query head.
   const int64_t kv_heads = Max<int64_t>(1, params.batch * params.heads_kv);
   groups_ = DivisorAtLeast(params.heads_q / params.heads_kv, CeilDiv(kWantedPieces, kv_heads));
-  chunks_ = Max<int64_t>(1, Min(mask.key_tiles() / kLeastKeyTilesPerChunk, CeilDiv(kWantedPieces, kv_heads * groups_)));
+  chunks_ =
+      Max<int64_t>(1, Min(mask.key_tiles() / kLeastKeyTilesPerChunk, CeilDiv(kWantedPieces, kv_heads * groups_)));
   pieces_ = arena->Take<BackwardPiece>(pieces());
 }
 

@@ -23,9 +23,8 @@ TileShape WholeTile(int rows) {
 
 MaskPlan::MaskPlan(const pfm_params& params, Arena* arena)
     : params_(params),
-      rules_{params.seqlen_q,    params.seqlen_k,     params.causal_offset,
-             params.window_left, params.window_right, params.startend_bounds,
-             params.causal != 0},
+      rules_{params.seqlen_q,     params.seqlen_k,        params.causal_offset, params.window_left,
+             params.window_right, params.startend_bounds, params.causal != 0},
       masks_(params.startend_bounds == 0 ? 1 : params.batch * params.heads_mask),
       query_tiles_(CeilDiv<int64_t>(params.seqlen_q, kTileQ)),
       key_tiles_(CeilDiv<int64_t>(params.seqlen_k, kTileK)),
@@ -65,7 +64,8 @@ void MaskPlan::BuildKeyTile(int64_t mask, int64_t key_tile) {
   for (int c = 0; c < kTileK; ++c) {
     const int64_t key = key_tile * kTileK + c;
     const bool exists = key < params_.seqlen_k;
-    columns[c] = exists ? NormalForm(rules_, key, values == nullptr ? nullptr : values + key * rules_.bounds) : nobody;
+    columns[c] =
+        exists ? NormalForm(rules_, key, values == nullptr ? nullptr : values + key * rules_.bounds) : nobody;
     const int64_t at = mask * padded_keys_ + key;
     bound_[0][at] = columns[c].visible.begin;
     bound_[1][at] = columns[c].visible.end;
@@ -97,8 +97,8 @@ bool MaskPlan::BlockHidden(int64_t batch, int64_t head, int64_t query_tile, int6
   const int64_t row = query_tile * kTileQ / kBlockMaskSize;
   const int64_t col = key_tile * kTileK / kBlockMaskSize;
   const int64_t mask_head = head / (params_.heads_q / params_.heads_mask);
-  const int32_t* blocks = params_.block_mask + batch * params_.block_mask_stride_batch +
-                          mask_head * params_.block_mask_stride_head;
+  const int32_t* blocks =
+      params_.block_mask + batch * params_.block_mask_stride_batch + mask_head * params_.block_mask_stride_head;
   return blocks[row * CeilDiv(params_.seqlen_k, kBlockMaskSize) + col] == 0;
 }
 

@@ -24,8 +24,8 @@ struct InstructionSet {
 // Best first.
 #if defined(__x86_64__)
 const InstructionSet kInstructionSets[] = {
-    {Avx2TileKernels(), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                            __builtin_cpu_supports("f16c")},
+    {Avx2TileKernels(),
+     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")},
     {PortableTileKernels(), true},
 };
 #else

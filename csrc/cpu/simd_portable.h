@@ -35,7 +35,8 @@ struct Portable {
   }
   static Float PowerOfTwo(Float n) {
     Mask biased;
-    for (int lane = 0; lane < kLanes; ++lane) biased[lane] = n[lane] == n[lane] ? static_cast<int32_t>(n[lane]) + 127 : 0;
+    for (int lane = 0; lane < kLanes; ++lane)
+      biased[lane] = n[lane] == n[lane] ? static_cast<int32_t>(n[lane]) + 127 : 0;
     const Mask bits = biased << 23;
     Float power;
     std::memcpy(&power, &bits, sizeof(power));

@@ -94,7 +94,8 @@ struct Softmax {
         const int64_t key = key0 + c;
         Mask sees = Simd::InRange(columns.visible_begin + key, columns.visible_end + key, row0 + row);
         for (int h = 0; h < kHoles; ++h) {
-          sees = Simd::AndNot(Simd::InRange(columns.hole_begin[h] + key, columns.hole_end[h] + key, row0 + row), sees);
+          sees =
+              Simd::AndNot(Simd::InRange(columns.hole_begin[h] + key, columns.hole_end[h] + key, row0 + row), sees);
         }
         float* s = scores + row * kScoreStride + c;
         Simd::Store(s, Simd::Select(sees, Simd::Load(s), hidden));
@@ -173,8 +174,7 @@ struct Softmax {
     }
   }
 
-  static void Backward(const TileShape& shape, const float* lse, const float* delta, float* scores,
-                       float* dweights) {
+  static void Backward(const TileShape& shape, const float* lse, const float* delta, float* scores, float* dweights) {
     BackwardRows<false>(shape, lse, delta, nullptr, scores, dweights);
   }
 

@@ -86,8 +86,8 @@ struct TileKernels {
   // scores -> exp2(scores - max), and the running state moved on.
   void (*softmax)(const TileShape& shape, float* scores, RowState* state);
   // out (panels of kTileQ rows) = out * rescale + weights x right (panels of kTileK rows); null rescale: 1.
-  void (*accumulate)(const float* weights, const float* right, int dim, const TileShape& shape,
-                     const float* rescale, float* out, const Upcoming& upcoming);
+  void (*accumulate)(const float* weights, const float* right, int dim, const TileShape& shape, const float* rescale,
+                     float* out, const Upcoming& upcoming);
   // out (panels of kTileK rows) += weights^T x right (panels of kTileQ rows).
   void (*accumulate_transposed)(const float* weights, const float* right, int dim, const TileShape& shape,
                                 float* out);
@@ -98,8 +98,8 @@ struct TileKernels {
   void (*softmax_backward_dropout)(const TileShape& shape, const float* lse, const float* delta, const float* keep,
                                    float* scores, float* dweights);
   // keep = 0 or 1 / (1 - p) over the shape's bounding box (csrc/core/dropout.h).
-  void (*dropout_keep)(const DropoutStream& stream, uint32_t head, int64_t row0, int64_t key0,
-                       const TileShape& shape, float* keep);
+  void (*dropout_keep)(const DropoutStream& stream, uint32_t head, int64_t row0, int64_t key0, const TileShape& shape,
+                       float* keep);
   // scores *= factor.
   void (*scale_by)(const TileShape& shape, const float* factor, float* scores);
 };
