@@ -113,6 +113,18 @@ def test_scores_that_would_overflow_exp(kernels: Kernels, isa: str, dtype: str) 
         assert all(np.isfinite(result[name]).all() for name in ("dquery", "dkey", "dvalue"))
 
 
+def test_each_probability_is_accurate(kernels: Kernels, isa: str) -> None:
+    """Values that are the identity bring out single probabilities: a few roundings, and an exponential good to 1e-7."""
+    problem = Problem(seqlen_q=64, seqlen_k=128, heads_q=1, heads_kv=1, head_dim=1, head_dim_v=128, softmax_scale=1.0)
+    inputs = dict(problem.inputs)
+    inputs["query"] = np.linspace(0.01, 1.0, 64, dtype=np.float32).reshape(1, 64, 1, 1)
+    inputs["key"] = np.linspace(-1.5, 0.0, 128, dtype=np.float32).reshape(1, 128, 1, 1)
+    inputs["value"] = np.eye(128, dtype=np.float32).reshape(1, 128, 1, 128)
+    problem.__dict__["inputs"] = inputs
+    probabilities = Expectation(problem).truth["out"]
+    np.testing.assert_allclose(run(kernels, problem)["out"], probabilities, rtol=5e-7, atol=0)
+
+
 @pytest.mark.parametrize("sink", [-np.inf, -1e30, 1e4])
 def test_extreme_sinks(kernels: Kernels, isa: str, sink: float) -> None:
     problem = Problem(seqlen_q=40, seqlen_k=50, sink=True)
