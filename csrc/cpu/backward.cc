@@ -6,6 +6,7 @@
 #include "arena.h"
 #include "attention.h"
 #include "backward_split.h"
+#include "huge_pages.h"
 #include "mask_plan.h"
 #include "parallel.h"
 #include "tensor_access.h"
@@ -313,6 +314,7 @@ size_t BackwardWorkspace(const pfm_params& params) {
 }
 
 void Backward(const pfm_params& params) {
+  AdviseHugePages(params.workspace, params.workspace_size);
   Arena arena(params.workspace);
   BackwardPass(params, &arena).Run();
 }

@@ -5,6 +5,7 @@
 
 #include "arena.h"
 #include "attention.h"
+#include "huge_pages.h"
 #include "mask_plan.h"
 #include "parallel.h"
 #include "tensor_access.h"
@@ -162,6 +163,7 @@ size_t ForwardWorkspace(const pfm_params& params) {
 }
 
 void Forward(const pfm_params& params) {
+  AdviseHugePages(params.workspace, params.workspace_size);
   Arena arena(params.workspace);
   ForwardPass(params, &arena).Run();
 }
