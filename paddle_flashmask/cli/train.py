@@ -20,7 +20,8 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
     if importlib.util.find_spec("paddlenlp") is None:
         raise click.ClickException("training needs PaddleNLP: pip install 'paddle-flashmask[paddlenlp]'")
     if not verbose:
-        warnings.filterwarnings("ignore", module="(paddle|_distutils_hack|jieba)")  # noise of importing and of deprecations
+        # Noise of importing PaddleNLP and of what it calls that Paddle deprecates.
+        warnings.filterwarnings("ignore", module="(paddle|_distutils_hack|jieba)")
     from paddlenlp.utils.log import logger
 
     from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
