@@ -48,7 +48,7 @@ build memory "$findings -fopenmp" "$findings -fopenmp"
 (
   export LD_PRELOAD="$(library libasan.so) $(library libubsan.so)"
   export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
-  check memory tests/kernels/test_features.py tests/kernels/test_edges.py \
+  check memory tests/kernels/test_features.py tests/kernels/test_edges.py tests/kernels/test_long.py \
     tests/kernels/test_random.py::test_results_are_exact "$@"
 )
 
