@@ -6,6 +6,7 @@ python -m benchmarks.cpu.report benchmarks/results/cpu.csv --plot docs/images/cp
 from __future__ import annotations
 
 import csv
+import statistics
 from pathlib import Path
 
 import click
@@ -13,25 +14,32 @@ import click
 Key = tuple[str, str, str, str]
 """seqlen, head_dim, dtype, mask"""
 
+Rounds = dict[tuple[str, str], list[dict[str, str]]]
+"""(direction, contestant) -> its rows, in the order of the rounds"""
 
-def load(path: Path) -> dict[Key, dict[tuple[str, str], dict[str, str]]]:
-    """Key -> (direction, contestant) -> row."""
-    table: dict[Key, dict[tuple[str, str], dict[str, str]]] = {}
+
+def load(path: Path) -> dict[Key, Rounds]:
+    table: dict[Key, Rounds] = {}
     with path.open() as file:
         for row in csv.DictReader(file):
             key = (row["seqlen"], row["head_dim"], row["dtype"], row["mask"])
-            table.setdefault(key, {})[row["direction"], row["contestant"]] = row
+            table.setdefault(key, {}).setdefault((row["direction"], row["contestant"]), []).append(row)
     return table
 
 
-def ratio(rows: dict[tuple[str, str], dict[str, str]], direction: str, peer: str) -> float | None:
-    """How many times longer the peer takes."""
-    if (direction, peer) not in rows:
+def median(rows: list[dict[str, str]], column: str) -> float:
+    return statistics.median(float(row[column]) for row in rows)
+
+
+def ratio(rounds: Rounds, direction: str, peer: str) -> float | None:
+    """How many times longer the peer takes: the median of the ratios within each round."""
+    if (direction, peer) not in rounds:
         return None
-    return float(rows[direction, peer]["median_ms"]) / float(rows[direction, "ours"]["median_ms"])
+    pairs = zip(rounds[direction, peer], rounds[direction, "ours"], strict=True)
+    return statistics.median(float(theirs["ms"]) / float(ours["ms"]) for theirs, ours in pairs)
 
 
-def markdown(table: dict[Key, dict[tuple[str, str], dict[str, str]]]) -> str:
+def markdown(table: dict[Key, Rounds]) -> str:
     lines = [
         "| S | D | dtype | mask | density | fwd ms | fwd GFLOP/s | % of FMA peak | x SDPA | x Flex | bwd ms "
         "| bwd GFLOP/s | x SDPA |",
@@ -43,27 +51,27 @@ def markdown(table: dict[Key, dict[tuple[str, str], dict[str, str]]]) -> str:
 
     for (seqlen, head_dim, dtype, mask), rows in table.items():
         forward, backward = rows["forward", "ours"], rows["backward", "ours"]
-        share = 100 * float(forward["gflops"]) / float(forward["fma_peak_gflops"])
+        share = 100 * median(forward, "gflops") / float(forward[0]["fma_peak_gflops"])
         cells = [
             seqlen,
             head_dim,
             dtype,
             mask,
-            f"{float(forward['density']):.3f}",
-            f"{float(forward['median_ms']):.1f}",
-            f"{float(forward['gflops']):.0f}",
+            f"{float(forward[0]['density']):.3f}",
+            f"{median(forward, 'ms'):.1f}",
+            f"{median(forward, 'gflops'):.0f}",
             f"{share:.0f}",
             times(ratio(rows, "forward", "torch_sdpa")),
             times(ratio(rows, "forward", "torch_flex")),
-            f"{float(backward['median_ms']):.1f}",
-            f"{float(backward['gflops']):.0f}",
+            f"{median(backward, 'ms'):.1f}",
+            f"{median(backward, 'gflops'):.0f}",
             times(ratio(rows, "backward", "torch_sdpa")),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def plot(table: dict[Key, dict[tuple[str, str], dict[str, str]]], path: Path, seqlen: str, head_dim: str) -> None:
+def plot(table: dict[Key, Rounds], path: Path, seqlen: str, head_dim: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -80,7 +88,7 @@ def plot(table: dict[Key, dict[tuple[str, str], dict[str, str]]], path: Path, se
     axes.set_yscale("log", base=2)
     axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7)
     axes.set_ylabel("times faster than torch SDPA")
-    row = next(iter(chosen.values()))["forward", "ours"]
+    row = next(iter(chosen.values()))["forward", "ours"][0]
     axes.set_title(f"S {seqlen}, head_dim {head_dim}, float32, {row['heads']} heads, {row['threads']} threads")
     axes.legend()
     figure.savefig(path, dpi=110)

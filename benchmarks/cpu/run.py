@@ -1,8 +1,9 @@
-"""Times the operator and its peers and writes one CSV row per problem, contestant and direction.
+"""Times the operator and its peers and writes one CSV row per problem, direction, contestant and round.
 
-    python -m benchmarks.cpu.run --output benchmarks/results/cpu.csv
+    OMP_NUM_THREADS=2 python -m benchmarks.cpu.run --output benchmarks/results/cpu.csv
 
-Contestants take turns within a round, so what disturbs the machine disturbs all of them; the median over rounds counts.
+Contestants take turns within a round, so what disturbs the machine disturbs all of them: ratios are taken within a
+round, and the median over rounds counts (report.py).
 """
 
 from __future__ import annotations
@@ -33,9 +34,8 @@ COLUMNS = (
     "direction",
     "contestant",
     "threads",
-    "rounds",
-    "median_ms",
-    "best_ms",
+    "round",
+    "ms",
     "gflops",
     "fma_peak_gflops",
     "cpu",
@@ -135,25 +135,25 @@ def main(
         for problem in problems:
             line = f"{problem.name:22} S {problem.seqlen:6} D {problem.head_dim:3} {problem.dtype:8}"
             for direction, contestant, taken in measure(contestants_of(problem, flex), rounds):
-                median = statistics.median(taken)
-                writer.writerow(
-                    {
-                        "mask": problem.name,
-                        "seqlen": problem.seqlen,
-                        "heads": problem.heads,
-                        "head_dim": problem.head_dim,
-                        "dtype": problem.dtype,
-                        "density": f"{problem.mask.statistics().density:.4f}",
-                        "direction": direction,
-                        "contestant": contestant,
-                        "rounds": rounds,
-                        "median_ms": f"{median * 1e3:.2f}",
-                        "best_ms": f"{min(taken) * 1e3:.2f}",
-                        "gflops": f"{FLOPS[direction] * problem.head_dim * problem.pairs / median / 1e9:.1f}",
-                        **machine,
-                    }
-                )
-                line += f" | {direction[:3]} {contestant} {median * 1e3:.0f} ms"
+                flops = FLOPS[direction] * problem.head_dim * problem.pairs
+                for number, time_taken in enumerate(taken):
+                    writer.writerow(
+                        {
+                            "mask": problem.name,
+                            "seqlen": problem.seqlen,
+                            "heads": problem.heads,
+                            "head_dim": problem.head_dim,
+                            "dtype": problem.dtype,
+                            "density": f"{problem.mask.statistics().density:.4f}",
+                            "direction": direction,
+                            "contestant": contestant,
+                            "round": number,
+                            "ms": f"{time_taken * 1e3:.2f}",
+                            "gflops": f"{flops / time_taken / 1e9:.1f}",
+                            **machine,
+                        }
+                    )
+                line += f" | {direction[:3]} {contestant} {statistics.median(taken) * 1e3:.0f} ms"
             file.flush()
             click.echo(line)
 
