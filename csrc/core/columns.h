@@ -116,18 +116,15 @@ PFM_HOST_DEVICE Column NormalForm(const MaskRules& rules, int64_t key, const int
     }
   }
   RowRange visible = RowsInWindow(rules, key);
-  // Ascending and disjoint now: an interval at the top can only be the first, one at the bottom only the last, but a
-  // trimmed range can make the other one touch, so two rounds reach the fixed point.
-  for (int round = 0; round < 2; ++round) {
-    for (RowRange& m : masked) {
-      if (m.empty()) continue;
-      if (m.begin <= visible.begin) {
-        visible.begin = Max(visible.begin, m.end);
-        m = absent;
-      } else if (m.end >= visible.end) {
-        visible.end = Min(visible.end, m.begin);
-        m = absent;
-      }
+  // Ascending, disjoint and not adjacent now: an interval that trims one end of the range can't make the other touch.
+  for (RowRange& m : masked) {
+    if (m.empty()) continue;
+    if (m.begin <= visible.begin) {
+      visible.begin = Max(visible.begin, m.end);
+      m = absent;
+    } else if (m.end >= visible.end) {
+      visible.end = Min(visible.end, m.begin);
+      m = absent;
     }
   }
   if (visible.empty()) return {absent, {absent, absent}};

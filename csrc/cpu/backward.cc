@@ -101,7 +101,7 @@ class BackwardPass {
     return dquery_ + (chunk * query_items_ + query_item) * QuerySize();
   }
 
-  // Packs query and dout; lse in units of log2; delta = rowsum(dout * out) - dlse, so that dS = P * (dP - delta).
+  // Packs query and dout; lse, finite everywhere; delta = rowsum(dout * out) - dlse, so that dS = P * (dP - delta).
   void PrepareQueryTile(int64_t item) {
     const TileKernels& kernels = Kernels();
     const int64_t query_tile = item % mask_.query_tiles();
@@ -110,8 +110,7 @@ class BackwardPass {
     const int64_t row0 = query_tile * kTileQ;
     const int rows = mask_.Rows(query_tile);
     kernels.pack_panels[params_.dtype](At(params_.query, params_.dtype, batch, row0, head), params_.query.stride_seq,
-                                       rows, dim_, params_.softmax_scale * kLog2e, queries_ + item * QuerySize(),
-                                       kTileQ);
+                                       rows, dim_, params_.softmax_scale, queries_ + item * QuerySize(), kTileQ);
     float* dout = douts_ + item * kTileQ * padded_v_;
     float* delta = delta_ + item * kTileQ;
     if (params_.dout.data == nullptr) {
@@ -130,7 +129,7 @@ class BackwardPass {
       const float lse = params_.lse[first + row];
       const bool sees_nothing = lse == -std::numeric_limits<float>::infinity();
       if (params_.dlse != nullptr && !sees_nothing) delta[row] -= params_.dlse[first + row];
-      lse_[item * kTileQ + row] = sees_nothing ? 0.0f : lse * kLog2e;
+      lse_[item * kTileQ + row] = sees_nothing ? 0.0f : lse;
       if (params_.learnable_sink != nullptr && !sees_nothing) {
         dsink -= std::exp(static_cast<double>(params_.learnable_sink[head]) - lse) * delta[row];
       }
@@ -209,7 +208,6 @@ class BackwardPass {
     }
   }
 
-  // The packed query carries scale * log2(e); dkey takes the scale alone.
   void FinishKeyTile(const BackwardPiece& piece, int64_t key_tile, const Scratch& scratch) const {
     const int64_t item = (piece.batch * params_.heads_kv + piece.kv_head) * mask_.key_tiles() + key_tile;
     if (split_.groups() == 1) {
@@ -242,7 +240,7 @@ class BackwardPass {
     const int64_t key = key_tile * kTileK;
     const int keys = mask_.Keys(key_tile);
     if (params_.dkey.data != nullptr) {
-      kernels.store_panels[params_.dtype](dkey, kTileK, keys, dim_, nullptr, static_cast<float>(kLn2),
+      kernels.store_panels[params_.dtype](dkey, kTileK, keys, dim_, nullptr, 1.0f,
                                           At(params_.dkey, params_.dtype, batch, key, head), params_.dkey.stride_seq);
     }
     if (params_.dvalue.data != nullptr) {
@@ -294,9 +292,9 @@ class BackwardPass {
   int dim_, dim_v_, padded_, padded_v_;
   int64_t query_items_, key_items_;  // (batch, query head, query tile) and (batch, kv head, key tile)
   int threads_;
-  float* queries_;  // [query item], panels, times scale * log2(e)
+  float* queries_;  // [query item], panels, times softmax_scale
   float* douts_;    // [query item], panels
-  float* lse_;      // [query item][kTileQ], in units of log2
+  float* lse_;      // [query item][kTileQ], 0 where a row sees nothing
   float* delta_;    // [query item][kTileQ]
   double* dsink_;   // [query item]
   float* dquery_;   // [chunk][query item], panels

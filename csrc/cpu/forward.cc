@@ -94,7 +94,7 @@ class ForwardPass {
     const int rows = mask_.Rows(query_tile);
     const int dim = static_cast<int>(params_.head_dim), dim_v = static_cast<int>(params_.head_dim_v);
     kernels.pack_panels[params_.dtype](At(params_.query, params_.dtype, batch, row0, head), params_.query.stride_seq,
-                                       rows, dim, params_.softmax_scale * kLog2e, scratch.query, kTileQ);
+                                       rows, dim, params_.softmax_scale, scratch.query, kTileQ);
     StartRows(head, scratch);
 
     const int64_t kv_head = batch * params_.heads_kv + head / (params_.heads_q / params_.heads_kv);
@@ -123,7 +123,7 @@ class ForwardPass {
   void StartRows(int64_t head, const Scratch& scratch) const {
     const bool has_sink = params_.learnable_sink != nullptr;
     for (int row = 0; row < kTileQ; ++row) {
-      scratch.rows->max[row] = has_sink ? params_.learnable_sink[head] * kLog2e : kMinusInfinity;
+      scratch.rows->max[row] = has_sink ? params_.learnable_sink[head] : kMinusInfinity;
       scratch.rows->sum[row] = has_sink && scratch.rows->max[row] != kMinusInfinity ? 1.0f : 0.0f;
     }
     const int64_t size = static_cast<int64_t>(kTileQ) * PaddedDim(params_.head_dim_v);
@@ -136,9 +136,8 @@ class ForwardPass {
     for (int row = 0; row < rows; ++row) {
       const float sum = scratch.rows->sum[row];
       inverse[row] = sum == 0.0f ? 0.0f : 1.0f / sum;
-      lse[row] = sum == 0.0f
-                     ? kMinusInfinity
-                     : static_cast<float>((scratch.rows->max[row] + std::log2(static_cast<double>(sum))) * kLn2);
+      lse[row] = sum == 0.0f ? kMinusInfinity
+                             : static_cast<float>(scratch.rows->max[row] + std::log(static_cast<double>(sum)));
     }
     Kernels().store_panels[params_.dtype](scratch.out, kTileQ, rows, static_cast<int>(params_.head_dim_v), inverse,
                                           1.0f, At(params_.out, params_.dtype, batch, row0, head),

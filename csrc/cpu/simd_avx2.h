@@ -22,6 +22,7 @@ struct Avx2 {
   static Float Sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
   static Float Mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float Fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static Float MulSub(Float a, Float b, Float c) { return _mm256_fmsub_ps(a, b, c); }
   // NaN in b comes through.
   static Float Max(Float a, Float b) { return _mm256_max_ps(a, b); }
 

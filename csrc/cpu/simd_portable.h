@@ -26,6 +26,7 @@ struct Portable {
   static Float Sub(Float a, Float b) { return a - b; }
   static Float Mul(Float a, Float b) { return a * b; }
   static Float Fma(Float a, Float b, Float c) { return a * b + c; }
+  static Float MulSub(Float a, Float b, Float c) { return a * b - c; }
   static Float Max(Float a, Float b) { return a > b ? a : b; }
 
   static Float Round(Float v) {

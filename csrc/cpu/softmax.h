@@ -16,11 +16,12 @@ struct Softmax {
   static constexpr int kLanes = Simd::kLanes;
   static constexpr float kMinusInfinity = -__builtin_inff();
 
-  // 2^x for x <= 128, relative error below 1e-7; x <= -127 gives exactly 0, NaN stays NaN.
-  static Float Exp2(Float x) {
-    const Float clamped = Simd::Max(Simd::Set(-127.0f), x);
-    const Float whole = Simd::Round(clamped);
-    const Float part = Simd::Sub(clamped, whole);
+  // e^x for x <= 88, relative error below 1.2e-7; x <= -88 gives exactly 0, NaN stays NaN.
+  static Float Exp(Float x) {
+    const Float log2e = Simd::Set(1.44269504f);
+    const Float clamped = Simd::Max(Simd::Set(-88.0f), x);
+    const Float whole = Simd::Round(Simd::Mul(clamped, log2e));
+    const Float part = Simd::MulSub(clamped, log2e, whole);
     // Minimax polynomial of 2^part on [-0.5, 0.5], exact at 0.
     Float power = Simd::Set(1.5353362e-4f);
     power = Simd::Fma(power, part, Simd::Set(1.3398875e-3f));
@@ -130,7 +131,7 @@ struct Softmax {
       float exponent[kLanes];
       const int count = MinInt(kLanes, shape.row_end - row);
       for (int lane = 0; lane < kLanes; ++lane) exponent[lane] = lane < count ? fall[row + lane] : 0.0f;
-      Simd::Store(exponent, Exp2(Simd::Load(exponent)));
+      Simd::Store(exponent, Exp(Simd::Load(exponent)));
       for (int lane = 0; lane < count; ++lane) state->rescale[row + lane] = exponent[lane];
     }
     for (int row = shape.row_begin; row < shape.row_end; ++row) {
@@ -138,7 +139,7 @@ struct Softmax {
       const Float offset = Simd::Set(base[row]);
       Float sum = Simd::Set(0.0f);
       for (int c = begin; c < end; c += kLanes) {
-        const Float p = Exp2(Simd::Sub(Simd::Load(s + c), offset));
+        const Float p = Exp(Simd::Sub(Simd::Load(s + c), offset));
         Simd::Store(s + c, p);
         sum = Simd::Add(sum, p);
       }
@@ -158,7 +159,7 @@ struct Softmax {
         float* s = scores + row * kScoreStride + c;
         float* d = dweights + row * kScoreStride + c;
         const Float score = Simd::Load(s);
-        const Float p = Exp2(Simd::Sub(score, row_lse));
+        const Float p = Exp(Simd::Sub(score, row_lse));
         Float dweight = Simd::Load(d);
         Float weight = p;
         if (kDropout) {

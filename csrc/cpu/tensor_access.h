@@ -9,9 +9,6 @@
 
 namespace pfm::cpu {
 
-constexpr float kLog2e = 1.44269504088896340736f;
-constexpr double kLn2 = 0.69314718055994530942;
-
 // Element [batch, seq, head, 0].
 inline void* At(const pfm_tensor& tensor, int32_t dtype, int64_t batch, int64_t seq, int64_t head) {
   const int64_t element_size = dtype == PFM_FLOAT32 ? 4 : 2;

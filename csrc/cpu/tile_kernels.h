@@ -48,10 +48,10 @@ struct ColumnArrays {
   const int32_t* hole_end[2];
 };
 
-// Running softmax of the rows of a query tile, in units of log2.
+// Running softmax of the rows of a query tile.
 struct RowState {
   float max[kTileQ];      // running maximum of the scaled scores; -inf: nothing seen
-  float sum[kTileQ];      // sum of exp2(score - max)
+  float sum[kTileQ];      // sum of exp(score - max)
   float rescale[kTileQ];  // what the last tile multiplied earlier sums and outputs by
 };
 
@@ -83,7 +83,7 @@ struct TileKernels {
                    const Upcoming& upcoming);
   // Hidden pairs inside the shape's bounding box -> -inf.
   void (*mask)(const ColumnArrays& columns, int64_t key0, int row0, const TileShape& shape, float* scores);
-  // scores -> exp2(scores - max), and the running state moved on.
+  // scores -> exp(scores - max), and the running state moved on.
   void (*softmax)(const TileShape& shape, float* scores, RowState* state);
   // out (panels of kTileQ rows) = out * rescale + weights x right (panels of kTileK rows); null rescale: 1.
   void (*accumulate)(const float* weights, const float* right, int dim, const TileShape& shape, const float* rescale,
@@ -91,7 +91,7 @@ struct TileKernels {
   // out (panels of kTileK rows) += weights^T x right (panels of kTileQ rows).
   void (*accumulate_transposed)(const float* weights, const float* right, int dim, const TileShape& shape,
                                 float* out);
-  // scores -> P = exp2(scores - lse), dweights -> dS = P * (dweights - delta); hidden pairs (-inf) give 0.
+  // scores -> P = exp(scores - lse), dweights -> dS = P * (dweights - delta); hidden pairs (-inf) give 0.
   void (*softmax_backward)(const TileShape& shape, const float* lse, const float* delta, float* scores,
                            float* dweights);
   // The same under dropout: scores -> P * keep, dS = P * (dweights * keep - delta).

@@ -88,10 +88,7 @@ def test_absent_gradient_inputs_count_as_zero(kernels: Kernels, isa: str, dtype:
 def test_magnitudes(kernels: Kernels, isa: str, dtype: str, magnitude: float) -> None:
     """From all scores equal to a softmax that is one-hot almost everywhere."""
     problem = everything(dtype, magnitude=magnitude)
-    # lse is near 5000 at 40, where float32 is 5e-4 apart: kernels that go to log2 and back round it once more each way,
-    # which shows in float32 only.
-    factor = 8.0 if magnitude == 40.0 and dtype == "float32" else 2.0
-    Expectation(problem, factor).check(run(kernels, problem), isa)
+    Expectation(problem).check(run(kernels, problem), isa)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
