@@ -14,15 +14,14 @@ import platform
 import statistics
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import torch
 
 from .cases import paper_masks
-from .peers import Contestant, Problem, ours, torch_flex, torch_sdpa
+from .contestant import CONTESTANTS, Contestant
+from .problem import Problem
 
 COLUMNS = (
     "mask",
@@ -67,30 +66,20 @@ def commit() -> str:
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
 def measure(contestants: list[Contestant], rounds: int) -> Iterator[tuple[str, str, list[float]]]:
+    """Yields direction, contestant, seconds of each round."""
     for direction in FLOPS:
-        calls = [(c.name, getattr(c, direction)) for c in contestants if getattr(c, direction) is not None]
-        times: dict[str, list[float]] = {name: [] for name, _ in calls}
-        for _, call in calls:
-            call()
+        running = [c for c in contestants if direction in c.directions]
+        times: dict[str, list[float]] = {contestant.name: [] for contestant in running}
         for _ in range(rounds):
-            for name, call in calls:
-                times[name].append(seconds(call))
+            for contestant in running:
+                times[contestant.name].append(contestant.seconds(direction))
         for name, taken in times.items():
             yield direction, name, taken
 
 
-def contestants_of(problem: Problem, flex: bool) -> list[Contestant]:
-    contestants = [ours(problem), torch_sdpa(problem)]
-    if flex and problem.name in FLEX_MASKS and problem.dtype == "float32":
-        contestants.append(torch_flex(problem))
-    return contestants
+def flex_enters(problem: Problem) -> bool:
+    return problem.name in FLEX_MASKS and problem.dtype == "float32"
 
 
 @click.command()
@@ -116,7 +105,6 @@ def main(
 ) -> None:
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
         raise click.UsageError(f"set OMP_NUM_THREADS={threads}: Paddle and PyTorch read it at start")
-    torch.set_num_threads(threads)
     peak = fma_peak(threads)
     machine = {"threads": threads, "fma_peak_gflops": f"{peak:.1f}", "cpu": cpu_name(), "commit": commit()}
     click.echo(f"{cpu_name()}, {threads} threads, FMA peak {peak:.0f} GFLOP/s, commit {commit()}")
@@ -128,13 +116,17 @@ def main(
         for name, mask in paper_masks(int(seqlen)).items()
         if not masks or name in masks.split(",")
     ]
+    contestants = {name: Contestant(name) for name in CONTESTANTS if flex or name != "torch_flex"}
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for problem in problems:
+            entered = [c for c in contestants.values() if c.name != "torch_flex" or flex_enters(problem)]
+            for contestant in entered:
+                contestant.prepare(problem)
             line = f"{problem.name:22} S {problem.seqlen:6} D {problem.head_dim:3} {problem.dtype:8}"
-            for direction, contestant, taken in measure(contestants_of(problem, flex), rounds):
+            for direction, name, taken in measure(entered, rounds):
                 flops = FLOPS[direction] * problem.head_dim * problem.pairs
                 for number, time_taken in enumerate(taken):
                     writer.writerow(
@@ -146,16 +138,18 @@ def main(
                             "dtype": problem.dtype,
                             "density": f"{problem.mask.statistics().density:.4f}",
                             "direction": direction,
-                            "contestant": contestant,
+                            "contestant": name,
                             "round": number,
                             "ms": f"{time_taken * 1e3:.2f}",
                             "gflops": f"{flops / time_taken / 1e9:.1f}",
                             **machine,
                         }
                     )
-                line += f" | {direction[:3]} {contestant} {statistics.median(taken) * 1e3:.0f} ms"
+                line += f" | {direction[:3]} {name} {statistics.median(taken) * 1e3:.0f} ms"
             file.flush()
             click.echo(line)
+    for contestant in contestants.values():
+        contestant.close()
 
 
 if __name__ == "__main__":

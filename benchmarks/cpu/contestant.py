@@ -1,0 +1,61 @@
+"""Every contestant lives in a process of its own, so that neither its threads nor its heap get in another's way."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+
+from .problem import Problem
+
+# Name -> module and function that turns a problem into calls.
+CONTESTANTS = {
+    "ours": ("ours", "flashmask"),
+    "torch_sdpa": ("torch_peers", "sdpa"),
+    "torch_flex": ("torch_peers", "flex"),
+}
+
+# OpenMP threads spin for up to 200 ms after their last work and would take a core from the next contestant.
+SETTLE_SECONDS = 0.3
+
+
+def _serve(name: str, connection: Connection) -> None:
+    module, function = CONTESTANTS[name]
+    build = getattr(importlib.import_module(f".{module}", __package__), function)
+    directions = {}
+    while (request := connection.recv()) is not None:
+        if isinstance(request, Problem):
+            directions = build(request)
+            for call in directions.values():
+                call()
+            connection.send(list(directions))
+        else:
+            start = time.perf_counter()
+            directions[request]()
+            connection.send(time.perf_counter() - start)
+
+
+class Contestant:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.directions: list[str] = []
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(name, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def prepare(self, problem: Problem) -> None:
+        """Builds the tensors and runs every direction once."""
+        self._connection.send(problem)
+        self.directions = self._connection.recv()
+
+    def seconds(self, direction: str) -> float:
+        time.sleep(SETTLE_SECONDS)
+        self._connection.send(direction)
+        return self._connection.recv()
+
+    def close(self) -> None:
+        self._connection.send(None)
+        self._process.join()
