@@ -79,7 +79,7 @@ def measure(contestants: list[Contestant], rounds: int) -> Iterator[tuple[str, s
 
 
 def flex_enters(problem: Problem) -> bool:
-    return problem.name in FLEX_MASKS and problem.dtype == "float32"
+    return problem.name in FLEX_MASKS and problem.dtype == "float32" and problem.head_dim == 128
 
 
 @click.command()
