@@ -1,5 +1,7 @@
 // The Paddle operator: turns Paddle tensors into pfm_params, and nothing else. The only file that includes Paddle.
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,7 +18,7 @@ using OptionalShape = paddle::optional<Shape>;
 using Dtype = paddle::DataType;
 using OptionalDtype = paddle::optional<Dtype>;
 
-constexpr int64_t kWorkspaceAlignment = 64;
+constexpr size_t kWorkspaceAlignment = 64;
 
 struct Options {
   float softmax_scale;
@@ -165,17 +167,41 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
 
 void CheckStatus(int32_t status) { Check(status == PFM_OK, pfm_last_error()); }
 
-// Runs `call` with the workspace that `query_size` asks for, taken from Paddle's allocator.
+// Memory for one call at a time, kept by the thread for the next one: taking it afresh would cost the page faults of
+// tens of megabytes in every layer. It grows to the largest workspace asked for.
+class WorkspaceBuffer {
+ public:
+  void* AtLeast(size_t bytes) {
+    if (bytes > size_) {
+      size_ = 0;
+      memory_.reset(std::aligned_alloc(kWorkspaceAlignment, RoundUp(bytes)));
+      PADDLE_ENFORCE_NOT_NULL(memory_.get(), ::common::errors::ResourceExhausted(
+                                                 "paddle_flashmask_attention: no memory for %d bytes", bytes));
+      size_ = bytes;
+    }
+    return memory_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+
+  static size_t RoundUp(size_t bytes) {
+    return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
+  }
+
+  std::unique_ptr<void, Free> memory_;
+  size_t size_ = 0;
+};
+
+// Runs `call` with the workspace that `query_size` asks for.
 void RunWithWorkspace(int32_t (*query_size)(const pfm_params*, size_t*), int32_t (*call)(const pfm_params*),
                       pfm_params params) {
-  size_t bytes = 0;
-  CheckStatus(query_size(&params, &bytes));
-  const Tensor buffer =
-      paddle::empty({static_cast<int64_t>(bytes) + kWorkspaceAlignment}, Dtype::UINT8, paddle::CPUPlace());
-  const uintptr_t address = reinterpret_cast<uintptr_t>(buffer.data());
-  const uintptr_t aligned = (address + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
-  params.workspace = reinterpret_cast<void*>(aligned);
-  params.workspace_size = bytes;
+  thread_local WorkspaceBuffer buffer;
+  params.num_workers = pfm_default_cpu_threads();
+  CheckStatus(query_size(&params, &params.workspace_size));
+  params.workspace = buffer.AtLeast(params.workspace_size);
   CheckStatus(call(&params));
 }
 
