@@ -30,6 +30,7 @@ struct Checks {
 int TestColumns();
 int TestTiles();
 int TestDropout();
+int TestOrder();
 
 }  // namespace pfm_test
 

@@ -1,4 +1,4 @@
-// core_test columns | tiles | dropout: runs one group of tests; the exit status says whether it passed.
+// core_test columns | tiles | dropout | order: runs one group of tests; the exit status says whether it passed.
 // core_test keeps DROPOUT SEED OFFSET HEAD ROWS COLS: prints which elements the dropout stream keeps, a row per line.
 #include <cstdio>
 #include <cstdlib>
@@ -30,6 +30,8 @@ int main(int count, char** arguments) {
   if (count == 2 && std::strcmp(arguments[1], "columns") == 0) return pfm_test::TestColumns();
   if (count == 2 && std::strcmp(arguments[1], "tiles") == 0) return pfm_test::TestTiles();
   if (count == 2 && std::strcmp(arguments[1], "dropout") == 0) return pfm_test::TestDropout();
-  std::fprintf(stderr, "usage: core_test columns | tiles | dropout | keeps DROPOUT SEED OFFSET HEAD ROWS COLS\n");
+  if (count == 2 && std::strcmp(arguments[1], "order") == 0) return pfm_test::TestOrder();
+  std::fprintf(stderr,
+               "usage: core_test columns | tiles | dropout | order | keeps DROPOUT SEED OFFSET HEAD ROWS COLS\n");
   return 2;
 }

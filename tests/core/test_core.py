@@ -25,7 +25,7 @@ def core_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.mark.parametrize("group", ["columns", "tiles", "dropout"])
+@pytest.mark.parametrize("group", ["columns", "tiles", "dropout", "order"])
 def test_group(core_test: Path, group: str) -> None:
     done = subprocess.run([str(core_test), group], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
