@@ -1,0 +1,164 @@
+// Everything a kernel takes from the hardware, and nothing else: kernels contain no PTX, no intrinsic, no CUDA
+// variable, and reach shared and global memory through the functions below only. The same source then runs on a GPU
+// (device.h) and, built with PFM_EMULATOR, on the CPU (tests/emulator/primitives.h, docs/emulator.md).
+//
+// Grids and blocks have one dimension; a block is whole warps. "Collective": every lane of the warp executes the same
+// call. Every function takes the place of its call as a last, defaulted argument, for the emulator's reports.
+//
+//   template <class T> PFM_KERNEL_BOUNDS(128, 1) void Kernel(PFM_KERNEL_ARGUMENT Arguments arguments)   a kernel;
+//       launch.h launches it
+//   PFM_DEVICE                                                                a function of a kernel
+#ifndef PFM_CUDA_PTX_PTX_H_
+#define PFM_CUDA_PTX_PTX_H_
+
+#include <cstdint>
+
+#if defined(PFM_EMULATOR)
+#define PFM_DEVICE
+#define PFM_KERNEL_BOUNDS(threads, blocks_per_multiprocessor) inline
+#define PFM_KERNEL_ARGUMENT const
+#define PFM_HERE (::pfm::cuda::ptx::Where{__builtin_FILE(), __builtin_LINE()})
+#else
+#define PFM_DEVICE __device__ __attribute__((always_inline))
+#define PFM_KERNEL_BOUNDS(threads, blocks_per_multiprocessor) \
+  static __global__ __launch_bounds__(threads, blocks_per_multiprocessor)
+#define PFM_KERNEL_ARGUMENT const __grid_constant__
+#define PFM_HERE (::pfm::cuda::ptx::Where{})
+#endif
+
+namespace pfm::cuda::ptx {
+
+#if defined(PFM_EMULATOR)
+struct Where {
+  const char* file;
+  int line;
+};
+#else
+struct Where {};
+#endif
+
+// Element types, for Mma16x8x16, Pack and Unpack.
+struct Float16;
+struct BFloat16;
+
+// Bytes from the start of the block's shared memory window.
+using SharedAddress = uint32_t;
+
+struct alignas(16) Vector16 {
+  uint32_t word[4];
+};
+
+template <class T>
+struct SameType {
+  using Type = T;
+};
+
+// ---- Where a thread is
+
+PFM_DEVICE inline int ThreadIndex();
+PFM_DEVICE inline int ThreadCount();  // of the block
+PFM_DEVICE inline int LaneIndex();
+PFM_DEVICE inline int BlockIndex();
+PFM_DEVICE inline int BlockCount();
+
+// ---- Shared memory. T has 4, 8 or 16 bytes and the address is a multiple of that.
+
+PFM_DEVICE inline SharedAddress DynamicShared();  // its start, 128-byte aligned
+
+template <class T>
+PFM_DEVICE inline T LoadShared(SharedAddress address, Where where = PFM_HERE);
+template <class T>
+PFM_DEVICE inline void StoreShared(SharedAddress address, const T& value, Where where = PFM_HERE);
+
+// Returns the value before.
+PFM_DEVICE inline int32_t AtomicAddShared(SharedAddress address, int32_t value, Where where = PFM_HERE);
+
+// ---- Global memory. T has 1, 2, 4, 8 or 16 bytes and the address is a multiple of that.
+
+template <class T>
+PFM_DEVICE inline T LoadGlobal(const T* address, Where where = PFM_HERE);
+template <class T>
+PFM_DEVICE inline void StoreGlobal(T* address, const typename SameType<T>::Type& value, Where where = PFM_HERE);
+
+// Relaxed atomics; return the value before.
+PFM_DEVICE inline float AtomicAdd(float* address, float value, Where where = PFM_HERE);
+PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where = PFM_HERE);
+
+// address[0] += first, address[1] += second, each atomically; address is a multiple of 8. One instruction from
+// compute capability 9.0 on.
+PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, Where where = PFM_HERE);
+
+// Between blocks: what a block wrote before a release (its other threads: before a SyncThreads before it) is visible
+// to whoever acquires the released value.
+PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where where = PFM_HERE);
+PFM_DEVICE inline void StoreRelease(int32_t* address, int32_t value, Where where = PFM_HERE);
+PFM_DEVICE inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where where = PFM_HERE);
+
+// ---- Asynchronous copies (cp.async), 16 bytes, both addresses multiples of 16. Where `exists` is false the
+// destination becomes zero and the source is not read.
+
+PFM_DEVICE inline void CopyAsync16(SharedAddress to, const void* from, bool exists, Where where = PFM_HERE);
+PFM_DEVICE inline void CommitCopies(Where where = PFM_HERE);  // this thread's copies so far become a group
+// Waits until at most kGroups of this thread's groups are in flight. Other threads see the data after a barrier.
+template <int kGroups>
+PFM_DEVICE inline void WaitCopies(Where where = PFM_HERE);
+
+// ---- Barriers
+
+PFM_DEVICE inline void SyncThreads(Where where = PFM_HERE);  // every thread of the block, the same call
+PFM_DEVICE inline void SyncWarp(Where where = PFM_HERE);     // collective; orders the lanes' memory accesses
+// Barriers 1..15 of `threads` threads (whole warps): BarrierSync arrives and waits, BarrierArrive only arrives.
+PFM_DEVICE inline void BarrierSync(int barrier, int threads, Where where = PFM_HERE);
+PFM_DEVICE inline void BarrierArrive(int barrier, int threads, Where where = PFM_HERE);
+
+// ---- Matrix instructions, collective
+
+// ldmatrix .x4: lane 8 m + r gives the address (a multiple of 16) of row r of the m-th 8x8 matrix of 16-bit elements;
+// fragment[m] of lane l gets elements 2 (l % 4) and the next of row l / 4 of matrix m.
+PFM_DEVICE inline void LoadMatrices(uint32_t (&fragment)[4], SharedAddress row, Where where = PFM_HERE);
+// The same of the transposed matrices.
+PFM_DEVICE inline void LoadMatricesTransposed(uint32_t (&fragment)[4], SharedAddress row, Where where = PFM_HERE);
+
+// mma.m16n8k16 with float32 sums: sums += A B. With g = lane / 4 and q = 2 (lane % 4), a lane holds, low half first,
+//   A (16x16): a[0] = (g, q..), a[1] = (g + 8, q..), a[2] = (g, q + 8..), a[3] = (g + 8, q + 8..)
+//   B (16x8):  b0 = (q.., g), b1 = (q + 8.., g)
+//   sums (16x8): (g, q), (g, q + 1), (g + 8, q), (g + 8, q + 1)
+template <class T>
+PFM_DEVICE inline void Mma16x8x16(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                  Where where = PFM_HERE);
+
+// ---- Between the lanes of a warp, collective. T has 4 bytes.
+
+template <class T>
+PFM_DEVICE inline T Shuffle(T value, int lane, Where where = PFM_HERE);
+template <class T>
+PFM_DEVICE inline T ShuffleXor(T value, int lanes, Where where = PFM_HERE);
+PFM_DEVICE inline uint32_t Ballot(bool predicate, Where where = PFM_HERE);
+PFM_DEVICE inline int32_t ReduceAdd(int32_t value, Where where = PFM_HERE);
+PFM_DEVICE inline int32_t ReduceMin(int32_t value, Where where = PFM_HERE);
+PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where where = PFM_HERE);
+
+// ---- Arithmetic. Exp2, Log2 and Rsqrt are the hardware's approximations (relative error about 2^-22).
+
+PFM_DEVICE inline float Exp2(float value);
+PFM_DEVICE inline float Log2(float value);
+PFM_DEVICE inline float Rsqrt(float value);
+PFM_DEVICE inline float Infinity();
+PFM_DEVICE inline int LowestBit(uint32_t bits);  // its index; bits != 0
+PFM_DEVICE inline int PopulationCount(uint32_t bits);
+
+// Two floats rounded to nearest even, `low` in the lower half; and back.
+template <class T>
+PFM_DEVICE inline uint32_t Pack(float low, float high);
+template <class T>
+PFM_DEVICE inline void Unpack(uint32_t word, float* low, float* high);
+
+}  // namespace pfm::cuda::ptx
+
+#if defined(PFM_EMULATOR)
+#include "emulator/primitives.h"
+#else
+#include "device.h"
+#endif
+
+#endif  // PFM_CUDA_PTX_PTX_H_
