@@ -88,8 +88,8 @@ def test_absent_gradient_inputs_count_as_zero(kernels: Kernels, isa: str, dtype:
 def test_magnitudes(kernels: Kernels, isa: str, dtype: str, magnitude: float) -> None:
     """From all scores equal to a softmax that is one-hot almost everywhere."""
     problem = everything(dtype, magnitude=magnitude)
-    # Without fused multiply-add the products of a score round too, where NumPy's do not; at 40 scores reach 5000 and one
-    # row with two keys nearly level decides the largest error.
+    # Without fused multiply-add the products of a score round too, where NumPy's do not; at 40 scores reach 5000 and
+    # one row with two keys nearly level decides the largest error.
     factor = 4.0 if (isa, magnitude, dtype) == ("portable", 40.0, "float32") else 2.0
     Expectation(problem, factor).check(run(kernels, problem), isa)
 
