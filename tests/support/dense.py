@@ -20,6 +20,7 @@ def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
 
     In float64 there are also, under "scale of <name>", bounds of what the sums behind each result add up to in absolute
     value: rounding errors of any summation order are relative to these, not to a result that may have cancelled. For
+    dquery and dkey, "rounding of <name>" bounds what a relative rounding of `out` by one can change in them; for
     dsink, "spread of dsink" is the root of the summed squares of what a rounding of `out` can change in it.
     """
     work = np.float64 if precision == "float64" else np.float32
@@ -82,6 +83,12 @@ def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
         out_scale = kept @ np.abs(value)
         delta_scale = (np.abs(dout) * out_scale).sum(axis=-1, keepdims=True)
         score_scale = probabilities * (weight + delta_scale + np.abs(dlse))
+        # What a relative rounding of `out` by one can change, through delta.
+        delta_change = probabilities * (np.abs(dout) * np.abs(out)).sum(axis=-1, keepdims=True)
+        result["rounding of dquery"] = np.max(abs(scale) * (delta_change @ np.abs(key)), initial=0.0)
+        result["rounding of dkey"] = np.max(
+            sum_groups(abs(scale) * (delta_change.swapaxes(-1, -2) @ np.abs(query))), initial=0.0
+        )
         scales = {
             "out": out_scale,
             "lse": 1.0 + np.abs(np.where(sees, lse, 0.0)),
