@@ -106,8 +106,7 @@ PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where) {
 }
 
 PFM_DEVICE inline void StoreRelease(int32_t* address, int32_t value, Where) {
-  asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(__cvta_generic_to_global(address)), "r"(value)
-               : "memory");
+  asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(__cvta_generic_to_global(address)), "r"(value) : "memory");
 }
 
 PFM_DEVICE inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where) {

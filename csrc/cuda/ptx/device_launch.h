@@ -41,8 +41,8 @@ LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int 
   }
   void* pointers[] = {const_cast<Arguments*>(&arguments)};
   return StatusOf(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-                                   dim3(static_cast<unsigned>(threads)), pointers,
-                                   static_cast<size_t>(shared_bytes), static_cast<cudaStream_t>(stream)));
+                                   dim3(static_cast<unsigned>(threads)), pointers, static_cast<size_t>(shared_bytes),
+                                   static_cast<cudaStream_t>(stream)));
 }
 
 }  // namespace pfm::cuda::ptx

@@ -8,7 +8,7 @@
 namespace pfm::cuda::ptx {
 
 struct LaunchStatus {
-  int code = 0;               // 0: success, else a cudaError_t or, in the emulator, 1
+  int code = 0;              // 0: success, else a cudaError_t or, in the emulator, 1
   const char* message = "";  // lives as long as the process, or until the next launch
 
   bool ok() const { return code == 0; }
