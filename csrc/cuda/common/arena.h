@@ -1,0 +1,32 @@
+// Hands out pieces of a workspace one after the other, or, on a null workspace, only counts them.
+#ifndef PFM_CUDA_COMMON_ARENA_H_
+#define PFM_CUDA_COMMON_ARENA_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pfm::cuda {
+
+class Arena {
+ public:
+  static constexpr size_t kAlignment = 256;
+
+  explicit Arena(void* workspace) : base_(static_cast<char*>(workspace)) {}
+
+  template <class T>
+  T* Take(int64_t count) {
+    const size_t at = used_;
+    used_ += (static_cast<size_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+  }
+
+  size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+};
+
+}  // namespace pfm::cuda
+
+#endif  // PFM_CUDA_COMMON_ARENA_H_

@@ -1,0 +1,208 @@
+// The kernels behind prepare.h.
+#ifndef PFM_CUDA_COMMON_PREPARE_KERNELS_H_
+#define PFM_CUDA_COMMON_PREPARE_KERNELS_H_
+
+#include <cstdint>
+
+#include "../../core/order.h"
+#include "mask_table.h"
+
+namespace pfm::cuda {
+
+constexpr int kColumnWarps = 4;  // key tiles per block of PrepareColumns
+constexpr int kOrderThreads = 256;
+constexpr int kOrderWarps = kOrderThreads / 32;
+
+struct PrepareArguments {
+  MaskRules rules;
+  MaskTable table;
+  const int32_t* startend;
+  int64_t startend_stride_batch, startend_stride_head;
+};
+
+PFM_DEVICE inline Column ReadColumn(const PrepareArguments& arguments, int64_t mask, int64_t key) {
+  const MaskRules& rules = arguments.rules;
+  const int32_t rows = static_cast<int32_t>(rules.seqlen_q);
+  if (key >= rules.seqlen_k) return {{rows, 0}, {{rows, 0}, {rows, 0}}};
+  int32_t values[4] = {};
+  if (rules.bounds != 0) {
+    const int32_t* at = arguments.startend + mask / arguments.table.heads_mask * arguments.startend_stride_batch +
+                        mask % arguments.table.heads_mask * arguments.startend_stride_head + key * rules.bounds;
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      if (n < rules.bounds) values[n] = ptx::LoadGlobal(at + n);
+    }
+  }
+  return NormalForm(rules, key, values);
+}
+
+PFM_DEVICE inline RowRangeBounds ReduceOverWarp(RowRangeBounds bounds) {
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    bounds.min_begin = Min(bounds.min_begin, ptx::ShuffleXor(bounds.min_begin, lanes));
+    bounds.max_begin = Max(bounds.max_begin, ptx::ShuffleXor(bounds.max_begin, lanes));
+    bounds.min_end = Min(bounds.min_end, ptx::ShuffleXor(bounds.min_end, lanes));
+    bounds.max_end = Max(bounds.max_end, ptx::ShuffleXor(bounds.max_end, lanes));
+  }
+  return bounds;
+}
+
+// One warp per key tile: columns of its keys and, over those that exist, their bounds.
+PFM_KERNEL_BOUNDS(kColumnWarps * 32, 1) void PrepareColumns(PFM_KERNEL_ARGUMENT PrepareArguments arguments) {
+  const MaskTable& table = arguments.table;
+  const int lane = ptx::LaneIndex();
+  const int64_t item = static_cast<int64_t>(ptx::BlockIndex()) * kColumnWarps + ptx::ThreadIndex() / 32;
+  if (item >= table.masks * table.key_tiles) return;
+  const int64_t mask = item / table.key_tiles;
+  const int64_t key_tile = item % table.key_tiles;
+  const int ranges = 1 + table.holes;
+
+  TileBounds bounds = {NoBounds(), {NoBounds(), NoBounds()}};
+  for (int c = lane; c < table.tile_k; c += 32) {
+    const int64_t key = key_tile * table.tile_k + c;
+    const Column column = ReadColumn(arguments, mask, key);
+    int32_t* at = table.columns + mask * 2 * ranges * table.padded_keys + key;
+    ptx::StoreGlobal(at, column.visible.begin);
+    ptx::StoreGlobal(at + table.padded_keys, column.visible.end);
+#pragma unroll
+    for (int hole = 0; hole < kMaxHoles; ++hole) {
+      if (hole >= table.holes) continue;
+      at += 2 * table.padded_keys;
+      ptx::StoreGlobal(at, column.hole[hole].begin);
+      ptx::StoreGlobal(at + table.padded_keys, column.hole[hole].end);
+    }
+    if (key >= arguments.rules.seqlen_k) continue;
+    Extend(&bounds.visible, column.visible);
+#pragma unroll
+    for (int hole = 0; hole < kMaxHoles; ++hole) Extend(&bounds.hole[hole], column.hole[hole]);
+  }
+
+  const auto store = [&](int range, RowRangeBounds extremes) {
+    extremes = ReduceOverWarp(extremes);
+    if (lane != 0) return;
+    int32_t* at = table.bounds + (mask * ranges + range) * 4 * table.key_tiles + key_tile;
+    ptx::StoreGlobal(at, extremes.min_begin);
+    ptx::StoreGlobal(at + table.key_tiles, extremes.max_begin);
+    ptx::StoreGlobal(at + 2 * table.key_tiles, extremes.min_end);
+    ptx::StoreGlobal(at + 3 * table.key_tiles, extremes.max_end);
+  };
+  store(0, bounds.visible);
+#pragma unroll
+  for (int hole = 0; hole < kMaxHoles; ++hole) {
+    if (hole < table.holes) store(1 + hole, bounds.hole[hole]);
+  }
+}
+
+// Adds to the difference array in `work` what AddLiveQueryTiles of csrc/core/order.h adds, with atomics.
+PFM_DEVICE inline void AddLiveTiles(const MaskTable& table, const int32_t* bounds, int32_t key_tile, int32_t* work) {
+  const auto bound = [&](int range, int which) {
+    return ptx::LoadGlobal(bounds + (4 * range + which) * static_cast<int64_t>(table.key_tiles) + key_tile);
+  };
+  const int32_t begin = Min(bound(0, 0) / table.tile_q, table.query_tiles);
+  const int32_t end = Min(CeilDiv(bound(0, 3), table.tile_q), table.query_tiles);
+  if (begin >= end) return;
+  ptx::AtomicAdd(work + begin, 1);
+  ptx::AtomicAdd(work + end, -1);
+  for (int range = 1; range <= table.holes; ++range) {
+    const int32_t covered = Max(begin, CeilDiv(bound(range, 1), table.tile_q));
+    const int32_t covered_end = Min(end, bound(range, 2) / table.tile_q);
+    if (covered >= covered_end) continue;
+    ptx::AtomicAdd(work + covered, -1);
+    ptx::AtomicAdd(work + covered_end, 1);
+  }
+}
+
+// Sum of the values of all threads before this one; *total: of all threads. Uses kOrderWarps words of shared memory.
+PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress words, int32_t* total) {
+  const int lane = ptx::LaneIndex();
+  const int warp = ptx::ThreadIndex() / 32;
+  int32_t inclusive = value;
+#pragma unroll
+  for (int lanes = 1; lanes < 32; lanes *= 2) {
+    const int32_t below = ptx::Shuffle(inclusive, Max(lane - lanes, 0));
+    if (lane >= lanes) inclusive += below;
+  }
+  ptx::SyncThreads();  // the words of the call before have been read
+  if (lane == 31) ptx::StoreShared(words + 4 * warp, inclusive);
+  ptx::SyncThreads();
+  int32_t before = 0;
+  *total = 0;
+  for (int w = 0; w < kOrderWarps; ++w) {
+    const int32_t sum = ptx::LoadShared<int32_t>(words + 4 * w);
+    if (w < warp) before += sum;
+    *total += sum;
+  }
+  return before + inclusive - value;
+}
+
+PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) {
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) value = Max(value, ptx::ShuffleXor(value, lanes));
+  ptx::SyncThreads();
+  if (ptx::LaneIndex() == 0) ptx::StoreShared(words + 4 * (ptx::ThreadIndex() / 32), value);
+  ptx::SyncThreads();
+  for (int w = 0; w < kOrderWarps; ++w) value = Max(value, ptx::LoadShared<int32_t>(words + 4 * w));
+  return value;
+}
+
+constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
+
+// One block per mask: what PrefixCounts and LongestFirst of csrc/core/order.h do, with the same result.
+PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
+  const ptx::SharedAddress words = ptx::DynamicShared();
+  const ptx::SharedAddress sizes = words + 4 * kOrderWarps;
+  const int thread = ptx::ThreadIndex();
+  const int lane = ptx::LaneIndex();
+  const int64_t mask = ptx::BlockIndex();
+  const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;
+  int32_t* work = table.work + mask * (table.query_tiles + 1);
+  int32_t* order = table.order + mask * table.query_tiles;
+
+  for (int32_t tile = thread; tile <= table.query_tiles; tile += kOrderThreads) ptx::StoreGlobal(work + tile, 0);
+  ptx::SyncThreads();
+  for (int32_t tile = thread; tile < table.key_tiles; tile += kOrderThreads) AddLiveTiles(table, bounds, tile, work);
+  ptx::SyncThreads();
+
+  int32_t running = 0;
+  int32_t largest = 0;
+  for (int32_t first = 0; first < table.query_tiles; first += kOrderThreads) {
+    const int32_t tile = first + thread;
+    const int32_t change = tile < table.query_tiles ? ptx::LoadGlobal(work + tile) : 0;
+    int32_t total;
+    const int32_t count = Max(0, running + PrefixOverBlock(change, words, &total) + change);
+    running += total;
+    if (tile < table.query_tiles) {
+      ptx::StoreGlobal(work + tile, count);
+      largest = Max(largest, count);
+    }
+  }
+  largest = MaxOverBlock(largest, words);
+
+  const auto bucket = [&](int32_t tile) {
+    if (tile >= table.query_tiles) return -1;
+    const int64_t below_largest = largest - ptx::LoadGlobal(work + tile);
+    return static_cast<int32_t>(below_largest * kOrderBuckets / (largest + 1));
+  };
+  if (thread < kOrderBuckets) ptx::StoreShared(sizes + 4 * thread, 0);
+  ptx::SyncThreads();
+  for (int32_t tile = thread; tile < table.query_tiles; tile += kOrderThreads) {
+    ptx::AtomicAddShared(sizes + 4 * bucket(tile), 1);
+  }
+  ptx::SyncThreads();
+  // Equal classes keep their order: a warp fills its buckets one after the other, walking all tiles for each.
+  for (int32_t b = thread / 32; b < kOrderBuckets; b += kOrderWarps) {
+    if (ptx::LoadShared<int32_t>(sizes + 4 * b) == 0) continue;
+    int32_t next = 0;
+    for (int32_t before = 0; before < b; ++before) next += ptx::LoadShared<int32_t>(sizes + 4 * before);
+    for (int32_t first = 0; first < table.query_tiles; first += 32) {
+      const bool mine = bucket(first + lane) == b;
+      const uint32_t members = ptx::Ballot(mine);
+      if (mine) ptx::StoreGlobal(order + next + ptx::PopulationCount(members & ((1u << lane) - 1)), first + lane);
+      next += ptx::PopulationCount(members);
+    }
+  }
+}
+
+}  // namespace pfm::cuda
+
+#endif  // PFM_CUDA_COMMON_PREPARE_KERNELS_H_

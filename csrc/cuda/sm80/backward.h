@@ -1,0 +1,263 @@
+// dkey and dvalue (and, by atomics, dquery) for compute capability 8.0 and later: a block owns a key tile and walks
+// the live query tiles of every query head of its group. Scores are computed transposed, keys as rows, so that P^T
+// and dS^T are left operands of the products behind dvalue and dkey without leaving the registers.
+#ifndef PFM_CUDA_SM80_BACKWARD_H_
+#define PFM_CUDA_SM80_BACKWARD_H_
+
+#include <cstdint>
+
+#include "../common/live_tiles.h"
+#include "backward_rows.h"
+#include "config.h"
+#include "fragments.h"
+#include "score_rules.h"
+
+namespace pfm::cuda::sm80 {
+
+template <class T, int kRow>
+struct BackwardKernel {
+  static constexpr BackwardTile kTile = kBackward[kRow];
+  static constexpr int kDim = kTile.head_dim;
+  static constexpr int kTileQ = kTile.tile_q;
+  static constexpr int kTileK = kTile.tile_k;
+  static constexpr int kThreads = kTile.threads();
+  static constexpr int kStages = kTile.stages;
+  static constexpr int kScoreBlocks = kTileQ / 8;
+  static constexpr int kColumns = kDim / kTile.column_split;  // of dkey and dvalue, per warp
+  static constexpr int kSumBlocks = kColumns / 8;
+
+  // dquery of a tile: warps share its 16-row blocks, and the columns where there are more warps than blocks.
+  static constexpr int kQueryWarps = kTileQ / 16;
+  static constexpr int kQueryColumns = kDim * kQueryWarps / kTile.warps;
+  static_assert(kTile.warps % kQueryWarps == 0 && kQueryColumns % 16 == 0, "whole fragments for every warp");
+  static constexpr int kDqueryPass = kQueryColumns < 64 ? kQueryColumns : 64;  // columns at a time: 32 registers
+
+  // Shared memory: key tile, value tile, the stages of query and dout, dS^T.
+  static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
+  static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
+  static_assert(2 * kKeyBytes + 2 * kStages * kQueryBytes == kTile.input_bytes(), "the plan is what the table says");
+
+  using Tiles = LiveTiles<Walk::kQueryTiles, kTileQ, kTileK>;
+  using Scores = Accumulator[1][kScoreBlocks];
+  using Sums = Accumulator[1][kSumBlocks];
+
+  struct Stage {
+    SharedTile<kDim> query, dout;
+  };
+
+  // The live tiles of all query heads of the group, head by head.
+  class Work {
+   public:
+    PFM_DEVICE Work(const BackwardArguments& arguments, int64_t batch, int32_t first_head, int32_t heads,
+                    int32_t key_tile)
+        : arguments_(arguments),
+          batch_(batch),
+          key_tile_(key_tile),
+          head_(first_head),
+          end_(first_head + heads),
+          tiles_(HeadMask(arguments.mask, batch, first_head), arguments.params.seqlen_k, key_tile) {}
+
+    PFM_DEVICE LiveTile Next() {
+      while (true) {
+        const LiveTile tile = tiles_.Next();
+        if (tile.exists() || head_ + 1 == end_) return tile;
+        ++head_;
+        tiles_ = Tiles(HeadMask(arguments_.mask, batch_, head_), arguments_.params.seqlen_k, key_tile_);
+      }
+    }
+
+    PFM_DEVICE int32_t head() const { return head_; }
+
+   private:
+    const BackwardArguments& arguments_;
+    int64_t batch_;
+    int32_t key_tile_, head_, end_;
+    Tiles tiles_;
+  };
+
+  PFM_DEVICE static void CopyQueryTile(const BackwardArguments& arguments, int64_t batch, int32_t head,
+                                       const LiveTile& tile, const Stage& stage) {
+    const pfm_params& params = arguments.params;
+    if (tile.exists()) {
+      const int64_t row0 = static_cast<int64_t>(tile.index) * kTileQ;
+      const char* query = RowOf(params.query, batch, 0, head);
+      const bool has_dout = params.dout.data != nullptr;
+      CopyTile<kTileQ, kDim, kThreads>(query, params.query.stride_seq, row0, params.seqlen_q,
+                                       static_cast<int>(params.head_dim), stage.query);
+      CopyTile<kTileQ, kDim, kThreads>(has_dout ? RowOf(params.dout, batch, 0, head) : query,
+                                       has_dout ? params.dout.stride_seq : 0, row0, has_dout ? params.seqlen_q : 0,
+                                       static_cast<int>(params.head_dim_v), stage.dout);
+    }
+    ptx::CommitCopies();
+  }
+
+  // scores: S^T in, kept P^T out; dscores: dP^T in, dS^T out. Rows are the 16 keys of this warp from key0 on.
+  PFM_DEVICE static void Softmax(const BackwardArguments& arguments, const DropoutStream& dropout, int64_t batch,
+                                 int32_t head, const LiveTile& tile, int64_t key0, Scores& scores, Scores& dscores) {
+    const pfm_params& params = arguments.params;
+    const int32_t row0 = tile.index * kTileQ;
+    const int64_t batch_head = batch * params.heads_q + head;
+    const float scale = params.softmax_scale * kLog2E;
+#pragma unroll
+    for (int n = 0; n < kScoreBlocks; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) scores[0][n][e] *= scale;
+    }
+    if (!tile.full) HideTransposedScores(HeadMask(arguments.mask, batch, head), row0, key0, scores[0]);
+    uint32_t dropped = 0;
+    float keep_scale = 1.0f;
+    if (params.dropout > 0.0f) {
+      dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, static_cast<uint32_t>(batch_head), row0, key0);
+      keep_scale = dropout.keep_scale;
+    }
+    const int64_t first = batch_head * arguments.padded_rows + row0 + ptx::LaneIndex() % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < kScoreBlocks; ++n) {
+      const auto lse = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(arguments.lse + first + 8 * n));
+      const auto delta = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(arguments.delta + first + 8 * n));
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const bool keeps = (dropped >> (kBitsPerBlock * n + e) & 1) == 0;
+        const float probability = ptx::Exp2(scores[0][n][e] - (e % 2 == 0 ? lse.first : lse.second));
+        const float dprobability = keeps ? dscores[0][n][e] * keep_scale : 0.0f;
+        dscores[0][n][e] = probability * (dprobability - (e % 2 == 0 ? delta.first : delta.second));
+        scores[0][n][e] = keeps ? probability : 0.0f;
+      }
+    }
+  }
+
+  PFM_DEVICE static void StoreScores(const Scores& dscores, int key, SharedTile<kTileQ> tile) {
+    const int lane = ptx::LaneIndex();
+#pragma unroll
+    for (int n = 0; n < kScoreBlocks; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        ptx::StoreShared(tile.Element(key + 8 * half + lane / 4, 8 * n + lane % 4 * 2),
+                         ptx::Pack<T>(dscores[0][n][2 * half], dscores[0][n][2 * half + 1]));
+      }
+    }
+  }
+
+  // dquery += dS * key for this warp's rows and columns of the query tile.
+  PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int64_t batch_head, int32_t row0,
+                                          SharedTile<kTileQ> dscores, SharedTile<kDim> key) {
+    const int lane = ptx::LaneIndex();
+    const int warp = ptx::ThreadIndex() / 32;
+    const int row = warp % kQueryWarps * 16;
+    const int column0 = warp / kQueryWarps * kQueryColumns;
+#pragma unroll 1
+    for (int column = column0; column < column0 + kQueryColumns; column += kDqueryPass) {
+      Accumulator sums[1][kDqueryPass / 8];
+      Clear(sums);
+#pragma unroll 1
+      for (int k = 0; k < kTileK; k += 16) {
+        Fragment a;
+        dscores.LoadLeftTransposed(row, k, a);
+#pragma unroll
+        for (int n = 0; n < kDqueryPass / 8; n += 2) {
+          Fragment b;
+          key.LoadRightTransposed(k, column + 8 * n, b);
+          ptx::Mma16x8x16<T>(sums[0][n], a, b[0], b[1]);
+          ptx::Mma16x8x16<T>(sums[0][n + 1], a, b[2], b[3]);
+        }
+      }
+      float* out = arguments.dquery + (batch_head * arguments.padded_rows + row0 + row + lane / 4) * kDim + column;
+#pragma unroll
+      for (int n = 0; n < kDqueryPass / 8; ++n) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          ptx::AtomicAdd(out + e / 2 * 8 * kDim + 8 * n + lane % 4 * 2 + e % 2, sums[0][n][e]);
+        }
+      }
+    }
+  }
+
+  PFM_DEVICE static void Run(const BackwardArguments& arguments) {
+    const pfm_params& params = arguments.params;
+    const int64_t kv_heads = params.batch * params.heads_kv;
+    const int64_t batch = ptx::BlockIndex() % kv_heads / params.heads_kv;
+    const int64_t kv_head = ptx::BlockIndex() % params.heads_kv;
+    const int32_t key_tile = static_cast<int32_t>(ptx::BlockIndex() / kv_heads);
+    const int64_t key0 = static_cast<int64_t>(key_tile) * kTileK;
+    const int32_t group = static_cast<int32_t>(params.heads_q / params.heads_kv);
+    const int warp = ptx::ThreadIndex() / 32;
+    const int warp_key = warp / kTile.column_split * 16;
+    const int column0 = warp % kTile.column_split * kColumns;
+    const int dim = static_cast<int>(params.head_dim), dim_v = static_cast<int>(params.head_dim_v);
+    const bool adds_dquery = arguments.dquery != nullptr;
+
+    const SharedTile<kDim> key = {ptx::DynamicShared()};
+    const SharedTile<kDim> value = {key.base + kKeyBytes};
+    const ptx::SharedAddress stages = value.base + kKeyBytes;
+    const SharedTile<kTileQ> shared_dscores = {stages + 2 * kStages * kQueryBytes};
+    const auto stage_of = [&](int stage) {
+      return Stage{{stages + 2 * stage * kQueryBytes}, {stages + (2 * stage + 1) * kQueryBytes}};
+    };
+
+    CopyTile<kTileK, kDim, kThreads>(RowOf(params.key, batch, 0, kv_head), params.key.stride_seq, key0,
+                                     params.seqlen_k, dim, key);
+    CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
+                                     params.seqlen_k, dim_v, value);
+    Work work(arguments, batch, static_cast<int32_t>(kv_head) * group, group, key_tile);
+    LiveTile tile = work.Next();
+    int32_t head = work.head();
+    CopyQueryTile(arguments, batch, head, tile, stage_of(0));
+
+    Sums dkey, dvalue;
+    Clear(dkey);
+    Clear(dvalue);
+    const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
+    int current = 0;
+    while (tile.exists()) {
+      const LiveTile next = work.Next();
+      if constexpr (kStages == 2) {
+        CopyQueryTile(arguments, batch, work.head(), next, stage_of(1 - current));
+        ptx::WaitCopies<1>();
+      } else {
+        ptx::WaitCopies<0>();
+      }
+      ptx::SyncThreads();  // the current stage is there
+      const Stage stage = stage_of(current);
+
+      Scores scores, dscores;
+      Clear(scores);
+      Clear(dscores);
+      Multiply<1, kScoreBlocks, kDim, T>(key, warp_key, stage.query, scores);
+      Multiply<1, kScoreBlocks, kDim, T>(value, warp_key, stage.dout, dscores);
+      Softmax(arguments, dropout, batch, head, tile, key0 + warp_key, scores, dscores);
+      if (adds_dquery && column0 == 0) StoreScores(dscores, warp_key, shared_dscores);
+      MultiplyRegisters<T>(scores, stage.dout, column0, dvalue);
+      MultiplyRegisters<T>(dscores, stage.query, column0, dkey);
+      if (adds_dquery) {
+        ptx::SyncThreads();  // dS^T is there
+        AddQueryGradient(arguments, batch * params.heads_q + head, tile.index * kTileQ, shared_dscores, key);
+      }
+      ptx::SyncThreads();  // every warp is done with the stage and with dS^T
+      if constexpr (kStages == 1) CopyQueryTile(arguments, batch, work.head(), next, stage_of(0));
+      if constexpr (kStages == 2) current = 1 - current;
+      tile = next;
+      head = work.head();
+    }
+    ptx::WaitCopies<0>();
+
+    const float keep_scale = params.dropout > 0.0f ? arguments.dropout.keep_scale : 1.0f;
+    if (params.dkey.data != nullptr) {
+      StoreRows<T>(dkey, params.dkey, batch, kv_head, key0 + warp_key, params.seqlen_k, column0, dim,
+                   [&](int, int) { return params.softmax_scale; });
+    }
+    if (params.dvalue.data != nullptr) {
+      StoreRows<T>(dvalue, params.dvalue, batch, kv_head, key0 + warp_key, params.seqlen_k, column0, dim_v,
+                   [&](int, int) { return keep_scale; });
+    }
+  }
+};
+
+template <class T, int kRow>
+PFM_KERNEL_BOUNDS((BackwardKernel<T, kRow>::kThreads), 1)
+void Backward(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
+  BackwardKernel<T, kRow>::Run(arguments);
+}
+
+}  // namespace pfm::cuda::sm80
+
+#endif  // PFM_CUDA_SM80_BACKWARD_H_

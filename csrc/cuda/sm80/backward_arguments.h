@@ -1,0 +1,30 @@
+// What the backward kernels are given.
+#ifndef PFM_CUDA_SM80_BACKWARD_ARGUMENTS_H_
+#define PFM_CUDA_SM80_BACKWARD_ARGUMENTS_H_
+
+#include <cstdint>
+
+#include "../../core/dropout.h"
+#include "../../flashmask.h"
+#include "../common/mask_table.h"
+
+namespace pfm::cuda::sm80 {
+
+constexpr int kRowsPerBlock = 64;  // of PrepareRows, and of every query tile
+
+struct BackwardArguments {
+  pfm_params params;
+  MaskTable mask;
+  DropoutStream dropout;
+  int64_t padded_rows;  // Sq rounded up to kRowsPerBlock
+  float* lse;           // [B * Hq][padded row] in units of log2; +inf where nothing is seen: probabilities become 0
+  float* delta;         // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
+  float* dsink;         // [B * Hq][block of rows]
+  float* dquery;        // [B * Hq][padded row][kDim], the sum over key tiles, or null: a pass of its own
+  int32_t dquery_columns;
+  int32_t row_blocks;  // padded_rows / kRowsPerBlock
+};
+
+}  // namespace pfm::cuda::sm80
+
+#endif  // PFM_CUDA_SM80_BACKWARD_ARGUMENTS_H_

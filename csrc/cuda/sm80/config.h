@@ -1,0 +1,128 @@
+// Tile shapes of the sm80 kernels: data, one row per instantiation, with its shared memory checked here.
+#ifndef PFM_CUDA_SM80_CONFIG_H_
+#define PFM_CUDA_SM80_CONFIG_H_
+
+#include <cstdint>
+
+namespace pfm::cuda::sm80 {
+
+// What one block may have at most: compute capability 8.6, 8.9 and 12.x; 8.0 and 8.7; 9.0 and 10.x.
+constexpr int kSharedSmall = 99 * 1024;
+constexpr int kSharedMedium = 163 * 1024;
+constexpr int kSharedLarge = 227 * 1024;
+
+constexpr int kElementBytes = 2;  // fp16, bf16
+constexpr int kElementsPerCopy = 8;
+constexpr int kSmallestTile = 32;  // on either side of any table below
+
+struct ForwardTile {
+  int head_dim;  // D and Dv are padded up to it
+  int tile_q, tile_k;
+  int warps;  // each owns tile_q / warps rows
+
+  constexpr int threads() const { return 32 * warps; }
+  constexpr int shared_bytes() const { return (tile_q + 2 * tile_k) * head_dim * kElementBytes; }
+};
+
+// Two 16-row blocks per warp halve the shared-memory reads per product; at head dim 256 the output of 16 rows alone
+// takes 128 registers a thread. All rows fit every class, and leave room for two blocks in the larger ones.
+constexpr ForwardTile kForward[] = {
+    {64, 128, 64, 4},   // scores and output take 64 registers each
+    {128, 128, 64, 4},  // the output takes 128
+    {256, 64, 64, 4},
+};
+
+struct BackwardTile {
+  int head_dim;
+  int tile_q, tile_k;
+  int warps;
+  int column_split;  // warps that share 16 keys; each sums its part of the columns of dkey and dvalue
+  int stages;        // buffers for query and dout
+
+  constexpr int threads() const { return 32 * warps; }
+  constexpr int key_rows() const { return tile_k * column_split / warps; }
+  // key and value, the stages of query and dout
+  constexpr int input_bytes() const { return (2 * tile_k + 2 * stages * tile_q) * head_dim * kElementBytes; }
+  // dS, which only the sum of dquery reads from shared memory
+  constexpr int shared_bytes(bool adds_dquery) const {
+    return input_bytes() + (adds_dquery ? tile_q * tile_k * kElementBytes : 0);
+  }
+};
+
+// Sixteen keys per warp: dkey and dvalue stay in registers, and P^T and dS^T feed them from registers too.
+constexpr BackwardTile kBackward[] = {
+    {64, 64, 128, 8, 1, 2}, {128, 64, 128, 8, 1, 2},  // 8.0 and 9.0
+    {128, 64, 64, 4, 1, 1},                           // the smallest class
+    {256, 64, 64, 8, 2, 1},                           // 8.0 and 9.0
+    {256, 64, 32, 4, 2, 1},                           // the smallest class; dquery in a pass of its own
+};
+
+struct QueryGradientTile {
+  int head_dim;
+  int tile_q, tile_k;
+  int warps;
+
+  constexpr int threads() const { return 32 * warps; }
+  constexpr int shared_bytes() const { return 2 * (tile_q + tile_k) * head_dim * kElementBytes; }
+};
+
+// dquery of a query tile from all its live key tiles in ascending order.
+constexpr QueryGradientTile kQueryGradient[] = {
+    {64, 64, 64, 4},
+    {128, 64, 64, 4},
+    {256, 64, 32, 4},
+};
+
+constexpr int kForwardRows = sizeof(kForward) / sizeof(kForward[0]);
+constexpr int kBackwardRows = sizeof(kBackward) / sizeof(kBackward[0]);
+constexpr int kQueryGradientRows = sizeof(kQueryGradient) / sizeof(kQueryGradient[0]);
+
+constexpr bool DividesBlockMask(int tile_q, int tile_k) { return 128 % tile_q == 0 && 128 % tile_k == 0; }
+
+constexpr bool ForwardTableIsSound() {
+  for (const ForwardTile& tile : kForward) {
+    if (!DividesBlockMask(tile.tile_q, tile.tile_k) || tile.tile_q % (16 * tile.warps) != 0) return false;
+    if (tile.shared_bytes() > kSharedSmall) return false;
+  }
+  return true;
+}
+
+constexpr bool BackwardTableIsSound() {
+  for (const BackwardTile& tile : kBackward) {
+    if (!DividesBlockMask(tile.tile_q, tile.tile_k) || tile.key_rows() != 16) return false;
+    if (tile.shared_bytes(false) > kSharedMedium) return false;
+  }
+  return kBackward[0].shared_bytes(true) <= kSharedSmall && kBackward[1].shared_bytes(true) <= kSharedMedium &&
+         kBackward[2].shared_bytes(true) <= kSharedSmall && kBackward[3].shared_bytes(true) <= kSharedMedium &&
+         kBackward[4].shared_bytes(false) <= kSharedSmall;
+}
+
+constexpr bool QueryGradientTableIsSound() {
+  for (const QueryGradientTile& tile : kQueryGradient) {
+    if (!DividesBlockMask(tile.tile_q, tile.tile_k) || tile.tile_q != 16 * tile.warps) return false;
+    if (tile.shared_bytes() > kSharedSmall) return false;
+  }
+  return true;
+}
+
+static_assert(ForwardTableIsSound() && BackwardTableIsSound() && QueryGradientTableIsSound(),
+              "tiles divide the blocks of block_mask, warps own whole 16-row blocks, everything fits");
+
+// The first row whose head dim is enough.
+template <class Tile, int kRows>
+constexpr int RowFor(const Tile (&table)[kRows], int64_t head_dim) {
+  int row = 0;
+  while (table[row].head_dim < head_dim) ++row;
+  return row;
+}
+
+// The first row whose head dim and shared memory fit.
+constexpr int BackwardRowFor(int64_t head_dim, int shared_limit) {
+  int row = RowFor(kBackward, head_dim);
+  while (kBackward[row].shared_bytes(false) > shared_limit) ++row;
+  return row;
+}
+
+}  // namespace pfm::cuda::sm80
+
+#endif  // PFM_CUDA_SM80_CONFIG_H_

@@ -1,0 +1,186 @@
+// Tiles in shared memory and the m16n8k16 fragments made from them.
+//
+// A tile is row-major with 16-byte chunks permuted within each row (chunk ^ row % 8), so that the eight rows of an
+// 8x8 matrix lie in eight different bank groups. With group = lane / 4 and quad = lane % 4, an accumulator block of
+// 16x8 holds, per lane, rows group and group + 8 and columns 2 * quad and 2 * quad + 1:
+//   c[0] = (group, 2 quad)   c[1] = (group, 2 quad + 1)   c[2], c[3] = the same, eight rows below
+#ifndef PFM_CUDA_SM80_FRAGMENTS_H_
+#define PFM_CUDA_SM80_FRAGMENTS_H_
+
+#include <cstdint>
+
+#include "../../flashmask.h"
+#include "../ptx/ptx.h"
+#include "config.h"
+
+namespace pfm::cuda::sm80 {
+
+using Accumulator = float[4];
+using Fragment = uint32_t[4];
+
+// kColumns elements per row.
+template <int kColumns>
+struct SharedTile {
+  static_assert(kColumns % 64 == 0, "the permutation needs eight chunks");
+
+  ptx::SharedAddress base;
+
+  // Row lane_row + row, chunk lane_chunk + chunk, where row is a multiple of 8, chunk even and lane_chunk 0 or 1:
+  // what is known when compiled becomes part of the instruction, and few addresses differ between lanes.
+  PFM_DEVICE ptx::SharedAddress Chunk(int lane_row, int row, int lane_chunk, int chunk) const {
+    const int fixed = row * kRowBytes + chunk / 8 * 128;
+    return lane_row * kRowBytes + (((chunk % 8 + lane_chunk) ^ (lane_row & 7)) << 4) + (base + fixed);
+  }
+
+  PFM_DEVICE ptx::SharedAddress Element(int row, int column) const {
+    const int chunk = column / kElementsPerCopy;
+    return Chunk(row, 0, chunk % 2, chunk / 2 * 2) + column % kElementsPerCopy * kElementBytes;
+  }
+
+  // Left operand: rows first_row + row .. + 15, columns column .. column + 15 of the tile.
+  PFM_DEVICE void LoadLeft(int first_row, int row, int column, Fragment& fragment) const {
+    const int lane = ptx::LaneIndex();
+    ptx::LoadMatrices(fragment, Chunk(first_row + lane % 16, row, lane / 16, column / kElementsPerCopy));
+  }
+
+  // Left operand from its transpose: the tile holds element (m, k) at row k, column m.
+  PFM_DEVICE void LoadLeftTransposed(int row, int column, Fragment& fragment) const {
+    const int lane = ptx::LaneIndex();
+    ptx::LoadMatricesTransposed(fragment,
+                                Chunk(lane / 16 * 8 + lane % 8, column, lane / 8 % 2, row / kElementsPerCopy));
+  }
+
+  // Right operands of two neighbouring 8-column blocks, k..k+15, from a tile that holds element (k, n) at row n,
+  // column k: fragment[0..1] for columns n..n+7, fragment[2..3] for n+8..n+15.
+  PFM_DEVICE void LoadRight(int k, int n, Fragment& fragment) const {
+    const int lane = ptx::LaneIndex();
+    ptx::LoadMatrices(fragment, Chunk(lane / 16 * 8 + lane % 8, n, lane / 8 % 2, k / kElementsPerCopy));
+  }
+
+  // The same from a tile that holds element (k, n) at row k, column n.
+  PFM_DEVICE void LoadRightTransposed(int k, int n, Fragment& fragment) const {
+    const int lane = ptx::LaneIndex();
+    ptx::LoadMatricesTransposed(fragment, Chunk(lane % 16, k, lane / 16, n / kElementsPerCopy));
+  }
+
+ private:
+  static constexpr int kRowBytes = kColumns * kElementBytes;
+};
+
+// Rows [row0, row0 + kRows) of a [S, dim] matrix into shared memory, asynchronously; what lies outside [0, rows) and
+// [0, dim) becomes zero. dim and stride are multiples of 8, the matrix is 16-byte aligned.
+template <int kRows, int kColumns, int kThreads>
+PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int64_t row0, int64_t rows, int dim,
+                                SharedTile<kColumns> tile) {
+  constexpr int kChunksPerRow = kColumns / kElementsPerCopy;
+  constexpr int kRowsAtOnce = kThreads / kChunksPerRow;
+  static_assert(kThreads % kChunksPerRow == 0 && kRows % kRowsAtOnce == 0, "every thread keeps its chunk");
+  const int chunk = ptx::ThreadIndex() % kChunksPerRow;
+  const int first = ptx::ThreadIndex() / kChunksPerRow;
+  const bool in_columns = chunk * kElementsPerCopy < dim;
+  const char* source = static_cast<const char*>(matrix) + (row0 + first) * stride * kElementBytes + chunk * 16;
+#pragma unroll
+  for (int row = 0; row < kRows; row += kRowsAtOnce) {
+    const bool exists = in_columns && row0 + first + row < rows;
+    ptx::CopyAsync16(tile.Chunk(first + row, 0, chunk % 2, chunk / 2 * 2), exists ? source : matrix, exists);
+    source += kRowsAtOnce * stride * kElementBytes;
+  }
+}
+
+// sums[i][n] += left rows x right columns over kDepth, both operands from shared memory.
+//   left: tile with element (m, k) at row m; right: tile with element (k, n) at row n.
+template <int kRowBlocks, int kColumnBlocks, int kDepth, class T, int kLeft, int kRight>
+PFM_DEVICE inline void Multiply(SharedTile<kLeft> left, int left_row, SharedTile<kRight> right,
+                                Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
+#pragma unroll 2  // fully unrolled, the addresses of all steps would be kept in registers
+  for (int k = 0; k < kDepth; k += 16) {
+    Fragment a[kRowBlocks];
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) left.LoadLeft(left_row, 16 * i, k, a[i]);
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; n += 2) {
+      Fragment b;
+      right.LoadRight(k, 8 * n, b);
+#pragma unroll
+      for (int i = 0; i < kRowBlocks; ++i) {
+        ptx::Mma16x8x16<T>(sums[i][n], a[i], b[0], b[1]);
+        ptx::Mma16x8x16<T>(sums[i][n + 1], a[i], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// sums[i][n] += left x right with left in accumulator layout, rounded to T; right: tile with element (k, n) at row k.
+template <class T, int kRowBlocks, int kDepthBlocks, int kColumnBlocks, int kRight>
+PFM_DEVICE inline void MultiplyRegisters(const Accumulator (&left)[kRowBlocks][kDepthBlocks],
+                                         SharedTile<kRight> right, int right_column,
+                                         Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
+#pragma unroll
+  for (int k = 0; k < kDepthBlocks; k += 2) {
+    Fragment a[kRowBlocks];
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+      a[i][0] = ptx::Pack<T>(left[i][k][0], left[i][k][1]);
+      a[i][1] = ptx::Pack<T>(left[i][k][2], left[i][k][3]);
+      a[i][2] = ptx::Pack<T>(left[i][k + 1][0], left[i][k + 1][1]);
+      a[i][3] = ptx::Pack<T>(left[i][k + 1][2], left[i][k + 1][3]);
+    }
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; n += 2) {
+      Fragment b;
+      right.LoadRightTransposed(8 * k, right_column + 8 * n, b);
+#pragma unroll
+      for (int i = 0; i < kRowBlocks; ++i) {
+        ptx::Mma16x8x16<T>(sums[i][n], a[i], b[0], b[1]);
+        ptx::Mma16x8x16<T>(sums[i][n + 1], a[i], b[2], b[3]);
+      }
+    }
+  }
+}
+
+template <int kRowBlocks, int kColumnBlocks>
+PFM_DEVICE inline void Clear(Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
+#pragma unroll
+  for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) sums[i][n][e] = 0.0f;
+    }
+  }
+}
+
+// Address of row `seq` of one head.
+PFM_DEVICE inline char* RowOf(const pfm_tensor& tensor, int64_t batch, int64_t seq, int64_t head) {
+  return static_cast<char*>(tensor.data) +
+         (batch * tensor.stride_batch + seq * tensor.stride_seq + head * tensor.stride_head) * kElementBytes;
+}
+
+// Writes sums * scale(row block, half) as rows [row0, rows) and columns [column0, dim) of one head.
+template <class T, int kRowBlocks, int kColumnBlocks, class Scale>
+PFM_DEVICE inline void StoreRows(const Accumulator (&sums)[kRowBlocks][kColumnBlocks], const pfm_tensor& tensor,
+                                 int64_t batch, int64_t head, int64_t row0, int64_t rows, int column0, int dim,
+                                 Scale&& scale) {
+  const int lane = ptx::LaneIndex();
+#pragma unroll
+  for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t row = row0 + 16 * i + 8 * half + lane / 4;
+      if (row >= rows) continue;
+      char* out = RowOf(tensor, batch, row, head);
+      const float factor = scale(i, half);
+#pragma unroll
+      for (int n = 0; n < kColumnBlocks; ++n) {
+        const int column = column0 + 8 * n + lane % 4 * 2;
+        if (column >= dim) continue;
+        ptx::StoreGlobal(reinterpret_cast<uint32_t*>(out + column * kElementBytes),
+                         ptx::Pack<T>(sums[i][n][2 * half] * factor, sums[i][n][2 * half + 1] * factor));
+      }
+    }
+  }
+}
+
+}  // namespace pfm::cuda::sm80
+
+#endif  // PFM_CUDA_SM80_FRAGMENTS_H_
