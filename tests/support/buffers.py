@@ -12,7 +12,7 @@ import numpy as np
 
 POISON = 0xFF
 GUARD_BYTES = 512
-ALIGNMENT = 64
+ALIGNMENT = 256
 
 # Where element [b, s, h, d] lies, as strides in elements.
 LAYOUTS = ("packed", "heads_first", "padded", "sequence_first")
@@ -41,7 +41,7 @@ class GuardedArray:
     def __init__(
         self, shape: tuple[int, ...], storage: np.dtype, strides: tuple[int, ...] | None = None, shift: int = 0
     ):
-        """strides: in elements, contiguous by default; shift: elements by which to miss 64-byte alignment."""
+        """strides: in elements, contiguous by default; shift: elements by which to miss that alignment."""
         storage = np.dtype(storage)
         if strides is None:
             strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
