@@ -1,0 +1,85 @@
+// Runs CUDA kernels on the CPU and stops at what a GPU would let pass or crash on; see docs/emulator.md. One launch at
+// a time per process.
+#ifndef PFM_EMULATOR_EMULATOR_H_
+#define PFM_EMULATOR_EMULATOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace pfm::emulator {
+
+// A kernel broke a rule. what() names block, thread, source line and rule.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Options {
+  uint64_t seed = 0;        // of ptx::Launch; every launch draws a seed of its own from it
+  int resident_blocks = 3;  // run interleaved
+  bool matrix_conflicts_are_errors = true;
+  int shared_limit = 227 * 1024;
+  int compute_capability = 90;
+  int multiprocessors = 4;
+};
+Options& CurrentOptions();
+
+// Of all launches since ResetStatistics.
+struct Statistics {
+  int64_t launches, blocks, fiber_switches;
+  int64_t matrix_products, matrix_loads, barriers, async_copies;
+  int64_t matrix_load_conflicts;  // 8-row phases of ldmatrix that needed more than one pass, weighted by extra passes
+};
+Statistics& CurrentStatistics();
+
+// Runs body once per thread of the grid. Throws Error.
+void Launch(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body);
+
+// ---- Global memory: kernels may touch registered memory only.
+
+// written: whether the bytes hold values; otherwise they are filled with 0xff (NaN as a float) and reading one before
+// it is written is an error.
+void Register(void* memory, size_t bytes, const std::string& name, bool written);
+void Unregister(void* memory);
+// The host has set these registered bytes.
+void MarkWritten(const void* memory, size_t bytes);
+// The first byte of registered memory that no kernel and no host wrote, or -1.
+int64_t FirstUnwritten(const void* memory);
+
+// A registered array.
+template <class T>
+class Buffer {
+ public:
+  Buffer(const std::string& name, const std::vector<T>& values) : values_(values) {
+    Register(values_.data(), values_.size() * sizeof(T), name, true);
+  }
+  Buffer(const std::string& name, size_t size) : values_(size) {
+    Register(values_.data(), values_.size() * sizeof(T), name, false);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { Unregister(values_.data()); }
+
+  T* data() { return values_.data(); }
+  size_t size() const { return values_.size(); }
+  const T& operator[](size_t index) const { return values_[index]; }
+  int64_t FirstUnwritten() const { return emulator::FirstUnwritten(values_.data()); }
+
+ private:
+  std::vector<T> values_;
+};
+
+}  // namespace pfm::emulator
+
+// The same for callers of a shared library.
+extern "C" {
+void pfm_emulator_configure(uint64_t seed, int resident_blocks, int compute_capability, int shared_limit);
+void pfm_emulator_register(void* memory, size_t bytes, const char* name, int written);
+void pfm_emulator_unregister(void* memory);
+int64_t pfm_emulator_first_unwritten(const void* memory);
+}
+
+#endif  // PFM_EMULATOR_EMULATOR_H_

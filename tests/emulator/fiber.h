@@ -1,0 +1,31 @@
+// Fibres: one stack per emulated CUDA thread and a switch between them that costs a few nanoseconds (ucontext makes a
+// system call per switch).
+#ifndef PFM_EMULATOR_FIBER_H_
+#define PFM_EMULATOR_FIBER_H_
+
+#include <cstddef>
+#include <vector>
+
+// Saves the registers that a call preserves on the running stack and its stack pointer in *save, then goes on where
+// `load` was saved.
+extern "C" void pfm_emulator_switch(void** save, void* load);
+
+namespace pfm::emulator {
+
+class FiberStacks {
+ public:
+  FiberStacks() = default;
+  FiberStacks(const FiberStacks&) = delete;
+  FiberStacks& operator=(const FiberStacks&) = delete;
+  ~FiberStacks();
+
+  // A stack pointer to switch to: the fibre then starts in `entry`, which never returns.
+  void* Prepare(size_t fiber, void (*entry)());
+
+ private:
+  std::vector<char*> stacks_;
+};
+
+}  // namespace pfm::emulator
+
+#endif  // PFM_EMULATOR_FIBER_H_

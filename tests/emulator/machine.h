@@ -1,0 +1,167 @@
+// The emulated machine: threads, warps and blocks, who may run, and the clocks that say which of two accesses came
+// first whatever the schedule.
+//
+// Clocks: a warp has an epoch, which a barrier increases. known[a][b] is the first epoch of warp b that warp a has not
+// been ordered after. An access by a thread t of warp b in epoch e is ordered before what a thread of warp a does now
+// iff it is t's own or e < known[a][b]. Barriers join the clocks of their warps. Nothing else orders the lanes of a
+// warp: shuffles and votes do not.
+#ifndef PFM_EMULATOR_MACHINE_H_
+#define PFM_EMULATOR_MACHINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda/ptx/types.h"
+#include "emulator.h"
+#include "fiber.h"
+
+namespace pfm::emulator {
+
+using cuda::ptx::SharedAddress;
+using cuda::ptx::Where;
+
+constexpr int kLanes = 32;
+constexpr uint32_t kAllLanes = 0xffffffffu;
+constexpr int kMaxWarps = 32;
+constexpr int kBarriers = 16;
+
+// Who made an access and when: epoch, flags, thread. 0: nobody.
+constexpr uint32_t kStampThread = (1u << 10) - 1;
+constexpr uint32_t kStampSeveral = 1u << 10;  // more than one lane of the thread's warp
+constexpr uint32_t kStampAtomic = 1u << 11;
+constexpr int kStampEpochShift = 12;
+constexpr uint32_t kMaxEpoch = (1u << 20) - 2;
+constexpr uint32_t kStampInFlight = 0xffffffffu;  // an asynchronous copy will write here
+
+struct Block;
+struct Warp;
+
+struct Copy {
+  SharedAddress to;
+  const void* from;  // null: zeros
+  Where where;
+  int64_t group;
+};
+
+struct Thread {
+  void* stack = nullptr;
+  int index = 0;
+  int lane = 0;
+  Warp* warp = nullptr;
+  Block* block = nullptr;
+  Where waits_at = {};
+  const char* waits_for = nullptr;
+  std::vector<Copy> copies;  // in flight, oldest first
+  int64_t groups = 0;        // committed so far
+};
+
+enum class Collective { kNone, kMma, kLoadMatrices, kLoadMatricesTransposed, kShuffle, kBallot, kReduce, kSyncWarp,
+                        kNamedBarrier };
+const char* NameOf(Collective collective);
+
+struct Warp {
+  Block* block = nullptr;
+  int index = 0;
+  uint32_t runnable = 0;
+  uint32_t exited = 0;
+  uint32_t order = 0;  // random: which lane goes first
+  // The collective under way.
+  Collective collective = Collective::kNone;
+  int detail = 0;  // must agree between the lanes as well
+  Where where = {};
+  uint32_t arrived = 0;
+  void* operand[kLanes] = {};
+};
+
+struct Barrier {
+  int arrived = 0;  // threads
+  int expected = 0;
+  Where where = {};
+  uint32_t waiting[kMaxWarps] = {};  // lanes
+  uint32_t clock[kMaxWarps] = {};    // join of those that arrived
+};
+
+struct Block {
+  int64_t index = 0;
+  int live_threads = 0;
+  std::vector<Thread> threads;
+  std::vector<Warp> warps;
+  Barrier barriers[kBarriers];
+  uint32_t epoch[kMaxWarps] = {};
+  uint32_t known[kMaxWarps][kMaxWarps] = {};
+
+  std::vector<uint8_t> shared;
+  std::vector<uint32_t> written;            // stamp of the last write, per word of shared memory
+  std::vector<std::vector<uint32_t>> read;  // stamp of the last read, per warp and word
+};
+
+inline uint32_t StampOf(const Thread& thread) {
+  return thread.block->epoch[thread.warp->index] << kStampEpochShift | static_cast<uint32_t>(thread.index);
+}
+
+// Is the access behind a stamp ordered before what the warp does now? Own accesses aside.
+inline bool IsOrderedBefore(const Block& block, int warp, uint32_t stamp) {
+  return stamp >> kStampEpochShift < block.known[warp][(stamp & kStampThread) / kLanes];
+}
+
+class Machine {
+ public:
+  void Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body);
+
+  // For the running thread.
+  void Arrive(Collective collective, int detail, void* operand, Where where);
+  void SyncThreads(Where where);
+  void Poll(Where where);  // lets others run, once in a while
+  [[noreturn]] void Fail(Where where, const std::string& message);
+
+  uint32_t Random() {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 7;
+    random_ ^= random_ << 17;
+    return static_cast<uint32_t>(random_ >> 32);
+  }
+  void NoteProgress() { polls_ = 0; }
+
+  int64_t block_count() const { return block_count_; }
+  int thread_count() const { return thread_count_; }
+
+  // Barriers, for Execute of a collective.
+  void ArriveAtNamedBarrier(Warp& warp, int barrier, int threads, bool waits, Where where);
+  void AdvanceEpoch(Block& block, int warp, Where where);
+
+ private:
+  static void ThreadMain();
+  void StartBlock(int slot);
+  void RunNextOf(Warp& warp);
+  void SwitchTo(Thread& thread);
+  void SwitchToScheduler();
+  void Exit();
+  void CompleteBarrier(Block& block, Barrier& barrier);
+  [[noreturn]] void ReportDeadlock();
+
+  const std::function<void()>* body_ = nullptr;
+  int64_t block_count_ = 0, next_block_ = 0;
+  int thread_count_ = 0, shared_bytes_ = 0;
+  uint64_t random_ = 1;
+  int64_t polls_ = 0;
+  std::vector<std::unique_ptr<Block>> resident_;  // by slot; null: none
+  FiberStacks stacks_;
+  void* scheduler_stack_ = nullptr;
+  std::string error_;
+};
+
+extern Machine machine;
+extern Thread* current;
+
+// Carries out a collective of a warp whose lanes have all arrived.
+void Execute(Warp& warp);
+
+// "file.h:12", without folders.
+std::string Describe(Where where);
+
+}  // namespace pfm::emulator
+
+#endif  // PFM_EMULATOR_MACHINE_H_

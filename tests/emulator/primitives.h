@@ -1,0 +1,212 @@
+// The functions of csrc/cuda/ptx/ptx.h in the emulator. Included by it only.
+#ifndef PFM_EMULATOR_PRIMITIVES_H_
+#define PFM_EMULATOR_PRIMITIVES_H_
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "collectives.h"
+#include "global_memory.h"
+#include "machine.h"
+#include "shared_memory.h"
+
+namespace pfm::cuda::ptx {
+
+inline int ThreadIndex() { return emulator::current->index; }
+inline int ThreadCount() { return emulator::machine.thread_count(); }
+inline int LaneIndex() { return emulator::current->lane; }
+inline int BlockIndex() { return static_cast<int>(emulator::current->block->index); }
+inline int BlockCount() { return static_cast<int>(emulator::machine.block_count()); }
+
+inline SharedAddress DynamicShared() { return 0; }
+
+template <class T>
+inline T LoadShared(SharedAddress address, Where where) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "a load or store of 4, 8 or 16 bytes");
+  T value;
+  std::memcpy(&value, emulator::ReadShared(address, sizeof(T), where), sizeof(T));
+  return value;
+}
+
+template <class T>
+inline void StoreShared(SharedAddress address, const T& value, Where where) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "a load or store of 4, 8 or 16 bytes");
+  std::memcpy(emulator::WriteShared(address, sizeof(T), where), &value, sizeof(T));
+}
+
+inline int32_t AtomicAddShared(SharedAddress address, int32_t value, Where where) {
+  uint8_t* at = emulator::AtomicShared(address, 4, where);
+  int32_t before;
+  std::memcpy(&before, at, 4);
+  const int32_t after = before + value;
+  std::memcpy(at, &after, 4);
+  return before;
+}
+
+template <class T>
+inline T LoadGlobal(const T* address, Where where) {
+  emulator::Global().Read(address, sizeof(T), where);
+  return *address;
+}
+
+template <class T>
+inline void StoreGlobal(T* address, const typename SameType<T>::Type& value, Where where) {
+  emulator::Global().Write(address, sizeof(T), where);
+  *address = value;
+}
+
+template <class T>
+inline T AtomicAddAny(T* address, T value, Where where) {
+  emulator::Global().Atomic(address, sizeof(T), where);
+  const T before = *address;
+  *address = before + value;
+  return before;
+}
+
+inline float AtomicAdd(float* address, float value, Where where) { return AtomicAddAny(address, value, where); }
+inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where) { return AtomicAddAny(address, value, where); }
+
+inline void AtomicAddPair(float* address, float first, float second, Where where) {
+  if (reinterpret_cast<uintptr_t>(address) % 8 != 0) emulator::machine.Fail(where, "misaligned AtomicAddPair");
+  AtomicAddAny(address, first, where);
+  AtomicAddAny(address + 1, second, where);
+}
+
+inline int32_t LoadAcquire(const int32_t* address, Where where) {
+  emulator::machine.Poll(where);
+  emulator::Global().Atomic(const_cast<int32_t*>(address), 4, where);
+  emulator::Global().Acquire(address);
+  return *address;
+}
+
+inline void StoreRelease(int32_t* address, int32_t value, Where where) {
+  emulator::Global().Release(address);
+  emulator::Global().Atomic(address, 4, where);
+  *address = value;
+}
+
+inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where where) {
+  emulator::Global().Release(address);
+  return AtomicAddAny(address, value, where);
+}
+
+inline void CopyAsync16(SharedAddress to, const void* from, bool exists, Where where) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+    emulator::machine.Fail(where, "misaligned source of an asynchronous copy of 16 bytes");
+  }
+  emulator::StartCopy(to, exists ? from : nullptr, where);
+}
+
+inline void CommitCopies(Where) { emulator::CommitCopies(); }
+
+template <int kGroups>
+inline void WaitCopies(Where) {
+  emulator::WaitCopies(kGroups);
+}
+
+inline void SyncThreads(Where where) { emulator::machine.SyncThreads(where); }
+
+inline void SyncWarp(Where where) {
+  emulator::machine.Arrive(emulator::Collective::kSyncWarp, 0, nullptr, where);
+}
+
+inline void BarrierSync(int barrier, int threads, Where where) {
+  emulator::NamedBarrierOperands operands = {barrier, threads, true};
+  emulator::machine.Arrive(emulator::Collective::kNamedBarrier, 1, &operands, where);
+}
+
+inline void BarrierArrive(int barrier, int threads, Where where) {
+  emulator::NamedBarrierOperands operands = {barrier, threads, false};
+  emulator::machine.Arrive(emulator::Collective::kNamedBarrier, 0, &operands, where);
+}
+
+inline void LoadMatrices(uint32_t (&fragment)[4], SharedAddress row, Where where) {
+  emulator::LoadMatricesOperands operands = {fragment, row};
+  emulator::machine.Arrive(emulator::Collective::kLoadMatrices, 0, &operands, where);
+}
+
+inline void LoadMatricesTransposed(uint32_t (&fragment)[4], SharedAddress row, Where where) {
+  emulator::LoadMatricesOperands operands = {fragment, row};
+  emulator::machine.Arrive(emulator::Collective::kLoadMatricesTransposed, 0, &operands, where);
+}
+
+template <class T>
+inline void Mma16x8x16(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, Where where) {
+  static_assert(std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>, "Float16 or BFloat16");
+  emulator::MmaOperands operands = {sums, a, {b0, b1}};
+  emulator::machine.Arrive(emulator::Collective::kMma,
+                           std::is_same_v<T, BFloat16> ? emulator::kMmaBFloat16 : emulator::kMmaFloat16, &operands,
+                           where);
+}
+
+template <class T>
+inline T Shuffle(T value, int lane, Where where) {
+  static_assert(sizeof(T) == 4, "one register");
+  emulator::ShuffleOperands operands = {0, lane & 31, 0};
+  std::memcpy(&operands.value, &value, 4);
+  emulator::machine.Arrive(emulator::Collective::kShuffle, 0, &operands, where);
+  T result;
+  std::memcpy(&result, &operands.result, 4);
+  return result;
+}
+
+template <class T>
+inline T ShuffleXor(T value, int lanes, Where where) {
+  return Shuffle(value, LaneIndex() ^ lanes, where);
+}
+
+inline uint32_t Ballot(bool predicate, Where where) {
+  emulator::BallotOperands operands = {predicate, 0};
+  emulator::machine.Arrive(emulator::Collective::kBallot, 0, &operands, where);
+  return operands.result;
+}
+
+inline int32_t Reduce(emulator::Reduction reduction, int32_t value, Where where) {
+  emulator::ReduceOperands operands = {value, 0};
+  emulator::machine.Arrive(emulator::Collective::kReduce, reduction, &operands, where);
+  return operands.result;
+}
+
+inline int32_t ReduceAdd(int32_t value, Where where) { return Reduce(emulator::kReduceAdd, value, where); }
+inline int32_t ReduceMin(int32_t value, Where where) { return Reduce(emulator::kReduceMin, value, where); }
+inline int32_t ReduceMax(int32_t value, Where where) { return Reduce(emulator::kReduceMax, value, where); }
+
+// Subnormal inputs and results count as zero, as .ftz says.
+inline float FlushSubnormal(float value) {
+  return std::fabs(value) < std::numeric_limits<float>::min() ? std::copysign(0.0f, value) : value;
+}
+
+inline float Exp2(float value) { return FlushSubnormal(std::exp2(FlushSubnormal(value))); }
+inline float Log2(float value) { return std::log2(FlushSubnormal(value)); }
+inline float Rsqrt(float value) { return 1.0f / std::sqrt(FlushSubnormal(value)); }
+inline float Infinity() { return std::numeric_limits<float>::infinity(); }
+inline int LowestBit(uint32_t bits) { return __builtin_ctz(bits); }
+inline int PopulationCount(uint32_t bits) { return __builtin_popcount(bits); }
+
+template <class T>
+inline uint32_t Pack(float low, float high) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return emulator::ToBFloat16(low) | static_cast<uint32_t>(emulator::ToBFloat16(high)) << 16;
+  } else {
+    static_assert(std::is_same_v<T, Float16>, "Float16 or BFloat16");
+    return emulator::ToFloat16(low) | static_cast<uint32_t>(emulator::ToFloat16(high)) << 16;
+  }
+}
+
+template <class T>
+inline void Unpack(uint32_t word, float* low, float* high) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    *low = emulator::FromBFloat16(static_cast<uint16_t>(word));
+    *high = emulator::FromBFloat16(static_cast<uint16_t>(word >> 16));
+  } else {
+    static_assert(std::is_same_v<T, Float16>, "Float16 or BFloat16");
+    *low = emulator::FromFloat16(static_cast<uint16_t>(word));
+    *high = emulator::FromFloat16(static_cast<uint16_t>(word >> 16));
+  }
+}
+
+}  // namespace pfm::cuda::ptx
+
+#endif  // PFM_EMULATOR_PRIMITIVES_H_

@@ -1,0 +1,26 @@
+// Checked access to the shared memory of the running thread's block. The shadow has one stamp per 4-byte word for the
+// last write, and one per word and warp for the last read.
+#ifndef PFM_EMULATOR_SHARED_MEMORY_H_
+#define PFM_EMULATOR_SHARED_MEMORY_H_
+
+#include <cstdint>
+
+#include "machine.h"
+
+namespace pfm::emulator {
+
+// Each checks size, alignment and order, notes the access, and returns where the bytes are.
+const uint8_t* ReadShared(SharedAddress address, uint32_t bytes, Where where);
+uint8_t* WriteShared(SharedAddress address, uint32_t bytes, Where where);
+uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where);
+// A read on behalf of the whole warp, after which no lane counts as the reader.
+const uint8_t* ReadSharedByWarp(SharedAddress address, uint32_t bytes, Where where);
+
+void StartCopy(SharedAddress to, const void* from, Where where);
+void CommitCopies();
+// Lands the copies of all but the newest `groups` groups.
+void WaitCopies(int groups);
+
+}  // namespace pfm::emulator
+
+#endif  // PFM_EMULATOR_SHARED_MEMORY_H_
