@@ -32,8 +32,8 @@ struct Matrices {
   float b[16][8];
 };
 
-// Both compile to vector code for either instruction set; neither uses fused multiply-add, so results do not depend on
-// the machine.
+// Both compile to vector code for either instruction set; neither uses fused multiply-add, so results do not depend
+// on the machine.
 __attribute__((target_clones("avx2", "default"))) void Widen(const uint16_t* from, float* to, int count,
                                                              bool is_bfloat16) {
   if (is_bfloat16) {
@@ -180,15 +180,30 @@ void ExecuteNamedBarrier(Warp& warp) {
 
 void Execute(Warp& warp) {
   switch (warp.collective) {
-    case Collective::kNone: break;
-    case Collective::kMma: ExecuteMma(warp); break;
+    case Collective::kNone:
+      break;
+    case Collective::kMma:
+      ExecuteMma(warp);
+      break;
     case Collective::kLoadMatrices:
-    case Collective::kLoadMatricesTransposed: ExecuteLoadMatrices(warp); break;
-    case Collective::kShuffle: ExecuteShuffle(warp); break;
-    case Collective::kBallot: ExecuteBallot(warp); break;
-    case Collective::kReduce: ExecuteReduce(warp); break;
-    case Collective::kSyncWarp: machine.AdvanceEpoch(*warp.block, warp.index, warp.where); break;
-    case Collective::kNamedBarrier: ExecuteNamedBarrier(warp); break;
+    case Collective::kLoadMatricesTransposed:
+      ExecuteLoadMatrices(warp);
+      break;
+    case Collective::kShuffle:
+      ExecuteShuffle(warp);
+      break;
+    case Collective::kBallot:
+      ExecuteBallot(warp);
+      break;
+    case Collective::kReduce:
+      ExecuteReduce(warp);
+      break;
+    case Collective::kSyncWarp:
+      machine.AdvanceEpoch(*warp.block, warp.index, warp.where);
+      break;
+    case Collective::kNamedBarrier:
+      ExecuteNamedBarrier(warp);
+      break;
   }
 }
 
@@ -204,7 +219,7 @@ uint16_t ToFloat16(float value) {
   const uint32_t bits = BitsOf(value);
   const uint32_t sign = bits >> 16 & 0x8000;
   const uint32_t magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return 0x7fff;  // what cvt makes of every NaN
+  if (magnitude > 0x7f800000) return 0x7fff;                                 // what cvt makes of every NaN
   if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // 65520 and above
   if (magnitude < 0x38800000) {  // subnormal: adding 1/2 makes float32 round at the last place of the result
     return static_cast<uint16_t>(sign | (BitsOf(FloatOf(magnitude) + 0.5f) - BitsOf(0.5f)));

@@ -1,5 +1,5 @@
-// Runs CUDA kernels on the CPU and stops at what a GPU would let pass or crash on; see docs/emulator.md. One launch at
-// a time per process.
+// Runs CUDA kernels on the CPU and stops at what a GPU would let pass or crash on; see docs/emulator.md. One launch
+// at a time per process.
 #ifndef PFM_EMULATOR_EMULATOR_H_
 #define PFM_EMULATOR_EMULATOR_H_
 

@@ -71,7 +71,8 @@ void GlobalMemory::StartLaunch() {
 GlobalMemory::Allocation& GlobalMemory::Access(const void* address, size_t bytes, Where where, const char* what) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(address);
   if (at % bytes != 0) {
-    machine.Fail(where, std::string("misaligned ") + what + " of " + std::to_string(bytes) + " bytes of global memory");
+    machine.Fail(where,
+                 std::string("misaligned ") + what + " of " + std::to_string(bytes) + " bytes of global memory");
   }
   Allocation* allocation = Find(at);
   if (allocation == nullptr) {
@@ -83,8 +84,8 @@ GlobalMemory::Allocation& GlobalMemory::Access(const void* address, size_t bytes
       near = ", " + std::to_string(at - below.begin) + " bytes after the start of '" + below.name + "' of " +
              std::to_string(below.bytes) + " bytes";
     }
-    machine.Fail(where, std::string(what) + " of " + std::to_string(bytes) + " bytes out of bounds of global memory" +
-                            near);
+    machine.Fail(where,
+                 std::string(what) + " of " + std::to_string(bytes) + " bytes out of bounds of global memory" + near);
   }
   if (at - allocation->begin + bytes > allocation->bytes) {
     machine.Fail(where, std::string(what) + " of " + std::to_string(bytes) + " bytes across the end of '" +
@@ -135,8 +136,8 @@ void GlobalMemory::Read(const void* address, size_t bytes, Where where) {
   Allocation& allocation = Access(address, bytes, where, "read");
   const size_t offset = reinterpret_cast<uintptr_t>(address) - allocation.begin;
   if (std::memchr(allocation.written.data() + offset, 0, bytes) != nullptr) {
-    machine.Fail(where, "read of '" + allocation.name + "' at byte " + std::to_string(offset) +
-                            ", which nobody has written");
+    machine.Fail(
+        where, "read of '" + allocation.name + "' at byte " + std::to_string(offset) + ", which nobody has written");
   }
   CheckOrder(allocation, offset, bytes, !kAtomic, where, "read");
 }
@@ -205,5 +206,4 @@ void pfm_emulator_register(void* memory, size_t bytes, const char* name, int wri
 void pfm_emulator_unregister(void* memory) { pfm::emulator::Unregister(memory); }
 
 int64_t pfm_emulator_first_unwritten(const void* memory) { return pfm::emulator::FirstUnwritten(memory); }
-
 }

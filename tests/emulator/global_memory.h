@@ -59,8 +59,8 @@ class GlobalMemory {
   std::map<uintptr_t, std::unique_ptr<Allocation>> allocations_;  // by begin
   Allocation* last_ = nullptr;
   uint32_t launch_ = 0;
-  std::map<uint32_t, Clocks> known_;        // by block
-  std::map<uintptr_t, Clocks> released_;    // by address
+  std::map<uint32_t, Clocks> known_;      // by block
+  std::map<uintptr_t, Clocks> released_;  // by address
 };
 
 GlobalMemory& Global();

@@ -38,8 +38,7 @@ LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int 
   static_cast<void>(stream);
   if (blocks == 0) return {};
   try {
-    emulator::Launch(blocks, threads, shared_bytes, emulator::CurrentOptions().seed++,
-                     [&] { kernel(arguments); });
+    emulator::Launch(blocks, threads, shared_bytes, emulator::CurrentOptions().seed++, [&] { kernel(arguments); });
   } catch (const emulator::Error& error) {
     return EmulatedFailure(error);
   }

@@ -29,15 +29,24 @@ Statistics& CurrentStatistics() {
 
 const char* NameOf(Collective collective) {
   switch (collective) {
-    case Collective::kNone: return "nothing";
-    case Collective::kMma: return "Mma16x8x16";
-    case Collective::kLoadMatrices: return "LoadMatrices";
-    case Collective::kLoadMatricesTransposed: return "LoadMatricesTransposed";
-    case Collective::kShuffle: return "Shuffle";
-    case Collective::kBallot: return "Ballot";
-    case Collective::kReduce: return "Reduce";
-    case Collective::kSyncWarp: return "SyncWarp";
-    case Collective::kNamedBarrier: return "BarrierSync or BarrierArrive";
+    case Collective::kNone:
+      return "nothing";
+    case Collective::kMma:
+      return "Mma16x8x16";
+    case Collective::kLoadMatrices:
+      return "LoadMatrices";
+    case Collective::kLoadMatricesTransposed:
+      return "LoadMatricesTransposed";
+    case Collective::kShuffle:
+      return "Shuffle";
+    case Collective::kBallot:
+      return "Ballot";
+    case Collective::kReduce:
+      return "Reduce";
+    case Collective::kSyncWarp:
+      return "SyncWarp";
+    case Collective::kNamedBarrier:
+      return "BarrierSync or BarrierArrive";
   }
   return "?";
 }
@@ -166,9 +175,9 @@ void Machine::SwitchToScheduler() {
 }
 
 void Machine::Fail(Where where, const std::string& message) {
-  error_ = "block " + std::to_string(current->block->index) + ", thread " + std::to_string(current->index) + " (warp " +
-           std::to_string(current->warp->index) + ", lane " + std::to_string(current->lane) + "), " + Describe(where) +
-           ": " + message;
+  error_ = "block " + std::to_string(current->block->index) + ", thread " + std::to_string(current->index) +
+           " (warp " + std::to_string(current->warp->index) + ", lane " + std::to_string(current->lane) + "), " +
+           Describe(where) + ": " + message;
   SwitchToScheduler();
   __builtin_unreachable();
 }
@@ -182,8 +191,8 @@ void Machine::Arrive(Collective collective, int detail, void* operand, Where whe
     warp.where = where;
   } else if (warp.collective != collective || warp.detail != detail || warp.where.line != where.line ||
              std::strcmp(warp.where.file, where.file) != 0) {
-    Fail(where, std::string("lanes of a warp in different collectives: ") + NameOf(collective) +
-                    " here, others in " + NameOf(warp.collective) + " at " + Describe(warp.where));
+    Fail(where, std::string("lanes of a warp in different collectives: ") + NameOf(collective) + " here, others in " +
+                    NameOf(warp.collective) + " at " + Describe(warp.where));
   }
   warp.operand[self.lane] = operand;
   warp.arrived |= 1u << self.lane;
@@ -263,8 +272,8 @@ void Machine::CompleteBarrier(Block& block, Barrier& barrier) {
 void Machine::ArriveAtNamedBarrier(Warp& warp, int index, int threads, bool waits, Where where) {
   if (index < 1 || index >= kBarriers) Fail(where, "barrier " + std::to_string(index) + ": expected 1..15");
   if (threads <= 0 || threads % kLanes != 0 || threads > thread_count_) {
-    Fail(where, "a barrier of " + std::to_string(threads) + " threads in a block of " +
-                    std::to_string(thread_count_));
+    Fail(where,
+         "a barrier of " + std::to_string(threads) + " threads in a block of " + std::to_string(thread_count_));
   }
   Block& block = *warp.block;
   Barrier& barrier = block.barriers[index];
@@ -319,9 +328,8 @@ void Machine::ReportDeadlock() {
                    ";";
       }
       if (warp.exited != 0) {
-        message += " block " + std::to_string(block->index) + ", " +
-                   std::to_string(__builtin_popcount(warp.exited)) + " lanes of warp " + std::to_string(warp.index) +
-                   " have returned;";
+        message += " block " + std::to_string(block->index) + ", " + std::to_string(__builtin_popcount(warp.exited)) +
+                   " lanes of warp " + std::to_string(warp.index) + " have returned;";
       }
     }
   }

@@ -1,10 +1,10 @@
 // The emulated machine: threads, warps and blocks, who may run, and the clocks that say which of two accesses came
 // first whatever the schedule.
 //
-// Clocks: a warp has an epoch, which a barrier increases. known[a][b] is the first epoch of warp b that warp a has not
-// been ordered after. An access by a thread t of warp b in epoch e is ordered before what a thread of warp a does now
-// iff it is t's own or e < known[a][b]. Barriers join the clocks of their warps. Nothing else orders the lanes of a
-// warp: shuffles and votes do not.
+// Clocks: a warp has an epoch, which a barrier increases. known[a][b] is the first epoch of warp b that warp a has
+// not been ordered after. An access by a thread t of warp b in epoch e is ordered before what a thread of warp a does
+// now iff it is t's own or e < known[a][b]. Barriers join the clocks of their warps. Nothing else orders the lanes of
+// a warp: shuffles and votes do not.
 #ifndef PFM_EMULATOR_MACHINE_H_
 #define PFM_EMULATOR_MACHINE_H_
 
@@ -58,8 +58,17 @@ struct Thread {
   int64_t groups = 0;        // committed so far
 };
 
-enum class Collective { kNone, kMma, kLoadMatrices, kLoadMatricesTransposed, kShuffle, kBallot, kReduce, kSyncWarp,
-                        kNamedBarrier };
+enum class Collective {
+  kNone,
+  kMma,
+  kLoadMatrices,
+  kLoadMatricesTransposed,
+  kShuffle,
+  kBallot,
+  kReduce,
+  kSyncWarp,
+  kNamedBarrier
+};
 const char* NameOf(Collective collective);
 
 struct Warp {

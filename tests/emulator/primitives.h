@@ -108,9 +108,7 @@ inline void WaitCopies(Where) {
 
 inline void SyncThreads(Where where) { emulator::machine.SyncThreads(where); }
 
-inline void SyncWarp(Where where) {
-  emulator::machine.Arrive(emulator::Collective::kSyncWarp, 0, nullptr, where);
-}
+inline void SyncWarp(Where where) { emulator::machine.Arrive(emulator::Collective::kSyncWarp, 0, nullptr, where); }
 
 inline void BarrierSync(int barrier, int threads, Where where) {
   emulator::NamedBarrierOperands operands = {barrier, threads, true};

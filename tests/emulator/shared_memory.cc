@@ -18,8 +18,8 @@ void CheckPlace(SharedAddress address, uint32_t bytes, Where where, const char* 
   const size_t size = current->block->shared.size();
   if (address % bytes != 0) machine.Fail(where, std::string("misaligned ") + what + " of " + Words(address, bytes));
   if (address >= size || bytes > size - address) {
-    machine.Fail(where, std::string(what) + " out of bounds: " + Words(address, bytes) + " of " +
-                            std::to_string(size));
+    machine.Fail(where,
+                 std::string(what) + " out of bounds: " + Words(address, bytes) + " of " + std::to_string(size));
   }
 }
 

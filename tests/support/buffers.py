@@ -54,7 +54,7 @@ class GuardedArray:
         self.strides = strides
         self.array = np.lib.stride_tricks.as_strided(flat, shape, byte_strides) if span else np.empty(shape, storage)
         self.address = self._raw.ctypes.data + start
-        self._size = size
+        self.size = size
         owned = np.zeros(self._raw.size, dtype=bool)
         if span:
             elements = owned[start : start + size].reshape(span, storage.itemsize)
@@ -77,7 +77,7 @@ class GuardedArray:
         if mark is None:
             return
         begin, end = self._raw.ctypes.data, self._raw.ctypes.data + self._raw.size
-        for start, stop in ((begin, self.address), (self.address + self._size, end)):
+        for start, stop in ((begin, self.address), (self.address + self.size, end)):
             mark(ctypes.c_void_p(start), ctypes.c_size_t(stop - start))
 
     def check(self, name: str) -> None:

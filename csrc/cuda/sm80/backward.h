@@ -30,12 +30,15 @@ struct BackwardKernel {
   static constexpr int kQueryWarps = kTileQ / 16;
   static constexpr int kQueryColumns = kDim * kQueryWarps / kTile.warps;
   static_assert(kTile.warps % kQueryWarps == 0 && kQueryColumns % 16 == 0, "whole fragments for every warp");
-  static constexpr int kDqueryPass = kQueryColumns < 64 ? kQueryColumns : 64;  // columns at a time: 32 registers
+  static constexpr int kDqueryPass = kQueryColumns < 32 ? kQueryColumns : 32;  // columns at a time: 16 registers
 
-  // Shared memory: key tile, value tile, the stages of query and dout, dS^T.
+  // Shared memory: key tile, value tile, the stages of query, dout, lse and delta, dS^T.
   static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
   static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
-  static_assert(2 * kKeyBytes + 2 * kStages * kQueryBytes == kTile.input_bytes(), "the plan is what the table says");
+  static constexpr int kRowBytes = kTileQ * static_cast<int>(sizeof(float));
+  static constexpr int kStageBytes = 2 * (kQueryBytes + kRowBytes);
+  static_assert(2 * kKeyBytes + kStages * kStageBytes == kTile.input_bytes(), "the plan is what the table says");
+  static_assert(kStageBytes % 128 == 0, "dS^T starts a line");
 
   using Tiles = LiveTiles<Walk::kQueryTiles, kTileQ, kTileK>;
   using Scores = Accumulator[1][kScoreBlocks];
@@ -43,7 +46,12 @@ struct BackwardKernel {
 
   struct Stage {
     SharedTile<kDim> query, dout;
+    ptx::SharedAddress lse, delta;  // float [kTileQ]
   };
+
+  PFM_DEVICE static Stage StageAt(ptx::SharedAddress base) {
+    return {{base}, {base + kQueryBytes}, base + 2 * kQueryBytes, base + 2 * kQueryBytes + kRowBytes};
+  }
 
   // The live tiles of all query heads of the group, head by head.
   class Work {
@@ -80,6 +88,13 @@ struct BackwardKernel {
     const pfm_params& params = arguments.params;
     if (tile.exists()) {
       const int64_t row0 = static_cast<int64_t>(tile.index) * kTileQ;
+      const int64_t batch_head = batch * params.heads_q + head;
+      const int chunk = ptx::ThreadIndex() % (kRowBytes / 16);
+      if (ptx::ThreadIndex() < 2 * kRowBytes / 16) {
+        const bool is_lse = ptx::ThreadIndex() < kRowBytes / 16;
+        const float* numbers = (is_lse ? arguments.lse : arguments.delta) + batch_head * arguments.padded_rows + row0;
+        ptx::CopyAsync16((is_lse ? stage.lse : stage.delta) + 16 * chunk, numbers + 4 * chunk, true);
+      }
       const char* query = RowOf(params.query, batch, 0, head);
       const bool has_dout = params.dout.data != nullptr;
       CopyTile<kTileQ, kDim, kThreads>(query, params.query.stride_seq, row0, params.seqlen_q,
@@ -93,7 +108,8 @@ struct BackwardKernel {
 
   // scores: S^T in, kept P^T out; dscores: dP^T in, dS^T out. Rows are the 16 keys of this warp from key0 on.
   PFM_DEVICE static void Softmax(const BackwardArguments& arguments, const DropoutStream& dropout, int64_t batch,
-                                 int32_t head, const LiveTile& tile, int64_t key0, Scores& scores, Scores& dscores) {
+                                 int32_t head, const LiveTile& tile, int64_t key0, const Stage& stage, Scores& scores,
+                                 Scores& dscores) {
     const pfm_params& params = arguments.params;
     const int32_t row0 = tile.index * kTileQ;
     const int64_t batch_head = batch * params.heads_q + head;
@@ -110,11 +126,11 @@ struct BackwardKernel {
       dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, static_cast<uint32_t>(batch_head), row0, key0);
       keep_scale = dropout.keep_scale;
     }
-    const int64_t first = batch_head * arguments.padded_rows + row0 + ptx::LaneIndex() % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kScoreBlocks; ++n) {
-      const auto lse = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(arguments.lse + first + 8 * n));
-      const auto delta = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(arguments.delta + first + 8 * n));
+      const int offset = (8 * n + ptx::LaneIndex() % 4 * 2) * static_cast<int>(sizeof(float));
+      const FloatPair lse = ptx::LoadShared<FloatPair>(stage.lse + offset);
+      const FloatPair delta = ptx::LoadShared<FloatPair>(stage.delta + offset);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const bool keeps = (dropped >> (kBitsPerBlock * n + e) & 1) == 0;
@@ -189,10 +205,8 @@ struct BackwardKernel {
     const SharedTile<kDim> key = {ptx::DynamicShared()};
     const SharedTile<kDim> value = {key.base + kKeyBytes};
     const ptx::SharedAddress stages = value.base + kKeyBytes;
-    const SharedTile<kTileQ> shared_dscores = {stages + 2 * kStages * kQueryBytes};
-    const auto stage_of = [&](int stage) {
-      return Stage{{stages + 2 * stage * kQueryBytes}, {stages + (2 * stage + 1) * kQueryBytes}};
-    };
+    const auto stage_of = [&](int stage) { return StageAt(stages + stage * kStageBytes); };
+    const SharedTile<kTileQ> shared_dscores = {stages + kStages * kStageBytes};
 
     CopyTile<kTileK, kDim, kThreads>(RowOf(params.key, batch, 0, kv_head), params.key.stride_seq, key0,
                                      params.seqlen_k, dim, key);
@@ -224,10 +238,10 @@ struct BackwardKernel {
       Clear(dscores);
       Multiply<1, kScoreBlocks, kDim, T>(key, warp_key, stage.query, scores);
       Multiply<1, kScoreBlocks, kDim, T>(value, warp_key, stage.dout, dscores);
-      Softmax(arguments, dropout, batch, head, tile, key0 + warp_key, scores, dscores);
+      Softmax(arguments, dropout, batch, head, tile, key0 + warp_key, stage, scores, dscores);
       if (adds_dquery && column0 == 0) StoreScores(dscores, warp_key, shared_dscores);
-      MultiplyRegisters<T>(scores, stage.dout, column0, dvalue);
-      MultiplyRegisters<T>(dscores, stage.query, column0, dkey);
+      MultiplyRegisters<T>(scores, stage.dout.FromColumn(column0), dvalue);
+      MultiplyRegisters<T>(dscores, stage.query.FromColumn(column0), dkey);
       if (adds_dquery) {
         ptx::SyncThreads();  // dS^T is there
         AddQueryGradient(arguments, batch * params.heads_q + head, tile.index * kTileQ, shared_dscores, key);

@@ -13,6 +13,7 @@ constexpr int kSharedLarge = 227 * 1024;
 
 constexpr int kElementBytes = 2;  // fp16, bf16
 constexpr int kElementsPerCopy = 8;
+constexpr int kFloatBytes = 4;
 constexpr int kSmallestTile = 32;  // on either side of any table below
 
 struct ForwardTile {
@@ -24,11 +25,11 @@ struct ForwardTile {
   constexpr int shared_bytes() const { return (tile_q + 2 * tile_k) * head_dim * kElementBytes; }
 };
 
-// Two 16-row blocks per warp halve the shared-memory reads per product; at head dim 256 the output of 16 rows alone
-// takes 128 registers a thread. All rows fit every class, and leave room for two blocks in the larger ones.
+// Two 16-row blocks per warp halve the shared-memory reads per product, where the registers allow it. All rows fit
+// every class, and leave room for two blocks in the larger ones.
 constexpr ForwardTile kForward[] = {
     {64, 128, 64, 4},   // scores and output take 64 registers each
-    {128, 128, 64, 4},  // the output takes 128
+    {128, 128, 64, 8},  // four warps of 32 rows would spill: the output alone takes 128 registers
     {256, 64, 64, 4},
 };
 
@@ -41,8 +42,10 @@ struct BackwardTile {
 
   constexpr int threads() const { return 32 * warps; }
   constexpr int key_rows() const { return tile_k * column_split / warps; }
-  // key and value, the stages of query and dout
-  constexpr int input_bytes() const { return (2 * tile_k + 2 * stages * tile_q) * head_dim * kElementBytes; }
+  // key and value, the stages of query and dout with lse and delta of their rows
+  constexpr int input_bytes() const {
+    return (2 * tile_k + 2 * stages * tile_q) * head_dim * kElementBytes + 2 * stages * tile_q * kFloatBytes;
+  }
   // dS, which only the sum of dquery reads from shared memory
   constexpr int shared_bytes(bool adds_dquery) const {
     return input_bytes() + (adds_dquery ? tile_q * tile_k * kElementBytes : 0);

@@ -185,7 +185,7 @@ struct ForwardKernel {
           Overwrite(DroppedBits<kScoreBlocks>(dropout, batch_head, row0 + warp_row + 16 * i, key0), 0.0f, scores[i]);
         }
       }
-      MultiplyRegisters<T>(scores, value, 0, out);
+      MultiplyRegisters<T>(scores, value, out);
       tile = next;
     }
     ptx::WaitCopies<0>();

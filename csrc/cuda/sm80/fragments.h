@@ -32,6 +32,9 @@ struct SharedTile {
     return lane_row * kRowBytes + (((chunk % 8 + lane_chunk) ^ (lane_row & 7)) << 4) + (base + fixed);
   }
 
+  // The same rows from column `first` on, a multiple of 64.
+  PFM_DEVICE SharedTile FromColumn(int first) const { return {base + first * kElementBytes}; }
+
   PFM_DEVICE ptx::SharedAddress Element(int row, int column) const {
     const int chunk = column / kElementsPerCopy;
     return Chunk(row, 0, chunk % 2, chunk / 2 * 2) + column % kElementsPerCopy * kElementBytes;
@@ -79,7 +82,7 @@ PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int64_t row0
   const int first = ptx::ThreadIndex() / kChunksPerRow;
   const bool in_columns = chunk * kElementsPerCopy < dim;
   const char* source = static_cast<const char*>(matrix) + (row0 + first) * stride * kElementBytes + chunk * 16;
-#pragma unroll
+#pragma unroll 2
   for (int row = 0; row < kRows; row += kRowsAtOnce) {
     const bool exists = in_columns && row0 + first + row < rows;
     ptx::CopyAsync16(tile.Chunk(first + row, 0, chunk % 2, chunk / 2 * 2), exists ? source : matrix, exists);
@@ -92,7 +95,7 @@ PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int64_t row0
 template <int kRowBlocks, int kColumnBlocks, int kDepth, class T, int kLeft, int kRight>
 PFM_DEVICE inline void Multiply(SharedTile<kLeft> left, int left_row, SharedTile<kRight> right,
                                 Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
-#pragma unroll 2  // fully unrolled, the addresses of all steps would be kept in registers
+#pragma unroll 1  // fully unrolled, the addresses of all steps would be kept in registers
   for (int k = 0; k < kDepth; k += 16) {
     Fragment a[kRowBlocks];
 #pragma unroll
@@ -113,8 +116,7 @@ PFM_DEVICE inline void Multiply(SharedTile<kLeft> left, int left_row, SharedTile
 // sums[i][n] += left x right with left in accumulator layout, rounded to T; right: tile with element (k, n) at row k.
 template <class T, int kRowBlocks, int kDepthBlocks, int kColumnBlocks, int kRight>
 PFM_DEVICE inline void MultiplyRegisters(const Accumulator (&left)[kRowBlocks][kDepthBlocks],
-                                         SharedTile<kRight> right, int right_column,
-                                         Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
+                                         SharedTile<kRight> right, Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
 #pragma unroll
   for (int k = 0; k < kDepthBlocks; k += 2) {
     Fragment a[kRowBlocks];
@@ -128,7 +130,7 @@ PFM_DEVICE inline void MultiplyRegisters(const Accumulator (&left)[kRowBlocks][k
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; n += 2) {
       Fragment b;
-      right.LoadRightTransposed(8 * k, right_column + 8 * n, b);
+      right.LoadRightTransposed(8 * k, 8 * n, b);
 #pragma unroll
       for (int i = 0; i < kRowBlocks; ++i) {
         ptx::Mma16x8x16<T>(sums[i][n], a[i], b[0], b[1]);

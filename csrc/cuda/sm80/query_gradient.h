@@ -119,7 +119,7 @@ struct QueryGradientKernel {
       Multiply<1, kScoreBlocks, kDim, T>(dout, warp_row, value, dscores);
       Softmax(arguments, dropout, static_cast<uint32_t>(batch_head), mask, tile.full, row0 + warp_row, key0, lse,
               delta, scores, dscores);
-      MultiplyRegisters<T>(dscores, key, 0, dquery);
+      MultiplyRegisters<T>(dscores, key, dquery);
       tile = tiles.Next();
       ptx::SyncThreads();  // every warp is done with the key and the value tile
       copy_keys(tile);
