@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+import pytest
+from emulated import EmulatedKernels
+
+from build import emulated_library
+
+
+@pytest.fixture(scope="session")
+def emulated() -> EmulatedKernels:
+    return EmulatedKernels(emulated_library())

@@ -1,0 +1,69 @@
+"""The C ABI of the emulated kernels, and calls whose memory the emulator knows."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_uint64, c_void_p
+from pathlib import Path
+
+from support.call import Call
+from support.library import Kernels, Params
+from support.problem import Problem
+
+CUDA = 1
+KIBIBYTE = 1024
+SHARED_SMALL, SHARED_MEDIUM, SHARED_LARGE = 99 * KIBIBYTE, 163 * KIBIBYTE, 227 * KIBIBYTE
+
+
+class EmulatedKernels(Kernels):
+    """One emulated GPU."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._library = ctypes.CDLL(str(path))
+        for name in ("pfm_forward", "pfm_backward"):
+            function = getattr(self._library, name)
+            function.argtypes, function.restype = [POINTER(Params)], c_int32
+            function = getattr(self._library, f"{name}_workspace")
+            function.argtypes, function.restype = [POINTER(Params), POINTER(c_size_t)], c_int32
+        self._library.pfm_last_error.restype = c_char_p
+        self._library.pfm_emulator_configure.argtypes = [c_uint64, c_int, c_int, c_int]
+        self._library.pfm_emulator_register.argtypes = [c_void_p, c_size_t, c_char_p, c_int]
+        self._library.pfm_emulator_unregister.argtypes = [c_void_p]
+
+    def configure(self, seed: int = 0, compute_capability: int = 90, shared_limit: int = SHARED_LARGE) -> None:
+        """seed: of the order in which threads run and copies arrive."""
+        self._library.pfm_emulator_configure(seed, 3, compute_capability, shared_limit)
+
+    def register(self, name: str, address: int, size: int, written: bool) -> None:
+        """written: whether the bytes hold values; reading others before a kernel wrote them is an error."""
+        self._library.pfm_emulator_register(address, size, name.encode(), written)
+
+    def unregister(self, address: int) -> None:
+        self._library.pfm_emulator_unregister(address)
+
+
+class EmulatedCall(Call):
+    """A call in which the kernels may touch the arrays of the problem and the workspace, and nothing else."""
+
+    def __init__(self, kernels: EmulatedKernels, problem: Problem, deterministic: bool = False):
+        super().__init__(kernels, problem)
+        self.params.device = CUDA
+        self.params.num_workers = 0
+        self.params.deterministic = deterministic
+
+    def _run(self, workspace_size, launch, written: tuple[str, ...]) -> None:
+        def launch_with_known_memory(params: Params) -> None:
+            known = [(name, array.address, array.size, True) for name, (array, _) in self._inputs.items()]
+            known += [(name, array.address, array.size, name not in written) for name, array in self._outputs.items()]
+            known.append(("workspace", params.workspace, params.workspace_size, False))
+            known = [entry for entry in known if entry[2]]
+            for entry in known:
+                self.kernels.register(*entry)
+            try:
+                launch(params)
+            finally:
+                for _, address, _, _ in known:
+                    self.kernels.unregister(address)
+
+        super()._run(workspace_size, launch_with_known_memory, written)

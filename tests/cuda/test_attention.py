@@ -1,0 +1,85 @@
+"""The CUDA kernels in the emulator: every feature with every mask at ragged sizes, a pairwise cover over all
+instantiations, against the error rule; two orders of execution each."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+from emulated import SHARED_LARGE, SHARED_SMALL, EmulatedCall, EmulatedKernels
+from support import mask_samples
+from support.compare import Expectation
+from support.pairwise import pairwise
+from support.problem import Problem
+
+# Around and across the tiles of the kernels (64 or 128 queries, 32 to 128 keys).
+SIZES = [(1, 1), (2, 15), (63, 64), (65, 127), (1, 200), (200, 1), (129, 65), (130, 193), (0, 5), (7, 0)]
+CHOICES = {
+    "kind": mask_samples.kinds(),
+    "size": SIZES,
+    "dtype": ["bfloat16", "float16"],
+    "heads": [(1, 1, 1), (2, 2, 1), (4, 2, 2), (2, 1, 2)],
+    "dims": [(16, 16), (64, 64), (40, 64), (96, 96), (128, 128), (64, 128), (192, 128), (256, 256)],
+    "window": [(-1, -1), (-1, -1), (0, 0), (30, -1), (-1, 20)],
+    "causal_offset": [None, None, 40, -25],
+    "blocks": [False, True],
+    "sink": [False, True],
+    "dropout": [0.0, 0.0, 0.2],
+    "dlse": [False, True],
+    "layout": ["packed", "heads_first", "sequence_first"],
+    "batch": [1, 2],
+    "softmax_scale": [None, None, 0.7, -0.3],
+    "shared_limit": [SHARED_SMALL, SHARED_LARGE],
+    "deterministic": [False, True],
+}
+CASES = pairwise(CHOICES)
+SEEDS = (1, 2)
+
+
+def problem_of(case: dict) -> Problem:
+    seqlen_q, seqlen_k = case["size"]
+    heads_q, heads_kv, heads_mask = case["heads"]
+    batch = case["batch"]
+    seed = zlib.crc32(repr(sorted(case.items())).encode())
+    rng = np.random.default_rng(seed)
+    startend, causal = None, True
+    if seqlen_q and seqlen_k:
+        startend, causal = mask_samples.sample_mask(case["kind"], rng, batch, heads_mask, seqlen_q, seqlen_k)
+    blocks = None
+    if case["blocks"]:
+        shape = (batch, heads_mask, -(-seqlen_q // 128), -(-seqlen_k // 128))
+        blocks = rng.choice(np.array([0, 1, 1, -3], dtype=np.int32), shape)
+    return Problem(
+        batch=batch,
+        seqlen_q=seqlen_q,
+        seqlen_k=seqlen_k,
+        heads_q=heads_q,
+        heads_kv=heads_kv,
+        heads_mask=heads_mask,
+        head_dim=case["dims"][0],
+        head_dim_v=case["dims"][1],
+        dtype=case["dtype"],
+        causal=causal,
+        causal_offset=case["causal_offset"],
+        window=case["window"],
+        startend=startend,
+        block_mask=blocks,
+        softmax_scale=case["softmax_scale"],
+        dropout=case["dropout"],
+        sink=case["sink"],
+        dlse=case["dlse"],
+        layout=case["layout"],
+        seed=seed * 2**32 + 1,
+        data_seed=seed,
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=[str(index) for index in range(len(CASES))])
+def test_case(emulated: EmulatedKernels, case: dict) -> None:
+    problem = problem_of(case)
+    expectation = Expectation(problem)
+    call = EmulatedCall(emulated, problem, case["deterministic"])
+    for seed in SEEDS:
+        emulated.configure(seed, shared_limit=case["shared_limit"])
+        expectation.check({**call.forward(), **call.backward()}, f"kind={case['kind']} seed={seed}")
