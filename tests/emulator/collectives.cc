@@ -109,10 +109,13 @@ void ExecuteLoadMatrices(Warp& warp) {
   const bool transposed = warp.collective == Collective::kLoadMatricesTransposed;
   SharedAddress row[kLanes];
   uint16_t element[kLanes][8];
+  Thread* const last = current;
   for (int lane = 0; lane < kLanes; ++lane) {
+    current = &warp.block->threads[warp.index * kLanes + lane];  // whose address it is
     row[lane] = OperandOf<LoadMatricesOperands>(warp, lane).row;
     std::memcpy(element[lane], ReadSharedByWarp(row[lane], 16, warp.where), 16);
   }
+  current = last;
   ++CurrentStatistics().matrix_loads;
   for (int matrix = 0; matrix < 4; ++matrix) {
     const int passes = PassesFor(row, matrix);
@@ -120,7 +123,7 @@ void ExecuteLoadMatrices(Warp& warp) {
     if (passes > 1 && CurrentOptions().matrix_conflicts_are_errors) {
       machine.Fail(warp.where, "bank conflict: rows of matrix " + std::to_string(matrix) + " need " +
                                    std::to_string(passes) + " passes, the first at byte " +
-                                   std::to_string(row[8 * matrix]) + " of shared memory");
+                                   std::to_string(row[8 * matrix] - kDynamicShared) + " of shared memory");
     }
   }
   for (int lane = 0; lane < kLanes; ++lane) {

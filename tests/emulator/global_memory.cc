@@ -7,8 +7,22 @@ namespace pfm::emulator {
 
 namespace {
 
-// Marks an atomic access for CheckOrder and Stamp.
-constexpr bool kAtomic = true;
+void Join(const Knowledge& from, Knowledge* into) {
+  for (const auto& [block, knowledge] : from) {
+    BlockKnowledge& known = (*into)[block];
+    for (int w = 0; w < kMaxWarps; ++w) known.epoch[w] = std::max(known.epoch[w], knowledge.epoch[w]);
+    for (const auto& [thread, releases] : knowledge.own_accesses) {
+      uint32_t& most = known.own_accesses[thread];
+      most = std::max(most, releases);
+    }
+  }
+}
+
+// Does what was acquired hold for the current thread?
+bool IsUsable(const Acquisition& acquisition) {
+  return (acquisition.stamp & kStampThread) == static_cast<uint32_t>(current->index) ||
+         IsOrderedBefore(*current->block, current->warp->index, acquisition.stamp);
+}
 
 }  // namespace
 
@@ -24,7 +38,8 @@ void GlobalMemory::Register(void* memory, size_t bytes, const std::string& name,
   allocation->bytes = bytes;
   allocation->name = name;
   allocation->written.assign(bytes, written ? 1 : 0);
-  allocation->cells.assign(bytes / 4 + 2, Cell());
+  allocation->writes.assign(bytes / 4 + 2, Cell());
+  allocation->reads.assign(bytes / 4 + 2, Cell());
   if (!written && bytes != 0) std::memset(memory, 0xff, bytes);
   allocations_[begin] = std::move(allocation);
   last_ = nullptr;
@@ -64,11 +79,10 @@ int64_t GlobalMemory::FirstUnwritten(const void* memory) {
 
 void GlobalMemory::StartLaunch() {
   ++launch_;
-  known_.clear();
   released_.clear();
 }
 
-GlobalMemory::Allocation& GlobalMemory::Access(const void* address, size_t bytes, Where where, const char* what) {
+GlobalMemory::Attempt GlobalMemory::Access(const void* address, size_t bytes, Where where, const char* what) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(address);
   if (at % bytes != 0) {
     machine.Fail(where,
@@ -91,93 +105,139 @@ GlobalMemory::Allocation& GlobalMemory::Access(const void* address, size_t bytes
     machine.Fail(where, std::string(what) + " of " + std::to_string(bytes) + " bytes across the end of '" +
                             allocation->name + "'");
   }
-  return *allocation;
+  machine.NoteAccess(where);
+  return {*allocation, at - allocation->begin, bytes, where, what};
 }
 
+bool GlobalMemory::IsOwn(const Cell& cell) const {
+  return cell.block == static_cast<uint32_t>(current->block->index) &&
+         (cell.stamp & kStampThread) == static_cast<uint32_t>(current->index);
+}
+
+// Before what the current thread does now? Own accesses aside.
 bool GlobalMemory::IsOrdered(const Cell& cell) const {
   const Block& block = *current->block;
-  if (cell.launch != launch_) return true;
-  if (cell.block == static_cast<uint32_t>(block.index)) {
-    return (cell.stamp & kStampThread) == static_cast<uint32_t>(current->index) ||
-           IsOrderedBefore(block, current->warp->index, cell.stamp);
+  const bool same_block = cell.block == static_cast<uint32_t>(block.index);
+  if (same_block && IsOrderedBefore(block, current->warp->index, cell.stamp)) return true;
+  const uint32_t thread = cell.stamp & kStampThread;
+  for (const Acquisition& acquisition : block.acquisitions) {
+    if (!IsUsable(acquisition)) continue;
+    const auto found = acquisition.knowledge.find(cell.block);
+    if (found == acquisition.knowledge.end()) continue;
+    if (cell.stamp >> kStampEpochShift < found->second.epoch[thread / kLanes]) return true;
+    const auto own = found->second.own_accesses.find(thread);
+    if (own != found->second.own_accesses.end() && cell.releases < own->second) return true;
   }
-  const auto known = known_.find(static_cast<uint32_t>(block.index));
-  if (known == known_.end()) return false;
-  const auto clock = known->second.find(cell.block);
-  return clock != known->second.end() && cell.clock < clock->second;
+  return false;
 }
 
-void GlobalMemory::CheckOrder(const Allocation& allocation, size_t offset, size_t bytes, bool atomic, Where where,
-                              const char* what) {
-  // Neighbours in one word may belong to different threads.
-  if (bytes < 4) return;
-  const size_t first = (allocation.begin % 4 + offset) / 4;
-  for (size_t word = first; word < first + bytes / 4; ++word) {
-    const Cell& cell = allocation.cells[word];
-    if (cell.launch != launch_ || IsOrdered(cell)) continue;
+void GlobalMemory::FailRace(const Attempt& attempt, const Cell& cell, const char* before) const {
+  machine.Fail(attempt.where, std::string("race in global memory: ") + attempt.what + " of '" +
+                                  attempt.allocation.name + "' at byte " + std::to_string(attempt.offset) + ", " +
+                                  before + " by block " + std::to_string(cell.block) + ", thread " +
+                                  std::to_string(cell.stamp & kStampThread) +
+                                  ((cell.stamp & kStampSeveral) != 0 ? " and others" : "") + " at " +
+                                  Describe(PlaceOf(cell.site)) + " with nothing in between");
+}
+
+void GlobalMemory::CheckWritten(const Attempt& attempt) const {
+  if (std::memchr(attempt.allocation.written.data() + attempt.offset, 0, attempt.bytes) == nullptr) return;
+  machine.Fail(attempt.where, std::string(attempt.what) + " of '" + attempt.allocation.name + "' at byte " +
+                                  std::to_string(attempt.offset) + ", which nobody has written");
+}
+
+void GlobalMemory::CheckLastWrites(const Attempt& attempt, bool atomic) const {
+  for (size_t c = attempt.first(); c < attempt.end(); ++c) {
+    const Cell& cell = attempt.allocation.writes[c];
+    if (cell.launch != launch_ || IsOwn(cell) || IsOrdered(cell)) continue;
     if (atomic && (cell.stamp & kStampAtomic) != 0) continue;
-    machine.Fail(where, std::string("race in global memory: ") + what + " of '" + allocation.name + "' at byte " +
-                            std::to_string(offset) + ", written by block " + std::to_string(cell.block) +
-                            ", thread " + std::to_string(cell.stamp & kStampThread) + " with nothing in between");
+    FailRace(attempt, cell, "written");
   }
 }
 
-void GlobalMemory::Stamp(Allocation& allocation, size_t offset, size_t bytes, uint32_t flags) {
-  std::memset(allocation.written.data() + offset, 1, bytes);
-  if (bytes < 4) return;
-  const uint32_t block = static_cast<uint32_t>(current->block->index);
-  const auto known = known_.find(block);
-  const uint32_t clock = known == known_.end() ? 0 : known->second[block];
-  const size_t first = (allocation.begin % 4 + offset) / 4;
-  std::fill_n(allocation.cells.begin() + first, bytes / 4, Cell{launch_, block, clock, StampOf(*current) | flags});
+void GlobalMemory::CheckLastReads(const Attempt& attempt) const {
+  for (size_t c = attempt.first(); c < attempt.end(); ++c) {
+    const Cell& cell = attempt.allocation.reads[c];
+    if (cell.launch == launch_ && !IsOwn(cell) && !IsOrdered(cell)) FailRace(attempt, cell, "read");
+  }
+}
+
+GlobalMemory::Cell GlobalMemory::CellOf(uint32_t flags, Where where) const {
+  return {launch_, static_cast<uint32_t>(current->block->index), current->releases, StampOf(*current) | flags,
+          SiteOf(where)};
+}
+
+// Of accesses that nothing orders, a random one stands for all.
+void GlobalMemory::Note(Cell* cell, const Cell& now) const {
+  const bool replaces = cell->launch != launch_ || IsOwn(*cell) || IsOrdered(*cell);
+  if (replaces || (machine.Random() & 1) != 0) *cell = now;
+  if (!replaces) cell->stamp |= kStampSeveral;
+}
+
+void GlobalMemory::NoteReads(const Attempt& attempt) {
+  const Cell now = CellOf(0, attempt.where);
+  for (size_t c = attempt.first(); c < attempt.end(); ++c) Note(&attempt.allocation.reads[c], now);
+}
+
+void GlobalMemory::NoteWrites(const Attempt& attempt, uint32_t flags) {
+  std::memset(attempt.allocation.written.data() + attempt.offset, 1, attempt.bytes);
+  const Cell now = CellOf(flags, attempt.where);
+  for (size_t c = attempt.first(); c < attempt.end(); ++c) Note(&attempt.allocation.writes[c], now);
+  machine.NoteProgress();
 }
 
 void GlobalMemory::Read(const void* address, size_t bytes, Where where) {
-  Allocation& allocation = Access(address, bytes, where, "read");
-  const size_t offset = reinterpret_cast<uintptr_t>(address) - allocation.begin;
-  if (std::memchr(allocation.written.data() + offset, 0, bytes) != nullptr) {
-    machine.Fail(
-        where, "read of '" + allocation.name + "' at byte " + std::to_string(offset) + ", which nobody has written");
-  }
-  CheckOrder(allocation, offset, bytes, !kAtomic, where, "read");
+  const Attempt attempt = Access(address, bytes, where, "read");
+  CheckWritten(attempt);
+  CheckLastWrites(attempt, false);
+  NoteReads(attempt);
 }
 
 void GlobalMemory::Write(void* address, size_t bytes, Where where) {
-  Allocation& allocation = Access(address, bytes, where, "write");
-  const size_t offset = reinterpret_cast<uintptr_t>(address) - allocation.begin;
-  CheckOrder(allocation, offset, bytes, !kAtomic, where, "write");
-  Stamp(allocation, offset, bytes, 0);
-  machine.NoteProgress();
+  const Attempt attempt = Access(address, bytes, where, "write");
+  CheckLastWrites(attempt, false);
+  CheckLastReads(attempt);
+  NoteWrites(attempt, 0);
 }
 
 void GlobalMemory::Atomic(void* address, size_t bytes, Where where) {
-  Allocation& allocation = Access(address, bytes, where, "atomic access");
-  const size_t offset = reinterpret_cast<uintptr_t>(address) - allocation.begin;
-  if (std::memchr(allocation.written.data() + offset, 0, bytes) != nullptr) {
-    machine.Fail(where, "atomic access to '" + allocation.name + "' at byte " + std::to_string(offset) +
-                            ", which nobody has written");
+  const Attempt attempt = Access(address, bytes, where, "atomic access");
+  CheckWritten(attempt);
+  CheckLastWrites(attempt, true);
+  CheckLastReads(attempt);
+  NoteWrites(attempt, kStampAtomic);
+}
+
+void GlobalMemory::Release(int32_t* address, bool adds, Where where) {
+  const Attempt attempt = Access(address, sizeof(*address), where, "release");
+  if (adds) CheckWritten(attempt);
+  CheckLastWrites(attempt, true);
+  CheckLastReads(attempt);
+  NoteWrites(attempt, kStampAtomic);
+  Knowledge known;
+  for (const Acquisition& acquisition : current->block->acquisitions) {
+    if (IsUsable(acquisition)) Join(acquisition.knowledge, &known);
   }
-  CheckOrder(allocation, offset, bytes, kAtomic, where, "atomic access");
-  Stamp(allocation, offset, bytes, kStampAtomic);
+  const Block& block = *current->block;
+  BlockKnowledge& own = known[static_cast<uint32_t>(block.index)];
+  for (int w = 0; w < kMaxWarps; ++w) own.epoch[w] = std::max(own.epoch[w], block.known[current->warp->index][w]);
+  own.own_accesses[static_cast<uint32_t>(current->index)] = ++current->releases;
+  Knowledge& released = released_[reinterpret_cast<uintptr_t>(address)];
+  if (!adds) released.clear();
+  Join(known, &released);
 }
 
-void GlobalMemory::Release(const void* address) {
-  const uint32_t block = static_cast<uint32_t>(current->block->index);
-  Clocks& known = known_[block];
-  ++known[block];
-  Clocks& released = released_[reinterpret_cast<uintptr_t>(address)];
-  for (const auto& [other, clock] : known) released[other] = std::max(released[other], clock);
-  machine.NoteProgress();
-}
-
-void GlobalMemory::Acquire(const void* address) {
+void GlobalMemory::Acquire(const int32_t* address, Where where) {
+  const Attempt attempt = Access(address, sizeof(*address), where, "acquire");
+  CheckWritten(attempt);
+  CheckLastWrites(attempt, true);
   const auto released = released_.find(reinterpret_cast<uintptr_t>(address));
   if (released == released_.end()) return;
-  const uint32_t block = static_cast<uint32_t>(current->block->index);
-  Clocks& known = known_[block];
-  for (const auto& [other, clock] : released->second) {
-    if (other != block) known[other] = std::max(known[other], clock);
+  std::vector<Acquisition>& acquisitions = current->block->acquisitions;
+  if (acquisitions.empty() || acquisitions.back().stamp != StampOf(*current)) {
+    acquisitions.push_back({StampOf(*current), {}});
   }
+  Join(released->second, &acquisitions.back().knowledge);
 }
 
 void Register(void* memory, size_t bytes, const std::string& name, bool written) {

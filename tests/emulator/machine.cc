@@ -12,8 +12,12 @@ Thread* current = nullptr;
 
 namespace {
 
-constexpr int64_t kMaxPolls = 2000000;  // without anything else happening
-constexpr uint32_t kPreemption = 16;    // one in so many collectives lets another warp run
+constexpr int64_t kMaxPolls = 500000;  // without anything else happening
+constexpr uint32_t kPreemption = 16;   // one in so many collectives lets another warp run
+
+// Places in the source by their number. Open addressing; number 0 is no place.
+constexpr uint32_t kMaxSites = 1 << 14;
+Where sites[kMaxSites];
 
 }  // namespace
 
@@ -51,6 +55,19 @@ const char* NameOf(Collective collective) {
   return "?";
 }
 
+Site SiteOf(Where where) {
+  uint32_t site = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(where.file) * 31 + where.line * 2654435761u);
+  for (uint32_t tries = 0; tries < kMaxSites; ++tries) {
+    site = (site + 1) % kMaxSites;
+    if (site == 0) continue;
+    if (sites[site].file == nullptr) sites[site] = where;
+    if (sites[site].file == where.file && sites[site].line == where.line) return static_cast<Site>(site);
+  }
+  return 0;
+}
+
+Where PlaceOf(Site site) { return sites[site]; }
+
 std::string Describe(Where where) {
   if (where.file == nullptr) return "?";
   const char* slash = std::strrchr(where.file, '/');
@@ -72,7 +89,7 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
   thread_count_ = threads;
   shared_bytes_ = shared_bytes;
   random_ = (seed + 1) * 0x9e3779b97f4a7c15ull | 1;
-  polls_ = 0;
+  polls_ = accesses_ = 0;
   error_.clear();
   resident_.resize(CurrentOptions().resident_blocks);
   for (auto& block : resident_) block.reset();
@@ -117,8 +134,8 @@ void Machine::StartBlock(int slot) {
   block->warps.resize(thread_count_ / kLanes);
   const size_t words = (static_cast<size_t>(shared_bytes_) + 3) / 4;
   block->shared.assign(words * 4, 0xff);
-  block->written.assign(words, 0);
-  block->read.assign(block->warps.size(), std::vector<uint32_t>(words, 0));
+  block->written.assign(words, Access());
+  block->read.assign(block->warps.size(), std::vector<Access>(words, Access()));
   for (size_t w = 0; w < block->warps.size(); ++w) {
     Warp& warp = block->warps[w];
     warp.block = block.get();
@@ -145,9 +162,19 @@ void Machine::ThreadMain() {
 
 void Machine::Exit() {
   Warp& warp = *current->warp;
+  if (!current->copies.empty()) {
+    Fail(current->copies.front().where, "the thread returned while this asynchronous copy was in flight");
+  }
   warp.exited |= 1u << current->lane;
   warp.runnable &= ~(1u << current->lane);
-  --warp.block->live_threads;
+  if (--warp.block->live_threads == 0) {
+    for (const Barrier& barrier : warp.block->barriers) {
+      if (barrier.arrived == 0) continue;
+      Fail(barrier.where, "the block returned while a barrier waited for " +
+                              std::to_string(barrier.expected - barrier.arrived) + " more threads");
+    }
+  }
+  NoteProgress();
   if (warp.runnable != 0) RunNextOf(warp);
   SwitchToScheduler();
 }
@@ -163,6 +190,7 @@ void Machine::RunNextOf(Warp& warp) {
 void Machine::SwitchTo(Thread& thread) {
   if (&thread == current) return;
   ++CurrentStatistics().fiber_switches;
+  accesses_ = 0;
   void** save = current == nullptr ? &scheduler_stack_ : &current->stack;
   current = &thread;
   pfm_emulator_switch(save, thread.stack);
@@ -189,8 +217,7 @@ void Machine::Arrive(Collective collective, int detail, void* operand, Where whe
     warp.collective = collective;
     warp.detail = detail;
     warp.where = where;
-  } else if (warp.collective != collective || warp.detail != detail || warp.where.line != where.line ||
-             std::strcmp(warp.where.file, where.file) != 0) {
+  } else if (warp.collective != collective || warp.detail != detail || !IsSamePlace(warp.where, where)) {
     Fail(where, std::string("lanes of a warp in different collectives: ") + NameOf(collective) + " here, others in " +
                     NameOf(warp.collective) + " at " + Describe(warp.where));
   }
@@ -210,7 +237,6 @@ void Machine::Arrive(Collective collective, int detail, void* operand, Where whe
   warp.arrived = 0;
   warp.runnable = kAllLanes;
   warp.order = Random();
-  NoteProgress();
   Execute(warp);
   // After a named barrier this lane itself may have to wait.
   if ((warp.runnable >> self.lane & 1) == 0 || warp.order % kPreemption == 0) SwitchToScheduler();
@@ -228,7 +254,7 @@ void Machine::SyncThreads(Where where) {
   if (barrier.arrived == 0) {
     barrier.expected = thread_count_;
     barrier.where = where;
-  } else if (barrier.where.line != where.line || std::strcmp(barrier.where.file, where.file) != 0) {
+  } else if (!IsSamePlace(barrier.where, where)) {
     Fail(where, "threads of a block in different SyncThreads: others wait at " + Describe(barrier.where));
   }
   ++barrier.arrived;
@@ -265,7 +291,6 @@ void Machine::CompleteBarrier(Block& block, Barrier& barrier) {
     warp.order = Random();
   }
   barrier = Barrier();
-  NoteProgress();
   ++CurrentStatistics().barriers;
 }
 
@@ -284,6 +309,10 @@ void Machine::ArriveAtNamedBarrier(Warp& warp, int index, int threads, bool wait
     Fail(where, "barrier " + std::to_string(index) + " of " + std::to_string(threads) + " threads, but of " +
                     std::to_string(barrier.expected) + " at " + Describe(barrier.where));
   }
+  if ((barrier.warps >> warp.index & 1) != 0) {
+    Fail(where, "the warp arrives at barrier " + std::to_string(index) + " again before the barrier is complete");
+  }
+  barrier.warps |= 1u << warp.index;
   AdvanceEpoch(block, warp.index, where);
   for (size_t v = 0; v < block.warps.size(); ++v) {
     barrier.clock[v] = std::max(barrier.clock[v], block.known[warp.index][v]);
@@ -306,6 +335,10 @@ void Machine::Poll(Where where) {
   SwitchToScheduler();
 }
 
+void Machine::FailEndless(Where where) {
+  Fail(where, "endless loop: " + std::to_string(kMaxAccesses) + " memory accesses of this thread and nothing else");
+}
+
 void Machine::ReportDeadlock() {
   std::string message = "deadlock:";
   for (const auto& block : resident_) {
@@ -318,7 +351,8 @@ void Machine::ReportDeadlock() {
         uint32_t same = 0;
         for (int lane = 0; lane < kLanes; ++lane) {
           const Thread& thread = block->threads[warp.index * kLanes + lane];
-          const bool waits_there = thread.waits_for == first.waits_for && thread.waits_at.line == first.waits_at.line;
+          const bool waits_there =
+              thread.waits_for == first.waits_for && IsSamePlace(thread.waits_at, first.waits_at);
           if ((left >> lane & 1) != 0 && waits_there) same |= 1u << lane;
         }
         left &= ~same;

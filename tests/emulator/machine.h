@@ -9,7 +9,9 @@
 #define PFM_EMULATOR_MACHINE_H_
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,11 +41,22 @@ constexpr uint32_t kStampInFlight = 0xffffffffu;  // an asynchronous copy will w
 struct Block;
 struct Warp;
 
+// A place in the source, as a small number.
+using Site = uint16_t;
+Site SiteOf(Where where);
+Where PlaceOf(Site site);
+
+struct Access {
+  uint32_t stamp;
+  Site site;
+};
+
 struct Copy {
   SharedAddress to;
   const void* from;  // null: zeros
   Where where;
   int64_t group;
+  uint8_t bytes[16];  // of the source at the start
 };
 
 struct Thread {
@@ -56,6 +69,7 @@ struct Thread {
   const char* waits_for = nullptr;
   std::vector<Copy> copies;  // in flight, oldest first
   int64_t groups = 0;        // committed so far
+  uint32_t releases = 0;     // so far
 };
 
 enum class Collective {
@@ -89,8 +103,22 @@ struct Barrier {
   int arrived = 0;  // threads
   int expected = 0;
   Where where = {};
+  uint32_t warps = 0;                // that arrived, at a named barrier
   uint32_t waiting[kMaxWarps] = {};  // lanes
   uint32_t clock[kMaxWarps] = {};    // join of those that arrived
+};
+
+// What somebody knows of the accesses of another block.
+struct BlockKnowledge {
+  uint32_t epoch[kMaxWarps] = {};             // per warp the first epoch that is not known
+  std::map<uint32_t, uint32_t> own_accesses;  // per thread that released: its releases so far
+};
+using Knowledge = std::map<uint32_t, BlockKnowledge>;  // by block
+
+// A thread has acquired something.
+struct Acquisition {
+  uint32_t stamp;
+  Knowledge knowledge;
 };
 
 struct Block {
@@ -102,9 +130,11 @@ struct Block {
   uint32_t epoch[kMaxWarps] = {};
   uint32_t known[kMaxWarps][kMaxWarps] = {};
 
+  std::vector<Acquisition> acquisitions;
+
   std::vector<uint8_t> shared;
-  std::vector<uint32_t> written;            // stamp of the last write, per word of shared memory
-  std::vector<std::vector<uint32_t>> read;  // stamp of the last read, per warp and word
+  std::vector<Access> written;            // the last write, per word of shared memory
+  std::vector<std::vector<Access>> read;  // the last read, per warp and word
 };
 
 inline uint32_t StampOf(const Thread& thread) {
@@ -132,7 +162,12 @@ class Machine {
     random_ ^= random_ << 17;
     return static_cast<uint32_t>(random_ >> 32);
   }
+  // Something happened that may end somebody's polling.
   void NoteProgress() { polls_ = 0; }
+  // An endless loop would go unnoticed otherwise.
+  void NoteAccess(Where where) {
+    if (++accesses_ > kMaxAccesses) FailEndless(where);
+  }
 
   int64_t block_count() const { return block_count_; }
   int thread_count() const { return thread_count_; }
@@ -142,12 +177,15 @@ class Machine {
   void AdvanceEpoch(Block& block, int warp, Where where);
 
  private:
+  static constexpr int64_t kMaxAccesses = 50000000;  // of one thread while no other runs
+
   static void ThreadMain();
   void StartBlock(int slot);
   void RunNextOf(Warp& warp);
   void SwitchTo(Thread& thread);
   void SwitchToScheduler();
   void Exit();
+  [[noreturn]] void FailEndless(Where where);
   void CompleteBarrier(Block& block, Barrier& barrier);
   [[noreturn]] void ReportDeadlock();
 
@@ -155,7 +193,8 @@ class Machine {
   int64_t block_count_ = 0, next_block_ = 0;
   int thread_count_ = 0, shared_bytes_ = 0;
   uint64_t random_ = 1;
-  int64_t polls_ = 0;
+  int64_t polls_ = 0;                             // since something else happened
+  int64_t accesses_ = 0;                          // since the last switch
   std::vector<std::unique_ptr<Block>> resident_;  // by slot; null: none
   FiberStacks stacks_;
   void* scheduler_stack_ = nullptr;
@@ -170,6 +209,9 @@ void Execute(Warp& warp);
 
 // "file.h:12", without folders.
 std::string Describe(Where where);
+inline bool IsSamePlace(Where a, Where b) {
+  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
 
 }  // namespace pfm::emulator
 

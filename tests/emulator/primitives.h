@@ -20,7 +20,7 @@ inline int LaneIndex() { return emulator::current->lane; }
 inline int BlockIndex() { return static_cast<int>(emulator::current->block->index); }
 inline int BlockCount() { return static_cast<int>(emulator::machine.block_count()); }
 
-inline SharedAddress DynamicShared() { return 0; }
+inline SharedAddress DynamicShared() { return emulator::kDynamicShared; }
 
 template <class T>
 inline T LoadShared(SharedAddress address, Where where) {
@@ -40,7 +40,7 @@ inline int32_t AtomicAddShared(SharedAddress address, int32_t value, Where where
   uint8_t* at = emulator::AtomicShared(address, 4, where);
   int32_t before;
   std::memcpy(&before, at, 4);
-  const int32_t after = before + value;
+  const uint32_t after = static_cast<uint32_t>(before) + static_cast<uint32_t>(value);
   std::memcpy(at, &after, 4);
   return before;
 }
@@ -76,20 +76,20 @@ inline void AtomicAddPair(float* address, float first, float second, Where where
 
 inline int32_t LoadAcquire(const int32_t* address, Where where) {
   emulator::machine.Poll(where);
-  emulator::Global().Atomic(const_cast<int32_t*>(address), 4, where);
-  emulator::Global().Acquire(address);
+  emulator::Global().Acquire(address, where);
   return *address;
 }
 
 inline void StoreRelease(int32_t* address, int32_t value, Where where) {
-  emulator::Global().Release(address);
-  emulator::Global().Atomic(address, 4, where);
+  emulator::Global().Release(address, false, where);
   *address = value;
 }
 
 inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where where) {
-  emulator::Global().Release(address);
-  return AtomicAddAny(address, value, where);
+  emulator::Global().Release(address, true, where);
+  const int32_t before = *address;
+  *address = before + value;
+  return before;
 }
 
 inline void CopyAsync16(SharedAddress to, const void* from, bool exists, Where where) {

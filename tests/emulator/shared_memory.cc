@@ -10,35 +10,48 @@ namespace {
 
 constexpr uint32_t kCopyBytes = 16;
 
-std::string Words(uint32_t address, uint32_t bytes) {
-  return std::to_string(bytes) + " bytes at byte " + std::to_string(address) + " of shared memory";
+std::string Words(SharedAddress address, uint32_t bytes) {
+  return std::to_string(bytes) + " bytes at byte " +
+         std::to_string(static_cast<int64_t>(address) - int64_t{kDynamicShared}) + " of shared memory";
 }
 
-void CheckPlace(SharedAddress address, uint32_t bytes, Where where, const char* what) {
+// Returns the offset in the block's memory.
+uint32_t Place(SharedAddress address, uint32_t bytes, Where where, const char* what) {
   const size_t size = current->block->shared.size();
+  const uint32_t offset = address - kDynamicShared;
   if (address % bytes != 0) machine.Fail(where, std::string("misaligned ") + what + " of " + Words(address, bytes));
-  if (address >= size || bytes > size - address) {
+  if (offset >= size || bytes > size - offset) {
     machine.Fail(where,
                  std::string(what) + " out of bounds: " + Words(address, bytes) + " of " + std::to_string(size));
   }
+  machine.NoteAccess(where);
+  return offset;
 }
 
-[[noreturn]] void FailRace(SharedAddress address, uint32_t bytes, uint32_t stamp, Where where, const char* what,
-                           const char* before) {
-  if (stamp == kStampInFlight) {
+// The access at hand, for checks and reports.
+struct Attempt {
+  SharedAddress address;
+  uint32_t bytes;
+  Where where;
+  const char* what;
+};
+
+[[noreturn]] void FailRace(const Attempt& attempt, const Access& other, const char* before) {
+  const std::string words = Words(attempt.address, attempt.bytes);
+  if (other.stamp == kStampInFlight) {
     for (const Thread& thread : current->block->threads) {
       for (const Copy& copy : thread.copies) {
-        if (copy.to / kCopyBytes != address / kCopyBytes) continue;
-        machine.Fail(where, std::string(what) + " of " + Words(address, bytes) +
-                                " while an asynchronous copy of thread " + std::to_string(thread.index) + " from " +
-                                Describe(copy.where) + " is in flight");
+        if (copy.to / kCopyBytes != attempt.address / kCopyBytes) continue;
+        machine.Fail(attempt.where, std::string(attempt.what) + " of " + words +
+                                        " while an asynchronous copy of thread " + std::to_string(thread.index) +
+                                        " from " + Describe(copy.where) + " is in flight");
       }
     }
   }
-  machine.Fail(where, std::string("race in shared memory: ") + what + " of " + Words(address, bytes) + ", " + before +
-                          " by thread " + std::to_string(stamp & kStampThread) +
-                          ((stamp & kStampSeveral) != 0 ? " and other lanes of its warp" : "") +
-                          " with no barrier in between");
+  machine.Fail(attempt.where, std::string("race in shared memory: ") + attempt.what + " of " + words + ", " + before +
+                                  " by thread " + std::to_string(other.stamp & kStampThread) +
+                                  ((other.stamp & kStampSeveral) != 0 ? " and others" : "") + " at " +
+                                  Describe(PlaceOf(other.site)) + " with no barrier in between");
 }
 
 bool IsOwn(uint32_t stamp) {
@@ -46,71 +59,66 @@ bool IsOwn(uint32_t stamp) {
 }
 
 // Is the last write of a word ordered before what this thread, or if by_warp any lane of it, does now?
-void CheckLastWrite(uint32_t stamp, bool by_warp, SharedAddress address, uint32_t bytes, Where where,
-                    const char* what) {
-  if (stamp == kStampInFlight) FailRace(address, bytes, stamp, where, what, "copied");
-  if (IsOrderedBefore(*current->block, current->warp->index, stamp)) return;
-  if (!by_warp && IsOwn(stamp)) return;
-  FailRace(address, bytes, stamp, where, what, "written");
+void CheckLastWrite(const Access& written, bool by_warp, const Attempt& attempt) {
+  if (written.stamp == kStampInFlight) FailRace(attempt, written, "copied");
+  if (IsOrderedBefore(*current->block, current->warp->index, written.stamp)) return;
+  if (!by_warp && IsOwn(written.stamp)) return;
+  FailRace(attempt, written, "written");
 }
 
-void NoteRead(uint32_t* read, uint32_t words, uint32_t stamp, bool by_warp) {
+void NoteRead(Access* read, uint32_t words, Access access, bool by_warp) {
   for (uint32_t w = 0; w < words; ++w) {
-    const bool joins_others = read[w] >> kStampEpochShift == stamp >> kStampEpochShift &&
-                              (read[w] & (kStampThread | kStampSeveral)) != (stamp & kStampThread);
-    read[w] = stamp | (by_warp || joins_others ? kStampSeveral : 0);
+    const uint32_t last = read[w].stamp;
+    const bool joins_others = last >> kStampEpochShift == access.stamp >> kStampEpochShift &&
+                              (last & (kStampThread | kStampSeveral)) != (access.stamp & kStampThread);
+    read[w] = {access.stamp | (by_warp || joins_others ? kStampSeveral : 0), access.site};
   }
 }
 
 const uint8_t* Read(SharedAddress address, uint32_t bytes, bool by_warp, Where where) {
-  CheckPlace(address, bytes, where, "read");
+  const Attempt attempt = {address, bytes, where, "read"};
+  const uint32_t offset = Place(address, bytes, where, attempt.what);
   Block& block = *current->block;
-  const uint32_t first = address / 4, words = bytes / 4;
-  const uint32_t* written = block.written.data() + first;
+  const uint32_t first = offset / 4, words = bytes / 4;
+  const Access* written = block.written.data() + first;
   uint32_t last = 0;  // whole chunks usually have one writer
   for (uint32_t w = 0; w < words; ++w) {
-    if (written[w] == 0) machine.Fail(where, "read of " + Words(address, bytes) + ", which nobody has written");
-    if (written[w] == last) continue;
-    last = written[w];
-    CheckLastWrite(last, by_warp, address, bytes, where, "read");
+    const uint32_t stamp = written[w].stamp;
+    if (stamp == 0) machine.Fail(where, "read of " + Words(address, bytes) + ", which nobody has written");
+    if (stamp == last) continue;
+    last = stamp;
+    CheckLastWrite(written[w], by_warp, attempt);
   }
-  NoteRead(block.read[current->warp->index].data() + first, words, StampOf(*current), by_warp);
-  return block.shared.data() + address;
+  NoteRead(block.read[current->warp->index].data() + first, words, {StampOf(*current), SiteOf(where)}, by_warp);
+  return block.shared.data() + offset;
 }
 
 // Everything that a write at this place has to come after.
-void CheckWrite(SharedAddress address, uint32_t bytes, bool atomic, Where where, const char* what) {
+void CheckWrite(uint32_t offset, bool atomic, const Attempt& attempt) {
   Block& block = *current->block;
-  const uint32_t first = address / 4, words = bytes / 4;
-  for (uint32_t w = first; w < first + words; ++w) {
-    const uint32_t stamp = block.written[w];
-    const bool both_atomic = atomic && stamp != kStampInFlight && (stamp & kStampAtomic) != 0;
-    if (stamp != 0 && !both_atomic) CheckLastWrite(stamp, false, address, bytes, where, what);
+  const uint32_t first = offset / 4, end = (offset + attempt.bytes) / 4;
+  for (uint32_t w = first; w < end; ++w) {
+    const Access& written = block.written[w];
+    const bool both_atomic = atomic && written.stamp != kStampInFlight && (written.stamp & kStampAtomic) != 0;
+    if (written.stamp != 0 && !both_atomic) CheckLastWrite(written, false, attempt);
   }
-  for (const std::vector<uint32_t>& read : block.read) {
-    for (uint32_t w = first; w < first + words; ++w) {
-      const uint32_t stamp = read[w];
+  for (const std::vector<Access>& read : block.read) {
+    for (uint32_t w = first; w < end; ++w) {
+      const uint32_t stamp = read[w].stamp;
       if (stamp == 0 || IsOrderedBefore(block, current->warp->index, stamp) || IsOwn(stamp)) continue;
-      FailRace(address, bytes, stamp, where, what, "read");
+      FailRace(attempt, read[w], "read");
     }
   }
 }
 
-uint8_t* Write(SharedAddress address, uint32_t bytes, uint32_t stamp, bool atomic, Where where, const char* what) {
-  CheckPlace(address, bytes, where, what);
-  CheckWrite(address, bytes, atomic, where, what);
+// Returns the offset.
+uint32_t Write(uint32_t stamp, bool atomic, const Attempt& attempt) {
+  const uint32_t offset = Place(attempt.address, attempt.bytes, attempt.where, attempt.what);
+  CheckWrite(offset, atomic, attempt);
   Block& block = *current->block;
-  for (uint32_t w = address / 4; w < (address + bytes) / 4; ++w) block.written[w] = stamp;
-  return block.shared.data() + address;
-}
-
-void Move(const Copy& copy) {
-  uint8_t* to = current->block->shared.data() + copy.to;
-  if (copy.from == nullptr) {
-    std::memset(to, 0, kCopyBytes);
-  } else {
-    std::memcpy(to, copy.from, kCopyBytes);
-  }
+  const Access access = {stamp, SiteOf(attempt.where)};
+  for (uint32_t w = offset / 4; w < (offset + attempt.bytes) / 4; ++w) block.written[w] = access;
+  return offset;
 }
 
 }  // namespace
@@ -124,27 +132,35 @@ const uint8_t* ReadSharedByWarp(SharedAddress address, uint32_t bytes, Where whe
 }
 
 uint8_t* WriteShared(SharedAddress address, uint32_t bytes, Where where) {
-  return Write(address, bytes, StampOf(*current), false, where, "write");
+  return current->block->shared.data() + Write(StampOf(*current), false, {address, bytes, where, "write"});
 }
 
 uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where) {
-  CheckPlace(address, bytes, where, "atomic access");
-  if (current->block->written[address / 4] == 0) {
+  const Attempt attempt = {address, bytes, where, "atomic access"};
+  Block& block = *current->block;
+  Access& written = block.written[Place(address, bytes, where, attempt.what) / 4];
+  const Access before = written;
+  if (before.stamp == 0) {
     machine.Fail(where, "atomic access to " + Words(address, bytes) + ", which nobody has written");
   }
-  return Write(address, bytes, StampOf(*current) | kStampAtomic, true, where, "atomic access");
+  const uint32_t offset = Write(StampOf(*current) | kStampAtomic, true, attempt);
+  // Of atomic accesses that nothing orders, a random one stands for all.
+  if (!IsOwn(before.stamp) && !IsOrderedBefore(block, current->warp->index, before.stamp)) {
+    if ((machine.Random() & 1) != 0) written = before;
+    written.stamp |= kStampSeveral;
+  }
+  return block.shared.data() + offset;
 }
 
-// Until its wait a copy keeps the destination unusable. Half of the copies read their source at once, the others only
-// when they land.
+// Until its wait a copy keeps the destination unusable. The hardware may read the source at any time until then, so
+// the source has to stay as it was.
 void StartCopy(SharedAddress to, const void* from, Where where) {
-  Copy copy = {to, from, where, current->groups};
-  if (from != nullptr) Global().Read(from, kCopyBytes, where);
-  Write(to, kCopyBytes, kStampInFlight, false, where, "asynchronous copy");
-  if ((machine.Random() & 1) != 0) {
-    Move(copy);
-    copy.from = current->block->shared.data() + to;
+  Copy copy = {to, from, where, current->groups, {}};
+  if (from != nullptr) {
+    Global().Read(from, kCopyBytes, where);
+    std::memcpy(copy.bytes, from, kCopyBytes);
   }
+  Write(kStampInFlight, false, {to, kCopyBytes, where, "asynchronous copy"});
   current->copies.push_back(copy);
   ++CurrentStatistics().async_copies;
 }
@@ -153,11 +169,17 @@ void CommitCopies() { ++current->groups; }
 
 void WaitCopies(int groups) {
   std::vector<Copy>& copies = current->copies;
+  Block& block = *current->block;
   size_t landed = 0;
   while (landed < copies.size() && copies[landed].group < current->groups - groups) {
     const Copy& copy = copies[landed++];
-    if (copy.from != current->block->shared.data() + copy.to) Move(copy);
-    for (uint32_t w = 0; w < kCopyBytes / 4; ++w) current->block->written[copy.to / 4 + w] = StampOf(*current);
+    if (copy.from != nullptr && std::memcmp(copy.bytes, copy.from, kCopyBytes) != 0) {
+      machine.Fail(copy.where, "the source of this asynchronous copy was changed while it was in flight");
+    }
+    const uint32_t offset = copy.to - kDynamicShared;
+    std::memcpy(block.shared.data() + offset, copy.bytes, kCopyBytes);
+    const Access access = {StampOf(*current), SiteOf(copy.where)};
+    for (uint32_t w = 0; w < kCopyBytes / 4; ++w) block.written[offset / 4 + w] = access;
   }
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(landed));
 }

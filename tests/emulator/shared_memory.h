@@ -1,5 +1,5 @@
-// Checked access to the shared memory of the running thread's block. The shadow has one stamp per 4-byte word for the
-// last write, and one per word and warp for the last read.
+// Checked access to the shared memory of the running thread's block. The shadow has, per 4-byte word, the last write
+// and the last read by every warp.
 #ifndef PFM_EMULATOR_SHARED_MEMORY_H_
 #define PFM_EMULATOR_SHARED_MEMORY_H_
 
@@ -8,6 +8,10 @@
 #include "machine.h"
 
 namespace pfm::emulator {
+
+// Where dynamic shared memory starts: not at 0, and aligned to 128 bytes only, so that a kernel which forgets the
+// start or counts on a greater alignment fails.
+constexpr SharedAddress kDynamicShared = 1024 + 128;
 
 // Each checks size, alignment and order, notes the access, and returns where the bytes are.
 const uint8_t* ReadShared(SharedAddress address, uint32_t bytes, Where where);
