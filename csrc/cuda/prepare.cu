@@ -16,6 +16,7 @@ MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena*
   const MaskRules rules = RulesOf(params);
   table.masks = params.startend_bounds == 0 ? 1 : params.batch * params.heads_mask;
   table.seqlen_q = static_cast<int32_t>(params.seqlen_q);
+  table.seqlen_k = static_cast<int32_t>(params.seqlen_k);
   table.query_tiles = static_cast<int32_t>(CeilDiv<int64_t>(params.seqlen_q, tile_q));
   table.key_tiles = static_cast<int32_t>(CeilDiv<int64_t>(params.seqlen_k, tile_k));
   table.padded_keys = static_cast<int64_t>(table.key_tiles) * tile_k;

@@ -74,6 +74,11 @@ inline void AtomicAddPair(float* address, float first, float second, Where where
   AtomicAddAny(address + 1, second, where);
 }
 
+inline void AtomicAddQuad(float* address, const float (&values)[4], Where where) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) emulator::machine.Fail(where, "misaligned AtomicAddQuad");
+  for (int i = 0; i < 4; ++i) AtomicAddAny(address + i, values[i], where);
+}
+
 inline int32_t LoadAcquire(const int32_t* address, Where where) {
   emulator::machine.Poll(where);
   emulator::Global().Acquire(address, where);

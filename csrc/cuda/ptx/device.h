@@ -11,10 +11,19 @@ namespace pfm::cuda::ptx {
 
 constexpr uint32_t kFullWarp = 0xffffffffu;
 
-PFM_DEVICE inline int ThreadIndex() { return static_cast<int>(threadIdx.x); }
+PFM_DEVICE inline int ThreadIndex() {
+  __builtin_assume(threadIdx.x < 1024);  // not negative as an int: divisions by powers of two become shifts
+  return static_cast<int>(threadIdx.x);
+}
 PFM_DEVICE inline int ThreadCount() { return static_cast<int>(blockDim.x); }
 PFM_DEVICE inline int LaneIndex() { return static_cast<int>(threadIdx.x % 32); }
-PFM_DEVICE inline int BlockIndex() { return static_cast<int>(blockIdx.x); }
+// Volatile: what is computed from it in a rare branch stays there, instead of in a register throughout a loop.
+PFM_DEVICE inline int BlockIndex() {
+  int index;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+  __builtin_assume(index >= 0);
+  return index;
+}
 PFM_DEVICE inline int BlockCount() { return static_cast<int>(gridDim.x); }
 
 PFM_DEVICE inline SharedAddress DynamicShared() {
@@ -93,6 +102,16 @@ PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, 
 #else
   atomicAdd(address, first);
   atomicAdd(address + 1, second);
+#endif
+}
+
+PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(address)),
+               "f"(values[0]), "f"(values[1]), "f"(values[2]), "f"(values[3])
+               : "memory");
+#else
+  for (int i = 0; i < 4; ++i) atomicAdd(address + i, values[i]);
 #endif
 }
 

@@ -50,6 +50,9 @@ PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where
 // compute capability 9.0 on.
 PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, Where where = PFM_HERE);
 
+// The same for four floats; address is a multiple of 16.
+PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where where = PFM_HERE);
+
 // Between blocks: what a block wrote before a release (its other threads: before a SyncThreads before it) is visible
 // to whoever acquires the released value.
 PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where where = PFM_HERE);

@@ -1,12 +1,13 @@
 // dkey and dvalue (and, by atomics, dquery) for compute capability 8.0 and later: a block owns a key tile and walks
-// the live query tiles of every query head of its group. Scores are computed transposed, keys as rows, so that P^T
+// the query tiles of every query head of its group. Scores are computed transposed, keys as rows, so that P^T
 // and dS^T are left operands of the products behind dvalue and dkey without leaving the registers.
 #ifndef PFM_CUDA_SM80_BACKWARD_H_
 #define PFM_CUDA_SM80_BACKWARD_H_
 
 #include <cstdint>
 
-#include "../common/live_tiles.h"
+#include "../common/candidate_tiles.h"
+#include "../common/shared_columns.h"
 #include "backward_rows.h"
 #include "config.h"
 #include "fragments.h"
@@ -26,104 +27,101 @@ struct BackwardKernel {
   static constexpr int kColumns = kDim / kTile.column_split;  // of dkey and dvalue, per warp
   static constexpr int kSumBlocks = kColumns / 8;
 
-  // dquery of a tile: warps share its 16-row blocks, and the columns where there are more warps than blocks.
-  static constexpr int kQueryWarps = kTileQ / 16;
+  // dquery of a tile: warps take turns at its 32-row halves and share the columns.
+  static constexpr int kQueryWarps = kTileQ / 32;
   static constexpr int kQueryColumns = kDim * kQueryWarps / kTile.warps;
   static_assert(kTile.warps % kQueryWarps == 0 && kQueryColumns % 16 == 0, "whole fragments for every warp");
-  static constexpr int kDqueryPass = kQueryColumns < 32 ? kQueryColumns : 32;  // columns at a time: 16 registers
+  static constexpr int kDqueryPass = kQueryColumns < 32 ? kQueryColumns : 32;  // columns at a time: 32 registers
 
-  // Shared memory: key tile, value tile, the stages of query, dout, lse and delta, dS^T.
+  // Shared memory: key tile, value tile, the stages of query, dout, lse, delta and columns, dS^T.
   static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
   static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
   static constexpr int kRowBytes = kTileQ * static_cast<int>(sizeof(float));
-  static constexpr int kStageBytes = 2 * (kQueryBytes + kRowBytes);
+  using Columns = SharedColumns<kTileK>;
+  static constexpr int kStageBytes = 2 * (kQueryBytes + kRowBytes) + Columns::kBytes;
   static_assert(2 * kKeyBytes + kStages * kStageBytes == kTile.input_bytes(), "the plan is what the table says");
-  static_assert(kStageBytes % 128 == 0, "dS^T starts a line");
+  static_assert(kStageBytes % 128 == 0, "every stage and dS^T start a line");
 
-  using Tiles = LiveTiles<Walk::kQueryTiles, kTileQ, kTileK>;
+  using Tiles = CandidateTiles<Walk::kQueryTiles, kTileQ, kTileK>;
+  using Slice = KeySlice<kScoreBlocks>;
   using Scores = Accumulator[1][kScoreBlocks];
   using Sums = Accumulator[1][kSumBlocks];
 
   struct Stage {
     SharedTile<kDim> query, dout;
     ptx::SharedAddress lse, delta;  // float [kTileQ]
+    Columns columns;
   };
 
-  PFM_DEVICE static Stage StageAt(ptx::SharedAddress base) {
-    return {{base}, {base + kQueryBytes}, base + 2 * kQueryBytes, base + 2 * kQueryBytes + kRowBytes};
+  PFM_DEVICE static Stage StageAt(ptx::SharedAddress base, int32_t holes) {
+    const ptx::SharedAddress lse = base + 2 * kQueryBytes;
+    return {{base}, {base + kQueryBytes}, lse, lse + kRowBytes, {lse + 2 * kRowBytes, holes}};
   }
 
-  // The live tiles of all query heads of the group, head by head.
+  // The candidate tiles of all query heads of the group, head by head.
   class Work {
    public:
-    PFM_DEVICE Work(const BackwardArguments& arguments, int64_t batch, int32_t first_head, int32_t heads,
+    PFM_DEVICE Work(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t heads,
                     int32_t key_tile)
         : arguments_(arguments),
           batch_(batch),
           key_tile_(key_tile),
           head_(first_head),
           end_(first_head + heads),
-          tiles_(HeadMask(arguments.mask, batch, first_head), arguments.params.seqlen_k, key_tile) {}
+          tiles_(mask(), key_tile) {}
 
-    PFM_DEVICE LiveTile Next() {
+    PFM_DEVICE CandidateTile Next() {
       while (true) {
-        const LiveTile tile = tiles_.Next();
+        const CandidateTile tile = tiles_.Next();
         if (tile.exists() || head_ + 1 == end_) return tile;
         ++head_;
-        tiles_ = Tiles(HeadMask(arguments_.mask, batch_, head_), arguments_.params.seqlen_k, key_tile_);
+        tiles_ = Tiles(mask(), key_tile_);
       }
     }
 
     PFM_DEVICE int32_t head() const { return head_; }
+    PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, batch_, head_); }
 
    private:
     const BackwardArguments& arguments_;
-    int64_t batch_;
-    int32_t key_tile_, head_, end_;
+    int32_t batch_, key_tile_, head_, end_;
     Tiles tiles_;
   };
 
-  PFM_DEVICE static void CopyQueryTile(const BackwardArguments& arguments, int64_t batch, int32_t head,
-                                       const LiveTile& tile, const Stage& stage) {
+  PFM_DEVICE static void CopyQueryTile(const BackwardArguments& arguments, int32_t batch, const Work& work,
+                                       int32_t key_tile, const CandidateTile& tile, const Stage& stage) {
     const pfm_params& params = arguments.params;
     if (tile.exists()) {
-      const int64_t row0 = static_cast<int64_t>(tile.index) * kTileQ;
-      const int64_t batch_head = batch * params.heads_q + head;
+      const int32_t row0 = tile.index * kTileQ;
+      const int64_t batch_head = batch * params.heads_q + work.head();
       const int chunk = ptx::ThreadIndex() % (kRowBytes / 16);
       if (ptx::ThreadIndex() < 2 * kRowBytes / 16) {
         const bool is_lse = ptx::ThreadIndex() < kRowBytes / 16;
         const float* numbers = (is_lse ? arguments.lse : arguments.delta) + batch_head * arguments.padded_rows + row0;
         ptx::CopyAsync16((is_lse ? stage.lse : stage.delta) + 16 * chunk, numbers + 4 * chunk, true);
       }
-      const char* query = RowOf(params.query, batch, 0, head);
+      const char* query = RowOf(params.query, batch, 0, work.head());
       const bool has_dout = params.dout.data != nullptr;
       CopyTile<kTileQ, kDim, kThreads>(query, params.query.stride_seq, row0, params.seqlen_q,
                                        static_cast<int>(params.head_dim), stage.query);
-      CopyTile<kTileQ, kDim, kThreads>(has_dout ? RowOf(params.dout, batch, 0, head) : query,
+      CopyTile<kTileQ, kDim, kThreads>(has_dout ? RowOf(params.dout, batch, 0, work.head()) : query,
                                        has_dout ? params.dout.stride_seq : 0, row0, has_dout ? params.seqlen_q : 0,
                                        static_cast<int>(params.head_dim_v), stage.dout);
+      if (tile.undecided) stage.columns.template Copy<kThreads>(work.mask(), key_tile);
     }
     ptx::CommitCopies();
   }
 
   // scores: S^T in, kept P^T out; dscores: dP^T in, dS^T out. Rows are the 16 keys of this warp from key0 on.
-  PFM_DEVICE static void Softmax(const BackwardArguments& arguments, const DropoutStream& dropout, int64_t batch,
-                                 int32_t head, const LiveTile& tile, int64_t key0, const Stage& stage, Scores& scores,
-                                 Scores& dscores) {
+  PFM_DEVICE static void Softmax(const BackwardArguments& arguments, uint32_t batch_head, int32_t row0, int32_t key0,
+                                 const Stage& stage, Scores& scores, Scores& dscores) {
     const pfm_params& params = arguments.params;
-    const int32_t row0 = tile.index * kTileQ;
-    const int64_t batch_head = batch * params.heads_q + head;
-    const float scale = params.softmax_scale * kLog2E;
-#pragma unroll
-    for (int n = 0; n < kScoreBlocks; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) scores[0][n][e] *= scale;
-    }
-    if (!tile.full) HideTransposedScores(HeadMask(arguments.mask, batch, head), row0, key0, scores[0]);
+    const float factor = ScoreScale(params.softmax_scale).factor;
     uint32_t dropped = 0;
     float keep_scale = 1.0f;
     if (params.dropout > 0.0f) {
-      dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, static_cast<uint32_t>(batch_head), row0, key0);
+      const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
+      dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, batch_head, row0, key0);
       keep_scale = dropout.keep_scale;
     }
 #pragma unroll
@@ -134,7 +132,7 @@ struct BackwardKernel {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const bool keeps = (dropped >> (kBitsPerBlock * n + e) & 1) == 0;
-        const float probability = ptx::Exp2(scores[0][n][e] - (e % 2 == 0 ? lse.first : lse.second));
+        const float probability = ptx::Exp2(scores[0][n][e] * factor - (e % 2 == 0 ? lse.first : lse.second));
         const float dprobability = keeps ? dscores[0][n][e] * keep_scale : 0.0f;
         dscores[0][n][e] = probability * (dprobability - (e % 2 == 0 ? delta.first : delta.second));
         scores[0][n][e] = keeps ? probability : 0.0f;
@@ -154,35 +152,39 @@ struct BackwardKernel {
     }
   }
 
-  // dquery += dS * key for this warp's rows and columns of the query tile.
+  // dquery += dS * key for this warp's 32 rows and its columns of the query tile. The sums lie in the order of the
+  // accumulators (FragmentOf), so that a lane adds four neighbours at once.
   PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int64_t batch_head, int32_t row0,
                                           SharedTile<kTileQ> dscores, SharedTile<kDim> key) {
-    const int lane = ptx::LaneIndex();
     const int warp = ptx::ThreadIndex() / 32;
-    const int row = warp % kQueryWarps * 16;
+    const int row = warp % kQueryWarps * 32;
     const int column0 = warp / kQueryWarps * kQueryColumns;
 #pragma unroll 1
     for (int column = column0; column < column0 + kQueryColumns; column += kDqueryPass) {
-      Accumulator sums[1][kDqueryPass / 8];
+      Accumulator sums[2][kDqueryPass / 8];
       Clear(sums);
 #pragma unroll 1
       for (int k = 0; k < kTileK; k += 16) {
-        Fragment a;
-        dscores.LoadLeftTransposed(row, k, a);
+        Fragment a[2];
+        dscores.LoadLeftTransposed(row, k, a[0]);
+        dscores.LoadLeftTransposed(row + 16, k, a[1]);
 #pragma unroll
         for (int n = 0; n < kDqueryPass / 8; n += 2) {
           Fragment b;
           key.LoadRightTransposed(k, column + 8 * n, b);
-          ptx::Mma16x8x16<T>(sums[0][n], a, b[0], b[1]);
-          ptx::Mma16x8x16<T>(sums[0][n + 1], a, b[2], b[3]);
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            ptx::Mma16x8x16<T>(sums[i][n], a[i], b[0], b[1]);
+            ptx::Mma16x8x16<T>(sums[i][n + 1], a[i], b[2], b[3]);
+          }
         }
       }
-      float* out = arguments.dquery + (batch_head * arguments.padded_rows + row0 + row + lane / 4) * kDim + column;
 #pragma unroll
-      for (int n = 0; n < kDqueryPass / 8; ++n) {
+      for (int i = 0; i < 2; ++i) {
+        const int64_t row_block = (batch_head * arguments.padded_rows + row0 + row) / 16 + i;
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          ptx::AtomicAdd(out + e / 2 * 8 * kDim + 8 * n + lane % 4 * 2 + e % 2, sums[0][n][e]);
+        for (int n = 0; n < kDqueryPass / 8; ++n) {
+          ptx::AtomicAddQuad(DqueryFragment(arguments, row_block, column / 8 + n, ptx::LaneIndex()), sums[i][n]);
         }
       }
     }
@@ -190,11 +192,11 @@ struct BackwardKernel {
 
   PFM_DEVICE static void Run(const BackwardArguments& arguments) {
     const pfm_params& params = arguments.params;
-    const int64_t kv_heads = params.batch * params.heads_kv;
-    const int64_t batch = ptx::BlockIndex() % kv_heads / params.heads_kv;
-    const int64_t kv_head = ptx::BlockIndex() % params.heads_kv;
-    const int32_t key_tile = static_cast<int32_t>(ptx::BlockIndex() / kv_heads);
-    const int64_t key0 = static_cast<int64_t>(key_tile) * kTileK;
+    const int32_t kv_heads = static_cast<int32_t>(params.batch * params.heads_kv);
+    const int32_t batch = ptx::BlockIndex() % kv_heads / static_cast<int32_t>(params.heads_kv);
+    const int32_t kv_head = ptx::BlockIndex() % kv_heads % static_cast<int32_t>(params.heads_kv);
+    const int32_t key_tile = ptx::BlockIndex() / kv_heads;
+    const int32_t key0 = key_tile * kTileK;
     const int32_t group = static_cast<int32_t>(params.heads_q / params.heads_kv);
     const int warp = ptx::ThreadIndex() / 32;
     const int warp_key = warp / kTile.column_split * 16;
@@ -205,49 +207,58 @@ struct BackwardKernel {
     const SharedTile<kDim> key = {ptx::DynamicShared()};
     const SharedTile<kDim> value = {key.base + kKeyBytes};
     const ptx::SharedAddress stages = value.base + kKeyBytes;
-    const auto stage_of = [&](int stage) { return StageAt(stages + stage * kStageBytes); };
+    const auto stage_of = [&](int stage) { return StageAt(stages + stage * kStageBytes, arguments.mask.holes); };
     const SharedTile<kTileQ> shared_dscores = {stages + kStages * kStageBytes};
 
     CopyTile<kTileK, kDim, kThreads>(RowOf(params.key, batch, 0, kv_head), params.key.stride_seq, key0,
                                      params.seqlen_k, dim, key);
     CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
                                      params.seqlen_k, dim_v, value);
-    Work work(arguments, batch, static_cast<int32_t>(kv_head) * group, group, key_tile);
-    LiveTile tile = work.Next();
+    Work work(arguments, batch, kv_head * group, group, key_tile);
+    CandidateTile tile = work.Next();
     int32_t head = work.head();
-    CopyQueryTile(arguments, batch, head, tile, stage_of(0));
+    CopyQueryTile(arguments, batch, work, key_tile, tile, stage_of(0));
 
     Sums dkey, dvalue;
     Clear(dkey);
     Clear(dvalue);
-    const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
     int current = 0;
     while (tile.exists()) {
-      const LiveTile next = work.Next();
+      const CandidateTile next = work.Next();
       if constexpr (kStages == 2) {
-        CopyQueryTile(arguments, batch, work.head(), next, stage_of(1 - current));
+        CopyQueryTile(arguments, batch, work, key_tile, next, stage_of(1 - current));
         ptx::WaitCopies<1>();
       } else {
         ptx::WaitCopies<0>();
       }
       ptx::SyncThreads();  // the current stage is there
       const Stage stage = stage_of(current);
+      const int32_t row0 = tile.index * kTileQ;
+      const int64_t batch_head = batch * params.heads_q + head;
 
+      Slice slice;
+      if (tile.undecided) slice.Read(stage.columns, warp_key, row0, static_cast<int32_t>(params.seqlen_q));
       Scores scores, dscores;
       Clear(scores);
       Clear(dscores);
-      Multiply<1, kScoreBlocks, kDim, T>(key, warp_key, stage.query, scores);
-      Multiply<1, kScoreBlocks, kDim, T>(value, warp_key, stage.dout, dscores);
-      Softmax(arguments, dropout, batch, head, tile, key0 + warp_key, stage, scores, dscores);
+      if (!slice.empty) {
+        Multiply<1, kScoreBlocks, kDim, T>(key, warp_key, stage.query, scores);
+        ScoreScale(params.softmax_scale).Apply(scores);
+        if (!slice.full) slice.Hide(scores[0]);
+        Multiply<1, kScoreBlocks, kDim, T>(value, warp_key, stage.dout, dscores);
+        Softmax(arguments, static_cast<uint32_t>(batch_head), row0, key0 + warp_key, stage, scores, dscores);
+      }
       if (adds_dquery && column0 == 0) StoreScores(dscores, warp_key, shared_dscores);
-      MultiplyRegisters<T>(scores, stage.dout.FromColumn(column0), dvalue);
-      MultiplyRegisters<T>(dscores, stage.query.FromColumn(column0), dkey);
+      if (!slice.empty) {
+        MultiplyRegisters<T>(scores, stage.dout.FromColumn(column0), dvalue);
+        MultiplyRegisters<T>(dscores, stage.query.FromColumn(column0), dkey);
+      }
       if (adds_dquery) {
         ptx::SyncThreads();  // dS^T is there
-        AddQueryGradient(arguments, batch * params.heads_q + head, tile.index * kTileQ, shared_dscores, key);
+        AddQueryGradient(arguments, batch_head, row0, shared_dscores, key);
       }
       ptx::SyncThreads();  // every warp is done with the stage and with dS^T
-      if constexpr (kStages == 1) CopyQueryTile(arguments, batch, work.head(), next, stage_of(0));
+      if constexpr (kStages == 1) CopyQueryTile(arguments, batch, work, key_tile, next, stage_of(0));
       if constexpr (kStages == 2) current = 1 - current;
       tile = next;
       head = work.head();

@@ -20,10 +20,16 @@ struct BackwardArguments {
   float* lse;           // [B * Hq][padded row] in units of log2; +inf where nothing is seen: probabilities become 0
   float* delta;         // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
   float* dsink;         // [B * Hq][block of rows]
-  float* dquery;        // [B * Hq][padded row][kDim], the sum over key tiles, or null: a pass of its own
+  float* dquery;        // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
   int32_t dquery_columns;
   int32_t row_blocks;  // padded_rows / kRowsPerBlock
 };
+
+// Where a lane's four accumulators of a 16x8 block are in the sums of dquery.
+PFM_DEVICE inline float* DqueryFragment(const BackwardArguments& arguments, int64_t row_block, int column_block,
+                                        int lane) {
+  return arguments.dquery + ((row_block * (arguments.dquery_columns / 8) + column_block) * 32 + lane) * 4;
+}
 
 }  // namespace pfm::cuda::sm80
 

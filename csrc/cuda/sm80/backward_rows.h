@@ -126,13 +126,16 @@ void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const int64_t row = item / chunks % params.seqlen_q;
   const int64_t batch_head = item / chunks / params.seqlen_q;
   if (batch_head >= params.batch * params.heads_q) return;
-  const float* sums = arguments.dquery + (batch_head * arguments.padded_rows + row) * arguments.dquery_columns +
-                      chunk * kElementsPerCopy;
+  // Row r of a block is the group r % 8 of four lanes, two columns each.
+  const int64_t padded_row = batch_head * arguments.padded_rows + row;
+  const int first_lane = static_cast<int>(row % 8) * 4;
+  const int half = static_cast<int>(row % 16) / 8;
   ptx::Vector16 packed;
 #pragma unroll
-  for (int w = 0; w < 4; ++w) {
-    packed.word[w] = ptx::Pack<T>(ptx::LoadGlobal(sums + 2 * w) * params.softmax_scale,
-                                  ptx::LoadGlobal(sums + 2 * w + 1) * params.softmax_scale);
+  for (int quad = 0; quad < 4; ++quad) {
+    const float* sums = DqueryFragment(arguments, padded_row / 16, static_cast<int>(chunk), first_lane + quad);
+    const FloatPair pair = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(sums) + half);
+    packed.word[quad] = ptx::Pack<T>(pair.first * params.softmax_scale, pair.second * params.softmax_scale);
   }
   char* out = RowOf(params.dquery, batch_head / params.heads_q, row, batch_head % params.heads_q);
   ptx::StoreGlobal(reinterpret_cast<ptx::Vector16*>(out) + chunk, packed);

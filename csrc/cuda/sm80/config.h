@@ -16,21 +16,27 @@ constexpr int kElementsPerCopy = 8;
 constexpr int kFloatBytes = 4;
 constexpr int kSmallestTile = 32;  // on either side of any table below
 
+// Begin and end of the visible range and of two holes of every key of a tile.
+constexpr int column_bytes(int tile_k) { return 6 * tile_k * 4; }
+
 struct ForwardTile {
   int head_dim;  // D and Dv are padded up to it
   int tile_q, tile_k;
   int warps;  // each owns tile_q / warps rows
 
   constexpr int threads() const { return 32 * warps; }
-  constexpr int shared_bytes() const { return (tile_q + 2 * tile_k) * head_dim * kElementBytes; }
+  constexpr int shared_bytes() const {
+    return (tile_q + 2 * tile_k) * head_dim * kElementBytes + column_bytes(tile_k);
+  }
 };
 
-// Two 16-row blocks per warp halve the shared-memory reads per product, where the registers allow it. All rows fit
-// every class, and leave room for two blocks in the larger ones.
+// Two 16-row blocks per warp where the registers allow it: a warp reads the whole key and value tile from shared
+// memory for its rows, and 16 rows of arithmetic take less time than that. All rows fit every class, and leave room
+// for two blocks in the larger ones.
 constexpr ForwardTile kForward[] = {
     {64, 128, 64, 4},   // scores and output take 64 registers each
-    {128, 128, 64, 8},  // four warps of 32 rows would spill: the output alone takes 128 registers
-    {256, 64, 64, 4},
+    {128, 128, 64, 4},  // 64 and 128
+    {256, 64, 64, 4},   // one 16-row block: the output alone takes 128 registers
 };
 
 struct BackwardTile {
@@ -42,10 +48,12 @@ struct BackwardTile {
 
   constexpr int threads() const { return 32 * warps; }
   constexpr int key_rows() const { return tile_k * column_split / warps; }
-  // key and value, the stages of query and dout with lse and delta of their rows
-  constexpr int input_bytes() const {
-    return (2 * tile_k + 2 * stages * tile_q) * head_dim * kElementBytes + 2 * stages * tile_q * kFloatBytes;
+  // query and dout with lse and delta of their rows and the columns of the keys under the mask of their head
+  constexpr int stage_bytes() const {
+    return 2 * tile_q * (head_dim * kElementBytes + kFloatBytes) + column_bytes(tile_k);
   }
+  // key and value, the stages
+  constexpr int input_bytes() const { return 2 * tile_k * head_dim * kElementBytes + stages * stage_bytes(); }
   // dS, which only the sum of dquery reads from shared memory
   constexpr int shared_bytes(bool adds_dquery) const {
     return input_bytes() + (adds_dquery ? tile_q * tile_k * kElementBytes : 0);
@@ -66,7 +74,9 @@ struct QueryGradientTile {
   int warps;
 
   constexpr int threads() const { return 32 * warps; }
-  constexpr int shared_bytes() const { return 2 * (tile_q + tile_k) * head_dim * kElementBytes; }
+  constexpr int shared_bytes() const {
+    return 2 * (tile_q + tile_k) * head_dim * kElementBytes + column_bytes(tile_k);
+  }
 };
 
 // dquery of a query tile from all its live key tiles in ascending order.

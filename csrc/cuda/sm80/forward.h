@@ -1,11 +1,13 @@
 // Forward attention for compute capability 8.0 and later, after FlashAttention-2 (Dao, 2023): a block owns a query
-// tile and walks its live key tiles with an online softmax; the output stays in registers.
+// tile and walks its key tiles with an online softmax; the output stays in registers. A warp computes its rows of a
+// tile only if they see one of its keys, and masks them only if they do not see all.
 #ifndef PFM_CUDA_SM80_FORWARD_H_
 #define PFM_CUDA_SM80_FORWARD_H_
 
 #include <cstdint>
 
-#include "../common/live_tiles.h"
+#include "../common/candidate_tiles.h"
+#include "../common/shared_columns.h"
 #include "config.h"
 #include "forward_arguments.h"
 #include "fragments.h"
@@ -33,21 +35,21 @@ struct RowStates {
     }
   }
 
-  // Scores, in units of log2, to probabilities relative to the new maximum; the sums so far follow it.
+  // Scores to probabilities relative to the new maximum; the sums so far follow it. factor: log2 per score, positive.
   template <int kColumnBlocks, int kOutBlocks>
-  PFM_DEVICE void Update(Accumulator (&scores)[kRowBlocks][kColumnBlocks],
+  PFM_DEVICE void Update(float factor, Accumulator (&scores)[kRowBlocks][kColumnBlocks],
                          Accumulator (&out)[kRowBlocks][kOutBlocks]) {
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float largest = max[i][half];
+        float largest = -ptx::Infinity();
 #pragma unroll
         for (int n = 0; n < kColumnBlocks; ++n) {
           largest = Max(largest, Max(scores[i][n][2 * half], scores[i][n][2 * half + 1]));
         }
         largest = Max(largest, ptx::ShuffleXor(largest, 1));
-        largest = Max(largest, ptx::ShuffleXor(largest, 2));
+        largest = Max(max[i][half], Max(largest, ptx::ShuffleXor(largest, 2)) * factor);
         const float shift = largest == -ptx::Infinity() ? 0.0f : largest;  // exp2(-inf - 0) = 0
         const float rescale = ptx::Exp2(max[i][half] - shift);
         max[i][half] = largest;
@@ -56,7 +58,7 @@ struct RowStates {
         for (int n = 0; n < kColumnBlocks; ++n) {
 #pragma unroll
           for (int e = 2 * half; e < 2 * half + 2; ++e) {
-            scores[i][n][e] = ptx::Exp2(scores[i][n][e] - shift);
+            scores[i][n][e] = ptx::Exp2(scores[i][n][e] * factor - shift);
             total += scores[i][n][e];
           }
         }
@@ -93,34 +95,41 @@ struct ForwardKernel {
   static constexpr int kScoreBlocks = kTileK / 8;
   static constexpr int kOutBlocks = kDim / 8;
 
-  // Shared memory: query tile, key tile, value tile.
+  // Shared memory: query tile, key tile, value tile, columns of the key tile.
   static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
   static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
-  static_assert(kQueryBytes + 2 * kKeyBytes == kTile.shared_bytes(), "the plan is what the table says");
+  using Columns = SharedColumns<kTileK>;
+  static_assert(kQueryBytes + 2 * kKeyBytes + Columns::kBytes == kTile.shared_bytes(),
+                "the plan is what the table says");
 
-  using Tiles = LiveTiles<Walk::kKeyTiles, kTileQ, kTileK>;
+  using Tiles = CandidateTiles<Walk::kKeyTiles, kTileQ, kTileK>;
 
   struct Item {
-    int64_t batch;
-    int32_t head, query_tile;
+    int32_t batch, head, query_tile;
   };
 
+  PFM_DEVICE static uint32_t BatchHeadOf(const pfm_params& params) {
+    return static_cast<uint32_t>(ptx::BlockIndex()) % static_cast<uint32_t>(params.batch * params.heads_q);
+  }
+
   // Blocks start in the order of their index: the longest query tiles of all heads first.
-  PFM_DEVICE static Item ItemOf(const ForwardArguments& arguments, int64_t block) {
-    const pfm_params& params = arguments.params;
-    const int64_t heads = params.batch * params.heads_q;
-    const int64_t batch = block % heads / params.heads_q;
-    const int32_t head = static_cast<int32_t>(block % params.heads_q);
-    const int64_t rank = arguments.mask.MaskOf(batch, head) * arguments.mask.query_tiles + block / heads;
-    return {batch, head, ptx::LoadGlobal(arguments.mask.order + rank)};
+  PFM_DEVICE static Item ItemOf(const ForwardArguments& arguments) {
+    const uint32_t heads_q = static_cast<uint32_t>(arguments.params.heads_q);
+    const uint32_t batch_head = BatchHeadOf(arguments.params);
+    const int32_t batch = static_cast<int32_t>(batch_head / heads_q);
+    const int32_t head = static_cast<int32_t>(batch_head % heads_q);
+    const int32_t rank = ptx::BlockIndex() / static_cast<int32_t>(arguments.params.batch * heads_q);
+    const int64_t mask = arguments.mask.MaskOf(batch, head);
+    return {batch, head, ptx::LoadGlobal(arguments.mask.order + mask * arguments.mask.query_tiles + rank)};
   }
 
   // The copies of the next key tile run during softmax and the product with the values, those of the value tile
   // during the scores.
   PFM_DEVICE static void Run(const ForwardArguments& arguments) {
     const pfm_params& params = arguments.params;
-    const Item item = ItemOf(arguments, ptx::BlockIndex());
+    const Item item = ItemOf(arguments);
     const int64_t kv_head = item.head / (params.heads_q / params.heads_kv);
+    const int32_t seqlen_q = static_cast<int32_t>(params.seqlen_q);
     const int32_t row0 = item.query_tile * kTileQ;
     const int warp_row = ptx::ThreadIndex() / 32 * 16 * kRowBlocks;
     const int dim = static_cast<int>(params.head_dim), dim_v = static_cast<int>(params.head_dim_v);
@@ -128,19 +137,20 @@ struct ForwardKernel {
     const SharedTile<kDim> query = {ptx::DynamicShared()};
     const SharedTile<kDim> key = {query.base + kQueryBytes};
     const SharedTile<kDim> value = {key.base + kKeyBytes};
+    const Columns columns = {value.base + kKeyBytes, arguments.mask.holes};
     const void* keys = RowOf(params.key, item.batch, 0, kv_head);
     const void* values = RowOf(params.value, item.batch, 0, kv_head);
-    const auto copy_key = [&](const LiveTile& tile) {
+    const HeadMask mask(arguments.mask, item.batch, item.head);
+    const auto copy_key = [&](const CandidateTile& tile) {
       if (tile.exists()) {
-        CopyTile<kTileK, kDim, kThreads>(keys, params.key.stride_seq, static_cast<int64_t>(tile.index) * kTileK,
-                                         params.seqlen_k, dim, key);
+        CopyTile<kTileK, kDim, kThreads>(keys, params.key.stride_seq, tile.index * kTileK, params.seqlen_k, dim, key);
+        if (tile.undecided) columns.template Copy<kThreads>(mask, tile.index);
       }
       ptx::CommitCopies();
     };
 
-    const HeadMask mask(arguments.mask, item.batch, item.head);
-    Tiles tiles(mask, params.seqlen_k, item.query_tile);
-    LiveTile tile = tiles.Next();
+    Tiles tiles(mask, item.query_tile);
+    CandidateTile tile = tiles.Next();
     CopyTile<kTileQ, kDim, kThreads>(RowOf(params.query, item.batch, 0, item.head), params.query.stride_seq, row0,
                                      params.seqlen_q, dim, query);
     copy_key(tile);
@@ -149,52 +159,54 @@ struct ForwardKernel {
     rows.Start(params.learnable_sink == nullptr ? nullptr : params.learnable_sink + item.head);
     Accumulator out[kRowBlocks][kOutBlocks];
     Clear(out);
-    const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
-    const float scale = params.softmax_scale * kLog2E;
+    const ScoreScale scale(params.softmax_scale);
 
     while (tile.exists()) {
-      const int64_t key0 = static_cast<int64_t>(tile.index) * kTileK;
+      const int32_t key0 = tile.index * kTileK;
       ptx::WaitCopies<0>();
       ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile
       CopyTile<kTileK, kDim, kThreads>(values, params.value.stride_seq, key0, params.seqlen_k, dim_v, value);
       ptx::CommitCopies();
-      const LiveTile next = tiles.Next();
+      const CandidateTile next = tiles.Next();
 
+      QuerySlice<kRowBlocks, kScoreBlocks> slice;
+      if (tile.undecided) slice.Read(columns, row0 + warp_row, seqlen_q);
       Accumulator scores[kRowBlocks][kScoreBlocks];
       Clear(scores);
-      Multiply<kRowBlocks, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
-#pragma unroll
-      for (int i = 0; i < kRowBlocks; ++i) {
-#pragma unroll
-        for (int n = 0; n < kScoreBlocks; ++n) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) scores[i][n][e] *= scale;
-        }
+      if (!slice.empty) {
+        Multiply<kRowBlocks, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
+        scale.Apply(scores);
+        if (!slice.full) slice.Hide(scores);
       }
-      if (!tile.full) HideScores(mask, row0 + warp_row, key0, scores);
 
       ptx::WaitCopies<0>();
       ptx::SyncThreads();  // the value tile is there, and every warp is done with the key tile
       copy_key(next);
 
-      rows.Update(scores, out);
-      if (params.dropout > 0.0f) {
-        const uint32_t batch_head = static_cast<uint32_t>(item.batch * params.heads_q + item.head);
+      if (!slice.empty) {
+        rows.Update(scale.factor, scores, out);
+        if (params.dropout > 0.0f) {
+          const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
+          const uint32_t batch_head = BatchHeadOf(params);
 #pragma unroll
-        for (int i = 0; i < kRowBlocks; ++i) {
-          Overwrite(DroppedBits<kScoreBlocks>(dropout, batch_head, row0 + warp_row + 16 * i, key0), 0.0f, scores[i]);
+          for (int i = 0; i < kRowBlocks; ++i) {
+            Drop(DroppedBits<kScoreBlocks>(dropout, batch_head, row0 + warp_row + 16 * i, key0), scores[i]);
+          }
         }
+        MultiplyRegisters<T>(scores, value, out);
       }
-      MultiplyRegisters<T>(scores, value, out);
       tile = next;
     }
     ptx::WaitCopies<0>();
-    Finish(arguments, item, row0 + warp_row, rows, out);
+    Finish(arguments, rows, out);
   }
 
-  PFM_DEVICE static void Finish(const ForwardArguments& arguments, const Item& item, int32_t row0,
-                                RowStates<kRowBlocks>& rows, const Accumulator (&out)[kRowBlocks][kOutBlocks]) {
+  // Finds out again which rows these are: the registers are worth more than the time.
+  PFM_DEVICE static void Finish(const ForwardArguments& arguments, RowStates<kRowBlocks>& rows,
+                                const Accumulator (&out)[kRowBlocks][kOutBlocks]) {
     const pfm_params& params = arguments.params;
+    const Item item = ItemOf(arguments);
+    const int32_t row0 = item.query_tile * kTileQ + ptx::ThreadIndex() / 32 * 16 * kRowBlocks;
     rows.SumLanes();
     const float keep_scale = params.dropout > 0.0f ? arguments.dropout.keep_scale : 1.0f;
     StoreRows<T>(out, params.out, item.batch, item.head, row0, params.seqlen_q, 0,

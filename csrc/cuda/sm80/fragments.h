@@ -26,10 +26,11 @@ struct SharedTile {
   ptx::SharedAddress base;
 
   // Row lane_row + row, chunk lane_chunk + chunk, where row is a multiple of 8, chunk even and lane_chunk 0 or 1:
-  // what is known when compiled becomes part of the instruction, and few addresses differ between lanes.
+  // what is known when compiled becomes part of the instruction, and few addresses differ between lanes. The base is a
+  // multiple of 128, so the exclusive or of the last line changes the chunk and nothing else.
   PFM_DEVICE ptx::SharedAddress Chunk(int lane_row, int row, int lane_chunk, int chunk) const {
-    const int fixed = row * kRowBytes + chunk / 8 * 128;
-    return lane_row * kRowBytes + (((chunk % 8 + lane_chunk) ^ (lane_row & 7)) << 4) + (base + fixed);
+    const ptx::SharedAddress lane = base + lane_row * kRowBytes + ((lane_chunk ^ (lane_row & 7)) << 4);
+    return (lane ^ (chunk % 8 << 4)) + (row * kRowBytes + chunk / 8 * 128);
   }
 
   // The same rows from column `first` on, a multiple of 64.
@@ -73,19 +74,19 @@ struct SharedTile {
 // Rows [row0, row0 + kRows) of a [S, dim] matrix into shared memory, asynchronously; what lies outside [0, rows) and
 // [0, dim) becomes zero. dim and stride are multiples of 8, the matrix is 16-byte aligned.
 template <int kRows, int kColumns, int kThreads>
-PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int64_t row0, int64_t rows, int dim,
+PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int32_t row0, int64_t rows, int dim,
                                 SharedTile<kColumns> tile) {
   constexpr int kChunksPerRow = kColumns / kElementsPerCopy;
   constexpr int kRowsAtOnce = kThreads / kChunksPerRow;
   static_assert(kThreads % kChunksPerRow == 0 && kRows % kRowsAtOnce == 0, "every thread keeps its chunk");
   const int chunk = ptx::ThreadIndex() % kChunksPerRow;
   const int first = ptx::ThreadIndex() / kChunksPerRow;
-  const bool in_columns = chunk * kElementsPerCopy < dim;
+  const int rows_left = chunk * kElementsPerCopy < dim ? static_cast<int>(rows) - row0 - first : 0;
   const char* source = static_cast<const char*>(matrix) + (row0 + first) * stride * kElementBytes + chunk * 16;
 #pragma unroll 2
   for (int row = 0; row < kRows; row += kRowsAtOnce) {
-    const bool exists = in_columns && row0 + first + row < rows;
-    ptx::CopyAsync16(tile.Chunk(first + row, 0, chunk % 2, chunk / 2 * 2), exists ? source : matrix, exists);
+    const bool exists = row < rows_left;
+    ptx::CopyAsync16(tile.Chunk(first + row, 0, chunk % 2, chunk / 2 * 2), source, exists);
     source += kRowsAtOnce * stride * kElementBytes;
   }
 }

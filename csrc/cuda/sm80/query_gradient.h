@@ -1,11 +1,12 @@
-// dquery in a pass of its own: a block owns a query tile and sums over its live key tiles in ascending order, so the
-// result is the same in every run. It computes scores and their gradients once more, and needs no workspace.
+// dquery in a pass of its own: a block owns a query tile and sums over its key tiles in ascending order, so the result
+// is the same in every run. It computes scores and their gradients once more, and needs no workspace.
 #ifndef PFM_CUDA_SM80_QUERY_GRADIENT_H_
 #define PFM_CUDA_SM80_QUERY_GRADIENT_H_
 
 #include <cstdint>
 
-#include "../common/live_tiles.h"
+#include "../common/candidate_tiles.h"
+#include "../common/shared_columns.h"
 #include "backward_rows.h"
 #include "config.h"
 #include "fragments.h"
@@ -22,29 +23,27 @@ struct QueryGradientKernel {
   static constexpr int kThreads = kTile.threads();
   static constexpr int kScoreBlocks = kTileK / 8;
 
-  // Shared memory: query, dout, key and value tile.
+  // Shared memory: query, dout, key and value tile, columns of the key tile.
   static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
   static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
-  static_assert(2 * kQueryBytes + 2 * kKeyBytes == kTile.shared_bytes(), "the plan is what the table says");
+  using Columns = SharedColumns<kTileK>;
+  static_assert(2 * kQueryBytes + 2 * kKeyBytes + Columns::kBytes == kTile.shared_bytes(),
+                "the plan is what the table says");
 
-  using Tiles = LiveTiles<Walk::kKeyTiles, kTileQ, kTileK>;
+  using Tiles = CandidateTiles<Walk::kKeyTiles, kTileQ, kTileK>;
+  using Slice = QuerySlice<1, kScoreBlocks>;
   using Scores = Accumulator[1][kScoreBlocks];
 
-  // scores: S in, scratch out; dscores: dP in, dS out. Rows are the 16 queries of this warp from row0 on.
-  PFM_DEVICE static void Softmax(const BackwardArguments& arguments, const DropoutStream& dropout,
-                                 uint32_t batch_head, const HeadMask& mask, bool full, int32_t row0, int64_t key0,
-                                 const float (&lse)[2], const float (&delta)[2], Scores& scores, Scores& dscores) {
+  // scores: S; dscores: dP in, dS out. Rows are the 16 queries of this warp from row0 on.
+  PFM_DEVICE static void Softmax(const BackwardArguments& arguments, uint32_t batch_head, int32_t row0, int32_t key0,
+                                 const float (&lse)[2], const float (&delta)[2], const Scores& scores,
+                                 Scores& dscores) {
     const pfm_params& params = arguments.params;
-    const float scale = params.softmax_scale * kLog2E;
-#pragma unroll
-    for (int n = 0; n < kScoreBlocks; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) scores[0][n][e] *= scale;
-    }
-    if (!full) HideScores(mask, row0, key0, scores);
+    const float factor = ScoreScale(params.softmax_scale).factor;
     uint32_t dropped = 0;
     float keep_scale = 1.0f;
     if (params.dropout > 0.0f) {
+      const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
       dropped = DroppedBits<kScoreBlocks>(dropout, batch_head, row0, key0);
       keep_scale = dropout.keep_scale;
     }
@@ -54,20 +53,20 @@ struct QueryGradientKernel {
       for (int e = 0; e < 4; ++e) {
         const bool keeps = (dropped >> (kBitsPerBlock * n + e) & 1) == 0;
         const float dprobability = keeps ? dscores[0][n][e] * keep_scale : 0.0f;
-        dscores[0][n][e] = ptx::Exp2(scores[0][n][e] - lse[e / 2]) * (dprobability - delta[e / 2]);
+        dscores[0][n][e] = ptx::Exp2(scores[0][n][e] * factor - lse[e / 2]) * (dprobability - delta[e / 2]);
       }
     }
   }
 
   PFM_DEVICE static void Run(const BackwardArguments& arguments) {
     const pfm_params& params = arguments.params;
-    const int64_t heads = params.batch * params.heads_q;
-    const int64_t batch_head = ptx::BlockIndex() % heads;
-    const int64_t batch = batch_head / params.heads_q;
-    const int32_t head = static_cast<int32_t>(batch_head % params.heads_q);
-    const int64_t kv_head = head / (params.heads_q / params.heads_kv);
-    const int64_t rank = arguments.mask.MaskOf(batch, head) * arguments.mask.query_tiles + ptx::BlockIndex() / heads;
-    const int32_t query_tile = ptx::LoadGlobal(arguments.mask.order + rank);
+    const int32_t heads = static_cast<int32_t>(params.batch * params.heads_q);
+    const int32_t batch_head = ptx::BlockIndex() % heads;
+    const int32_t batch = batch_head / static_cast<int32_t>(params.heads_q);
+    const int32_t head = batch_head % static_cast<int32_t>(params.heads_q);
+    const int32_t kv_head = head / static_cast<int32_t>(params.heads_q / params.heads_kv);
+    const int64_t first_rank = arguments.mask.MaskOf(batch, head) * arguments.mask.query_tiles;
+    const int32_t query_tile = ptx::LoadGlobal(arguments.mask.order + first_rank + ptx::BlockIndex() / heads);
     const int32_t row0 = query_tile * kTileQ;
     const int warp_row = ptx::ThreadIndex() / 32 * 16;
     const int dim = static_cast<int>(params.head_dim), dim_v = static_cast<int>(params.head_dim_v);
@@ -76,13 +75,16 @@ struct QueryGradientKernel {
     const SharedTile<kDim> dout = {query.base + kQueryBytes};
     const SharedTile<kDim> key = {dout.base + kQueryBytes};
     const SharedTile<kDim> value = {key.base + kKeyBytes};
-    const auto copy_keys = [&](const LiveTile& tile) {
+    const Columns columns = {value.base + kKeyBytes, arguments.mask.holes};
+    const HeadMask mask(arguments.mask, batch, head);
+    const auto copy_keys = [&](const CandidateTile& tile) {
       if (!tile.exists()) return;
-      const int64_t key0 = static_cast<int64_t>(tile.index) * kTileK;
+      const int32_t key0 = tile.index * kTileK;
       CopyTile<kTileK, kDim, kThreads>(RowOf(params.key, batch, 0, kv_head), params.key.stride_seq, key0,
                                        params.seqlen_k, dim, key);
       CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
                                        params.seqlen_k, dim_v, value);
+      if (tile.undecided) columns.template Copy<kThreads>(mask, tile.index);
       ptx::CommitCopies();
     };
 
@@ -93,9 +95,8 @@ struct QueryGradientKernel {
                                      has_dout ? params.dout.stride_seq : 0, row0, has_dout ? params.seqlen_q : 0,
                                      dim_v, dout);
     ptx::CommitCopies();
-    const HeadMask mask(arguments.mask, batch, head);
-    Tiles tiles(mask, params.seqlen_k, query_tile);
-    LiveTile tile = tiles.Next();
+    Tiles tiles(mask, query_tile);
+    CandidateTile tile = tiles.Next();
     copy_keys(tile);
 
     float lse[2], delta[2];
@@ -105,21 +106,25 @@ struct QueryGradientKernel {
       lse[half] = ptx::LoadGlobal(arguments.lse + at);
       delta[half] = ptx::LoadGlobal(arguments.delta + at);
     }
-    const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
     Accumulator dquery[1][kDim / 8];
     Clear(dquery);
     while (tile.exists()) {
       ptx::WaitCopies<0>();
       ptx::SyncThreads();  // the key and the value tile are there
-      const int64_t key0 = static_cast<int64_t>(tile.index) * kTileK;
-      Scores scores, dscores;
-      Clear(scores);
-      Clear(dscores);
-      Multiply<1, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
-      Multiply<1, kScoreBlocks, kDim, T>(dout, warp_row, value, dscores);
-      Softmax(arguments, dropout, static_cast<uint32_t>(batch_head), mask, tile.full, row0 + warp_row, key0, lse,
-              delta, scores, dscores);
-      MultiplyRegisters<T>(dscores, key, dquery);
+      Slice slice;
+      if (tile.undecided) slice.Read(columns, row0 + warp_row, static_cast<int32_t>(params.seqlen_q));
+      if (!slice.empty) {
+        Scores scores, dscores;
+        Clear(scores);
+        Clear(dscores);
+        Multiply<1, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
+        ScoreScale(params.softmax_scale).Apply(scores);
+        if (!slice.full) slice.Hide(scores);
+        Multiply<1, kScoreBlocks, kDim, T>(dout, warp_row, value, dscores);
+        Softmax(arguments, static_cast<uint32_t>(batch_head), row0 + warp_row, tile.index * kTileK, lse, delta, scores,
+                dscores);
+        MultiplyRegisters<T>(dscores, key, dquery);
+      }
       tile = tiles.Next();
       ptx::SyncThreads();  // every warp is done with the key and the value tile
       copy_keys(tile);

@@ -1,0 +1,63 @@
+// The tiles that a block may have to compute, one after the other: 32 at once are looked at, one per lane, and those
+// that the bounds of their columns rule out are passed over. Every warp walks on its own and comes to the same tiles,
+// so no barrier is needed.
+#ifndef PFM_CUDA_COMMON_CANDIDATE_TILES_H_
+#define PFM_CUDA_COMMON_CANDIDATE_TILES_H_
+
+#include <cstdint>
+
+#include "mask_table.h"
+
+namespace pfm::cuda {
+
+struct CandidateTile {
+  int32_t index;   // -1: no tile is left
+  bool undecided;  // its columns say whether it is empty, full or partial; otherwise it is full
+
+  PFM_DEVICE bool exists() const { return index >= 0; }
+};
+
+enum class Walk { kKeyTiles, kQueryTiles };
+
+// Of one query tile the key tiles, or of one key tile the query tiles, in ascending order.
+template <Walk kWalk, int kTileQ, int kTileK>
+class CandidateTiles {
+ public:
+  PFM_DEVICE CandidateTiles(const HeadMask& mask, int32_t fixed) : mask_(mask), fixed_(fixed) {}
+
+  PFM_DEVICE CandidateTile Next() {
+    while (candidates_ == 0) {
+      if (next_ >= Count()) return {-1, false};
+      const int32_t tile = next_ + ptx::LaneIndex();
+      const TileClass by_bounds = tile < Count() ? ByBounds(tile) : TileClass::kEmpty;
+      candidates_ = ptx::Ballot(by_bounds != TileClass::kEmpty);
+      undecided_ = ptx::Ballot(by_bounds == TileClass::kUndecided);
+      next_ += 32;
+    }
+    const int lane = ptx::LowestBit(candidates_);
+    candidates_ &= candidates_ - 1;
+    return {next_ - 32 + lane, (undecided_ >> lane & 1) != 0};
+  }
+
+ private:
+  PFM_DEVICE int32_t Count() const {
+    return kWalk == Walk::kKeyTiles ? mask_.table().key_tiles : mask_.table().query_tiles;
+  }
+
+  PFM_DEVICE TileClass ByBounds(int32_t tile) const {
+    const int32_t row0 = (kWalk == Walk::kKeyTiles ? fixed_ : tile) * kTileQ;
+    const int32_t key_tile = kWalk == Walk::kKeyTiles ? tile : fixed_;
+    const int32_t row1 = Min(row0 + kTileQ, mask_.table().seqlen_q);
+    return mask_.ByBounds(key_tile, row0, row1, (key_tile + 1) * kTileK > mask_.table().seqlen_k);
+  }
+
+  HeadMask mask_;
+  int32_t fixed_;
+  int32_t next_ = 0;         // the first tile not yet looked at
+  uint32_t candidates_ = 0;  // of the 32 tiles before next_: not yet walked and not ruled out
+  uint32_t undecided_ = 0;
+};
+
+}  // namespace pfm::cuda
+
+#endif  // PFM_CUDA_COMMON_CANDIDATE_TILES_H_
