@@ -10,7 +10,7 @@
 namespace pfm::cuda {
 
 constexpr int kColumnWarps = 4;  // key tiles per block of PrepareColumns
-constexpr int kOrderThreads = 256;
+constexpr int kOrderThreads = 1024;
 constexpr int kOrderWarps = kOrderThreads / 32;
 
 struct PrepareArguments {
@@ -127,6 +127,7 @@ PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress word
   ptx::SyncThreads();
   int32_t before = 0;
   *total = 0;
+#pragma unroll 8
   for (int w = 0; w < kOrderWarps; ++w) {
     const int32_t sum = ptx::LoadShared<int32_t>(words + 4 * w);
     if (w < warp) before += sum;
@@ -147,12 +148,12 @@ PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) 
 
 constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
 
-// One block per mask: what PrefixCounts and LongestFirst of csrc/core/order.h do, with the same result.
+// One block per mask: what PrefixCounts and LongestFirst of csrc/core/order.h do, except that tiles of one class come in
+// any order: no result depends on it.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
   const ptx::SharedAddress words = ptx::DynamicShared();
-  const ptx::SharedAddress sizes = words + 4 * kOrderWarps;
+  const ptx::SharedAddress buckets = words + 4 * kOrderWarps;
   const int thread = ptx::ThreadIndex();
-  const int lane = ptx::LaneIndex();
   const int64_t mask = ptx::BlockIndex();
   const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;
   int32_t* work = table.work + mask * (table.query_tiles + 1);
@@ -178,28 +179,24 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
   }
   largest = MaxOverBlock(largest, words);
 
-  const auto bucket = [&](int32_t tile) {
-    if (tile >= table.query_tiles) return -1;
+  const auto bucket_of = [&](int32_t tile) {
     const int64_t below_largest = largest - ptx::LoadGlobal(work + tile);
-    return static_cast<int32_t>(below_largest * kOrderBuckets / (largest + 1));
+    return buckets + 4 * static_cast<int>(below_largest * kOrderBuckets / (largest + 1));
   };
-  if (thread < kOrderBuckets) ptx::StoreShared(sizes + 4 * thread, 0);
+  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, 0);
   ptx::SyncThreads();
   for (int32_t tile = thread; tile < table.query_tiles; tile += kOrderThreads) {
-    ptx::AtomicAddShared(sizes + 4 * bucket(tile), 1);
+    ptx::AtomicAddShared(bucket_of(tile), 1);
   }
   ptx::SyncThreads();
-  // Equal classes keep their order: a warp fills its buckets one after the other, walking all tiles for each.
-  for (int32_t b = thread / 32; b < kOrderBuckets; b += kOrderWarps) {
-    if (ptx::LoadShared<int32_t>(sizes + 4 * b) == 0) continue;
-    int32_t next = 0;
-    for (int32_t before = 0; before < b; ++before) next += ptx::LoadShared<int32_t>(sizes + 4 * before);
-    for (int32_t first = 0; first < table.query_tiles; first += 32) {
-      const bool mine = bucket(first + lane) == b;
-      const uint32_t members = ptx::Ballot(mine);
-      if (mine) ptx::StoreGlobal(order + next + ptx::PopulationCount(members & ((1u << lane) - 1)), first + lane);
-      next += ptx::PopulationCount(members);
-    }
+  // Sizes become the places of the next tiles.
+  int32_t total;
+  const int32_t size = thread < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * thread) : 0;
+  const int32_t start = PrefixOverBlock(size, words, &total);
+  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, start);
+  ptx::SyncThreads();
+  for (int32_t tile = thread; tile < table.query_tiles; tile += kOrderThreads) {
+    ptx::StoreGlobal(order + ptx::AtomicAddShared(bucket_of(tile), 1), tile);
   }
 }
 

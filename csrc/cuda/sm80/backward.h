@@ -61,19 +61,19 @@ struct BackwardKernel {
   // The candidate tiles of all query heads of the group, head by head.
   class Work {
    public:
-    PFM_DEVICE Work(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t heads,
-                    int32_t key_tile)
+    PFM_DEVICE Work(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
         : arguments_(arguments),
           batch_(batch),
           key_tile_(key_tile),
           head_(first_head),
-          end_(first_head + heads),
           tiles_(mask(), key_tile) {}
 
     PFM_DEVICE CandidateTile Next() {
       while (true) {
         const CandidateTile tile = tiles_.Next();
-        if (tile.exists() || head_ + 1 == end_) return tile;
+        if (tile.exists()) return tile;
+        const int32_t group = static_cast<int32_t>(arguments_.params.heads_q / arguments_.params.heads_kv);
+        if ((head_ + 1) % group == 0) return tile;
         ++head_;
         tiles_ = Tiles(mask(), key_tile_);
       }
@@ -84,7 +84,7 @@ struct BackwardKernel {
 
    private:
     const BackwardArguments& arguments_;
-    int32_t batch_, key_tile_, head_, end_;
+    int32_t batch_, key_tile_, head_;
     Tiles tiles_;
   };
 
@@ -154,7 +154,7 @@ struct BackwardKernel {
 
   // dquery += dS * key for this warp's 32 rows and its columns of the query tile. The sums lie in the order of the
   // accumulators (FragmentOf), so that a lane adds four neighbours at once.
-  PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int64_t batch_head, int32_t row0,
+  PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int32_t batch_head, int32_t row0,
                                           SharedTile<kTileQ> dscores, SharedTile<kDim> key) {
     const int warp = ptx::ThreadIndex() / 32;
     const int row = warp % kQueryWarps * 32;
@@ -214,7 +214,7 @@ struct BackwardKernel {
                                      params.seqlen_k, dim, key);
     CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
                                      params.seqlen_k, dim_v, value);
-    Work work(arguments, batch, kv_head * group, group, key_tile);
+    Work work(arguments, batch, kv_head * group, key_tile);
     CandidateTile tile = work.Next();
     int32_t head = work.head();
     CopyQueryTile(arguments, batch, work, key_tile, tile, stage_of(0));
@@ -234,7 +234,7 @@ struct BackwardKernel {
       ptx::SyncThreads();  // the current stage is there
       const Stage stage = stage_of(current);
       const int32_t row0 = tile.index * kTileQ;
-      const int64_t batch_head = batch * params.heads_q + head;
+      const int32_t batch_head = batch * static_cast<int32_t>(params.heads_q) + head;
 
       Slice slice;
       if (tile.undecided) slice.Read(stage.columns, warp_key, row0, static_cast<int32_t>(params.seqlen_q));
