@@ -87,6 +87,16 @@ struct ForwardPlan {
   }
 };
 
+// The least number of blocks per key tile and key-value head, a divisor of the group, that gives every multiprocessor
+// two blocks.
+int32_t SplitsOfGroup(const pfm_params& params, int64_t key_tiles, int multiprocessors) {
+  const int64_t group = params.heads_q / params.heads_kv;
+  const int64_t blocks = params.batch * params.heads_kv * key_tiles;
+  int64_t splits = 1;
+  while (splits < group && (blocks * splits < 2 * multiprocessors || group % splits != 0)) ++splits;
+  return static_cast<int32_t>(splits);
+}
+
 struct BackwardPlan {
   int key_row;       // of kBackward
   int query_row;     // of kQueryGradient
@@ -95,12 +105,12 @@ struct BackwardPlan {
   MaskTable key_mask, query_mask;
   sm80::BackwardArguments arguments;
 
-  BackwardPlan(const pfm_params& params, int shared_limit, Arena* arena)
-      : key_row(sm80::BackwardRowFor(LargerHeadDim(params), shared_limit)),
+  BackwardPlan(const pfm_params& params, const ptx::DeviceLimits& limits, Arena* arena)
+      : key_row(sm80::BackwardRowFor(LargerHeadDim(params), limits.shared_bytes)),
         query_row(sm80::RowFor(sm80::kQueryGradient, LargerHeadDim(params))) {
     const sm80::BackwardTile& tile = sm80::kBackward[key_row];
     const sm80::QueryGradientTile& query_tile = sm80::kQueryGradient[query_row];
-    adds_dquery = params.deterministic == 0 && tile.shared_bytes(true) <= shared_limit;
+    adds_dquery = params.deterministic == 0 && tile.shared_bytes(true) <= limits.shared_bytes;
     key_mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
     query_mask = adds_dquery ? key_mask : TakeMaskTable(params, query_tile.tile_q, query_tile.tile_k, arena);
     arguments.params = params;
@@ -112,7 +122,14 @@ struct BackwardPlan {
     arguments.lse = arena->Take<float>(heads * arguments.padded_rows);
     arguments.delta = arena->Take<float>(heads * arguments.padded_rows);
     arguments.dsink = arena->Take<float>(heads * arguments.row_blocks);
-    arguments.dquery_columns = tile.head_dim;
+    arguments.padded_dim = tile.head_dim;
+    const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
+    arguments.splits = SplitsOfGroup(params, key_mask.key_tiles, multiprocessors);
+    const int64_t parts = arguments.splits == 1
+                              ? 0
+                              : arguments.splits * params.batch * params.heads_kv * key_mask.padded_keys * tile.head_dim;
+    arguments.dkey_parts = arena->Take<float>(parts);
+    arguments.dvalue_parts = arena->Take<float>(parts);
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * tile.head_dim : 0;
     dquery_bytes = static_cast<size_t>(sums) * sizeof(float);
     arguments.dquery = arena->Take<float>(sums);
@@ -167,24 +184,22 @@ Result RunBackward(const BackwardPlan& plan) {
     if (!Failed(result)) {
       result = FromLaunch("the backward kernel", sm80::LaunchBackward<T>(plan.key_row, arguments));
     }
+    if (!Failed(result) && arguments.splits > 1) {
+      result = FromLaunch("the sum of dkey and dvalue", sm80::LaunchSumParts<T>(arguments));
+    }
   }
   if (!Failed(result) && has_rows && params.dquery.data != nullptr) result = RunQueryGradient<T>(plan);
   return result;
 }
 
-Result SharedLimit(int* bytes) {
-  ptx::DeviceLimits limits = {};
-  const ptx::LaunchStatus status = ptx::ReadDeviceLimits(&limits);
+Result CurrentDevice(ptx::DeviceLimits* limits) {
+  const ptx::LaunchStatus status = ptx::ReadDeviceLimits(limits);
   if (!status.ok()) return Fail(PFM_DEVICE_ERROR, "the limits of the GPU could not be read: %s", status.message);
-  if (limits.compute_capability < 80 || limits.shared_bytes < sm80::kSharedSmall) {
-    return Fail(PFM_UNSUPPORTED,
-                "compute capability is %d.%d with %d bytes of shared memory per block, expected 8.0 "
-                "and %d or more",
-                limits.compute_capability / 10, limits.compute_capability % 10, limits.shared_bytes,
-                sm80::kSharedSmall);
-  }
-  *bytes = limits.shared_bytes;
-  return {};
+  if (limits->compute_capability >= 80 && limits->shared_bytes >= sm80::kSharedSmall) return {};
+  return Fail(PFM_UNSUPPORTED,
+              "compute capability is %d.%d with %d bytes of shared memory per block, expected 8.0 and %d or more",
+              limits->compute_capability / 10, limits->compute_capability % 10, limits->shared_bytes,
+              sm80::kSharedSmall);
 }
 
 }  // namespace
@@ -226,11 +241,11 @@ Result ForwardWorkspace(const pfm_params& params, size_t* bytes) {
 Result BackwardWorkspace(const pfm_params& params, size_t* bytes) {
   const Result supported = Supported(params, false);
   if (Failed(supported)) return supported;
-  int shared_limit = 0;
-  const Result device = SharedLimit(&shared_limit);
+  ptx::DeviceLimits limits = {};
+  const Result device = CurrentDevice(&limits);
   if (Failed(device)) return device;
   Arena arena(nullptr);
-  const BackwardPlan plan(params, shared_limit, &arena);
+  const BackwardPlan plan(params, limits, &arena);
   *bytes = arena.used();
   return {};
 }
@@ -248,11 +263,11 @@ Result Forward(const pfm_params& params) {
 Result Backward(const pfm_params& params) {
   const Result supported = Supported(params, true);
   if (Failed(supported)) return supported;
-  int shared_limit = 0;
-  const Result device = SharedLimit(&shared_limit);
+  ptx::DeviceLimits limits = {};
+  const Result device = CurrentDevice(&limits);
   if (Failed(device)) return device;
   Arena arena(params.workspace);
-  const BackwardPlan plan(params, shared_limit, &arena);
+  const BackwardPlan plan(params, limits, &arena);
   const Result workspace = CheckWorkspace(params, arena.used());
   if (Failed(workspace)) return workspace;
   return params.dtype == PFM_BFLOAT16 ? RunBackward<ptx::BFloat16>(plan) : RunBackward<ptx::Float16>(plan);

@@ -7,6 +7,7 @@ from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_uint64, c_void
 from pathlib import Path
 
 from support.call import Call
+from support.dense import GRADIENTS
 from support.library import Kernels, Params
 from support.problem import Problem
 
@@ -46,10 +47,16 @@ class EmulatedKernels(Kernels):
 class EmulatedCall(Call):
     """A call in which the kernels may touch the arrays of the problem and the workspace, and nothing else."""
 
-    def __init__(self, kernels: EmulatedKernels, problem: Problem, deterministic: bool = False):
-        super().__init__(kernels, problem)
+    def __init__(
+        self,
+        kernels: EmulatedKernels,
+        problem: Problem,
+        deterministic: bool = False,
+        multiprocessors: int = 0,
+        gradients: tuple[str, ...] = GRADIENTS,
+    ):
+        super().__init__(kernels, problem, multiprocessors, gradients)
         self.params.device = CUDA
-        self.params.num_workers = 0
         self.params.deterministic = deterministic
 
     def _run(self, workspace_size, launch, written: tuple[str, ...]) -> None:

@@ -7,19 +7,19 @@ import zlib
 
 import numpy as np
 import pytest
-from emulated import SHARED_LARGE, SHARED_SMALL, EmulatedCall, EmulatedKernels
+from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support import mask_samples
 from support.compare import Expectation
 from support.pairwise import pairwise
 from support.problem import Problem
 
 # Around and across the tiles of the kernels (64 or 128 queries, 32 to 128 keys).
-SIZES = [(1, 1), (2, 15), (63, 64), (65, 127), (1, 200), (200, 1), (129, 65), (130, 193), (0, 5), (7, 0)]
+SIZES = [(1, 1), (2, 15), (63, 64), (65, 127), (1, 200), (200, 1), (129, 65), (130, 193), (257, 300), (0, 5), (7, 0)]
 CHOICES = {
     "kind": mask_samples.kinds(),
     "size": SIZES,
     "dtype": ["bfloat16", "float16"],
-    "heads": [(1, 1, 1), (2, 2, 1), (4, 2, 2), (2, 1, 2)],
+    "heads": [(1, 1, 1), (2, 2, 1), (4, 2, 2), (2, 1, 2), (6, 1, 3)],
     "dims": [(16, 16), (64, 64), (40, 64), (96, 96), (128, 128), (64, 128), (192, 128), (256, 256)],
     "window": [(-1, -1), (-1, -1), (0, 0), (30, -1), (-1, 20)],
     "causal_offset": [None, None, 40, -25],
@@ -30,7 +30,8 @@ CHOICES = {
     "layout": ["packed", "heads_first", "sequence_first"],
     "batch": [1, 2],
     "softmax_scale": [None, None, 0.7, -0.3],
-    "shared_limit": [SHARED_SMALL, SHARED_LARGE],
+    "shared_limit": [SHARED_SMALL, SHARED_MEDIUM, SHARED_LARGE],
+    "multiprocessors": [1, 4, 100],
     "deterministic": [False, True],
 }
 CASES = pairwise(CHOICES)
@@ -79,7 +80,7 @@ def problem_of(case: dict) -> Problem:
 def test_case(emulated: EmulatedKernels, case: dict) -> None:
     problem = problem_of(case)
     expectation = Expectation(problem)
-    call = EmulatedCall(emulated, problem, case["deterministic"])
+    call = EmulatedCall(emulated, problem, case["deterministic"], case["multiprocessors"])
     for seed in SEEDS:
         emulated.configure(seed, shared_limit=case["shared_limit"])
         expectation.check({**call.forward(), **call.backward()}, f"kind={case['kind']} seed={seed}")

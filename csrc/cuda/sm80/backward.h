@@ -58,7 +58,7 @@ struct BackwardKernel {
     return {{base}, {base + kQueryBytes}, lse, lse + kRowBytes, {lse + 2 * kRowBytes, holes}};
   }
 
-  // The candidate tiles of all query heads of the group, head by head.
+  // The candidate tiles of all query heads of the block, head by head.
   class Work {
    public:
     PFM_DEVICE Work(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
@@ -72,8 +72,7 @@ struct BackwardKernel {
       while (true) {
         const CandidateTile tile = tiles_.Next();
         if (tile.exists()) return tile;
-        const int32_t group = static_cast<int32_t>(arguments_.params.heads_q / arguments_.params.heads_kv);
-        if ((head_ + 1) % group == 0) return tile;
+        if ((head_ + 1) % arguments_.heads_per_split() == 0) return tile;
         ++head_;
         tiles_ = Tiles(mask(), key_tile_);
       }
@@ -190,14 +189,40 @@ struct BackwardKernel {
     }
   }
 
+  PFM_DEVICE static int32_t SplitOf(const BackwardArguments& arguments) {
+    const int32_t kv_heads = static_cast<int32_t>(arguments.params.batch * arguments.params.heads_kv);
+    return ptx::BlockIndex() / kv_heads % arguments.splits;
+  }
+
+  // What this block has summed, rows from key0 on, for SumParts.
+  PFM_DEVICE static void StoreParts(const BackwardArguments& arguments, int32_t batch_kv_head, int32_t key0,
+                                    int column0, const Sums& dkey, const Sums& dvalue) {
+    const pfm_params& params = arguments.params;
+    const int lane = ptx::LaneIndex();
+    const int64_t head = SplitOf(arguments) * (params.batch * params.heads_kv) + batch_kv_head;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t row = head * arguments.mask.padded_keys + key0 + 8 * half + lane / 4;
+      const int64_t at = row * kDim + column0 + lane % 4 * 2;
+#pragma unroll
+      for (int n = 0; n < kSumBlocks; ++n) {
+        const auto store = [&](float* parts, const Accumulator& sums) {
+          ptx::StoreGlobal(reinterpret_cast<FloatPair*>(parts + at + 8 * n), {sums[2 * half], sums[2 * half + 1]});
+        };
+        store(arguments.dkey_parts, dkey[0][n]);
+        store(arguments.dvalue_parts, dvalue[0][n]);
+      }
+    }
+  }
+
   PFM_DEVICE static void Run(const BackwardArguments& arguments) {
     const pfm_params& params = arguments.params;
     const int32_t kv_heads = static_cast<int32_t>(params.batch * params.heads_kv);
     const int32_t batch = ptx::BlockIndex() % kv_heads / static_cast<int32_t>(params.heads_kv);
     const int32_t kv_head = ptx::BlockIndex() % kv_heads % static_cast<int32_t>(params.heads_kv);
-    const int32_t key_tile = ptx::BlockIndex() / kv_heads;
+    const int32_t key_tile = ptx::BlockIndex() / kv_heads / arguments.splits;
+    const int32_t first_head = (kv_head * arguments.splits + SplitOf(arguments)) * arguments.heads_per_split();
     const int32_t key0 = key_tile * kTileK;
-    const int32_t group = static_cast<int32_t>(params.heads_q / params.heads_kv);
     const int warp = ptx::ThreadIndex() / 32;
     const int warp_key = warp / kTile.column_split * 16;
     const int column0 = warp % kTile.column_split * kColumns;
@@ -214,7 +239,7 @@ struct BackwardKernel {
                                      params.seqlen_k, dim, key);
     CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
                                      params.seqlen_k, dim_v, value);
-    Work work(arguments, batch, kv_head * group, key_tile);
+    Work work(arguments, batch, first_head, key_tile);
     CandidateTile tile = work.Next();
     int32_t head = work.head();
     CopyQueryTile(arguments, batch, work, key_tile, tile, stage_of(0));
@@ -264,7 +289,11 @@ struct BackwardKernel {
       head = work.head();
     }
     ptx::WaitCopies<0>();
-
+    if (arguments.splits > 1) {
+      StoreParts(arguments, batch * static_cast<int32_t>(params.heads_kv) + kv_head, key0 + warp_key, column0, dkey,
+                 dvalue);
+      return;
+    }
     const float keep_scale = params.dropout > 0.0f ? arguments.dropout.keep_scale : 1.0f;
     if (params.dkey.data != nullptr) {
       StoreRows<T>(dkey, params.dkey, batch, kv_head, key0 + warp_key, params.seqlen_k, column0, dim,

@@ -21,14 +21,24 @@ struct BackwardArguments {
   float* delta;         // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
   float* dsink;         // [B * Hq][block of rows]
   float* dquery;        // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
-  int32_t dquery_columns;
+  int32_t padded_dim;   // head dim of the instantiation
   int32_t row_blocks;  // padded_rows / kRowsPerBlock
+
+  // Query heads of a group go to `splits` blocks where there would be too few: each leaves its dkey and dvalue as
+  // float32 [split][B * Hkv][padded key][padded_dim], and a kernel of its own sums them in order.
+  int32_t splits;
+  float* dkey_parts;
+  float* dvalue_parts;
+
+  PFM_HOST_DEVICE int32_t heads_per_split() const {
+    return static_cast<int32_t>(params.heads_q / params.heads_kv) / splits;
+  }
 };
 
 // Where a lane's four accumulators of a 16x8 block are in the sums of dquery.
 PFM_DEVICE inline float* DqueryFragment(const BackwardArguments& arguments, int64_t row_block, int column_block,
                                         int lane) {
-  return arguments.dquery + ((row_block * (arguments.dquery_columns / 8) + column_block) * 32 + lane) * 4;
+  return arguments.dquery + ((row_block * (arguments.padded_dim / 8) + column_block) * 32 + lane) * 4;
 }
 
 }  // namespace pfm::cuda::sm80

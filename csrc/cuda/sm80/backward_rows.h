@@ -1,5 +1,5 @@
-// Before and after the backward kernels: per-row numbers of the softmax, the gradient of the sink, dquery to its
-// type.
+// Before and after the backward kernels: per-row numbers of the softmax, the gradient of the sink, sums of dquery,
+// dkey and dvalue to their type.
 #ifndef PFM_CUDA_SM80_BACKWARD_ROWS_H_
 #define PFM_CUDA_SM80_BACKWARD_ROWS_H_
 
@@ -138,6 +138,47 @@ void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
     packed.word[quad] = ptx::Pack<T>(pair.first * params.softmax_scale, pair.second * params.softmax_scale);
   }
   char* out = RowOf(params.dquery, batch_head / params.heads_q, row, batch_head % params.heads_q);
+  ptx::StoreGlobal(reinterpret_cast<ptx::Vector16*>(out) + chunk, packed);
+}
+
+// One of dkey and dvalue from its parts.
+struct SumPartsArguments {
+  BackwardArguments backward;
+  const float* parts;
+  pfm_tensor sum;
+  int64_t dim;
+  float scale;
+};
+
+// One thread per 8 columns; splits in ascending order.
+template <class T>
+PFM_KERNEL_BOUNDS(kConvertThreads, 1)
+void SumParts(PFM_KERNEL_ARGUMENT SumPartsArguments arguments) {
+  const pfm_params& params = arguments.backward.params;
+  const int64_t chunks = arguments.dim / kElementsPerCopy;
+  const int64_t item = static_cast<int64_t>(ptx::BlockIndex()) * kConvertThreads + ptx::ThreadIndex();
+  const int64_t chunk = item % chunks;
+  const int64_t key = item / chunks % params.seqlen_k;
+  const int64_t batch_head = item / chunks / params.seqlen_k;
+  const int64_t kv_heads = params.batch * params.heads_kv;
+  if (batch_head >= kv_heads) return;
+  FloatPair sums[4] = {};
+  for (int64_t split = 0; split < arguments.backward.splits; ++split) {
+    const int64_t row = (split * kv_heads + batch_head) * arguments.backward.mask.padded_keys + key;
+    const float* part = arguments.parts + row * arguments.backward.padded_dim + chunk * kElementsPerCopy;
+#pragma unroll
+    for (int p = 0; p < 4; ++p) {
+      const FloatPair pair = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(part) + p);
+      sums[p].first += pair.first;
+      sums[p].second += pair.second;
+    }
+  }
+  ptx::Vector16 packed;
+#pragma unroll
+  for (int p = 0; p < 4; ++p) {
+    packed.word[p] = ptx::Pack<T>(sums[p].first * arguments.scale, sums[p].second * arguments.scale);
+  }
+  char* out = RowOf(arguments.sum, batch_head / params.heads_kv, key, batch_head % params.heads_kv);
   ptx::StoreGlobal(reinterpret_cast<ptx::Vector16*>(out) + chunk, packed);
 }
 

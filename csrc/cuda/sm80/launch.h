@@ -17,6 +17,8 @@ template <class T>
 ptx::LaunchStatus LaunchQueryGradient(int row, const BackwardArguments& arguments);
 template <class T>
 ptx::LaunchStatus LaunchConvertQueryGradient(const BackwardArguments& arguments);
+template <class T>
+ptx::LaunchStatus LaunchSumParts(const BackwardArguments& arguments);
 
 ptx::LaunchStatus LaunchPrepareRows(const BackwardArguments& arguments);
 ptx::LaunchStatus LaunchSumSink(const BackwardArguments& arguments);
