@@ -1,0 +1,114 @@
+"""What the C ABI promises beside values: the same bits in every order, seeds in memory, absent gradients, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
+from support import mask_samples
+from support.call import Call
+from support.compare import Expectation, assert_same_bits
+from support.library import KernelError
+from support.problem import Problem
+
+HEAD_DIMS = (64, 128, 256)
+
+
+def problem_of(head_dim: int = 64, **options) -> Problem:
+    rng = np.random.default_rng(head_dim)
+    seqlen_q, seqlen_k = options.pop("size", (130, 200))
+    startend, causal = mask_samples.sample_mask("random_2", rng, 1, 1, seqlen_q, seqlen_k)
+    defaults = {
+        "batch": 1,
+        "seqlen_q": seqlen_q,
+        "seqlen_k": seqlen_k,
+        "heads_q": 2,
+        "heads_kv": 1,
+        "heads_mask": 1,
+        "head_dim": head_dim,
+        "head_dim_v": head_dim,
+        "dtype": "bfloat16",
+        "causal": causal,
+        "startend": startend,
+        "dropout": 0.2,
+        "sink": True,
+        "dlse": True,
+        "seed": 5,
+        "data_seed": head_dim,
+    }
+    return Problem(**{**defaults, **options})
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 100])
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_same_bits_in_every_order_of_execution(emulated: EmulatedKernels, head_dim: int, multiprocessors: int) -> None:
+    call = EmulatedCall(emulated, problem_of(head_dim), deterministic=True, multiprocessors=multiprocessors)
+    runs = []
+    for seed in range(4):
+        emulated.configure(seed)
+        runs.append({**call.forward(), **call.backward()})
+    for seed, run in enumerate(runs[1:], 1):
+        assert_same_bits(runs[0], run, f"between seeds 0 and {seed}")
+
+
+def test_deterministic_with_little_shared_memory(emulated: EmulatedKernels) -> None:
+    emulated.configure(1, shared_limit=SHARED_SMALL)
+    problem = problem_of(256)
+    call = EmulatedCall(emulated, problem, deterministic=True)
+    Expectation(problem).check({**call.forward(), **call.backward()})
+
+
+def test_seed_in_memory(emulated: EmulatedKernels) -> None:
+    emulated.configure(1)
+    call = EmulatedCall(emulated, problem_of(), deterministic=True)
+    by_value = {**call.forward(), **call.backward()}
+    call.pointer_seed()
+    assert_same_bits(by_value, {**call.forward(), **call.backward()}, "between a seed by value and by pointer")
+
+
+def test_another_seed_drops_others(emulated: EmulatedKernels) -> None:
+    emulated.configure(1)
+    first, second = (EmulatedCall(emulated, problem_of(seed=seed)).forward() for seed in (5, 6))
+    assert not np.array_equal(first["out"], second["out"])
+    assert np.array_equal(first["lse"], second["lse"])
+
+
+@pytest.mark.parametrize("wanted", [("dquery",), ("dkey",), ("dvalue",), ("dsink",), ("dquery", "dvalue"), ()])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_only_some_gradients(emulated: EmulatedKernels, wanted: tuple[str, ...], deterministic: bool) -> None:
+    emulated.configure(1)
+    problem = problem_of()
+    call = EmulatedCall(emulated, problem, deterministic, multiprocessors=100, gradients=wanted)
+    Expectation(problem).check({**call.forward(), **call.backward()})
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_gradient_of_lse_alone(emulated: EmulatedKernels, deterministic: bool) -> None:
+    emulated.configure(1)
+    problem = problem_of(dropout=0.0)
+    call = EmulatedCall(emulated, problem, deterministic)
+    call.forward()
+    call.params.dout.data = None
+    alone = call.backward()
+    problem.inputs["dout"][...] = 0
+    expectation = Expectation(problem)
+    # A zero dout leaves nothing of dvalue, exactly.
+    assert not alone["dvalue"].any()
+    expectation.check(alone)
+
+
+def test_agrees_with_the_cpu_kernels(emulated: EmulatedKernels, kernels) -> None:
+    emulated.configure(1)
+    problem = problem_of(dtype="float16")
+    on_cpu = Call(kernels, problem)
+    on_gpu = EmulatedCall(emulated, problem)
+    ours, theirs = on_gpu.forward(), on_cpu.forward()
+    np.testing.assert_allclose(ours["out"], theirs["out"], atol=2e-3)
+    np.testing.assert_allclose(ours["lse"], theirs["lse"], atol=2e-3)
+
+
+def test_a_failed_launch_surfaces_at_the_call(emulated: EmulatedKernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = EmulatedCall(emulated, problem_of())
+    monkeypatch.setattr(call, "_inputs", {name: call._inputs[name] for name in call._inputs if name != "key"})
+    with pytest.raises(KernelError, match="the forward kernel could not be launched: block"):
+        call.forward()
