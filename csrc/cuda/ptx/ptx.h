@@ -28,61 +28,62 @@ PFM_DEVICE inline int BlockCount();
 PFM_DEVICE inline SharedAddress DynamicShared();  // its start, 128-byte aligned
 
 template <class T>
-PFM_DEVICE inline T LoadShared(SharedAddress address, Where where = PFM_HERE);
+PFM_DEVICE inline T LoadShared(SharedAddress address, Where where = Where::Here());
 template <class T>
-PFM_DEVICE inline void StoreShared(SharedAddress address, const T& value, Where where = PFM_HERE);
+PFM_DEVICE inline void StoreShared(SharedAddress address, const T& value, Where where = Where::Here());
 
 // Returns the value before.
-PFM_DEVICE inline int32_t AtomicAddShared(SharedAddress address, int32_t value, Where where = PFM_HERE);
+PFM_DEVICE inline int32_t AtomicAddShared(SharedAddress address, int32_t value, Where where = Where::Here());
 
 // ---- Global memory. T has 1, 2, 4, 8 or 16 bytes and the address is a multiple of that.
 
 template <class T>
-PFM_DEVICE inline T LoadGlobal(const T* address, Where where = PFM_HERE);
+PFM_DEVICE inline T LoadGlobal(const T* address, Where where = Where::Here());
 template <class T>
-PFM_DEVICE inline void StoreGlobal(T* address, const typename SameType<T>::Type& value, Where where = PFM_HERE);
+PFM_DEVICE inline void StoreGlobal(T* address, const typename SameType<T>::Type& value, Where where = Where::Here());
 
 // Relaxed atomics; return the value before.
-PFM_DEVICE inline float AtomicAdd(float* address, float value, Where where = PFM_HERE);
-PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where = PFM_HERE);
+PFM_DEVICE inline float AtomicAdd(float* address, float value, Where where = Where::Here());
+PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where = Where::Here());
 
 // address[0] += first, address[1] += second, each atomically; address is a multiple of 8. One instruction from
 // compute capability 9.0 on.
-PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, Where where = PFM_HERE);
+PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, Where where = Where::Here());
 
 // The same for four floats; address is a multiple of 16.
-PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where where = PFM_HERE);
+PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where where = Where::Here());
 
 // Between blocks: what a block wrote before a release (its other threads: before a SyncThreads before it) is visible
 // to whoever acquires the released value.
-PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where where = PFM_HERE);
-PFM_DEVICE inline void StoreRelease(int32_t* address, int32_t value, Where where = PFM_HERE);
-PFM_DEVICE inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where where = PFM_HERE);
+PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where where = Where::Here());
+PFM_DEVICE inline void StoreRelease(int32_t* address, int32_t value, Where where = Where::Here());
+PFM_DEVICE inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where where = Where::Here());
 
 // ---- Asynchronous copies (cp.async), 16 bytes, both addresses multiples of 16. Where `exists` is false the
 // destination becomes zero and the source is not read.
 
-PFM_DEVICE inline void CopyAsync16(SharedAddress to, const void* from, bool exists, Where where = PFM_HERE);
-PFM_DEVICE inline void CommitCopies(Where where = PFM_HERE);  // this thread's copies so far become a group
+PFM_DEVICE inline void CopyAsync16(SharedAddress to, const void* from, bool exists, Where where = Where::Here());
+PFM_DEVICE inline void CommitCopies(Where where = Where::Here());  // this thread's copies so far become a group
 // Waits until at most kGroups of this thread's groups are in flight. Other threads see the data after a barrier.
 template <int kGroups>
-PFM_DEVICE inline void WaitCopies(Where where = PFM_HERE);
+PFM_DEVICE inline void WaitCopies(Where where = Where::Here());
 
 // ---- Barriers
 
-PFM_DEVICE inline void SyncThreads(Where where = PFM_HERE);  // every thread of the block, the same call
-PFM_DEVICE inline void SyncWarp(Where where = PFM_HERE);     // collective; orders the lanes' memory accesses
+PFM_DEVICE inline void SyncThreads(Where where = Where::Here());  // every thread of the block, the same call
+PFM_DEVICE inline void SyncWarp(Where where = Where::Here());     // collective; orders the lanes' memory accesses
 // Barriers 1..15 of `threads` threads (whole warps): BarrierSync arrives and waits, BarrierArrive only arrives.
-PFM_DEVICE inline void BarrierSync(int barrier, int threads, Where where = PFM_HERE);
-PFM_DEVICE inline void BarrierArrive(int barrier, int threads, Where where = PFM_HERE);
+PFM_DEVICE inline void BarrierSync(int barrier, int threads, Where where = Where::Here());
+PFM_DEVICE inline void BarrierArrive(int barrier, int threads, Where where = Where::Here());
 
 // ---- Matrix instructions, collective
 
 // ldmatrix .x4: lane 8 m + r gives the address (a multiple of 16) of row r of the m-th 8x8 matrix of 16-bit elements;
 // fragment[m] of lane l gets elements 2 (l % 4) and the next of row l / 4 of matrix m.
-PFM_DEVICE inline void LoadMatrices(uint32_t (&fragment)[4], SharedAddress row, Where where = PFM_HERE);
+PFM_DEVICE inline void LoadMatrices(uint32_t (&fragment)[4], SharedAddress row, Where where = Where::Here());
 // The same of the transposed matrices.
-PFM_DEVICE inline void LoadMatricesTransposed(uint32_t (&fragment)[4], SharedAddress row, Where where = PFM_HERE);
+PFM_DEVICE inline void LoadMatricesTransposed(uint32_t (&fragment)[4], SharedAddress row,
+                                              Where where = Where::Here());
 
 // mma.m16n8k16 with float32 sums: sums += A B. With g = lane / 4 and q = 2 (lane % 4), a lane holds, low half first,
 //   A (16x16): a[0] = (g, q..), a[1] = (g + 8, q..), a[2] = (g, q + 8..), a[3] = (g + 8, q + 8..)
@@ -90,18 +91,18 @@ PFM_DEVICE inline void LoadMatricesTransposed(uint32_t (&fragment)[4], SharedAdd
 //   sums (16x8): (g, q), (g, q + 1), (g + 8, q), (g + 8, q + 1)
 template <class T>
 PFM_DEVICE inline void Mma16x8x16(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                                  Where where = PFM_HERE);
+                                  Where where = Where::Here());
 
 // ---- Between the lanes of a warp, collective. T has 4 bytes.
 
 template <class T>
-PFM_DEVICE inline T Shuffle(T value, int lane, Where where = PFM_HERE);
+PFM_DEVICE inline T Shuffle(T value, int lane, Where where = Where::Here());
 template <class T>
-PFM_DEVICE inline T ShuffleXor(T value, int lanes, Where where = PFM_HERE);
-PFM_DEVICE inline uint32_t Ballot(bool predicate, Where where = PFM_HERE);
-PFM_DEVICE inline int32_t ReduceAdd(int32_t value, Where where = PFM_HERE);
-PFM_DEVICE inline int32_t ReduceMin(int32_t value, Where where = PFM_HERE);
-PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where where = PFM_HERE);
+PFM_DEVICE inline T ShuffleXor(T value, int lanes, Where where = Where::Here());
+PFM_DEVICE inline uint32_t Ballot(bool predicate, Where where = Where::Here());
+PFM_DEVICE inline int32_t ReduceAdd(int32_t value, Where where = Where::Here());
+PFM_DEVICE inline int32_t ReduceMin(int32_t value, Where where = Where::Here());
+PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where where = Where::Here());
 
 // ---- Arithmetic. Exp2, Log2 and Rsqrt are the hardware's approximations (relative error about 2^-22).
 

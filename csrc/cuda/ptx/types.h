@@ -8,24 +8,29 @@
 #define PFM_DEVICE
 #define PFM_KERNEL_BOUNDS(threads, blocks_per_multiprocessor) inline
 #define PFM_KERNEL_ARGUMENT const
-#define PFM_HERE (::pfm::cuda::ptx::Where{__builtin_FILE(), __builtin_LINE()})
 #else
 #define PFM_DEVICE __device__ __attribute__((always_inline))
 #define PFM_KERNEL_BOUNDS(threads, blocks_per_multiprocessor) \
   static __global__ __launch_bounds__(threads, blocks_per_multiprocessor)
 #define PFM_KERNEL_ARGUMENT const __grid_constant__
-#define PFM_HERE (::pfm::cuda::ptx::Where{})
 #endif
 
 namespace pfm::cuda::ptx {
 
+// The place of a call in the source, for reports: a parameter with the default Where::Here().
 #if defined(PFM_EMULATOR)
 struct Where {
   const char* file;
   int line;
+
+  static constexpr Where Here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
 };
 #else
-struct Where {};
+struct Where {
+  PFM_DEVICE static constexpr Where Here() { return {}; }
+};
 #endif
 
 // Element types, for Mma16x8x16, Pack and Unpack.

@@ -1,0 +1,77 @@
+// Small kernels, each right, and wrong in one way that a GPU would let pass or answer with garbage.
+//   program list                     the mistakes
+//   program NAME right|wrong SEED    runs one; prints what the emulator reports, or "values" where only the results
+//                                    are wrong, or nothing. The exit status is 0 unless nothing could be run.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "barrier_kernels.h"
+#include "memory_kernels.h"
+#include "pipeline_kernels.h"
+
+namespace {
+
+using namespace pfm::misuse;
+
+constexpr Mistake kMistakes[] = {
+    {"removed_barrier", RunCase<RemovedBarrier>},
+    {"removed_trailing_barrier", RunCase<RemovedTrailingBarrier>},
+    {"removed_warp_barrier", RunCase<RemovedWarpBarrier>},
+    {"plain_beside_atomic", RunCase<PlainBesideAtomic>},
+    {"shared_out_of_bounds", RunCase<SharedOutOfBounds>},
+    {"shared_misaligned", RunCase<SharedMisaligned>},
+    {"shared_unwritten", RunCase<SharedUnwritten>},
+    {"shared_start_forgotten", RunCase<SharedStartForgotten>},
+    {"global_out_of_bounds", RunCase<GlobalOutOfBounds>},
+    {"global_misaligned", RunCase<GlobalMisaligned>},
+    {"global_unwritten", RunCase<GlobalUnwritten>},
+    {"output_unwritten", RunCase<OutputUnwritten>},
+    {"sum_not_cleared", RunCase<SumNotCleared>},
+    {"blocks_write_the_same", RunCase<BlocksWriteTheSame>},
+    {"block_reads_what_another_writes", RunCase<BlockReadsWhatAnotherWrites>},
+    {"relaxed_instead_of_release", RunCase<RelaxedInsteadOfRelease>},
+    {"release_before_the_data", RunCase<ReleaseBeforeTheData>},
+    {"release_without_barrier", RunCase<ReleaseWithoutBarrier>},
+    {"acquire_without_barrier", RunCase<AcquireWithoutBarrier>},
+    {"missing_wait", RunCase<MissingWait>},
+    {"missing_commit", RunCase<MissingCommit>},
+    {"wait_too_lenient", RunCase<WaitTooLenient>},
+    {"wait_without_barrier", RunCase<WaitWithoutBarrier>},
+    {"wrong_stage", RunCase<WrongStage>},
+    {"stage_overwritten", RunCase<StageOverwritten>},
+    {"copy_source_changed", RunCase<CopySourceChanged>},
+    {"copies_left_at_the_end", RunCase<CopiesLeftAtTheEnd>},
+    {"no_swizzle", RunCase<NoSwizzle>},
+    {"swizzle_of_one_side", RunCase<SwizzleOfOneSide>},
+    {"divergent_shuffle", RunCase<DivergentShuffle>},
+    {"divergent_kinds", RunCase<DivergentKinds>},
+    {"divergent_barrier", RunCase<DivergentBarrier>},
+    {"lanes_return_early", RunCase<LanesReturnEarly>},
+    {"deadlock_of_named_barriers", RunCase<DeadlockOfNamedBarriers>},
+    {"named_barrier_count", RunCase<NamedBarrierCount>},
+    {"named_barrier_twice", RunCase<NamedBarrierTwice>},
+    {"named_barrier_left", RunCase<NamedBarrierLeft>},
+    {"waits_for_nobody", RunCase<WaitsForNobody>},
+    {"endless_loop", RunCase<EndlessLoop>},
+};
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 2 && std::strcmp(arguments[1], "list") == 0) {
+    for (const Mistake& mistake : kMistakes) std::printf("%s\n", mistake.name);
+    return 0;
+  }
+  if (count == 4) {
+    for (const Mistake& mistake : kMistakes) {
+      if (std::strcmp(mistake.name, arguments[1]) != 0) continue;
+      const bool wrong = std::strcmp(arguments[2], "wrong") == 0;
+      std::printf("%s\n", mistake.run(wrong, std::strtoull(arguments[3], nullptr, 10)).c_str());
+      return 0;
+    }
+  }
+  std::fprintf(stderr, "usage: program list | NAME right|wrong SEED\n");
+  return 2;
+}
