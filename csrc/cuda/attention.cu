@@ -79,7 +79,8 @@ struct ForwardPlan {
   int row;
   sm80::ForwardArguments arguments;
 
-  ForwardPlan(const pfm_params& params, Arena* arena) : row(sm80::RowFor(sm80::kForward, LargerHeadDim(params))) {
+  ForwardPlan(const pfm_params& params, Arena* arena)
+      : row(sm80::RowFor(sm80::kForward, params.head_dim, params.head_dim_v)) {
     const sm80::ForwardTile& tile = sm80::kForward[row];
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
@@ -107,7 +108,7 @@ struct BackwardPlan {
 
   BackwardPlan(const pfm_params& params, const ptx::DeviceLimits& limits, Arena* arena)
       : key_row(sm80::BackwardRowFor(LargerHeadDim(params), limits.shared_bytes)),
-        query_row(sm80::RowFor(sm80::kQueryGradient, LargerHeadDim(params))) {
+        query_row(sm80::RowFor(sm80::kQueryGradient, params.head_dim, params.head_dim_v)) {
     const sm80::BackwardTile& tile = sm80::kBackward[key_row];
     const sm80::QueryGradientTile& query_tile = sm80::kQueryGradient[query_row];
     adds_dquery = params.deterministic == 0 && tile.shared_bytes(true) <= limits.shared_bytes;
@@ -125,9 +126,9 @@ struct BackwardPlan {
     arguments.padded_dim = tile.head_dim;
     const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
     arguments.splits = SplitsOfGroup(params, key_mask.key_tiles, multiprocessors);
-    const int64_t parts = arguments.splits == 1
-                              ? 0
-                              : arguments.splits * params.batch * params.heads_kv * key_mask.padded_keys * tile.head_dim;
+    const int64_t parts = arguments.splits == 1 ? 0
+                                                : arguments.splits * params.batch * params.heads_kv *
+                                                      key_mask.padded_keys * tile.head_dim;
     arguments.dkey_parts = arena->Take<float>(parts);
     arguments.dvalue_parts = arena->Take<float>(parts);
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * tile.head_dim : 0;

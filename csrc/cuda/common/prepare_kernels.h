@@ -148,8 +148,8 @@ PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) 
 
 constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
 
-// One block per mask: what PrefixCounts and LongestFirst of csrc/core/order.h do, except that tiles of one class come in
-// any order: no result depends on it.
+// One block per mask: what PrefixCounts and LongestFirst of csrc/core/order.h do, except that tiles of one class come
+// in any order: no result depends on it.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
   const ptx::SharedAddress words = ptx::DynamicShared();
   const ptx::SharedAddress buckets = words + 4 * kOrderWarps;

@@ -27,15 +27,17 @@ struct BackwardKernel {
   static constexpr int kColumns = kDim / kTile.column_split;  // of dkey and dvalue, per warp
   static constexpr int kSumBlocks = kColumns / 8;
 
-  // dquery of a tile: warps take turns at its 32-row halves and share the columns.
-  static constexpr int kQueryWarps = kTileQ / 32;
+  // dquery of a tile: warps own 32 or 16 of its rows and share the columns.
+  static constexpr int kDqueryBlocks = kDim * kTileQ / 32 / kTile.warps % 16 == 0 ? 2 : 1;
+  static constexpr int kQueryWarps = kTileQ / 16 / kDqueryBlocks;
   static constexpr int kQueryColumns = kDim * kQueryWarps / kTile.warps;
   static_assert(kTile.warps % kQueryWarps == 0 && kQueryColumns % 16 == 0, "whole fragments for every warp");
-  static constexpr int kDqueryPass = kQueryColumns < 32 ? kQueryColumns : 32;  // columns at a time: 32 registers
+  static constexpr int kDqueryPass = kQueryColumns % 32 == 0 ? 32 : kQueryColumns;  // columns at a time
+  static_assert(kDqueryPass <= 48, "few registers");
 
   // Shared memory: key tile, value tile, the stages of query, dout, lse, delta and columns, dS^T.
-  static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
-  static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
+  static constexpr int kKeyBytes = kTileK * row_bytes(kDim);
+  static constexpr int kQueryBytes = kTileQ * row_bytes(kDim);
   static constexpr int kRowBytes = kTileQ * static_cast<int>(sizeof(float));
   using Columns = SharedColumns<kTileK>;
   static constexpr int kStageBytes = 2 * (kQueryBytes + kRowBytes) + Columns::kBytes;
@@ -43,7 +45,6 @@ struct BackwardKernel {
   static_assert(kStageBytes % 128 == 0, "every stage and dS^T start a line");
 
   using Tiles = CandidateTiles<Walk::kQueryTiles, kTileQ, kTileK>;
-  using Slice = KeySlice<kScoreBlocks>;
   using Scores = Accumulator[1][kScoreBlocks];
   using Sums = Accumulator[1][kSumBlocks];
 
@@ -62,11 +63,7 @@ struct BackwardKernel {
   class Work {
    public:
     PFM_DEVICE Work(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
-        : arguments_(arguments),
-          batch_(batch),
-          key_tile_(key_tile),
-          head_(first_head),
-          tiles_(mask(), key_tile) {}
+        : arguments_(arguments), batch_(batch), key_tile_(key_tile), head_(first_head), tiles_(mask(), key_tile) {}
 
     PFM_DEVICE CandidateTile Next() {
       while (true) {
@@ -151,35 +148,35 @@ struct BackwardKernel {
     }
   }
 
-  // dquery += dS * key for this warp's 32 rows and its columns of the query tile. The sums lie in the order of the
+  // dquery += dS * key for this warp's rows and columns of the query tile. The sums lie in the order of the
   // accumulators (FragmentOf), so that a lane adds four neighbours at once.
   PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int32_t batch_head, int32_t row0,
                                           SharedTile<kTileQ> dscores, SharedTile<kDim> key) {
     const int warp = ptx::ThreadIndex() / 32;
-    const int row = warp % kQueryWarps * 32;
+    const int row = warp % kQueryWarps * 16 * kDqueryBlocks;
     const int column0 = warp / kQueryWarps * kQueryColumns;
 #pragma unroll 1
     for (int column = column0; column < column0 + kQueryColumns; column += kDqueryPass) {
-      Accumulator sums[2][kDqueryPass / 8];
+      Accumulator sums[kDqueryBlocks][kDqueryPass / 8];
       Clear(sums);
 #pragma unroll 1
       for (int k = 0; k < kTileK; k += 16) {
-        Fragment a[2];
-        dscores.LoadLeftTransposed(row, k, a[0]);
-        dscores.LoadLeftTransposed(row + 16, k, a[1]);
+        Fragment a[kDqueryBlocks];
+#pragma unroll
+        for (int i = 0; i < kDqueryBlocks; ++i) dscores.LoadLeftTransposed(row + 16 * i, k, a[i]);
 #pragma unroll
         for (int n = 0; n < kDqueryPass / 8; n += 2) {
           Fragment b;
           key.LoadRightTransposed(k, column + 8 * n, b);
 #pragma unroll
-          for (int i = 0; i < 2; ++i) {
+          for (int i = 0; i < kDqueryBlocks; ++i) {
             ptx::Mma16x8x16<T>(sums[i][n], a[i], b[0], b[1]);
             ptx::Mma16x8x16<T>(sums[i][n + 1], a[i], b[2], b[3]);
           }
         }
       }
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
+      for (int i = 0; i < kDqueryBlocks; ++i) {
         const int64_t row_block = (batch_head * arguments.padded_rows + row0 + row) / 16 + i;
 #pragma unroll
         for (int n = 0; n < kDqueryPass / 8; ++n) {
@@ -261,7 +258,7 @@ struct BackwardKernel {
       const int32_t row0 = tile.index * kTileQ;
       const int32_t batch_head = batch * static_cast<int32_t>(params.heads_q) + head;
 
-      Slice slice;
+      KeySlice<kScoreBlocks> slice;
       if (tile.undecided) slice.Read(stage.columns, warp_key, row0, static_cast<int32_t>(params.seqlen_q));
       Scores scores, dscores;
       Clear(scores);

@@ -12,7 +12,8 @@ ptx::LaunchStatus LaunchBackwardRow(int row, const BackwardArguments& arguments)
   if constexpr (kRow < kBackwardRows) {
     if (row != kRow) return LaunchBackwardRow<T, kRow + 1>(row, arguments);
     const auto& tile = kBackward[kRow];
-    const int64_t blocks = arguments.params.batch * arguments.params.heads_kv * arguments.splits * arguments.mask.key_tiles;
+    const int64_t blocks =
+        arguments.params.batch * arguments.params.heads_kv * arguments.splits * arguments.mask.key_tiles;
     return ptx::Launch(Backward<T, kRow>, blocks, tile.threads(), tile.shared_bytes(arguments.dquery != nullptr),
                        arguments.params.stream, arguments);
   } else {

@@ -33,8 +33,8 @@ ptx::LaunchStatus LaunchSumParts(const BackwardArguments& arguments) {
   for (const SumPartsArguments& sum : sums) {
     if (sum.sum.data == nullptr) continue;
     const int64_t items = params.batch * params.heads_kv * params.seqlen_k * (sum.dim / kElementsPerCopy);
-    const ptx::LaunchStatus status = ptx::Launch(SumParts<T>, CeilDiv<int64_t>(items, kConvertThreads),
-                                                 kConvertThreads, 0, params.stream, sum);
+    const ptx::LaunchStatus status =
+        ptx::Launch(SumParts<T>, CeilDiv<int64_t>(items, kConvertThreads), kConvertThreads, 0, params.stream, sum);
     if (!status.ok()) return status;
   }
   return {};

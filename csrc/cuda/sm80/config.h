@@ -16,17 +16,21 @@ constexpr int kElementsPerCopy = 8;
 constexpr int kFloatBytes = 4;
 constexpr int kSmallestTile = 32;  // on either side of any table below
 
+// Rows of shared memory hold whole lines of 64 elements.
+constexpr int row_bytes(int head_dim) { return (head_dim + 63) / 64 * 64 * kElementBytes; }
+
 // Begin and end of the visible range and of two holes of every key of a tile.
 constexpr int column_bytes(int tile_k) { return 6 * tile_k * 4; }
 
+// D and Dv are padded up to head_dim and head_dim_v.
 struct ForwardTile {
-  int head_dim;  // D and Dv are padded up to it
+  int head_dim, head_dim_v;
   int tile_q, tile_k;
   int warps;  // each owns tile_q / warps rows
 
   constexpr int threads() const { return 32 * warps; }
   constexpr int shared_bytes() const {
-    return (tile_q + 2 * tile_k) * head_dim * kElementBytes + column_bytes(tile_k);
+    return (tile_q + tile_k) * row_bytes(head_dim) + tile_k * row_bytes(head_dim_v) + column_bytes(tile_k);
   }
 };
 
@@ -34,13 +38,15 @@ struct ForwardTile {
 // memory for its rows, and 16 rows of arithmetic take less time than that. All rows fit every class, and leave room
 // for two blocks in the larger ones.
 constexpr ForwardTile kForward[] = {
-    {64, 128, 64, 4},   // scores and output take 64 registers each
-    {128, 128, 64, 4},  // 64 and 128
-    {256, 64, 64, 4},   // one 16-row block: the output alone takes 128 registers
+    {64, 64, 128, 64, 4},    // scores and output take 64 registers each
+    {96, 96, 128, 64, 4},    // 64 and 96
+    {128, 128, 128, 64, 4},  // 64 and 128
+    {192, 128, 128, 64, 4},  // latent attention
+    {256, 256, 64, 64, 4},   // one 16-row block: the output alone takes 128 registers
 };
 
 struct BackwardTile {
-  int head_dim;
+  int head_dim;  // of query, key and value
   int tile_q, tile_k;
   int warps;
   int column_split;  // warps that share 16 keys; each sums its part of the columns of dkey and dvalue
@@ -50,10 +56,10 @@ struct BackwardTile {
   constexpr int key_rows() const { return tile_k * column_split / warps; }
   // query and dout with lse and delta of their rows and the columns of the keys under the mask of their head
   constexpr int stage_bytes() const {
-    return 2 * tile_q * (head_dim * kElementBytes + kFloatBytes) + column_bytes(tile_k);
+    return 2 * tile_q * (row_bytes(head_dim) + kFloatBytes) + column_bytes(tile_k);
   }
   // key and value, the stages
-  constexpr int input_bytes() const { return 2 * tile_k * head_dim * kElementBytes + stages * stage_bytes(); }
+  constexpr int input_bytes() const { return 2 * tile_k * row_bytes(head_dim) + stages * stage_bytes(); }
   // dS, which only the sum of dquery reads from shared memory
   constexpr int shared_bytes(bool adds_dquery) const {
     return input_bytes() + (adds_dquery ? tile_q * tile_k * kElementBytes : 0);
@@ -62,28 +68,28 @@ struct BackwardTile {
 
 // Sixteen keys per warp: dkey and dvalue stay in registers, and P^T and dS^T feed them from registers too.
 constexpr BackwardTile kBackward[] = {
-    {64, 64, 128, 8, 1, 2}, {128, 64, 128, 8, 1, 2},  // 8.0 and 9.0
+    {64, 64, 128, 8, 1, 2},  {96, 64, 128, 8, 1, 2},  // 8.0 and 9.0
+    {96, 64, 64, 4, 1, 1},                            // the smallest class
+    {128, 64, 128, 8, 1, 2},                          // 8.0 and 9.0
     {128, 64, 64, 4, 1, 1},                           // the smallest class
     {256, 64, 64, 8, 2, 1},                           // 8.0 and 9.0
     {256, 64, 32, 4, 2, 1},                           // the smallest class; dquery in a pass of its own
 };
 
 struct QueryGradientTile {
-  int head_dim;
+  int head_dim, head_dim_v;
   int tile_q, tile_k;
   int warps;
 
   constexpr int threads() const { return 32 * warps; }
   constexpr int shared_bytes() const {
-    return 2 * (tile_q + tile_k) * head_dim * kElementBytes + column_bytes(tile_k);
+    return (tile_q + tile_k) * (row_bytes(head_dim) + row_bytes(head_dim_v)) + column_bytes(tile_k);
   }
 };
 
-// dquery of a query tile from all its live key tiles in ascending order.
+// dquery of a query tile from all its key tiles in ascending order.
 constexpr QueryGradientTile kQueryGradient[] = {
-    {64, 64, 64, 4},
-    {128, 64, 64, 4},
-    {256, 64, 32, 4},
+    {64, 64, 64, 64, 4}, {96, 96, 64, 64, 4}, {128, 128, 64, 64, 4}, {192, 128, 64, 64, 4}, {256, 256, 64, 32, 4},
 };
 
 constexpr int kForwardRows = sizeof(kForward) / sizeof(kForward[0]);
@@ -100,14 +106,19 @@ constexpr bool ForwardTableIsSound() {
   return true;
 }
 
+// Every head dim has a row for every class, and one that adds dquery for the medium class.
 constexpr bool BackwardTableIsSound() {
   for (const BackwardTile& tile : kBackward) {
     if (!DividesBlockMask(tile.tile_q, tile.tile_k) || tile.key_rows() != 16) return false;
-    if (tile.shared_bytes(false) > kSharedMedium) return false;
+    bool fits_small = false, adds_on_medium = false;
+    for (const BackwardTile& other : kBackward) {
+      if (other.head_dim != tile.head_dim) continue;
+      fits_small |= other.shared_bytes(false) <= kSharedSmall;
+      adds_on_medium |= other.shared_bytes(true) <= kSharedMedium;
+    }
+    if (!fits_small || !adds_on_medium) return false;
   }
-  return kBackward[0].shared_bytes(true) <= kSharedSmall && kBackward[1].shared_bytes(true) <= kSharedMedium &&
-         kBackward[2].shared_bytes(true) <= kSharedSmall && kBackward[3].shared_bytes(true) <= kSharedMedium &&
-         kBackward[4].shared_bytes(false) <= kSharedSmall;
+  return true;
 }
 
 constexpr bool QueryGradientTableIsSound() {
@@ -121,18 +132,18 @@ constexpr bool QueryGradientTableIsSound() {
 static_assert(ForwardTableIsSound() && BackwardTableIsSound() && QueryGradientTableIsSound(),
               "tiles divide the blocks of block_mask, warps own whole 16-row blocks, everything fits");
 
-// The first row whose head dim is enough.
+// The first row whose head dims are enough.
 template <class Tile, int kRows>
-constexpr int RowFor(const Tile (&table)[kRows], int64_t head_dim) {
+constexpr int RowFor(const Tile (&table)[kRows], int64_t head_dim, int64_t head_dim_v) {
   int row = 0;
-  while (table[row].head_dim < head_dim) ++row;
+  while (table[row].head_dim < head_dim || table[row].head_dim_v < head_dim_v) ++row;
   return row;
 }
 
 // The first row whose head dim and shared memory fit.
 constexpr int BackwardRowFor(int64_t head_dim, int shared_limit) {
-  int row = RowFor(kBackward, head_dim);
-  while (kBackward[row].shared_bytes(false) > shared_limit) ++row;
+  int row = 0;
+  while (kBackward[row].head_dim < head_dim || kBackward[row].shared_bytes(false) > shared_limit) ++row;
   return row;
 }
 

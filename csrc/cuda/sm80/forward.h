@@ -88,18 +88,20 @@ template <class T, int kRow>
 struct ForwardKernel {
   static constexpr ForwardTile kTile = kForward[kRow];
   static constexpr int kDim = kTile.head_dim;
+  static constexpr int kDimV = kTile.head_dim_v;
   static constexpr int kTileQ = kTile.tile_q;
   static constexpr int kTileK = kTile.tile_k;
   static constexpr int kThreads = kTile.threads();
   static constexpr int kRowBlocks = kTileQ / 16 / kTile.warps;
   static constexpr int kScoreBlocks = kTileK / 8;
-  static constexpr int kOutBlocks = kDim / 8;
+  static constexpr int kOutBlocks = kDimV / 8;
 
   // Shared memory: query tile, key tile, value tile, columns of the key tile.
-  static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
-  static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
+  static constexpr int kQueryBytes = kTileQ * row_bytes(kDim);
+  static constexpr int kKeyBytes = kTileK * row_bytes(kDim);
+  static constexpr int kValueBytes = kTileK * row_bytes(kDimV);
   using Columns = SharedColumns<kTileK>;
-  static_assert(kQueryBytes + 2 * kKeyBytes + Columns::kBytes == kTile.shared_bytes(),
+  static_assert(kQueryBytes + kKeyBytes + kValueBytes + Columns::kBytes == kTile.shared_bytes(),
                 "the plan is what the table says");
 
   using Tiles = CandidateTiles<Walk::kKeyTiles, kTileQ, kTileK>;
@@ -136,8 +138,8 @@ struct ForwardKernel {
 
     const SharedTile<kDim> query = {ptx::DynamicShared()};
     const SharedTile<kDim> key = {query.base + kQueryBytes};
-    const SharedTile<kDim> value = {key.base + kKeyBytes};
-    const Columns columns = {value.base + kKeyBytes, arguments.mask.holes};
+    const SharedTile<kDimV> value = {key.base + kKeyBytes};
+    const Columns columns = {value.base + kValueBytes, arguments.mask.holes};
     const void* keys = RowOf(params.key, item.batch, 0, kv_head);
     const void* values = RowOf(params.value, item.batch, 0, kv_head);
     const HeadMask mask(arguments.mask, item.batch, item.head);
@@ -165,7 +167,7 @@ struct ForwardKernel {
       const int32_t key0 = tile.index * kTileK;
       ptx::WaitCopies<0>();
       ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile
-      CopyTile<kTileK, kDim, kThreads>(values, params.value.stride_seq, key0, params.seqlen_k, dim_v, value);
+      CopyTile<kTileK, kDimV, kThreads>(values, params.value.stride_seq, key0, params.seqlen_k, dim_v, value);
       ptx::CommitCopies();
       const CandidateTile next = tiles.Next();
 

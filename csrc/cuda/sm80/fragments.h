@@ -18,16 +18,17 @@ namespace pfm::cuda::sm80 {
 using Accumulator = float[4];
 using Fragment = uint32_t[4];
 
-// kColumns elements per row.
+// kColumns elements per row, and what fills its last line.
 template <int kColumns>
 struct SharedTile {
-  static_assert(kColumns % 64 == 0, "the permutation needs eight chunks");
+  static_assert(kColumns % 16 == 0, "whole fragments");
+  static constexpr int kRowBytes = row_bytes(kColumns);
 
   ptx::SharedAddress base;
 
   // Row lane_row + row, chunk lane_chunk + chunk, where row is a multiple of 8, chunk even and lane_chunk 0 or 1:
-  // what is known when compiled becomes part of the instruction, and few addresses differ between lanes. The base is a
-  // multiple of 128, so the exclusive or of the last line changes the chunk and nothing else.
+  // what is known when compiled becomes part of the instruction, and few addresses differ between lanes. The base is
+  // a multiple of 128, so the exclusive or of the last line changes the chunk and nothing else.
   PFM_DEVICE ptx::SharedAddress Chunk(int lane_row, int row, int lane_chunk, int chunk) const {
     const ptx::SharedAddress lane = base + lane_row * kRowBytes + ((lane_chunk ^ (lane_row & 7)) << 4);
     return (lane ^ (chunk % 8 << 4)) + (row * kRowBytes + chunk / 8 * 128);
@@ -66,9 +67,6 @@ struct SharedTile {
     const int lane = ptx::LaneIndex();
     ptx::LoadMatricesTransposed(fragment, Chunk(lane % 16, k, lane / 16, n / kElementsPerCopy));
   }
-
- private:
-  static constexpr int kRowBytes = kColumns * kElementBytes;
 };
 
 // Rows [row0, row0 + kRows) of a [S, dim] matrix into shared memory, asynchronously; what lies outside [0, rows) and
@@ -76,18 +74,23 @@ struct SharedTile {
 template <int kRows, int kColumns, int kThreads>
 PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int32_t row0, int64_t rows, int dim,
                                 SharedTile<kColumns> tile) {
-  constexpr int kChunksPerRow = kColumns / kElementsPerCopy;
-  constexpr int kRowsAtOnce = kThreads / kChunksPerRow;
-  static_assert(kThreads % kChunksPerRow == 0 && kRows % kRowsAtOnce == 0, "every thread keeps its chunk");
-  const int chunk = ptx::ThreadIndex() % kChunksPerRow;
-  const int first = ptx::ThreadIndex() / kChunksPerRow;
-  const int rows_left = chunk * kElementsPerCopy < dim ? static_cast<int>(rows) - row0 - first : 0;
-  const char* source = static_cast<const char*>(matrix) + (row0 + first) * stride * kElementBytes + chunk * 16;
+  constexpr int kChunksPerRow = SharedTile<kColumns>::kRowBytes / 16;
+  constexpr int kChunks = kChunksPerRow & -kChunksPerRow;  // at a time: a power of two
+  constexpr int kRowsAtOnce = kThreads / kChunks;
+  static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread keeps its chunk");
+  const int first = ptx::ThreadIndex() / kChunks;
+  const char* sources = static_cast<const char*>(matrix) + (row0 + first) * stride * kElementBytes;
+#pragma unroll
+  for (int part = 0; part < kChunksPerRow; part += kChunks) {
+    const int chunk = part + ptx::ThreadIndex() % kChunks;
+    if (chunk * kElementsPerCopy >= kColumns) return;
+    const int rows_left = chunk * kElementsPerCopy < dim ? static_cast<int>(rows) - row0 - first : 0;
+    const char* source = sources + chunk * 16;
 #pragma unroll 2
-  for (int row = 0; row < kRows; row += kRowsAtOnce) {
-    const bool exists = row < rows_left;
-    ptx::CopyAsync16(tile.Chunk(first + row, 0, chunk % 2, chunk / 2 * 2), source, exists);
-    source += kRowsAtOnce * stride * kElementBytes;
+    for (int row = 0; row < kRows; row += kRowsAtOnce) {
+      ptx::CopyAsync16(tile.Chunk(first + row, 0, chunk % 2, chunk / 2 * 2), source, row < rows_left);
+      source += kRowsAtOnce * stride * kElementBytes;
+    }
   }
 }
 

@@ -1,5 +1,5 @@
-// dquery in a pass of its own: a block owns a query tile and sums over its key tiles in ascending order, so the result
-// is the same in every run. It computes scores and their gradients once more, and needs no workspace.
+// dquery in a pass of its own: a block owns a query tile and sums over its key tiles in ascending order, so the
+// result is the same in every run. It computes scores and their gradients once more, and needs no workspace.
 #ifndef PFM_CUDA_SM80_QUERY_GRADIENT_H_
 #define PFM_CUDA_SM80_QUERY_GRADIENT_H_
 
@@ -18,20 +18,22 @@ template <class T, int kRow>
 struct QueryGradientKernel {
   static constexpr QueryGradientTile kTile = kQueryGradient[kRow];
   static constexpr int kDim = kTile.head_dim;
+  static constexpr int kDimV = kTile.head_dim_v;
   static constexpr int kTileQ = kTile.tile_q;
   static constexpr int kTileK = kTile.tile_k;
   static constexpr int kThreads = kTile.threads();
   static constexpr int kScoreBlocks = kTileK / 8;
 
   // Shared memory: query, dout, key and value tile, columns of the key tile.
-  static constexpr int kQueryBytes = kTileQ * kDim * kElementBytes;
-  static constexpr int kKeyBytes = kTileK * kDim * kElementBytes;
+  static constexpr int kQueryBytes = kTileQ * row_bytes(kDim);
+  static constexpr int kDoutBytes = kTileQ * row_bytes(kDimV);
+  static constexpr int kKeyBytes = kTileK * row_bytes(kDim);
+  static constexpr int kValueBytes = kTileK * row_bytes(kDimV);
   using Columns = SharedColumns<kTileK>;
-  static_assert(2 * kQueryBytes + 2 * kKeyBytes + Columns::kBytes == kTile.shared_bytes(),
+  static_assert(kQueryBytes + kDoutBytes + kKeyBytes + kValueBytes + Columns::kBytes == kTile.shared_bytes(),
                 "the plan is what the table says");
 
   using Tiles = CandidateTiles<Walk::kKeyTiles, kTileQ, kTileK>;
-  using Slice = QuerySlice<1, kScoreBlocks>;
   using Scores = Accumulator[1][kScoreBlocks];
 
   // scores: S; dscores: dP in, dS out. Rows are the 16 queries of this warp from row0 on.
@@ -72,18 +74,18 @@ struct QueryGradientKernel {
     const int dim = static_cast<int>(params.head_dim), dim_v = static_cast<int>(params.head_dim_v);
 
     const SharedTile<kDim> query = {ptx::DynamicShared()};
-    const SharedTile<kDim> dout = {query.base + kQueryBytes};
-    const SharedTile<kDim> key = {dout.base + kQueryBytes};
-    const SharedTile<kDim> value = {key.base + kKeyBytes};
-    const Columns columns = {value.base + kKeyBytes, arguments.mask.holes};
+    const SharedTile<kDimV> dout = {query.base + kQueryBytes};
+    const SharedTile<kDim> key = {dout.base + kDoutBytes};
+    const SharedTile<kDimV> value = {key.base + kKeyBytes};
+    const Columns columns = {value.base + kValueBytes, arguments.mask.holes};
     const HeadMask mask(arguments.mask, batch, head);
     const auto copy_keys = [&](const CandidateTile& tile) {
       if (!tile.exists()) return;
       const int32_t key0 = tile.index * kTileK;
       CopyTile<kTileK, kDim, kThreads>(RowOf(params.key, batch, 0, kv_head), params.key.stride_seq, key0,
                                        params.seqlen_k, dim, key);
-      CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
-                                       params.seqlen_k, dim_v, value);
+      CopyTile<kTileK, kDimV, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
+                                        params.seqlen_k, dim_v, value);
       if (tile.undecided) columns.template Copy<kThreads>(mask, tile.index);
       ptx::CommitCopies();
     };
@@ -91,9 +93,9 @@ struct QueryGradientKernel {
     const char* queries = RowOf(params.query, batch, 0, head);
     const bool has_dout = params.dout.data != nullptr;
     CopyTile<kTileQ, kDim, kThreads>(queries, params.query.stride_seq, row0, params.seqlen_q, dim, query);
-    CopyTile<kTileQ, kDim, kThreads>(has_dout ? RowOf(params.dout, batch, 0, head) : queries,
-                                     has_dout ? params.dout.stride_seq : 0, row0, has_dout ? params.seqlen_q : 0,
-                                     dim_v, dout);
+    CopyTile<kTileQ, kDimV, kThreads>(has_dout ? RowOf(params.dout, batch, 0, head) : queries,
+                                      has_dout ? params.dout.stride_seq : 0, row0, has_dout ? params.seqlen_q : 0,
+                                      dim_v, dout);
     ptx::CommitCopies();
     Tiles tiles(mask, query_tile);
     CandidateTile tile = tiles.Next();
@@ -111,7 +113,7 @@ struct QueryGradientKernel {
     while (tile.exists()) {
       ptx::WaitCopies<0>();
       ptx::SyncThreads();  // the key and the value tile are there
-      Slice slice;
+      QuerySlice<1, kScoreBlocks> slice;
       if (tile.undecided) slice.Read(columns, row0 + warp_row, static_cast<int32_t>(params.seqlen_q));
       if (!slice.empty) {
         Scores scores, dscores;
@@ -120,9 +122,9 @@ struct QueryGradientKernel {
         Multiply<1, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
         ScoreScale(params.softmax_scale).Apply(scores);
         if (!slice.full) slice.Hide(scores);
-        Multiply<1, kScoreBlocks, kDim, T>(dout, warp_row, value, dscores);
-        Softmax(arguments, static_cast<uint32_t>(batch_head), row0 + warp_row, tile.index * kTileK, lse, delta, scores,
-                dscores);
+        Multiply<1, kScoreBlocks, kDimV, T>(dout, warp_row, value, dscores);
+        Softmax(arguments, static_cast<uint32_t>(batch_head), row0 + warp_row, tile.index * kTileK, lse, delta,
+                scores, dscores);
         MultiplyRegisters<T>(dscores, key, dquery);
       }
       tile = tiles.Next();

@@ -127,8 +127,8 @@ PFM_DEVICE inline DropoutStream ReadStream(DropoutStream stream, const uint64_t*
   return stream;
 }
 
-// Dropout as bits: 4 * n + e for element e of the n-th 8-column block of 16 rows. The loops that make them stay rolled:
-// they run with dropout only, and unrolled they would need registers that the products do not leave.
+// Dropout as bits: 4 * n + e for element e of the n-th 8-column block of 16 rows. The loops that make them stay
+// rolled: they run with dropout only, and unrolled they would need registers that the products do not leave.
 constexpr int kBitsPerBlock = 4;
 constexpr int kMaxColumnBlocks = 32 / kBitsPerBlock;
 
