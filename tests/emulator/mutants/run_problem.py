@@ -1,0 +1,66 @@
+"""Runs one small problem on a library of emulated kernels and prints a line of JSON: what the emulator reported and
+which values left the error rule. In a process of its own, because a broken kernel may do anything.
+
+    run_problem.py LIBRARY forward|backward|deterministic
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TESTS), str(TESTS / "cuda")]
+
+import numpy as np  # noqa: E402
+from emulated import EmulatedCall, EmulatedKernels  # noqa: E402
+from support import mask_samples  # noqa: E402
+from support.compare import Expectation  # noqa: E402
+from support.library import KernelError  # noqa: E402
+from support.problem import Problem  # noqa: E402
+
+SEEDS = (1, 2)
+
+
+def small_problem() -> Problem:
+    """Three or more tiles each way with ragged ends, two heads that share keys, all kinds of tiles."""
+    startend, causal = mask_samples.sample_mask("causal_document", np.random.default_rng(5), 1, 1, 330, 330)
+    return Problem(
+        seqlen_q=330,
+        seqlen_k=330,
+        heads_q=2,
+        heads_kv=1,
+        head_dim=64,
+        head_dim_v=64,
+        dtype="bfloat16",
+        causal=causal,
+        startend=startend,
+        layout="heads_first",
+    )
+
+
+def main(library: str, what: str) -> dict[str, str | None]:
+    problem = small_problem()
+    expectation = Expectation(problem)
+    kernels = EmulatedKernels(Path(library))
+    for seed in SEEDS:
+        call = EmulatedCall(kernels, problem, deterministic=what == "deterministic")
+        kernels.configure(seed)
+        try:
+            results = call.forward()
+            if what != "forward":
+                results = call.backward()
+        except KernelError as error:
+            return {"reported": error.message, "wrong": None}
+        except AssertionError as error:
+            return {"reported": None, "wrong": str(error)}
+        try:
+            expectation.check(results, f"seed={seed}")
+        except AssertionError as error:
+            return {"reported": None, "wrong": str(error)}
+    return {"reported": None, "wrong": None}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))
