@@ -1,0 +1,120 @@
+"""Every mask kind x feature x size x instantiation x dtype: the full product behind the pairwise cover.
+
+    make emulate-all
+
+The device (shared memory, multiprocessors), determinism and the order of execution change from case to case. Prints
+failures as they come and writes one CSV row per mask kind and head dims.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS), str(TESTS / "cuda")]
+
+import click  # noqa: E402
+from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels  # noqa: E402
+from test_attention import CHOICES, expectation_of, problem_of  # noqa: E402
+
+from build import emulated_library  # noqa: E402
+
+PLAIN = {
+    "heads": (1, 1, 1),
+    "window": (-1, -1),
+    "causal_offset": None,
+    "blocks": False,
+    "sink": False,
+    "dropout": 0.0,
+    "dlse": False,
+    "layout": "packed",
+    "batch": 1,
+    "softmax_scale": None,
+}
+# Every instantiation once, and one that is padded up on both sides.
+HEAD_DIMS = [(64, 64), (96, 96), (128, 128), (192, 128), (256, 256), (40, 72)]
+FEATURES = {
+    "plain": {},
+    "grouped heads": {"heads": (4, 2, 2)},
+    "one key head": {"heads": (6, 1, 3), "batch": 2},
+    "window": {"window": (30, 20)},
+    "offset": {"causal_offset": 40},
+    "block_mask": {"blocks": True},
+    "sink": {"sink": True},
+    "dropout": {"dropout": 0.2},
+    "lse gradient": {"dlse": True},
+    "negative scale": {"softmax_scale": -0.3},
+    "all": {"heads": (4, 2, 2), "blocks": True, "sink": True, "dropout": 0.2, "dlse": True, "layout": "heads_first"},
+}
+DEVICES = [
+    {"shared_limit": shared, "multiprocessors": multiprocessors, "deterministic": deterministic}
+    for shared in (SHARED_LARGE, SHARED_SMALL, SHARED_MEDIUM)
+    for deterministic in (False, True)
+    for multiprocessors in (1, 100)
+]
+kernels: EmulatedKernels | None = None
+
+
+def all_cases() -> list[dict]:
+    axes = itertools.product(CHOICES["kind"], HEAD_DIMS, CHOICES["size"], CHOICES["dtype"], FEATURES)
+    return [
+        {**PLAIN, "kind": kind, "dims": dims, "size": size, "dtype": dtype, **FEATURES[feature], "feature": feature}
+        for kind, dims, size, dtype, feature in axes
+    ]
+
+
+def run(numbered: tuple[int, dict]) -> tuple[dict, str]:
+    """The case and what went wrong."""
+    global kernels
+    if kernels is None:
+        kernels = EmulatedKernels(emulated_library())
+    number, case = numbered
+    device = DEVICES[number % len(DEVICES)]
+    problem = problem_of(case)
+    kernels.configure(number + 1, shared_limit=device["shared_limit"])
+    call = EmulatedCall(kernels, problem, device["deterministic"], device["multiprocessors"])
+    try:
+        expectation_of(problem).check({**call.forward(), **call.backward()})
+    except Exception as error:
+        return case, f"{case['feature']}, {device}: {error}"
+    return case, ""
+
+
+@click.command()
+@click.option("--output", type=click.Path(path_type=Path), required=True)
+@click.option("--jobs", default=os.cpu_count())
+@click.option("--stride", default=1, help="Only every so many cases.")
+def main(output: Path, jobs: int, stride: int) -> None:
+    emulated_library()
+    cases = all_cases()[::stride]
+    started = time.monotonic()
+    ran, failed = Counter(), Counter()
+    with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
+        for done, (case, problem) in enumerate(pool.map(run, enumerate(cases), chunksize=16), 1):
+            key = case["kind"], f"{case['dims'][0]}x{case['dims'][1]}"
+            ran[key] += 1
+            if problem:
+                failed[key] += 1
+                click.echo(f"FAILED {problem}", err=True)
+            if done % 500 == 0 or done == len(cases):
+                minutes = (time.monotonic() - started) / 60
+                click.echo(f"{done} of {len(cases)} cases, {failed.total()} failed, {minutes:.1f} minutes")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["mask", "head_dims", "cases", "failed", "commit"])
+        writer.writerows([*key, count, failed[key], commit] for key, count in ran.items())
+    sys.exit(failed.total() != 0)
+
+
+if __name__ == "__main__":
+    main()
