@@ -1,26 +1,39 @@
 """Tokenised samples to packed training batches with column masks. NumPy only, so it runs in data-loader workers.
 
 A pack is several documents laid end to end in one sequence of at most `max_length` tokens. Position ids restart at
-every document, and the mask columns let each document see only itself (causally).
+every document, and the mask columns let each document see only itself (causally). A document is a text (SFT), or a
+question with its answers (DPO, reward models, KTO), which see the question and themselves but not each other.
 """
 
 from __future__ import annotations
 
-from .collate import SFTCollator
+from .answers import AnswerPack
+from .collate import KTOCollator, PreferenceCollator, RewardCollator, SFTCollator
+from .packed import TOO_LONG_RULES, PackedRows, PackedStream
 from .packs import IGNORED_LABEL, Pack, PackingReport
 from .plan import ORDERS, plan_packs
-from .sft import TOO_LONG_RULES, PackedSFT, PackedStream, pack_sft, stream_sft
+from .preference import pack_kto, pack_preference, pack_reward, stream_answers, with_kl_answers
+from .sft import pack_sft, stream_sft
 
 __all__ = [
     "IGNORED_LABEL",
     "ORDERS",
     "TOO_LONG_RULES",
+    "AnswerPack",
+    "KTOCollator",
     "Pack",
-    "PackedSFT",
+    "PackedRows",
     "PackedStream",
     "PackingReport",
+    "PreferenceCollator",
+    "RewardCollator",
     "SFTCollator",
+    "pack_kto",
+    "pack_preference",
+    "pack_reward",
     "pack_sft",
     "plan_packs",
+    "stream_answers",
     "stream_sft",
+    "with_kl_answers",
 ]

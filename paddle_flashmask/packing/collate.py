@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .packs import IGNORED_LABEL, Pack
+from .answers import AnswerPack
+from .packs import IGNORED_LABEL, PackLike
 
 MASKS = ("columns", "dense")
 
@@ -18,8 +19,8 @@ class SFTCollator:
 
     pad_token_id: the input id of padding; its label is -100 and its position 0.
     length: S itself, or None for the longest pack of the batch rounded up to `multiple_of`.
-    mask: "columns" gives `startend_row_indices`, int32 [B, 1, S, 1], the causal-document columns of FlashMask: the
-        end of the key's document. A padding key gets 0: no row sees it; and every document ends before the padding,
+    mask: "columns" gives `startend_row_indices`, int32 [B, 1, S, 1], the causal columns of FlashMask: the end of the
+        key's document (or answer). A padding key gets 0: no row sees it; and every document ends before the padding,
         so padding rows see nothing. "dense" gives the same mask as `attention_mask`, bool [B, 1, S, S], True where
         a query may attend.
 
@@ -40,7 +41,7 @@ class SFTCollator:
         if self.length is not None and self.length % self.multiple_of:
             raise ValueError(f"length {self.length} is not a multiple of multiple_of = {self.multiple_of}")
 
-    def __call__(self, packs: Sequence[Pack]) -> dict[str, np.ndarray]:
+    def __call__(self, packs: Sequence[PackLike]) -> dict[str, np.ndarray]:
         size = self._padded_length(packs)
         batch = {
             "input_ids": np.full((len(packs), size), self.pad_token_id, dtype=np.int64),
@@ -53,7 +54,7 @@ class SFTCollator:
             batch["input_ids"][b, :n] = pack.input_ids
             batch["labels"][b, :n] = pack.labels
             batch["position_ids"][b, :n] = pack.position_ids
-            ends[b, :n] = pack.document_ends
+            ends[b, :n] = pack.key_ends
         if self.mask == "columns":
             batch["startend_row_indices"] = ends[:, None, :, None]
         else:
@@ -62,7 +63,7 @@ class SFTCollator:
             batch["attention_mask"] = ((rows[:, None] < ends[:, None, :]) & causal)[:, None]
         return batch
 
-    def _padded_length(self, packs: Sequence[Pack]) -> int:
+    def _padded_length(self, packs: Sequence[PackLike]) -> int:
         if not packs:
             raise ValueError("a batch needs at least one pack; got none")
         longest = max(len(pack) for pack in packs)
@@ -71,3 +72,49 @@ class SFTCollator:
         if longest > self.length:
             raise ValueError(f"a pack has {longest} tokens, more than length = {self.length}")
         return self.length
+
+
+class PreferenceCollator(SFTCollator):
+    """As `SFTCollator` for the packs of `pack_preference`, with `response_indices`, int64 [P, 4], for the P pairs of
+    the batch: (batch row, chosen start, chosen end = rejected start, rejected end). labels[row, start:end] are the
+    tokens of an answer, each to be predicted where it stands."""
+
+    def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
+        batch = super().__call__(packs)
+        pairs = [(b, *pack.answers[i, 1:], pack.answers[i + 1, 2]) for b, pack, i in _pairs(packs)]
+        batch["response_indices"] = np.array(pairs, dtype=np.int64)
+        return batch
+
+
+class KTOCollator(SFTCollator):
+    """As `SFTCollator` for the packs of `pack_kto`, with `response_indices`, int64 [N, 5]: (batch row, answer start,
+    answer end = start of the KL answer, end of the KL answer, 1 if desirable or 0)."""
+
+    def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
+        batch = super().__call__(packs)
+        samples = [
+            (b, *pack.answers[i, 1:], pack.answers[i + 1, 2], pack.desirable[i // 2]) for b, pack, i in _pairs(packs)
+        ]
+        batch["response_indices"] = np.array(samples, dtype=np.int64)
+        return batch
+
+
+class RewardCollator(SFTCollator):
+    """As `SFTCollator` for the packs of `pack_reward`, without labels, and with `answer_places`, int64 [A, 3], for
+    the A answers of the batch: (batch row, place of the last token, question). Questions are numbered through the
+    batch; the answers of one are contiguous, best first."""
+
+    def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
+        batch = super().__call__(packs)
+        del batch["labels"]
+        places, questions = [], 0
+        for b, pack in enumerate(packs):
+            places += [(b, end - 1, questions + question) for question, _, end in pack.answers]
+            questions += len(pack.document_lengths)
+        batch["answer_places"] = np.array(places, dtype=np.int64)
+        return batch
+
+
+def _pairs(packs: Sequence[AnswerPack]):
+    """(batch row, pack, number of the first answer) of every question with two answers."""
+    return [(b, pack, i) for b, pack in enumerate(packs) for i in range(0, len(pack.answers), 2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Pack:
         return int(self.input_ids.shape[0])
 
     @property
-    def document_ends(self) -> np.ndarray:
+    def key_ends(self) -> np.ndarray:
         """int32 [T]: for every token, the position after the last token of its document (the causal-document LTS)."""
         return np.repeat(np.cumsum(self.document_lengths, dtype=np.int32), self.document_lengths)
 
@@ -35,6 +36,19 @@ class Pack:
         """Query-key pairs that attend to each other: the sum of n (n + 1) / 2 over the documents."""
         lengths = self.document_lengths.astype(np.int64)
         return int((lengths * (lengths + 1) // 2).sum())
+
+
+class PackLike(Protocol):
+    """What the report and the collators read of a pack, whatever its documents are."""
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    position_ids: np.ndarray
+    document_lengths: np.ndarray
+    key_ends: np.ndarray
+    visible_pairs: int
+
+    def __len__(self) -> int: ...
 
 
 @dataclass
@@ -70,7 +84,7 @@ class PackingReport:
         """Visible query-key pairs / (packs * max_length^2)."""
         return self.visible_pairs / (self.packs * self.max_length**2) if self.packs else 0.0
 
-    def count_pack(self, pack: Pack) -> None:
+    def count_pack(self, pack: PackLike) -> None:
         self.packs += 1
         self.packed_rows += len(pack.document_lengths)
         self.tokens += len(pack)

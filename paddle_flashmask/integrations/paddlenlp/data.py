@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddle_flashmask.packing import IGNORED_LABEL, Pack, PackedSFT, PackedStream, SFTCollator, pack_sft, stream_sft
+from paddle_flashmask.packing import IGNORED_LABEL, Pack, PackedRows, PackedStream, SFTCollator, pack_sft, stream_sft
 
 
 class DataError(ValueError):
@@ -144,7 +144,7 @@ class TokenizedRows:
 class PackDataset(paddle.io.Dataset):
     """Map-style packs for PaddleNLP's trainer."""
 
-    def __init__(self, packs: PackedSFT):
+    def __init__(self, packs: PackedRows):
         self.packs = packs
 
     def __len__(self) -> int:

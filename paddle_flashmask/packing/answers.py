@@ -1,0 +1,141 @@
+"""One question and its answers laid out once: the share-question form of DPO, KTO and reward-model data.
+
+The question is stored once and all answers follow it. Positions of every answer restart where the question ends, so
+each answer has the positions it would have alone behind its question; the mask columns let it see the question and
+itself, never another answer (arXiv 2410.01359, figure 1, mask 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .packed import fits
+from .packs import IGNORED_LABEL, PackingReport
+
+
+@dataclass(frozen=True)
+class Question:
+    """One document. `repeat_last` moves the last prompt token to the head of every answer.
+
+    With it (log-probabilities: DPO, KTO) the token that predicts the first word of an answer exists once per answer,
+    so an answer of n tokens takes n places and each of them has one label; without it (scores: reward models) the
+    answer takes its own n places. prompt, answers: int64 arrays of at least one token. desirable: KTO's mark.
+    """
+
+    prompt: np.ndarray
+    answers: tuple[np.ndarray, ...]
+    repeat_last: bool
+    desirable: bool | None = None
+
+    @property
+    def shared(self) -> int:
+        """Tokens that all answers see."""
+        return len(self.prompt) - self.repeat_last
+
+    def __len__(self) -> int:
+        return self.shared + sum(map(len, self.answers))
+
+
+@dataclass(frozen=True)
+class AnswerPack:
+    """Questions with their answers, end to end. T tokens without padding, Q questions, A answers.
+
+    input_ids, position_ids: int64 [T]. labels: int64 [T], the next token inside answers, -100 elsewhere (and
+    everywhere in packs for reward models, whose loss reads scores).
+    key_ends: int32 [T], the row after the last one that sees this key: the end of the question's document for its
+    tokens, the end of the answer for an answer's tokens (the share-question LTS).
+    document_lengths: int32 [Q], sums to T.
+    answers: int64 [A, 3]: (question, first place, place after the last), in the order given.
+    desirable: bool [Q] for KTO, where the first answer of a question is its own and the second the KL estimate's.
+    """
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    position_ids: np.ndarray
+    key_ends: np.ndarray
+    document_lengths: np.ndarray
+    answers: np.ndarray
+    desirable: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return int(self.input_ids.shape[0])
+
+    @property
+    def visible_pairs(self) -> int:
+        """Query-key pairs that attend to each other: key k is seen from row k to row key_ends[k]."""
+        return int((self.key_ends.astype(np.int64) - np.arange(len(self))).sum())
+
+
+def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:
+    array = np.asarray(value, dtype=np.int64)
+    if array.ndim != 1:
+        raise ValueError(f"row {number}: {name} must be one-dimensional; got shape {list(array.shape)}")
+    if len(array) == 0:
+        raise ValueError(f"row {number}: {name} has no tokens")
+    return array
+
+
+def fit_question(
+    question: Question, max_prompt_length: int, number: int, report: PackingReport, too_long: str
+) -> Question | None:
+    """The question within report.max_length tokens, cut as PaddleNLP cuts: first the prompt to its last
+    max_prompt_length tokens, then, if that is not enough, every answer in proportion to its length.
+
+    The prompt stays in front of all its answers and every answer keeps at least one token. What is lost is counted.
+    """
+    whole = fits(len(question), number, report, too_long)
+    if whole is None or whole:
+        return question if whole else None
+    count = len(question.answers)
+    keep = min(max_prompt_length, report.max_length - count + question.repeat_last)
+    if keep < 1:
+        raise ValueError(f"row {number}: {count} answers do not fit into max_length = {report.max_length}")
+    short = Question(question.prompt[-keep:], question.answers, question.repeat_last, question.desirable)
+    room = report.max_length - short.shared
+    lengths = np.array([len(answer) for answer in question.answers])
+    if lengths.sum() > room:
+        kept = np.diff(np.cumsum(lengths) * room // lengths.sum(), prepend=0)
+        while kept.min() < 1:  # a short answer beside a long one must not vanish
+            kept[kept.argmin()] += 1
+            kept[kept.argmax()] -= 1
+        answers = tuple(answer[:n] for answer, n in zip(question.answers, kept, strict=True))
+        short = Question(short.prompt, answers, question.repeat_last, question.desirable)
+    report.truncated_rows += 1
+    report.truncated_tokens += len(question) - len(short)
+    return short
+
+
+def assemble_questions(questions: list[Question]) -> AnswerPack:
+    ids, labels, positions, ends, answers = [], [], [], [], []
+    place = 0
+    for number, question in enumerate(questions):
+        shared = question.shared
+        ids.append(question.prompt[:shared])
+        labels.append(np.full(shared, IGNORED_LABEL, dtype=np.int64))
+        positions.append(np.arange(shared, dtype=np.int64))
+        ends.append(np.full(shared, place + len(question), dtype=np.int32))
+        place += shared
+        for answer in question.answers:
+            if question.repeat_last:
+                ids.append(np.concatenate([question.prompt[-1:], answer[:-1]]))
+                labels.append(answer)
+            else:
+                ids.append(answer)
+                labels.append(np.full(len(answer), IGNORED_LABEL, dtype=np.int64))
+            positions.append(np.arange(shared, shared + len(answer), dtype=np.int64))
+            ends.append(np.full(len(answer), place + len(answer), dtype=np.int32))
+            answers.append((number, place, place + len(answer)))
+            place += len(answer)
+    marks = [question.desirable for question in questions]
+    return AnswerPack(
+        input_ids=np.concatenate(ids),
+        labels=np.concatenate(labels),
+        position_ids=np.concatenate(positions),
+        key_ends=np.concatenate(ends),
+        document_lengths=np.array([len(question) for question in questions], dtype=np.int32),
+        answers=np.array(answers, dtype=np.int64).reshape(-1, 3),
+        desirable=None if None in marks else np.array(marks, dtype=bool),
+    )

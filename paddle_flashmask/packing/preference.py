@@ -1,0 +1,150 @@
+"""Preference data (DPO, reward models, KTO) to packs in share-question form, at once or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from .answers import AnswerPack, Question, assemble_questions, fit_question, tokens_of
+from .packed import PackedRows, PackedStream, Row, check_choices, pack_all, require_keys
+from .packs import PackingReport
+
+KINDS = ("preference", "reward", "kto")
+
+
+@dataclass(frozen=True)
+class _AnswerRows:
+    kind: str
+    max_prompt_length: int
+    too_long: str
+
+    def document(self, row: Row, report: PackingReport) -> Question | None:
+        number = report.rows
+        report.rows += 1
+        question = getattr(self, f"_{self.kind}")(row, number)
+        return fit_question(question, self.max_prompt_length, number, report, self.too_long)
+
+    def assemble(self, documents: list[Question]) -> AnswerPack:
+        return assemble_questions(documents)
+
+    def _preference(self, row: Row, number: int) -> Question:
+        require_keys(row, ("prompt", "chosen", "rejected"), number)
+        prompt, *answers = (tokens_of(key, row[key], number) for key in ("prompt", "chosen", "rejected"))
+        return Question(prompt, tuple(answers), repeat_last=True)
+
+    def _reward(self, row: Row, number: int) -> Question:
+        require_keys(row, ("prompt", "answers"), number)
+        answers = tuple(tokens_of(f"answers[{i}]", answer, number) for i, answer in enumerate(row["answers"]))
+        if len(answers) < 2:
+            raise ValueError(f"row {number}: answers must hold at least two, best first; got {len(answers)}")
+        return Question(tokens_of("prompt", row["prompt"], number), answers, repeat_last=False)
+
+    def _kto(self, row: Row, number: int) -> Question:
+        require_keys(row, ("prompt", "answer", "kl_answer", "desirable"), number)
+        prompt, *answers = (tokens_of(key, row[key], number) for key in ("prompt", "answer", "kl_answer"))
+        return Question(prompt, tuple(answers), repeat_last=True, desirable=bool(row["desirable"]))
+
+
+def pack_preference(
+    rows: Iterable[Row],
+    max_length: int,
+    *,
+    max_prompt_length: int | None = None,
+    order: str = "first_fit_decreasing",
+    too_long: str = "drop",
+    seed: int | None = None,
+) -> PackedRows:
+    """Packs DPO pairs into sequences of at most `max_length` tokens.
+
+    rows: mappings with `prompt`, `chosen` and `rejected`, integer sequences; an answer holds its end-of-text token.
+        A row takes len(prompt) - 1 + len(chosen) + len(rejected) places: the last prompt token stands at the head of
+        both answers, because it predicts the first token of each.
+    max_prompt_length: with too_long="truncate", tokens of the prompt that a cut row keeps (default: half of
+        max_length); see `fit_question` for what is cut then. Rows that fit are never cut.
+    order, too_long, seed: as for `pack_sft`. "drop" drops the prompt with all its answers.
+
+    Returns packs with `answers` (question, start, end), chosen before rejected. Raises ValueError for rows without
+    the keys or without tokens, and for an unknown order or rule.
+    """
+    return _pack("preference", rows, max_length, max_prompt_length, order, too_long, seed)
+
+
+def pack_reward(
+    rows: Iterable[Row],
+    max_length: int,
+    *,
+    max_prompt_length: int | None = None,
+    order: str = "first_fit_decreasing",
+    too_long: str = "drop",
+    seed: int | None = None,
+) -> PackedRows:
+    """Packs ranked answers for a reward model. As `pack_preference`, but rows hold `prompt` and `answers`.
+
+    answers: two or more integer sequences, best first. A row takes len(prompt) + the sum of their lengths: an answer
+        is scored at its last token, which needs no label.
+    """
+    return _pack("reward", rows, max_length, max_prompt_length, order, too_long, seed)
+
+
+def pack_kto(
+    rows: Iterable[Row],
+    max_length: int,
+    *,
+    max_prompt_length: int | None = None,
+    order: str = "first_fit_decreasing",
+    too_long: str = "drop",
+    seed: int | None = None,
+) -> PackedRows:
+    """Packs KTO samples. As `pack_preference`, but rows hold `prompt`, `answer`, `desirable` (a truth value) and
+    `kl_answer`, an answer to another question with which KTO estimates its reference point (see `with_kl_answers`).
+    """
+    return _pack("kto", rows, max_length, max_prompt_length, order, too_long, seed)
+
+
+def stream_answers(
+    kind: str,
+    rows: Iterable[Row],
+    max_length: int,
+    *,
+    max_prompt_length: int | None = None,
+    order: str = "first_fit_decreasing",
+    too_long: str = "drop",
+    seed: int | None = None,
+    buffer_rows: int = 500,
+) -> PackedStream:
+    """As `pack_preference`, `pack_reward` or `pack_kto` (kind "preference", "reward", "kto"), `buffer_rows` rows at
+    a time. rows: re-iterable if the stream is read more than once."""
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    packer = _packer(kind, max_length, max_prompt_length, order, too_long)
+    return PackedStream(rows, packer, max_length, order, seed, buffer_rows)
+
+
+def with_kl_answers(rows: Iterable[Row]) -> Iterator[Row]:
+    """KTO rows with the answer of the row after them as `kl_answer`; the last row takes the first row's.
+
+    Raises ValueError for a single row, which has no other answer to take.
+    """
+    first = previous = None
+    for row in rows:
+        if previous is None:
+            first = row
+        else:
+            yield {**previous, "kl_answer": row["answer"]}
+        previous = row
+    if previous is first and first is not None:
+        raise ValueError("KTO needs at least two rows: the reference point uses the answer to another question")
+    if previous is not None:
+        yield {**previous, "kl_answer": first["answer"]}
+
+
+def _packer(kind: str, max_length: int, max_prompt_length: int | None, order: str, too_long: str) -> _AnswerRows:
+    check_choices(max_length, order, too_long)
+    longest_prompt = max(1, max_length // 2) if max_prompt_length is None else max_prompt_length
+    if longest_prompt < 1:
+        raise ValueError(f"max_prompt_length must be at least 1; got {max_prompt_length}")
+    return _AnswerRows(kind, longest_prompt, too_long)
+
+
+def _pack(kind, rows, max_length, max_prompt_length, order, too_long, seed) -> PackedRows:
+    return pack_all(rows, _packer(kind, max_length, max_prompt_length, order, too_long), max_length, order, seed)
