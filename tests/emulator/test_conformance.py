@@ -83,4 +83,4 @@ def test_emulated_only_report(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_probes_compile_for_a_gpu(tmp_path: Path) -> None:
-    load_run().build_for_gpu(tmp_path / "program")
+    load_run().build_for_gpu(tmp_path / "program", "nvcc")

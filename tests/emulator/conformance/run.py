@@ -3,8 +3,9 @@
     python3 tests/emulator/conformance/run.py --nvcc --output conformance.json     on a machine with a GPU
     python3 tests/emulator/conformance/run.py --emulated-only                      anywhere with g++
 
-Needs g++ and NumPy, with --nvcc also nvcc (NVCC or PATH) and a GPU of compute capability 8.0 or later; no Paddle. The
-program checks either side against plain C++ as well. Exit status 0: everything agrees.
+Needs g++ and NumPy, with --nvcc also nvcc (its path, or else the NVCC of the environment, or the one in PATH) and a
+GPU of compute capability 8.0 or later; no Paddle. The program checks either side against plain C++ as well. Exit
+status 0: everything agrees.
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ def build_emulated(program: Path, flags: tuple[str, ...] = ()) -> None:
     subprocess.run([*command, *sources, "-o", program], check=True)
 
 
-def build_for_gpu(program: Path) -> None:
+def build_for_gpu(program: Path, nvcc: str) -> None:
     """Machine code for compute capability 8.0 and 9.0, PTX for what comes after."""
     codes = ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_90,code=compute_90"]
     targets = [option for code in codes for option in ("-gencode", code)]
-    nvcc = os.environ.get("NVCC", "nvcc")
     subprocess.run([nvcc, "-std=c++17", "-O2", *targets, *INCLUDES, PROGRAM, "-o", program], check=True)
 
 
@@ -84,20 +84,26 @@ def compare(words: np.ndarray, other: np.ndarray, allowed: np.ndarray | None) ->
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nvcc", action="store_true", help="compile for the GPU as well, run there, and compare")
+    parser.add_argument(
+        "--nvcc",
+        nargs="?",
+        metavar="PATH",
+        const=os.environ.get("NVCC", "nvcc"),
+        help="compile for the GPU as well, run there, and compare",
+    )
     parser.add_argument("--emulated-only", action="store_true", help="the emulator against plain C++ only")
     parser.add_argument("--output", type=Path, help="where the report goes, as JSON")
     options = parser.parse_args()
-    if options.nvcc == options.emulated_only:
+    if (options.nvcc is not None) == options.emulated_only:
         parser.error("expected one of --nvcc and --emulated-only")
     report: dict = {"primitives": {}}
     with tempfile.TemporaryDirectory() as folder:
         emulated_program = Path(folder) / "emulated"
         build_emulated(emulated_program)
         emulated, complaints = results_of(emulated_program, "emulator")
-        if options.nvcc:
+        if options.nvcc is not None:
             gpu_program = Path(folder) / "gpu"
-            build_for_gpu(gpu_program)
+            build_for_gpu(gpu_program, options.nvcc)
             gpu, more = results_of(gpu_program, "GPU")
             complaints += more
             for name, (words, allowed) in emulated.items():
@@ -105,7 +111,7 @@ def main() -> int:
                 report["primitives"][name] = compare(gpu[name][0], words, allowed) if name in gpu else missing
         else:
             report["primitives"] = {name: {"results": int(words.size)} for name, (words, _) in emulated.items()}
-    report["compared_with_gpu"] = options.nvcc
+    report["compared_with_gpu"] = options.nvcc is not None
     report["complaints"] = complaints
     differing = [name for name, entry in report["primitives"].items() if not entry.get("agrees", True)]
     report["agrees"] = bool(report["primitives"]) and not complaints and not differing
@@ -116,7 +122,7 @@ def main() -> int:
         print(line)
     for name in differing:
         print(f"differs: {name}: {report['primitives'][name]}")
-    sides = "GPU and emulator" if options.nvcc else "emulator and plain C++ (no GPU compared)"
+    sides = "GPU and emulator" if options.nvcc is not None else "emulator and plain C++ (no GPU compared)"
     print(f"conformance, {sides}: {len(report['primitives']) - len(differing)} of {len(report['primitives'])} agree")
     return 0 if report["agrees"] else 1
 
