@@ -13,7 +13,7 @@ import click
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @click.option("--verbose", is_flag=True, help="Show PaddleNLP's own log and Paddle's warnings as well.")
 def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
-    """Trains as CONFIG, a PaddleNLP SFT JSON file, says.
+    """Trains as CONFIG, a PaddleNLP JSON file for SFT, LoRA, DPO, RM or KTO, says.
 
     OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
     """
@@ -26,12 +26,12 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
 
     from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
     from paddle_flashmask.integrations.paddlenlp.data import DataError
-    from paddle_flashmask.integrations.paddlenlp.sft import run_sft
+    from paddle_flashmask.integrations.paddlenlp.task import train as train_config
 
     if not verbose:
         logger.set_level("WARNING")
     try:
-        result = run_sft(config, overrides, write=click.echo)
+        result = train_config(config, overrides, write=click.echo)
     except (ConfigError, DataError, UnsupportedConfigError) as error:
         raise click.ClickException(str(error)) from error
     if result.step_seconds:

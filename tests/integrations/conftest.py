@@ -125,3 +125,64 @@ def sft_config(model_folders, data_folder, tmp_path) -> dict:
         "flash_mask": True,
         "continue_training": False,
     }
+
+
+@pytest.fixture(scope="session")
+def preference_file(data_folder, tmp_path_factory) -> Path:
+    """40 rows in PaddleNLP's form: 1-3 rounds, two answers each, the better one first or second."""
+    rng = random.Random(11)
+    rows = []
+    for i in range(40):
+        rounds = rng.randint(0, 2)
+        rows.append(
+            {
+                "src": [sentence(rng, 2, 6) for _ in range(rounds + 1)],
+                "tgt": [sentence(rng, 1, 4) for _ in range(rounds)],
+                "response": [sentence(rng, 1, 9), sentence(rng, 1, 9)],
+                "sort": [1, 0] if i % 3 else [0, 1],
+            }
+        )
+    path = tmp_path_factory.mktemp("preferences") / "train.jsonl"
+    write_rows(path, rows)
+    return path
+
+
+@pytest.fixture
+def dpo_config(model_folders, preference_file, tmp_path) -> dict:
+    """The keys of PaddleNLP's published llm/config/llama/flashmask/dpo.json, made small and pointed at local data."""
+    return {
+        "model_name_or_path": str(model_folders["llama"]),
+        "train_dataset_path": str(preference_file),
+        "output_dir": str(tmp_path / "out"),
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2,
+        "per_device_eval_batch_size": 1,
+        "num_train_epochs": 1,
+        "max_steps": 5,
+        "learning_rate": 2e-03,
+        "warmup_ratio": 0.1,
+        "logging_steps": 1,
+        "evaluation_strategy": "no",
+        "save_strategy": "no",
+        "eval_steps": 100,
+        "save_steps": 500,
+        "max_seq_len": 128,
+        "max_prompt_len": 60,
+        "bf16": True,
+        "fp16_opt_level": "O2",
+        "do_train": True,
+        "do_eval": False,
+        "disable_tqdm": True,
+        "load_best_model_at_end": True,
+        "tensor_parallel_degree": 4,
+        "sharding": "stage2",
+        "use_flash_attention": True,
+        "recompute": False,
+        "recompute_granularity": "full",
+        "unified_checkpoint": True,
+        "autotuner_benchmark": False,
+        "greedy_zero_padding": True,
+        "flash_mask": True,
+        "lazy": True,
+        "continue_training": False,
+    }

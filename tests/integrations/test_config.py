@@ -52,6 +52,7 @@ def test_flash_mask_switches_on_what_it_needs_and_says_so(load, key):
     [
         ({"flash_maks": True}, "unknown key 'flash_maks'; the nearest known one is 'flash_mask'"),
         ({"max_lenght": 8}, "unknown key 'max_lenght'; the nearest known one is 'max_length'"),
+        ({"max_seq_len": 8}, "unknown key 'max_seq_len'"),
         ({"max_length": "long"}, "argument --max_length: invalid int value: 'long'"),
         ({"lazy": "perhaps"}, "argument --lazy"),
         ({"src_length": 96}, "src_length = 96 must be positive and below max_length = 96"),
@@ -77,7 +78,6 @@ def test_a_missing_path_is_named(load, key):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_dataset_path": "x", "beta": 0.1}, "beta, train_dataset_path belong to a DPO"),
         ({"prefix_tuning": True}, "prefix_tuning = True is not in this release"),
         ({"eval_with_do_generation": True}, "eval_with_do_generation = True is not in this release"),
         ({"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not in this release"),

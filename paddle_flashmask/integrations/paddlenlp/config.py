@@ -1,4 +1,4 @@
-"""PaddleNLP's SFT configuration files: its own keys, parsed by its own dataclasses, and checked before any work."""
+"""PaddleNLP's configuration files: its own keys, parsed by its own dataclasses, and checked before any work."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig
-
-# Keys that tell a preference (DPO, KTO) or reward config from an SFT one.
-PREFERENCE_KEYS = {"train_dataset_path", "dev_dataset_path", "max_prompt_len", "max_seq_len", "beta", "loss_type"}
+    from paddlenlp.trl import ModelConfig, SFTConfig
 
 # PaddleNLP keys that this trainer does not act on: any value but the default is refused.
 UNSUPPORTED_KEYS = {
@@ -71,16 +68,20 @@ class UnsupportedConfigError(NotImplementedError):
 
 
 @dataclasses.dataclass
-class SFTArguments:
-    """The three argument groups of PaddleNLP, and what was changed in them (`notes`, to be shown to the user)."""
+class Arguments:
+    """The argument groups of PaddleNLP, and what was changed in them (`notes`, to be shown to the user).
+
+    data: DataConfig for SFT, PreferenceData otherwise. options: the keys of one task's loss, none for SFT.
+    """
 
     model: ModelConfig
-    data: DataConfig
+    data: Any
     training: SFTConfig
     notes: list[str]
+    options: Any = None
 
 
-def load_sft_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> SFTArguments:
+def load_sft_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Arguments:
     """Reads a PaddleNLP SFT JSON file.
 
     overrides: `--key value` words that win over the file, as on PaddleNLP's own command line. JSON null means absent.
@@ -88,17 +89,30 @@ def load_sft_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> S
     Raises ConfigError for unreadable JSON, unknown keys (naming the nearest known one), wrong types and
     contradictions, UnsupportedConfigError for what this release does not do.
     """
+    from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig
+
+    values = read_values(path, overrides)
+    values.pop("task", None)
+    model, data, training = parse_groups(values, (ModelConfig, DataConfig, SFTConfig))
+    arguments = Arguments(model, data, training, notes=[])
+    check_common(arguments, (("dataset_name_or_path", data.dataset_name_or_path),))
+    if not 0 < data.src_length < data.max_length:
+        raise ConfigError(
+            f"src_length = {data.src_length} must be positive and below max_length = {data.max_length}, "
+            "or no answer has room"
+        )
+    settle_machine(arguments, values)
+    _settle_packing(arguments)
+    return arguments
+
+
+def read_values(path: str | os.PathLike, overrides: Sequence[str]) -> dict[str, Any]:
+    """The keys of the file and of `--key value` words, which win. null means absent."""
     values = {**_read_json(Path(path)), **_parse_overrides(overrides)}
     values = {key: value for key, value in values.items() if value is not None}
     # PaddleNLP would report to every logger it finds; its VisualDL writer fails with protobuf 7.
     values.setdefault("report_to", "none")
-    model, data, training = _parse(values)
-    arguments = SFTArguments(model, data, training, notes=[])
-    _refuse_unsupported(arguments)
-    _settle_device(arguments, values)
-    _settle_parallel(arguments, values)
-    _settle_packing(arguments)
-    return arguments
+    return values
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -139,21 +153,14 @@ def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _parse(values: dict[str, Any]) -> tuple[ModelConfig, DataConfig, SFTConfig]:
+def parse_groups(values: dict[str, Any], groups: tuple[type, ...]) -> tuple[Any, ...]:
+    """One instance of every dataclass, as PaddleNLP parses them."""
     from paddlenlp.trainer import PdArgumentParser
-    from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig
 
-    groups = (ModelConfig, DataConfig, SFTConfig)
     known = {field.name for group in groups for field in dataclasses.fields(group) if field.init}
     unknown = [key for key in values if key not in known]
-    preference = sorted(PREFERENCE_KEYS.intersection(unknown))
-    if preference:
-        raise UnsupportedConfigError(
-            f"the keys {', '.join(preference)} belong to a DPO, KTO or reward-model configuration; "
-            "this release trains SFT (full parameters or LoRA)"
-        )
     if unknown:
-        raise ConfigError("; ".join(_unknown_key(key, known) for key in unknown))
+        raise ConfigError("; ".join(_unknown_key(key, known - UNSUPPORTED_KEYS) for key in unknown))
 
     parser = PdArgumentParser(groups)
 
@@ -164,7 +171,12 @@ def _parse(values: dict[str, Any]) -> tuple[ModelConfig, DataConfig, SFTConfig]:
     with tempfile.TemporaryDirectory() as folder:
         merged = Path(folder) / "config.json"
         merged.write_text(json.dumps(values), encoding="utf-8")
-        return parser.parse_json_file(str(merged))
+        try:
+            return parser.parse_json_file(str(merged))
+        except ConfigError:
+            raise
+        except ValueError as contradiction:  # PaddleNLP's own checks
+            raise ConfigError(f"the configuration does not fit together: {contradiction}") from contradiction
 
 
 def _unknown_key(key: str, known: set[str]) -> str:
@@ -172,7 +184,11 @@ def _unknown_key(key: str, known: set[str]) -> str:
     return f"unknown key {key!r}; the nearest known one is {nearest!r}"
 
 
-def _refuse_unsupported(arguments: SFTArguments) -> None:
+def check_common(arguments: Arguments, data_paths: Sequence[tuple[str, str | None]]) -> None:
+    """Refuses what no task does and what every task needs: a model, its data, something to do.
+
+    data_paths: (key, value) of the data this run reads.
+    """
     for group in (arguments.model, arguments.data, arguments.training):
         for field in dataclasses.fields(group):
             if field.name not in UNSUPPORTED_KEYS:
@@ -183,25 +199,25 @@ def _refuse_unsupported(arguments: SFTArguments) -> None:
                 raise UnsupportedConfigError(
                     f"{field.name} = {value!r} is not in this release (only its default, {default!r})"
                 )
-    model, data, training = arguments.model, arguments.data, arguments.training
-    for key, value in (
-        ("model_name_or_path", model.model_name_or_path),
-        ("dataset_name_or_path", data.dataset_name_or_path),
-    ):
+    training = arguments.training
+    for key, value in (("model_name_or_path", arguments.model.model_name_or_path), *data_paths):
         if not value:
             raise ConfigError(f"{key} is missing from the configuration")
     if not (training.do_train or training.do_eval):
         raise ConfigError("neither do_train nor do_eval is true: there is nothing to do")
-    if not 0 < data.src_length < data.max_length:
-        raise ConfigError(
-            f"src_length = {data.src_length} must be positive and below max_length = {data.max_length}, "
-            "or no answer has room"
-        )
     if training.fp16_opt_level == "O2" and not (training.fp16 or training.bf16):
         raise ConfigError("fp16_opt_level = 'O2' needs bf16 or fp16 to be true; for float32 use 'O1'")
 
 
-def _settle_device(arguments: SFTArguments, values: dict[str, Any]) -> None:
+def settle_machine(arguments: Arguments, values: dict[str, Any]) -> None:
+    """Fits device, precision and parallel degrees to this machine and one process, with a note for each change."""
+    _settle_device(arguments, values)
+    _settle_parallel(arguments, values)
+    if arguments.data.lazy and arguments.training.dataloader_num_workers > 0:
+        arguments.notes.append("dataloader_num_workers has no effect with lazy = true: the stream has one reader")
+
+
+def _settle_device(arguments: Arguments, values: dict[str, Any]) -> None:
     import paddle
 
     training = arguments.training
@@ -216,7 +232,7 @@ def _settle_device(arguments: SFTArguments, values: dict[str, Any]) -> None:
         arguments.notes.append("float32 instead of 16 bits: Paddle has no 16-bit matmul on the CPU")
 
 
-def _settle_parallel(arguments: SFTArguments, values: dict[str, Any]) -> None:
+def _settle_parallel(arguments: Arguments, values: dict[str, Any]) -> None:
     if arguments.training.world_size > 1:
         raise UnsupportedConfigError(
             f"this release trains in one process; it was started as one of {arguments.training.world_size}"
@@ -228,7 +244,7 @@ def _settle_parallel(arguments: SFTArguments, values: dict[str, Any]) -> None:
         arguments.notes.append(f"sharding = {values['sharding']!r} has no effect: there is one process")
 
 
-def _settle_packing(arguments: SFTArguments) -> None:
+def _settle_packing(arguments: Arguments) -> None:
     model, data, training = arguments.model, arguments.data, arguments.training
     if model.flash_mask and not data.zero_padding:
         data.zero_padding = True
@@ -244,10 +260,8 @@ def _settle_packing(arguments: SFTArguments) -> None:
         raise ConfigError(
             f"max_length = {data.max_length} is not a multiple of pad_to_multiple_of = {data.pad_to_multiple_of}"
         )
-    if data.lazy and training.dataloader_num_workers > 0:
-        arguments.notes.append("dataloader_num_workers has no effect with lazy = true: the stream has one reader")
 
 
-def pads_to_max_length(arguments: SFTArguments) -> bool:
+def pads_to_max_length(arguments: Arguments) -> bool:
     """Whether every batch is padded to max_length; otherwise to its longest pack."""
     return arguments.data.pad_to_max_length or arguments.training.autotuner_benchmark

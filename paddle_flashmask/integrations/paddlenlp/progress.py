@@ -15,6 +15,7 @@ class ProgressLines(TrainerCallback):
         self.write = write
         self.losses: list[tuple[int, float]] = []
         self.evaluations: list[dict[str, float]] = []
+        self.metrics: list[dict[str, float]] = []
         self.tokens = 0
         self.step_seconds: list[float] = []
         self._step_tokens = 0
@@ -35,16 +36,29 @@ class ProgressLines(TrainerCallback):
         logs = logs or {}
         step = f"step {state.global_step}/{state.max_steps}"
         if "eval_loss" in logs:
-            accuracy = f"  accuracy {logs['eval_accuracy']:.4f}" if "eval_accuracy" in logs else ""
             self.evaluations.append({"step": state.global_step, **logs})
-            self.write(f"{step}  evaluation loss {logs['eval_loss']:.6f}{accuracy}")
+            self.write(f"{step}  evaluation loss {logs['eval_loss']:.6f}{_shown(logs, 'eval_')}")
         elif "loss" in logs and self.step_seconds:
             self.losses.append((state.global_step, float(logs["loss"])))
             seconds = sum(self.step_seconds)
+            self.metrics.append({"step": state.global_step, **logs})
             self.write(
-                f"{step}  loss {logs['loss']:.6f}  {self.tokens / seconds:,.0f} tokens/s  "
+                f"{step}  loss {logs['loss']:.6f}{_shown(logs, '')}  {self.tokens / seconds:,.0f} tokens/s  "
                 f"{seconds / len(self.step_seconds):.2f} s per step"
             )
+
+
+_SHOWN = {
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+}
+
+
+def _shown(logs: dict[str, float], prefix: str) -> str:
+    """Accuracy and margin where the task has them."""
+    return "".join(f"  {text} {logs[prefix + key]:.4f}" for key, text in _SHOWN.items() if prefix + key in logs)
 
 
 def _document_tokens(inputs) -> int:

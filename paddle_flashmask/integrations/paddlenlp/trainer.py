@@ -1,4 +1,4 @@
-"""PaddleNLP's SFTTrainer with a data order that a resumed run can repeat, and errors that reach the user."""
+"""PaddleNLP's trainers with a data order that a resumed run can repeat, and errors that reach the user."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class StreamLoader:
             yield {key: paddle.to_tensor(value) for key, value in self.collate(batch).items()}
 
 
-class PackedSFTTrainer(SFTTrainer):
+class PackedOrder:
+    """Mixin of PaddleNLP trainers that read packs."""
+
     def get_train_dataloader(self):
         if has_length(self.train_dataset):
             return super().get_train_dataloader()
@@ -60,3 +62,7 @@ class PackedSFTTrainer(SFTTrainer):
             drop_last=self.args.dataloader_drop_last,
             seed=self.args.seed,
         )
+
+
+class PackedSFTTrainer(PackedOrder, SFTTrainer):
+    pass
