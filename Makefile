@@ -7,12 +7,12 @@ JOBS ?= $(shell nproc)
 BIN := $(VENV)/bin
 STAMPS := build/stamps/$(subst /,-,$(abspath $(VENV)))
 REQUIREMENTS := $(addprefix requirements/,build.txt test.txt paddlenlp.txt constraints.txt)
-BUILD_INPUTS := setup.py pyproject.toml $(shell find csrc -name '*.h' -o -name '*.cc')
-PYTHON_FILES := setup.py paddle_flashmask tests $(wildcard examples benchmarks)
-CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cc')
+BUILD_INPUTS := setup.py pyproject.toml tools/build_kernels.py $(shell find csrc -name '*.h' -o -name '*.cc' -o -name '*.cu')
+PYTHON_FILES := setup.py paddle_flashmask tests tools $(wildcard examples benchmarks)
+CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cc' -o -name '*.cu')
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: all venv build test demo bench-cpu lint format sanitize info clean
+.PHONY: all venv build test demo bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
 
 all: build
 
@@ -51,6 +51,18 @@ $(STAMPS)/bench: $(STAMPS)/venv requirements/bench.txt
 	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt \
 	  -r requirements/build.txt -r requirements/bench.txt
 	@touch $@
+
+# nvcc from pip, for machines without a CUDA toolkit: from then on builds have the CUDA kernels (PFM_CUDA=0: without).
+cuda-compiler: venv
+	$(PIP) install -q -r requirements/cuda.txt
+
+# Every CUDA kernel through nvcc: registers and spills as a table, an error where one spills more than is known.
+compile-cuda: venv
+	$(BIN)/python tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
+
+# The full product of which `make test` runs a cover: about an hour on two cores.
+emulate-all: venv
+	OMP_NUM_THREADS=1 $(BIN)/python tests/cuda/emulate_all.py --output benchmarks/results/emulate_all.csv $(EMULATE_ARGS)
 
 info: build
 	$(BIN)/paddle-flashmask info

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "cpu/attention.h"
+#include "cuda/attention.h"
 #include "flashmask.h"
 
 namespace {
@@ -39,8 +40,7 @@ int32_t CheckAbi(const pfm_params* params) {
   if (params->version != PFM_ABI_VERSION) {
     return Fail(PFM_INVALID_ARGUMENT, "version is %u, this library expects %d", params->version, PFM_ABI_VERSION);
   }
-  if (params->device == PFM_CUDA) return Fail(PFM_UNSUPPORTED, "device is CUDA, but this build has no CUDA kernels");
-  if (params->device != PFM_CPU) {
+  if (params->device != PFM_CPU && params->device != PFM_CUDA) {
     return Fail(PFM_INVALID_ARGUMENT, "device is %d, expected 0 (CPU) or 1 (CUDA)", params->device);
   }
   return PFM_OK;
@@ -130,7 +130,8 @@ int32_t CheckOptions(const pfm_params& p) {
   }
   if (p.num_splits != 0) return Fail(PFM_UNSUPPORTED, "num_splits is %d, but only 0 is implemented", p.num_splits);
   if (p.num_workers < 0) return Fail(PFM_INVALID_ARGUMENT, "num_workers is %d, expected >= 0", p.num_workers);
-  if (p.stream != nullptr) return Fail(PFM_INVALID_ARGUMENT, "stream is set, expected null on the CPU");
+  if (p.device == PFM_CPU && p.stream != nullptr)
+    return Fail(PFM_INVALID_ARGUMENT, "stream is set, expected null on the CPU");
   return PFM_OK;
 }
 
@@ -197,6 +198,7 @@ int32_t CheckPointers(const pfm_params& p) {
   return PFM_OK;
 }
 
+// The CPU's; the CUDA kernels check theirs.
 int32_t CheckWorkspace(const pfm_params& p, size_t needed) {
   if (p.workspace_size < needed) {
     return Fail(PFM_WORKSPACE_TOO_SMALL, "workspace_size is %zu, expected at least %zu", p.workspace_size, needed);
@@ -217,34 +219,18 @@ pfm_params WithWorkers(const pfm_params& params) {
   return resolved;
 }
 
-}  // namespace
-
-int32_t pfm_forward_workspace(const pfm_params* params, size_t* bytes) {
-  if (const int32_t status = CheckDescription(params)) return status;
-  if (bytes == nullptr) return Fail(PFM_INVALID_ARGUMENT, "bytes is null");
-  *bytes = pfm::cpu::ForwardWorkspace(WithWorkers(*params));
-  return PFM_OK;
+int32_t StatusOf(const pfm::cuda::Result& result) {
+  return result.status == PFM_OK ? static_cast<int32_t>(PFM_OK) : Fail(result.status, "%s", result.message);
 }
 
-int32_t pfm_backward_workspace(const pfm_params* params, size_t* bytes) {
-  if (const int32_t status = CheckDescription(params)) return status;
-  if (bytes == nullptr) return Fail(PFM_INVALID_ARGUMENT, "bytes is null");
-  *bytes = pfm::cpu::BackwardWorkspace(WithWorkers(*params));
-  return PFM_OK;
-}
-
-int32_t pfm_forward(const pfm_params* params) {
+int32_t CheckForward(const pfm_params* params) {
   if (const int32_t status = CheckDescription(params)) return status;
   if (const int32_t status = CheckPointers(*params)) return status;
   const Extent out = {params->batch, params->seqlen_q, params->heads_q, params->head_dim_v};
-  if (const int32_t status = CheckWritten("out", params->out, out, true)) return status;
-  const pfm_params resolved = WithWorkers(*params);
-  if (const int32_t status = CheckWorkspace(resolved, pfm::cpu::ForwardWorkspace(resolved))) return status;
-  pfm::cpu::Forward(resolved);
-  return PFM_OK;
+  return CheckWritten("out", params->out, out, true);
 }
 
-int32_t pfm_backward(const pfm_params* params) {
+int32_t CheckBackward(const pfm_params* params) {
   if (const int32_t status = CheckDescription(params)) return status;
   const pfm_params& p = *params;
   if (const int32_t status = CheckPointers(p)) return status;
@@ -260,7 +246,40 @@ int32_t pfm_backward(const pfm_params* params) {
   if (p.dsink != nullptr && p.learnable_sink == nullptr) {
     return Fail(PFM_INVALID_ARGUMENT, "dsink is set, but learnable_sink is null");
   }
-  const pfm_params resolved = WithWorkers(p);
+  return PFM_OK;
+}
+
+}  // namespace
+
+int32_t pfm_forward_workspace(const pfm_params* params, size_t* bytes) {
+  if (const int32_t status = CheckDescription(params)) return status;
+  if (bytes == nullptr) return Fail(PFM_INVALID_ARGUMENT, "bytes is null");
+  if (params->device == PFM_CUDA) return StatusOf(pfm::cuda::ForwardWorkspace(*params, bytes));
+  *bytes = pfm::cpu::ForwardWorkspace(WithWorkers(*params));
+  return PFM_OK;
+}
+
+int32_t pfm_backward_workspace(const pfm_params* params, size_t* bytes) {
+  if (const int32_t status = CheckDescription(params)) return status;
+  if (bytes == nullptr) return Fail(PFM_INVALID_ARGUMENT, "bytes is null");
+  if (params->device == PFM_CUDA) return StatusOf(pfm::cuda::BackwardWorkspace(*params, bytes));
+  *bytes = pfm::cpu::BackwardWorkspace(WithWorkers(*params));
+  return PFM_OK;
+}
+
+int32_t pfm_forward(const pfm_params* params) {
+  if (const int32_t status = CheckForward(params)) return status;
+  if (params->device == PFM_CUDA) return StatusOf(pfm::cuda::Forward(*params));
+  const pfm_params resolved = WithWorkers(*params);
+  if (const int32_t status = CheckWorkspace(resolved, pfm::cpu::ForwardWorkspace(resolved))) return status;
+  pfm::cpu::Forward(resolved);
+  return PFM_OK;
+}
+
+int32_t pfm_backward(const pfm_params* params) {
+  if (const int32_t status = CheckBackward(params)) return status;
+  if (params->device == PFM_CUDA) return StatusOf(pfm::cuda::Backward(*params));
+  const pfm_params resolved = WithWorkers(*params);
   if (const int32_t status = CheckWorkspace(resolved, pfm::cpu::BackwardWorkspace(resolved))) return status;
   pfm::cpu::Backward(resolved);
   return PFM_OK;
@@ -276,6 +295,13 @@ int32_t pfm_set_cpu_isa(const char* name) {
     return Fail(PFM_UNSUPPORTED, "instruction set \"%.32s\" is not in this build or not on this machine", name);
   }
   return PFM_OK;
+}
+
+const char* pfm_cuda_architectures(void) { return pfm::cuda::Architectures(); }
+
+int32_t pfm_cuda_compute_capability(int32_t* compute_capability) {
+  if (compute_capability == nullptr) return Fail(PFM_INVALID_ARGUMENT, "compute_capability is null");
+  return StatusOf(pfm::cuda::ComputeCapability(compute_capability));
 }
 
 const char* pfm_last_error(void) { return last_error; }

@@ -113,6 +113,12 @@ PFM_EXPORT int32_t pfm_default_cpu_threads(void);
 PFM_EXPORT const char* pfm_cpu_isa(void);
 PFM_EXPORT int32_t pfm_set_cpu_isa(const char* name);
 
+// What the CUDA kernels of this library are compiled for, such as "sm_80 sm_90 compute_80"; "" without any.
+PFM_EXPORT const char* pfm_cuda_architectures(void);
+
+// 10 * major + minor compute capability of the current CUDA device, if this library has kernels for it.
+PFM_EXPORT int32_t pfm_cuda_compute_capability(int32_t* compute_capability);
+
 // What went wrong in this thread's last call that did not return PFM_OK.
 PFM_EXPORT const char* pfm_last_error(void);
 

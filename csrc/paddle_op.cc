@@ -9,6 +9,11 @@
 #include "paddle/common/enforce.h"
 #include "paddle/phi/api/all.h"
 
+// paddle::Tensor::stream() const, the CUDA stream that Paddle runs this tensor's operators on. Weak: CPU builds of
+// Paddle need not have it, and one build of this file serves both.
+extern "C" void* pfm_tensor_stream(const paddle::Tensor* tensor) __asm__("_ZNK6paddle6Tensor6streamEv")
+    __attribute__((weak));
+
 namespace {
 
 using paddle::Tensor;
@@ -76,6 +81,11 @@ void CheckDtype(const char* name, const Tensor& tensor, Dtype dtype) {
   Check(tensor.dtype() == dtype, name, " has dtype ", tensor.dtype(), ", expected ", dtype);
 }
 
+void CheckPlace(const char* name, const Tensor& tensor, const Tensor& query) {
+  Check(tensor.place() == query.place(), name, " is on ", tensor.place(), ", expected ", query.place(),
+        ", the place of query");
+}
+
 void CheckShape(const char* name, const Tensor& tensor, const Shape& expected) {
   const Shape shape = tensor.shape();
   Check(shape.size() == expected.size(), name, " has rank ", shape.size(), ", expected ", expected.size());
@@ -87,10 +97,12 @@ void CheckShape(const char* name, const Tensor& tensor, const Shape& expected) {
 
 // A static graph reaches this point with shapes that Python never saw, so what the C ABI can not see is checked here.
 pfm_params MakeParams(const Inputs& in, const Options& options) {
-  if (!in.query.is_cpu()) {
+  if (!in.query.is_cpu() && !in.query.is_gpu()) {
     PADDLE_THROW(::common::errors::Unimplemented(
-        "paddle_flashmask_attention: query is not on the CPU, but there are no CUDA kernels in this build"));
+        "paddle_flashmask_attention: query is neither on a CPU nor on a GPU, for which there are kernels"));
   }
+  CheckPlace("key", in.key, in.query);
+  CheckPlace("value", in.value, in.query);
   CheckRank("query", in.query, 4);
   CheckRank("key", in.key, 4);
   CheckRank("value", in.value, 4);
@@ -104,7 +116,8 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
   pfm_params params = {};
   params.struct_size = sizeof(pfm_params);
   params.version = PFM_ABI_VERSION;
-  params.device = PFM_CPU;
+  params.device = in.query.is_gpu() ? PFM_CUDA : PFM_CPU;
+  if (in.query.is_gpu() && pfm_tensor_stream != nullptr) params.stream = pfm_tensor_stream(&in.query);
   params.dtype = DtypeCode(in.query.dtype());
   params.batch = query[0];
   params.seqlen_q = query[1];
@@ -126,6 +139,7 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
 
   if (in.startend_row_indices) {
     const Tensor& indices = *in.startend_row_indices;
+    CheckPlace("startend_row_indices", indices, in.query);
     CheckDtype("startend_row_indices", indices, Dtype::INT32);
     CheckRank("startend_row_indices", indices, 4);
     const int64_t heads = indices.shape()[1];
@@ -139,6 +153,7 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
   }
   if (in.block_mask) {
     const Tensor& blocks = *in.block_mask;
+    CheckPlace("block_mask", blocks, in.query);
     CheckDtype("block_mask", blocks, Dtype::INT32);
     CheckRank("block_mask", blocks, 4);
     const int64_t heads = in.startend_row_indices ? params.heads_mask : blocks.shape()[1];
@@ -151,11 +166,13 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
     params.block_mask_stride_batch = heads * params.block_mask_stride_head;
   }
   if (in.learnable_sink != nullptr) {
+    CheckPlace("learnable_sink", *in.learnable_sink, in.query);
     CheckDtype("learnable_sink", *in.learnable_sink, Dtype::FLOAT32);
     CheckShape("learnable_sink", *in.learnable_sink, {params.heads_q});
     params.learnable_sink = static_cast<const float*>(in.learnable_sink->data());
   }
   if (in.seed_offset) {
+    CheckPlace("seed_offset", *in.seed_offset, in.query);
     CheckDtype("seed_offset", *in.seed_offset, Dtype::INT64);
     CheckShape("seed_offset", *in.seed_offset, {2});
     params.seed_offset = static_cast<const uint64_t*>(in.seed_offset->data());
@@ -165,7 +182,15 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
   return params;
 }
 
-void CheckStatus(int32_t status) { Check(status == PFM_OK, pfm_last_error()); }
+void CheckStatus(int32_t status) {
+  if (status == PFM_UNSUPPORTED) {
+    PADDLE_THROW(::common::errors::Unimplemented("paddle_flashmask_attention: %s", pfm_last_error()));
+  }
+  if (status == PFM_DEVICE_ERROR) {
+    PADDLE_THROW(::common::errors::Unavailable("paddle_flashmask_attention: %s", pfm_last_error()));
+  }
+  Check(status == PFM_OK, pfm_last_error());
+}
 
 // Memory for one call at a time, kept by the thread for the next one: taking it afresh would cost the page faults of
 // tens of megabytes in every layer. It grows to the largest workspace asked for.
@@ -195,9 +220,17 @@ class WorkspaceBuffer {
   size_t size_ = 0;
 };
 
-// Runs `call` with the workspace that `query_size` asks for.
+// Runs `call` with the workspace that `query_size` asks for. On a GPU that is a tensor of Paddle's allocator, which
+// hands its memory to later work of the same stream only and aligns it to 256 bytes.
 void RunWithWorkspace(int32_t (*query_size)(const pfm_params*, size_t*), int32_t (*call)(const pfm_params*),
-                      pfm_params params) {
+                      pfm_params params, const paddle::Place& place) {
+  if (params.device == PFM_CUDA) {
+    CheckStatus(query_size(&params, &params.workspace_size));
+    Tensor workspace = paddle::empty({static_cast<int64_t>(params.workspace_size)}, Dtype::UINT8, place);
+    params.workspace = workspace.data();
+    CheckStatus(call(&params));
+    return;
+  }
   thread_local WorkspaceBuffer buffer;
   params.num_workers = pfm_default_cpu_threads();
   CheckStatus(query_size(&params, &params.workspace_size));
@@ -212,7 +245,7 @@ std::vector<Tensor> RunForward(const Inputs& in, const Options& options) {
   Tensor lse = paddle::empty({params.batch, params.heads_q, params.seqlen_q}, Dtype::FLOAT32, in.query.place());
   params.out = Describe(out);
   params.lse = static_cast<float*>(lse.data());
-  RunWithWorkspace(pfm_forward_workspace, pfm_forward, params);
+  RunWithWorkspace(pfm_forward_workspace, pfm_forward, params, in.query.place());
   return {out, lse};
 }
 
@@ -251,7 +284,7 @@ std::vector<Tensor> RunBackward(const Inputs& in, const ForwardResult& result, c
     gradients.push_back(empty_like(*in.learnable_sink));
     params.dsink = static_cast<float*>(gradients[3].data());
   }
-  RunWithWorkspace(pfm_backward_workspace, pfm_backward, params);
+  RunWithWorkspace(pfm_backward_workspace, pfm_backward, params, in.query.place());
   return gradients;
 }
 

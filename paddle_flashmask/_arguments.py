@@ -12,7 +12,10 @@ from typing import Any
 
 import paddle
 
+from . import _library
+
 MAX_HEAD_DIM = 256
+GPU_HEAD_DIM_STEP = 8
 BLOCK_MASK_SIZE = 128
 UNKNOWN = -1
 
@@ -46,7 +49,7 @@ def check_shape(name: str, value: Any, expected: Sequence[int], axes: str) -> No
 
 
 def check_qkv(query: Any, key: Any, value: Any) -> None:
-    """query [B, Sq, Hq, D], key [B, Sk, Hkv, D], value [B, Sk, Hkv, Dv], all of one floating dtype, on the CPU."""
+    """query [B, Sq, Hq, D], key [B, Sk, Hkv, D], value [B, Sk, Hkv, Dv], all of one floating dtype."""
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         check_tensor(name, tensor, rank=4)
     check_dtype("query", query, _FLOATING)
@@ -62,8 +65,23 @@ def check_qkv(query: Any, key: Any, value: Any) -> None:
     if heads_q == 0:
         raise ValueError(f"query has no heads (shape {list(query.shape)})")
     check_divides("key", "heads", heads_kv, heads_q)
-    if paddle.is_compiled_with_cuda() and paddle.in_dynamic_mode() and not query.place.is_cpu_place():
-        raise NotImplementedError(f"query is on {query.place}, but there are no CUDA kernels in this build: CPU only")
+    if paddle.is_compiled_with_cuda() and paddle.in_dynamic_mode() and query.place.is_gpu_place():
+        check_gpu(query, value, _library.cuda_architectures())
+
+
+def check_gpu(query: Any, value: Any, architectures: str) -> None:
+    """What only the CUDA kernels refuse; `architectures` are those of the build, "" without CUDA kernels."""
+    if not architectures:
+        raise NotImplementedError(
+            f"query is on {query.place}, but there are no CUDA kernels in this build: rebuild with PFM_CUDA=1 where "
+            "nvcc is installed, or move the tensors to the CPU"
+        )
+    check_dtype("query", query, [paddle.bfloat16, paddle.float16], " on a GPU")
+    for name, dim in (("query", query.shape[3]), ("value", value.shape[3])):
+        if dim % GPU_HEAD_DIM_STEP != 0:
+            raise NotImplementedError(
+                f"the head dim of {name} is {dim}, on a GPU expected a multiple of {GPU_HEAD_DIM_STEP}: pad with zeros"
+            )
 
 
 def check_divides(name: str, what: str, count: int, heads_q: int) -> None:

@@ -22,11 +22,21 @@ def _version(*distributions: str) -> str | None:
     return None
 
 
-def _cpu_kernels() -> tuple[str, int]:
-    """(instruction set, threads) that the kernel library chooses in this process."""
-    kernels = ctypes.CDLL(str(KERNELS))
-    kernels.pfm_cpu_isa.restype = ctypes.c_char_p
-    return kernels.pfm_cpu_isa().decode(), kernels.pfm_default_cpu_threads()
+def _kernels() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(KERNELS))
+    for name in ("pfm_cpu_isa", "pfm_cuda_architectures", "pfm_last_error"):
+        getattr(library, name).restype = ctypes.c_char_p
+    return library
+
+
+def _cuda_device(library: ctypes.CDLL) -> str:
+    """What the CUDA kernels of this build can run on here."""
+    if not library.pfm_cuda_architectures():
+        return "not used: there are no CUDA kernels in this build"
+    capability = ctypes.c_int32()
+    if library.pfm_cuda_compute_capability(ctypes.byref(capability)) != 0:
+        return f"none that the kernels run on: {library.pfm_last_error().decode()}"
+    return f"compute capability {capability.value // 10}.{capability.value % 10}"
 
 
 def collect() -> dict[str, str]:
@@ -42,10 +52,12 @@ def collect() -> dict[str, str]:
     found = _version("paddlepaddle", "paddlepaddle-gpu")
     lines["Paddle found"] = found or "none: install paddlepaddle"
     lines["operator"] = _operator_state()
-    isa, threads = _cpu_kernels()
-    lines["CPU kernels"] = f"{', '.join(_build_info.CPU_KERNELS)} (chosen here: {isa})"
-    lines["CPU threads"] = str(threads)
-    lines["CUDA kernels"] = ", ".join(_build_info.CUDA_KERNELS) or "none in this build"
+    library = _kernels()
+    lines["CPU kernels"] = f"{', '.join(_build_info.CPU_KERNELS)} (chosen here: {library.pfm_cpu_isa().decode()})"
+    lines["CPU threads"] = str(library.pfm_default_cpu_threads())
+    architectures = library.pfm_cuda_architectures().decode()
+    lines["CUDA kernels"] = f"{architectures} ({_build_info.CUDA_COMPILER})" if architectures else "none in this build"
+    lines["GPU"] = _cuda_device(library)
     for library in _MODEL_LIBRARIES:
         lines[library] = _version(library) or "not installed"
     return lines

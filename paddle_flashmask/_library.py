@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 from pathlib import Path
 from typing import Any
 
 OP_NAME = "paddle_flashmask_attention"
 OP_NAME_SINK = "paddle_flashmask_attention_sink"
 LIBRARY = Path(__file__).resolve().parent / "_ops.so"
+KERNELS = Path(__file__).resolve().parent / "_kernels.so"
+
+
+@functools.cache
+def cuda_architectures() -> str:
+    """What the CUDA kernels of this build are compiled for; "" without any."""
+    library = ctypes.CDLL(str(KERNELS))
+    library.pfm_cuda_architectures.restype = ctypes.c_char_p
+    return library.pfm_cuda_architectures().decode()
 
 
 def check_paddle_version(built_for: str, found: str) -> None:

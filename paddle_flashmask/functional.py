@@ -64,7 +64,8 @@ def flashmask_attention(
     query, key and value. Gradients flow through out and through lse.
 
     Args:
-        query: [B, Sq, Hq, D], float32, bfloat16 or float16, on the CPU. D and Dv are 1 to 256.
+        query: [B, Sq, Hq, D], float32 (CPU only), bfloat16 or float16. D and Dv are 1 to 256, on a GPU
+            multiples of 8.
         key: [B, Sk, Hkv, D], the dtype of query. Hkv divides Hq; query head h uses key head h // (Hq / Hkv).
         value: [B, Sk, Hkv, Dv], the dtype of query.
         startend_row_indices: int32 [B, Hm, Sk, n]. Hm divides Hq; query head h uses mask head h // (Hq / Hm).
@@ -81,7 +82,8 @@ def flashmask_attention(
         softmax_scale: finite; 1 / sqrt(D) by default.
         block_mask: int32 [B, Hm, ceil(Sq / 128), ceil(Sk / 128)], Hm as in startend_row_indices if both are given.
         learnable_sink: [Hq], floating: exp(sink) of the head joins the softmax denominator. Differentiable.
-        deterministic: ask for gradients that are the same bits in every run; on the CPU they always are.
+        deterministic: ask for gradients that are the same bits in every run; on the CPU they always are. By default
+            as FLAGS_cudnn_deterministic says.
 
     Returns:
         out [B, Sq, Hq, Dv] in the dtype of query; with return_softmax_lse or return_seed_offset the list [out],
@@ -104,14 +106,15 @@ def flashmask_attention(
         learnable_sink = learnable_sink.astype("float32")
     if fixed_seed_offset is not None:
         _arguments.check_seed_offset(fixed_seed_offset)
-    if deterministic is not None:
-        deterministic = _arguments.flag("deterministic", deterministic)
+    deterministic = (
+        _deterministic_default() if deterministic is None else _arguments.flag("deterministic", deterministic)
+    )
     window_left, window_right = _arguments.window_sides(window_size)
     probability = _arguments.dropout_probability(dropout) if training else 0.0
     scale = _arguments.scale_or_default(softmax_scale, query)
     seed_offset = _dropout_stream(probability, fixed_seed_offset, rng_name)
 
-    attributes = (scale, causal, window_left, window_right, probability, bool(deterministic))
+    attributes = (scale, causal, window_left, window_right, probability, deterministic)
     masks = (startend_row_indices, block_mask, seed_offset)
     if learnable_sink is None:
         out, lse = _library.run(_library.OP_NAME, query, key, value, *masks, *attributes)
@@ -126,6 +129,12 @@ def flashmask_attention(
     if return_seed_offset:
         results.append(paddle.zeros([2], dtype="int64") if seed_offset is None else seed_offset)
     return results
+
+
+def _deterministic_default() -> bool:
+    """Paddle's own switch for its GPU kernels; the CPU kernels are always deterministic."""
+    flag = "FLAGS_cudnn_deterministic"
+    return paddle.is_compiled_with_cuda() and bool(paddle.get_flags([flag])[flag])
 
 
 def _dropout_stream(probability: float, fixed: Tensor | None, rng_name: str) -> Tensor | None:

@@ -203,8 +203,7 @@ Result CurrentDevice(ptx::DeviceLimits* limits) {
               sm80::kSharedSmall);
 }
 
-}  // namespace
-
+// With check_pointers: what a call reads, not only a workspace query.
 Result Supported(const pfm_params& params, bool check_pointers) {
   if (params.dtype == PFM_FLOAT32) {
     return Fail(PFM_UNSUPPORTED, "dtype is float32, the CUDA kernels take float16 and bfloat16");
@@ -228,6 +227,17 @@ Result Supported(const pfm_params& params, bool check_pointers) {
     if (Failed(result)) return result;
   }
   return {};
+}
+
+}  // namespace
+
+const char* Architectures() { return PFM_CUDA_ARCHITECTURES; }
+
+Result ComputeCapability(int32_t* compute_capability) {
+  ptx::DeviceLimits limits = {};
+  const Result device = CurrentDevice(&limits);
+  *compute_capability = limits.compute_capability;
+  return device;
 }
 
 Result ForwardWorkspace(const pfm_params& params, size_t* bytes) {

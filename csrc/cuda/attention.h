@@ -1,5 +1,5 @@
 // The CUDA implementation of the C ABI. Parameters are validated before they get here, except for what only this
-// device refuses: Supported says so. Calls only enqueue work on params.stream.
+// device refuses. Calls only enqueue work on params.stream. A build without CUDA has csrc/no_cuda.cc in its place.
 #ifndef PFM_CUDA_ATTENTION_H_
 #define PFM_CUDA_ATTENTION_H_
 
@@ -14,11 +14,16 @@ struct Result {
   char message[256] = "";
 };
 
-// What these kernels refuse although it is valid: float32, head dims that are no multiple of 8, and, with
-// check_pointers, rows that are not aligned to 16 bytes.
-Result Supported(const pfm_params& params, bool check_pointers);
+// What the kernels are compiled for: "sm_80 sm_90 compute_80"; "" in a build without.
+const char* Architectures();
 
-// Bytes on the current device.
+// 10 * major + minor of the current device, if the kernels run on it.
+Result ComputeCapability(int32_t* compute_capability);
+
+// The rest is of the current device. What these kernels refuse although it is valid: float32, head dims that are no
+// multiple of 8, rows that are not aligned to 16 bytes.
+
+// Bytes of workspace.
 Result ForwardWorkspace(const pfm_params& params, size_t* bytes);
 Result BackwardWorkspace(const pfm_params& params, size_t* bytes);
 

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from emulated import EmulatedKernels
-
-from build import emulated_library
+from emulated import EmulatedKernels, emulated_library
 
 
 @pytest.fixture(scope="session")

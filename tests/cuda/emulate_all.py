@@ -22,10 +22,8 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "cuda")]
 
 import click  # noqa: E402
-from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels  # noqa: E402
-from test_attention import CHOICES, expectation_of, problem_of  # noqa: E402
-
-from build import emulated_library  # noqa: E402
+from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels, emulated_library  # noqa: E402
+from test_cuda_attention import CHOICES, expectation_of, problem_of  # noqa: E402
 
 PLAIN = {
     "heads": (1, 1, 1),

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_uint64, c_void_p
+import contextlib
+import os
+import sys
+from ctypes import c_char_p, c_int, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 from support.call import Call
 from support.dense import GRADIENTS
 from support.library import Kernels, Params
 from support.problem import Problem
+from support.specification import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "tools"))
+
+import build_kernels
+
+LIBRARY = REPOSITORY / "build" / "emulated" / "_kernels.so"
 
 CUDA = 1
 KIBIBYTE = 1024
 SHARED_SMALL, SHARED_MEDIUM, SHARED_LARGE = 99 * KIBIBYTE, 163 * KIBIBYTE, 227 * KIBIBYTE
 
 
+def emulated_library() -> Path:
+    """The kernel library with the CUDA kernels built for the emulator, of the sources as they are."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        build_kernels.build_kernel_library(LIBRARY, None, (), emulated=True)
+    return LIBRARY
+
+
 class EmulatedKernels(Kernels):
     """One emulated GPU."""
 
     def __init__(self, path: Path):
-        self.path = path
-        self._library = ctypes.CDLL(str(path))
-        for name in ("pfm_forward", "pfm_backward"):
-            function = getattr(self._library, name)
-            function.argtypes, function.restype = [POINTER(Params)], c_int32
-            function = getattr(self._library, f"{name}_workspace")
-            function.argtypes, function.restype = [POINTER(Params), POINTER(c_size_t)], c_int32
-        self._library.pfm_last_error.restype = c_char_p
+        super().__init__(path)
         self._library.pfm_emulator_configure.argtypes = [c_uint64, c_int, c_int, c_int]
         self._library.pfm_emulator_register.argtypes = [c_void_p, c_size_t, c_char_p, c_int]
         self._library.pfm_emulator_unregister.argtypes = [c_void_p]

@@ -46,6 +46,8 @@ def test_library_exports_only_the_abi(kernels: Kernels) -> None:
         "pfm_backward_workspace",
         "pfm_default_cpu_threads",
         "pfm_cpu_isa",
+        "pfm_cuda_architectures",
+        "pfm_cuda_compute_capability",
         "pfm_set_cpu_isa",
         "pfm_last_error",
     }

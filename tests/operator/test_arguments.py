@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
 import pytest
 
 from paddle_flashmask import flashmask_attention
+from paddle_flashmask._arguments import check_gpu
 
 
 def zeros(*shape: int, dtype: str = "float32") -> paddle.Tensor:
@@ -192,19 +194,25 @@ def test_refused(changes: dict, error: type[Exception], message: str) -> None:
 class Gpu:
     """What a Paddle with GPUs says about a tensor there."""
 
-    def is_cpu_place(self) -> bool:
-        return False
-
     def __str__(self) -> str:
         return "Place(gpu:0)"
 
 
-def test_other_devices_are_refused(monkeypatch) -> None:
-    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
-    assert list(call().shape) == [2, 6, 4, 5]
-    monkeypatch.setattr(paddle.Tensor, "place", property(lambda self: Gpu()))
-    with pytest.raises(NotImplementedError, match=r"query is on Place\(gpu:0\), but there are no CUDA kernels"):
-        call()
+def on_gpu(dtype: str = "bfloat16", head_dim: int = 64) -> SimpleNamespace:
+    return SimpleNamespace(place=Gpu(), dtype=getattr(paddle, dtype), shape=[1, 4, 2, head_dim])
+
+
+def test_a_gpu_without_kernels_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match=r"query is on Place\(gpu:0\), but there are no CUDA.*PFM_CUDA=1"):
+        check_gpu(on_gpu(), on_gpu(), "")
+
+
+def test_what_only_the_cuda_kernels_refuse() -> None:
+    check_gpu(on_gpu(), on_gpu(head_dim=8), "sm_80")
+    with pytest.raises(TypeError, match="query has dtype float32, expected bfloat16 or float16 on a GPU"):
+        check_gpu(on_gpu("float32"), on_gpu("float32"), "sm_80")
+    with pytest.raises(NotImplementedError, match="the head dim of value is 20, on a GPU expected a multiple of 8"):
+        check_gpu(on_gpu(), on_gpu(head_dim=20), "sm_80")
 
 
 @pytest.mark.parametrize("name", ["paddle_flashmask_attention", "paddle_flashmask_attention_sink"])

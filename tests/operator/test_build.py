@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -10,8 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import setuptools
 from support.specification import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "tools"))
+
+import build_kernels
+from build_kernels import Unit
 
 PACKAGE = REPOSITORY / "paddle_flashmask"
 
@@ -56,29 +59,42 @@ def test_missing_pybind11(tmp_path) -> None:
     assert_fails(result, "pybind11 is not importable: `pip install pybind11` first")
 
 
-def test_cuda_can_not_be_had(tmp_path) -> None:
-    assert_fails(build(tmp_path, PFM_CUDA="1"), "there are no CUDA kernels in this release")
+def test_wrong_cuda_requests(tmp_path) -> None:
     assert_fails(build(tmp_path, PFM_CUDA="yes"), "PFM_CUDA is 'yes', expected 0, 1 or auto")
+    assert_fails(build(tmp_path, PFM_CUDA_ARCHS="75,90"), "PFM_CUDA_ARCHS is '75,90', expected a list of 80, 90")
+
+
+def test_cuda_without_nvcc(tmp_path) -> None:
+    result = build(tmp_path, PFM_CUDA="1", CUDA_HOME=str(tmp_path))
+    assert_fails(
+        result, "PFM_CUDA=1 asks for CUDA kernels, but nvcc was not found", "CUDA_HOME", "requirements/cuda.txt"
+    )
+
+
+def test_cuda_too_old(tmp_path) -> None:
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 11.8, V11.8.89\n")
+    nvcc.chmod(0o755)
+    result = build(tmp_path, PFM_CUDA="1", CUDA_HOME=str(tmp_path))
+    assert_fails(result, f"{nvcc} is version 11.8, expected 12.8 or later")
 
 
 @pytest.fixture
 def object_cache(tmp_path, monkeypatch):
-    """The ObjectCache of setup.py, keeping its objects under tmp_path, and a source with a header."""
-    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
-    spec = importlib.util.spec_from_file_location("setup_of_the_package", REPOSITORY / "setup.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.OBJECTS = script.ROOT = tmp_path
+    """An ObjectCache that keeps its objects under tmp_path, and a source with a header."""
+    monkeypatch.setattr(build_kernels, "OBJECTS", tmp_path / "objects")
+    monkeypatch.setattr(build_kernels, "ROOT", tmp_path)
     (tmp_path / "value.h").write_text("constexpr int kValue = 1;\n")
     (tmp_path / "unit.cc").write_text('#include "value.h"\nint value() { return kValue; }\n')
-    return script.ObjectCache("g++", "3.3.1")
+    return build_kernels.ObjectCache()
 
 
 def test_objects_are_made_again_only_when_something_changed(object_cache, tmp_path) -> None:
     source = tmp_path / "unit.cc"
 
     def compiled(flags=("-O1",)) -> tuple[Path, int]:
-        result = object_cache.compile(source, list(flags))
+        result = object_cache.compile(Unit(source, ("g++", *flags)))
         return result, result.stat().st_mtime_ns
 
     first = compiled()
@@ -91,11 +107,17 @@ def test_objects_are_made_again_only_when_something_changed(object_cache, tmp_pa
     assert compiled(["-O2"])[0] != first[0]
 
 
+def test_what_the_compiler_said_is_kept(object_cache, tmp_path) -> None:
+    (tmp_path / "unit.cc").write_text("#warning something to know\n")
+    for _ in range(2):
+        assert "something to know" in object_cache.log_of(object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",))))
+
+
 def test_a_compile_error_ends_the_build_with_the_file_name(object_cache, tmp_path) -> None:
     (tmp_path / "unit.cc").write_text("no such language\n")
     for _ in range(2):  # a failed object must not be taken for a finished one
         with pytest.raises(SystemExit, match=r"compiling unit.cc failed"):
-            object_cache.compile(tmp_path / "unit.cc", [])
+            object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))
 
 
 def symbols(library: Path, kind: str) -> set[str]:
@@ -113,7 +135,8 @@ def test_the_kernel_library_exports_the_c_abi_and_needs_neither_paddle_nor_pytho
 
 
 def test_the_build_names_its_kernels() -> None:
-    from paddle_flashmask import _build_info
+    from paddle_flashmask import _build_info, _library
 
-    assert "portable" in _build_info.CPU_KERNELS and _build_info.CUDA_KERNELS == []
+    assert "portable" in _build_info.CPU_KERNELS
     assert _build_info.COMPILER
+    assert bool(_build_info.CUDA_COMPILER) == bool(_library.cuda_architectures())

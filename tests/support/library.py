@@ -99,6 +99,8 @@ class Kernels:
         self._library.pfm_cpu_isa.restype = c_char_p
         self._library.pfm_set_cpu_isa.argtypes, self._library.pfm_set_cpu_isa.restype = [c_char_p], c_int32
         self._library.pfm_last_error.restype = c_char_p
+        self._library.pfm_cuda_architectures.restype = c_char_p
+        self._library.pfm_cuda_compute_capability.argtypes = [POINTER(c_int32)]
 
     def _check(self, function: str, status: int) -> None:
         if status != OK:
@@ -123,6 +125,15 @@ class Kernels:
 
     def last_error(self) -> str:
         return self._library.pfm_last_error().decode()
+
+    def cuda_architectures(self) -> str:
+        return self._library.pfm_cuda_architectures().decode()
+
+    def cuda_compute_capability(self) -> int:
+        capability = c_int32()
+        status = self._library.pfm_cuda_compute_capability(ctypes.byref(capability))
+        self._check("pfm_cuda_compute_capability", status)
+        return capability.value
 
     def default_threads(self) -> int:
         return self._library.pfm_default_cpu_threads()

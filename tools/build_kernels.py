@@ -1,0 +1,298 @@
+"""Builds the kernel library (csrc/flashmask.h) and nothing else; Python's standard library, g++ and, for CUDA, nvcc.
+
+    python3 tools/build_kernels.py build/_kernels.so               CPU kernels, and CUDA kernels if nvcc is found
+    python3 tools/build_kernels.py build/_kernels.so --cuda 1      an error where nvcc is missing
+    python3 tools/build_kernels.py build/_emulated.so --emulated   the CUDA kernels too, run by tests/emulator
+
+setup.py builds the same library through the functions below. Objects stay in build/objects for as long as everything
+they were made from stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OBJECTS = ROOT / "build" / "objects"
+
+COMMON_FLAGS = [
+    "-std=c++17",
+    "-O2",
+    "-g0",
+    "-DNDEBUG",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    f"-ffile-prefix-map={ROOT}=.",
+    f"-I{ROOT / 'csrc'}",
+]
+KERNEL_FLAGS = ["-O3", "-fopenmp"]
+# A file whose name ends so is compiled for that instruction set, and only on x86-64; the rest runs everywhere.
+ISA_FLAGS = {
+    "_avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"],
+}
+IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
+
+EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas"]
+# The sources of csrc/cuda/sm80, for compute capability 8.0 and every later one.
+CUDA_ARCHS = ("80", "90")
+CUDA_PTX = "80"  # in every build: what later cards compile for themselves
+OLDEST_CUDA = (12, 8)
+
+
+class BuildError(SystemExit):
+    """Ends the build with one readable message instead of a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(f"\npaddle-flashmask: {message}\n")
+
+
+@dataclass(frozen=True)
+class CudaToolkit:
+    nvcc: Path
+    version: str
+    library: Path  # libcudart_static.a
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One compiler call: `command` without source and result."""
+
+    source: Path
+    command: tuple[str, ...]
+
+
+def find_compiler() -> str:
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise BuildError(
+            f"the C++ compiler {compiler!r} was not found. Install one (Debian, Ubuntu: apt-get install g++) "
+            "or name yours in the environment variable CXX"
+        )
+    return compiler
+
+
+def nvcc_candidates() -> list[Path]:
+    """CUDA_HOME alone if it is set; otherwise PATH, the packages of pip, the usual place."""
+    if os.environ.get("CUDA_HOME"):
+        return [Path(os.environ["CUDA_HOME"]) / "bin" / "nvcc"]
+    found = [Path(path).resolve() for path in [shutil.which("nvcc")] if path]
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        found += sorted(Path(folder).glob("cu*/bin/nvcc"), reverse=True)
+    return [*found, Path("/usr/local/cuda/bin/nvcc")]
+
+
+def find_cuda() -> tuple[CudaToolkit | None, str]:
+    """The first usable toolkit, or None and why."""
+    reason = "nvcc was not found in CUDA_HOME, PATH, the installed pip packages or /usr/local/cuda"
+    for nvcc in nvcc_candidates():
+        if not os.access(nvcc, os.X_OK):
+            continue
+        answer = subprocess.run([nvcc, "--version"], capture_output=True, text=True)
+        version = re.search(r"release (\d+)\.(\d+)", answer.stdout)
+        if version is None:
+            reason = f"{nvcc} --version failed"
+            continue
+        if tuple(map(int, version.groups())) < OLDEST_CUDA:
+            oldest = ".".join(map(str, OLDEST_CUDA))
+            reason = f"{nvcc} is version {'.'.join(version.groups())}, expected {oldest} or later"
+            continue
+        home = nvcc.parent.parent
+        places = [home / "lib64", home / "lib", home / "targets" / "x86_64-linux" / "lib"]
+        library = next((p / "libcudart_static.a" for p in places if (p / "libcudart_static.a").exists()), None)
+        if library is None:
+            reason = f"{nvcc} has no libcudart_static.a in {', '.join(map(str, places))}"
+            continue
+        return CudaToolkit(nvcc, ".".join(version.groups()), library), ""
+    return None, reason
+
+
+def wanted_cuda(request: str) -> CudaToolkit | None:
+    """For "0", "1" or "auto"; None: build without."""
+    if request not in ("0", "1", "auto"):
+        raise BuildError(f"PFM_CUDA is {request!r}, expected 0, 1 or auto")
+    if request == "0":
+        return None
+    toolkit, reason = find_cuda()
+    if toolkit is None and request == "1":
+        raise BuildError(
+            f"PFM_CUDA=1 asks for CUDA kernels, but {reason}. Install the CUDA toolkit and set CUDA_HOME, or "
+            "`pip install -r requirements/cuda.txt`"
+        )
+    return toolkit
+
+
+def checked_archs(text: str) -> tuple[str, ...]:
+    """From a list as in PFM_CUDA_ARCHS: "80,90"."""
+    archs = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [arch for arch in archs if arch not in CUDA_ARCHS]
+    if unknown or not archs:
+        raise BuildError(
+            f"PFM_CUDA_ARCHS is {text!r}, expected a list of {', '.join(CUDA_ARCHS)}; other cards from 8.0 on compile "
+            f"the PTX of compute_{CUDA_PTX} that every build holds"
+        )
+    return archs
+
+
+def isa_of(source: Path) -> str:
+    return next((suffix for suffix in ISA_FLAGS if source.stem.endswith(suffix)), "")
+
+
+def cpu_sources() -> list[Path]:
+    sources = [ROOT / "csrc" / "capi.cc", *sorted((ROOT / "csrc" / "cpu").glob("*.cc"))]
+    return [source for source in sources if IS_X86_64 or not isa_of(source)]
+
+
+def cuda_sources() -> list[Path]:
+    return sorted((ROOT / "csrc" / "cuda").rglob("*.cu"))
+
+
+def cpu_units(compiler: str) -> list[Unit]:
+    return [
+        Unit(source, (compiler, *COMMON_FLAGS, *KERNEL_FLAGS, *ISA_FLAGS.get(isa_of(source), [])))
+        for source in cpu_sources()
+    ]
+
+
+def no_cuda_units(compiler: str) -> list[Unit]:
+    return [Unit(ROOT / "csrc" / "no_cuda.cc", (compiler, *COMMON_FLAGS))]
+
+
+def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> list[Unit]:
+    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    codes.append(f"-gencode=arch=compute_{CUDA_PTX},code=compute_{CUDA_PTX}")
+    names = " ".join([*(f"sm_{arch}" for arch in archs), f"compute_{CUDA_PTX}"])
+    flags = ["-std=c++17", "-O3", "-DNDEBUG", "-Werror=all-warnings", "-Xptxas=-v", f"-I{ROOT / 'csrc'}"]
+    flags += ["-ccbin", compiler, f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-ffile-prefix-map={ROOT}=."]
+    flags.append(f'-DPFM_CUDA_ARCHITECTURES="{names}"')
+    return [Unit(source, (str(toolkit.nvcc), *flags, *codes)) for source in cuda_sources()]
+
+
+def emulated_units(compiler: str) -> list[Unit]:
+    """The CUDA sources as C++, and the machine that runs them."""
+    flags = (compiler, *COMMON_FLAGS, *EMULATOR_FLAGS, *(["-mf16c", "-mavx2", "-mfma"] if IS_X86_64 else []))
+    kernels = [Unit(source, (*flags, '-DPFM_CUDA_ARCHITECTURES="emulated"', "-x", "c++")) for source in cuda_sources()]
+    machine = sorted((ROOT / "tests" / "emulator").glob("*.cc"))
+    return kernels + [Unit(source, (*flags, "-fvisibility=default")) for source in machine]  # pfm_emulator_*
+
+
+class ObjectCache:
+    """Compiles files and keeps each object, and what the compiler said, while source, headers, command and compiler
+    stay. `salt`: whatever else an object depends on."""
+
+    def __init__(self, salt: str = "") -> None:
+        self.salt = salt
+        self._versions: dict[str, str] = {}
+
+    def compiler_version(self, compiler: str) -> str:
+        """The line of its --version that names one."""
+        if compiler not in self._versions:
+            answer = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
+            lines = answer.splitlines()
+            self._versions[compiler] = next((line for line in lines if "release" in line), lines[0])
+        return self._versions[compiler]
+
+    def compile(self, unit: Unit) -> Path:
+        identity = "\0".join([*unit.command, self.compiler_version(unit.command[0]), self.salt])
+        variant = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        name = str(unit.source.relative_to(ROOT)).replace(os.sep, "-")
+        stem = OBJECTS / f"{name}-{variant}"
+        result, depfile, stamp, log = (Path(f"{stem}{suffix}") for suffix in (".o", ".d", ".stamp", ".log"))
+        if all(p.exists() for p in (result, depfile, stamp, log)) and stamp.read_text() == self._content(depfile):
+            return result
+        OBJECTS.mkdir(parents=True, exist_ok=True)
+        stamp.unlink(missing_ok=True)
+        command = [*unit.command, "-MMD", "-MF", str(depfile), "-c", str(unit.source), "-o", str(result)]
+        print(" ".join(command), flush=True)
+        ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if ran.returncode != 0:
+            print(ran.stdout, file=sys.stderr, flush=True)
+            raise BuildError(f"compiling {unit.source.relative_to(ROOT)} failed, see above")
+        log.write_text(ran.stdout)
+        stamp.write_text(self._content(depfile))
+        return result
+
+    @staticmethod
+    def log_of(result: Path) -> str:
+        """What the compiler said when it made this object."""
+        return result.with_suffix(".log").read_text()
+
+    @staticmethod
+    def _content(depfile: Path) -> str:
+        """Hash of every file the object was made from (system headers aside); empty if one is gone."""
+        digest = hashlib.sha256()
+        for name in depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split():
+            if not os.path.exists(name):
+                return ""
+            digest.update(Path(name).read_bytes())
+        return digest.hexdigest()
+
+    def compile_all(self, units: list[Unit]) -> list[Path]:
+        workers = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(self.compile, units))
+
+
+def link(command: list[str], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f"{target.name}.{os.getpid()}.tmp")  # never rewrite a library that is mapped
+    command = [*command, "-o", str(scratch)]
+    print(" ".join(command), flush=True)
+    if subprocess.run(command).returncode != 0:
+        raise BuildError(f"linking {target.name} failed, see above")
+    os.replace(scratch, target)
+
+
+def kernel_link_command(compiler: str, objects: list[Path], toolkit: CudaToolkit | None) -> list[str]:
+    # --no-undefined: every symbol comes from what is named here. The CUDA runtime is inside and exports nothing.
+    command = [compiler, "-shared", "-fopenmp", "-Wl,-z,now", "-Wl,-s", "-Wl,-soname,_kernels.so", "-Wl,--no-undefined"]
+    command += map(str, objects)
+    if toolkit is not None:
+        command += [str(toolkit.library), "-Wl,--exclude-libs,ALL", "-ldl", "-lrt", "-lpthread"]
+    return command
+
+
+def build_kernel_library(target: Path, toolkit: CudaToolkit | None, archs: tuple[str, ...], emulated: bool) -> None:
+    compiler = find_compiler()
+    units = cpu_units(compiler)
+    if emulated:
+        units += emulated_units(compiler)
+    elif toolkit is not None:
+        units += cuda_units(toolkit, compiler, archs)
+    else:
+        units += no_cuda_units(compiler)
+    objects = ObjectCache().compile_all(units)
+    link(kernel_link_command(compiler, objects, None if emulated else toolkit), target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--cuda", default="auto", help="0, 1 or auto")
+    parser.add_argument("--cuda-archs", default=",".join(CUDA_ARCHS), help="machine code for these")
+    parser.add_argument("--emulated", action="store_true")
+    arguments = parser.parse_args()
+    toolkit = None if arguments.emulated else wanted_cuda(arguments.cuda)
+    archs = checked_archs(arguments.cuda_archs)
+    build_kernel_library(arguments.output.resolve(), toolkit, archs, arguments.emulated)
+    kind = "emulated CUDA" if arguments.emulated else f"CUDA {toolkit.version}" if toolkit else "no CUDA"
+    print(f"{arguments.output}: CPU kernels, {kind}")
+
+
+if __name__ == "__main__":
+    main()

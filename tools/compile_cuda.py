@@ -1,0 +1,151 @@
+"""Compiles every CUDA kernel and tells what ptxas says of it: registers, shared memory, spills. Fails where one spills.
+
+    python3 tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
+
+Objects are those of the build (tools/build_kernels.py), so a second run costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import build_kernels
+
+# Bytes of spill stores and loads that are known: loop invariants, reloaded a few times per tile of at least 100 matrix
+# instructions per warp.
+ALLOWED_SPILLS = {
+    ("Forward", "sm_80"): 36,
+    ("Forward", "sm_90"): 16,
+    ("Backward", "sm_80"): 76,
+}
+NAMESPACES = ("pfm", "cuda", "sm80", "ptx")
+ELEMENT_TYPES = {"Float16": "fp16", "BFloat16": "bf16"}
+# Prints table, row, head dims, tile and shared bytes of every row of csrc/cuda/sm80/config.h.
+CONFIG_PROGRAM = r"""
+#include <cstdio>
+#include "cuda/sm80/config.h"
+using namespace pfm::cuda::sm80;
+int main() {
+  for (int i = 0; i < kForwardRows; ++i) {
+    const auto& t = kForward[i];
+    std::printf("Forward %d %d,%d %dx%d %d\n", i, t.head_dim, t.head_dim_v, t.tile_q, t.tile_k, t.shared_bytes());
+  }
+  for (int i = 0; i < kBackwardRows; ++i) {
+    const auto& t = kBackward[i];
+    const int bytes = t.shared_bytes(t.shared_bytes(true) <= kSharedMedium);
+    std::printf("Backward %d %d,%d %dx%d %d\n", i, t.head_dim, t.head_dim, t.tile_q, t.tile_k, bytes);
+  }
+  for (int i = 0; i < kQueryGradientRows; ++i) {
+    const auto& t = kQueryGradient[i];
+    std::printf("QueryGradient %d %d,%d %dx%d %d\n", i, t.head_dim, t.head_dim_v, t.tile_q, t.tile_k, t.shared_bytes());
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    name: str
+    dtype: str
+    head_dims: str
+    tile: str
+    arch: str
+    shared_bytes: str  # dynamic
+    registers: int
+    stack_bytes: int
+    spill_bytes: int
+
+
+Rows = dict[tuple[str, str], tuple[str, str, str]]
+
+
+def table_rows() -> Rows:
+    """(kernel, row) -> head dims, tile, shared bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder) / "config.cc", Path(folder) / "config"
+        source.write_text(CONFIG_PROGRAM)
+        include = f"-I{build_kernels.ROOT / 'csrc'}"
+        command = [build_kernels.find_compiler(), "-std=c++17", include, str(source), "-o", str(program)]
+        subprocess.run(command, check=True)
+        lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
+    return {(name, row): (dims, tile, shared) for name, row, dims, tile, shared in map(str.split, lines)}
+
+
+def names_in(symbol: str) -> list[str]:
+    """The identifiers of a mangled name: each has its length in front."""
+    names, at = [], 0
+    while match := re.compile(r"\d+").search(symbol, at):
+        at = match.end() + int(match[0])
+        names.append(symbol[match.end() : at])
+    return names
+
+
+def kernels_in(log: str, rows: Rows) -> Iterator[Kernel]:
+    entry = re.compile(
+        r"Compiling entry function '(?P<symbol>\S+)' for '(?P<arch>sm_\d+)'.*?"
+        r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads.*?"
+        r"Used (?P<registers>\d+) registers",
+        re.DOTALL,
+    )
+    for match in entry.finditer(log):
+        names = names_in(match["symbol"])
+        dtype = next((ELEMENT_TYPES[name] for name in names if name in ELEMENT_TYPES), "")
+        name = next(n for n in names if n not in (*NAMESPACES, *ELEMENT_TYPES) and re.fullmatch(r"[A-Z]\w+", n))
+        row = re.search(r"Li(\d+)E", match["symbol"])
+        head_dims, tile, shared = rows.get((name, row[1] if row else ""), ("", "", ""))
+        spilled = int(match["stores"]) + int(match["loads"])
+        numbers = shared, int(match["registers"]), int(match["stack"]), spilled
+        yield Kernel(name, dtype, head_dims, tile, match["arch"], *numbers)
+
+
+def compile_all() -> list[Kernel]:
+    toolkit = build_kernels.wanted_cuda("1")
+    units = build_kernels.cuda_units(toolkit, build_kernels.find_compiler(), build_kernels.CUDA_ARCHS)
+    objects = build_kernels.ObjectCache().compile_all(units)
+    rows = table_rows()
+    logs = (build_kernels.ObjectCache.log_of(result) for result in objects)
+    return sorted(
+        {kernel for log in logs for kernel in kernels_in(log, rows)},
+        key=lambda k: (k.name, k.dtype, k.arch, int(k.head_dims.split(",")[0] or 0), k.tile),
+    )
+
+
+def markdown(kernels: list[Kernel]) -> str:
+    lines = ["| kernel | dtype | D, Dv | tile | arch | shared | registers | stack | spilled |", "|" + "---|" * 9]
+    lines += ["| " + " | ".join(map(str, astuple(kernel))) + " |" for kernel in kernels]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--markdown", action="store_true")
+    arguments = parser.parse_args()
+    kernels = compile_all()
+    if not kernels:
+        raise build_kernels.BuildError("the compiler named no kernel: is -Xptxas=-v gone?")
+    if arguments.csv:
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([field.name for field in fields(Kernel)])
+            writer.writerows(map(astuple, kernels))
+    if arguments.markdown:
+        print(markdown(kernels))
+    spilling = [k for k in kernels if k.spill_bytes > ALLOWED_SPILLS.get((k.name, k.arch), 0)]
+    for kernel in spilling:
+        allowed = ALLOWED_SPILLS.get((kernel.name, kernel.arch), 0)
+        print(f"{kernel}: {kernel.spill_bytes} bytes of spills, allowed {allowed}", file=sys.stderr)
+    print(f"{len(kernels)} kernels compiled, {len(spilling)} spill more than allowed")
+    sys.exit(bool(spilling))
+
+
+if __name__ == "__main__":
+    main()
