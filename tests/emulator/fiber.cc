@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <cstdint>
+#include <cstring>
 #include <new>
 
 #if !defined(__x86_64__)
@@ -38,6 +39,7 @@ namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kGuardBytes = 4096;
+constexpr size_t kPoisonedBytes = 16 * 1024;  // what a kernel's variables take, so that unset ones are NaN
 constexpr int kSavedRegisters = 6;
 
 }  // namespace
@@ -55,6 +57,7 @@ void* FiberStacks::Prepare(size_t fiber, void (*entry)()) {
   // Stacks start at different offsets, or all of them would compete for the same sets of the cache.
   const size_t offset = fiber % 61 * 320 / 16 * 16;
   uint64_t* top = reinterpret_cast<uint64_t*>(stacks_[fiber] + kStackBytes - 16 - offset);
+  std::memset(reinterpret_cast<char*>(top) - kPoisonedBytes, 0xff, kPoisonedBytes);
   *top = reinterpret_cast<uint64_t>(entry);
   for (int i = 0; i < kSavedRegisters; ++i) *--top = 0;
   return top;

@@ -76,6 +76,9 @@ CASES = {
         "forward",
         VALUES,
     ),
+    "forward: the output sum does not start at zero": Mutant(
+        FORWARD, "    Clear(out);\n", "", FORWARD_OBJECT, "forward", VALUES
+    ),
     "forward: copies permute chunks otherwise than loads": Mutant(
         FRAGMENTS,
         "chunk % 2, chunk / 2 * 2), source",
