@@ -62,7 +62,7 @@ class BuildBinaries(build_ext):
         self.archs = kernels.checked_archs(os.environ.get("PFM_CUDA_ARCHS", ",".join(kernels.CUDA_ARCHS)))
         self.compiler = kernels.find_compiler()
         self.paddle_version, self.paddle = find_paddle()
-        self.cache = kernels.ObjectCache(salt=self.paddle_version)
+        self.cache = kernels.ObjectCache()
         units = {extension.name: self._units(extension) for extension in self.extensions}
         objects = iter(self.cache.compile_all([unit for group in units.values() for unit in group]))
         for extension in self.extensions:
@@ -83,7 +83,7 @@ class BuildBinaries(build_ext):
         else:
             flags = ["-isystem", find_pybind11(), "-isystem", sysconfig.get_paths()["include"]]
         command = (self.compiler, *kernels.COMMON_FLAGS, *flags)
-        return [kernels.Unit(ROOT / name, command) for name in extension.sources]
+        return [kernels.Unit(ROOT / name, command, self.paddle_version) for name in extension.sources]
 
     def _link(self, extension: Extension, objects: list[Path]) -> None:
         target = Path(self.get_ext_fullpath(extension.name)).resolve()

@@ -70,10 +70,11 @@ class CudaToolkit:
 
 @dataclass(frozen=True)
 class Unit:
-    """One compiler call: `command` without source and result."""
+    """One compiler call: `command` without source and result. `salt`: what else the object depends on."""
 
     source: Path
     command: tuple[str, ...]
+    salt: str = ""
 
 
 def find_compiler() -> str:
@@ -193,10 +194,9 @@ def emulated_units(compiler: str) -> list[Unit]:
 
 class ObjectCache:
     """Compiles files and keeps each object, and what the compiler said, while source, headers, command and compiler
-    stay. `salt`: whatever else an object depends on."""
+    stay."""
 
-    def __init__(self, salt: str = "") -> None:
-        self.salt = salt
+    def __init__(self) -> None:
         self._versions: dict[str, str] = {}
 
     def compiler_version(self, compiler: str) -> str:
@@ -208,7 +208,7 @@ class ObjectCache:
         return self._versions[compiler]
 
     def compile(self, unit: Unit) -> Path:
-        identity = "\0".join([*unit.command, self.compiler_version(unit.command[0]), self.salt])
+        identity = "\0".join([*unit.command, self.compiler_version(unit.command[0]), unit.salt])
         variant = hashlib.sha256(identity.encode()).hexdigest()[:12]
         name = str(unit.source.relative_to(ROOT)).replace(os.sep, "-")
         stem = OBJECTS / f"{name}-{variant}"

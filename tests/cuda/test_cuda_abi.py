@@ -10,7 +10,7 @@ from support.call import Call
 from support.library import KernelError, Kernels
 from support.problem import Problem
 
-INVALID, UNSUPPORTED, WORKSPACE = 1, 2, 3
+INVALID, UNSUPPORTED, WORKSPACE, DEVICE_ERROR = 1, 2, 3, 4
 
 
 @pytest.fixture
@@ -89,6 +89,19 @@ def test_a_build_without_cuda_says_so(kernels: Kernels) -> None:
     call = Call(kernels, Problem(batch=1, seqlen_q=8, seqlen_k=8, dtype="bfloat16"))
     call.params.device = CUDA
     assert_refused(call, UNSUPPORTED, "device is CUDA, but this build has no CUDA kernels")
+
+
+def test_a_machine_without_a_gpu_says_so(kernels: Kernels) -> None:
+    if not kernels.cuda_architectures():
+        pytest.skip("this build has no CUDA kernels")
+    try:
+        kernels.cuda_compute_capability()
+        pytest.skip("this machine has a GPU, and the memory of this test is not on it")
+    except KernelError as error:
+        assert error.status == DEVICE_ERROR
+    call = Call(kernels, Problem(batch=1, seqlen_q=8, seqlen_k=8, dtype="bfloat16"))
+    call.params.device = CUDA
+    assert_refused(call, DEVICE_ERROR, "mask preparation could not be launched: ")
 
 
 def test_what_the_library_says_of_itself(emulated: EmulatedKernels) -> None:

@@ -39,7 +39,6 @@ HUGE = 2**27
 DESCRIPTION = [
     ("struct_size", 8, INVALID_ARGUMENT, "struct_size is 8, this library expects"),
     ("version", 2, INVALID_ARGUMENT, "version is 2, this library expects 1"),
-    ("device", 1, UNSUPPORTED, "device is CUDA, but this build has no CUDA kernels"),
     ("device", 2, INVALID_ARGUMENT, "device is 2, expected 0 (CPU) or 1 (CUDA)"),
     ("dtype", 3, INVALID_ARGUMENT, "dtype is 3, expected 0 (float32), 1 (bfloat16) or 2 (float16)"),
     ("batch", -1, INVALID_ARGUMENT, "batch is -1, expected >= 0"),

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import paddle_flashmask
-from paddle_flashmask import _info, cli
+from paddle_flashmask import _info, _library, cli
 
 
 def modules_after(code: str) -> set[str]:
@@ -58,7 +58,9 @@ def test_info() -> None:
     found = {label.strip(): text.strip() for label, text in lines.items()}
     assert found["operator"] == "loaded"
     assert found["built for Paddle"] == found["Paddle found"]
-    assert found["CUDA kernels"] == "none in this build"
+    architectures = _library.cuda_architectures()
+    assert found["CUDA kernels"].startswith(architectures or "none in this build")
+    assert found["GPU"] and (architectures or found["GPU"] == "not used: there are no CUDA kernels in this build")
     assert "portable" in found["CPU kernels"] and int(found["CPU threads"]) >= 1
 
 
