@@ -1,17 +1,19 @@
-"""Builds the kernels for the emulator as cheaply as the mutants allow: one row of each table of tiles, and of a mutant
-only the file that changes."""
+"""Builds mutants of the kernels for the emulator as cheaply as possible: of a mutant only the file that changes is
+compiled, with one row of its table of tiles; all else are the objects of the emulated library."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-FLAGS = ["-std=c++17", "-O1", "-g0", "-fPIC", "-w", "-DPFM_EMULATOR"]
+sys.path.insert(0, str(REPOSITORY / "tools"))
 
+import build_kernels  # noqa: E402
+
+CSRC = REPOSITORY / "csrc"
 # The launchers try one row of the table after the other; here the first one is all.
 LAUNCHERS = {
     "forward_launch.h": "LaunchForwardRow",
@@ -27,50 +29,36 @@ def replace_once(path: Path, old: str, new: str) -> None:
 
 
 class Builder:
-    """One tree of sources with one instantiation of each kernel, compiled; mutants are made from copies of it."""
+    """The emulated library, and mutants of it in folders below `folder`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.csrc = folder / "csrc"
-        shutil.copytree(REPOSITORY / "csrc", self.csrc)
-        for name, function in LAUNCHERS.items():
-            replace_once(
-                self.csrc / "cuda" / "sm80" / name,
-                f"return {function}<T, kRow + 1>(row, arguments);",
-                'return {1, "one row is built"};',
-            )
-        self.sources = [
-            *sorted(path.relative_to(self.csrc) for path in (self.csrc / "cuda").rglob("*.cu")),
-            *sorted((REPOSITORY / "tests" / "emulator").glob("*.cc")),
-            REPOSITORY / "tests" / "cuda" / "library.cc",
-        ]
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = pool.map(lambda source: self._compile(source, self.csrc, folder), self.sources)
-            self.objects = dict(zip(self.sources, objects, strict=True))
+        self.compiler = build_kernels.find_compiler()
+        units = build_kernels.cpu_units(self.compiler) + build_kernels.emulated_units(self.compiler)
+        self.units = {unit.source: unit for unit in units}
+        self.objects = dict(zip(self.units, build_kernels.ObjectCache().compile_all(units), strict=True))
         self.library = self._link(list(self.objects.values()), folder)
 
     def mutant(self, name: str, file: str, old: str, new: str, rebuilt: str) -> Path:
         """A library in which `old` in csrc/cuda/`file` is `new`, for the kernels of csrc/cuda/`rebuilt`."""
-        folder = self.folder / name
-        shutil.copytree(self.csrc, folder / "csrc")
-        replace_once(folder / "csrc" / "cuda" / file, old, new)
-        source = Path("cuda") / rebuilt
-        changed = self._compile(source, folder / "csrc", folder)
+        csrc = self.folder / name / "csrc"
+        shutil.copytree(CSRC, csrc)
+        for launcher, function in LAUNCHERS.items():
+            replace_once(
+                csrc / "cuda" / "sm80" / launcher,
+                f"return {function}<T, kRow + 1>(row, arguments);",
+                'return {1, "one row is built"};',
+            )
+        replace_once(csrc / "cuda" / file, old, new)
+        source = CSRC / "cuda" / rebuilt
+        command = [part.replace(str(CSRC), str(csrc)) for part in self.units[source].command]
+        changed = csrc.parent / "changed.o"
+        subprocess.run([*command, "-O1", "-w", "-c", csrc / "cuda" / rebuilt, "-o", changed], check=True)
         others = [path for unchanged, path in self.objects.items() if unchanged != source]
         # The changed file first: of an inline function that several files have the linker takes the first.
-        return self._link([changed, *others], folder)
+        return self._link([changed, *others], csrc.parent)
 
-    @staticmethod
-    def _compile(source: Path, csrc: Path, folder: Path) -> Path:
-        result = folder / f"{source.stem}.o"
-        includes = [f"-I{csrc}", f"-I{REPOSITORY / 'tests'}"]
-        # A path in the repository is absolute and stays as it is.
-        command = [os.environ.get("CXX", "g++"), "-x", "c++", *FLAGS, *includes, "-c", csrc / source, "-o", result]
-        subprocess.run(command, check=True)
-        return result
-
-    @staticmethod
-    def _link(objects: list[Path], folder: Path) -> Path:
+    def _link(self, objects: list[Path], folder: Path) -> Path:
         library = folder / "kernels.so"
-        subprocess.run([os.environ.get("CXX", "g++"), "-shared", *objects, "-o", library], check=True)
+        build_kernels.link(build_kernels.kernel_link_command(self.compiler, objects, None), library)
         return library
