@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
+
 import numpy as np
 import pytest
 from emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support import mask_samples
 from support.call import Call
 from support.compare import Expectation, assert_same_bits
+from support.dtypes import decode
 from support.library import KernelError
 from support.problem import Problem
 
@@ -112,3 +115,46 @@ def test_a_failed_launch_surfaces_at_the_call(emulated: EmulatedKernels, monkeyp
     monkeypatch.setattr(call, "_inputs", {name: call._inputs[name] for name in call._inputs if name != "key"})
     with pytest.raises(KernelError, match="the forward kernel could not be launched: block"):
         call.forward()
+
+
+ROWS = ("query", "key", "value", "out", "dout", "dquery", "dkey", "dvalue")
+FAR = 2**33  # bytes, 2^32 elements
+
+
+def test_batches_more_than_2_to_the_31_elements_apart(emulated: EmulatedKernels) -> None:
+    """The second batch of every tensor lies 8 GiB behind the first; nothing in between is memory of the call."""
+    emulated.configure(1)
+    problem = problem_of(batch=2, startend=None, causal=True)
+    call = EmulatedCall(emulated, problem, deterministic=True)
+    expected = {**call.forward(), **call.backward()}
+
+    reserve = getattr(mmap, "MAP_NORESERVE", 0x4000)
+    room = mmap.mmap(-1, FAR + 2**24, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | reserve)
+    memory = np.frombuffer(room, dtype=np.uint8)
+    pieces = {}
+    for number, name in enumerate(ROWS):
+        array = (call._inputs[name][0] if name in call._inputs else call._outputs[name]).array
+        views = []
+        for batch in range(2):
+            at = batch * FAR + number * 2**20
+            views.append(memory[at : at + array[batch].nbytes].view(array.dtype).reshape(array[batch].shape))
+            views[batch][...] = array[batch]
+        pieces[name] = views
+        tensor = getattr(call.params, name)
+        tensor.data, tensor.stride_batch = views[0].ctypes.data, FAR // array.itemsize
+        tensor.stride_seq, tensor.stride_head = (stride // array.itemsize for stride in views[0].strides[:2])
+
+    call._inputs = {name: array for name, array in call._inputs.items() if name not in pieces}
+    call._outputs = {name: array for name, array in call._outputs.items() if name not in pieces}
+    for name, views in pieces.items():
+        for view in views:
+            emulated.register(name, view.ctypes.data, view.nbytes, True)
+    try:
+        call._run(emulated.forward_workspace, emulated.forward, ("lse",))
+        call._run(emulated.backward_workspace, emulated.backward, ("dsink",))
+    finally:
+        for views in pieces.values():
+            for view in views:
+                emulated.unregister(view.ctypes.data)
+    found = {name: decode(np.stack(pieces[name]), problem.dtype) for name in pieces if name in expected}
+    assert_same_bits({name: expected[name] for name in found}, found, "with batches far apart")
