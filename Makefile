@@ -12,7 +12,7 @@ PYTHON_FILES := setup.py paddle_flashmask tests tools $(wildcard examples benchm
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cc' -o -name '*.cu')
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: all venv build test demo bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
+.PHONY: all always venv build test demo bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
 
 all: build
 
@@ -29,10 +29,15 @@ $(STAMPS)/venv: $(REQUIREMENTS)
 	$(PIP) install -q --no-deps -c requirements/constraints.txt paddlenlp
 	@touch $@
 
+# Built again when PFM_CUDA or PFM_CUDA_ARCHS changes, and when nvcc arrived from pip.
 build: $(STAMPS)/build
-$(STAMPS)/build: $(STAMPS)/venv $(BUILD_INPUTS)
+$(STAMPS)/build: $(STAMPS)/venv $(STAMPS)/options $(wildcard $(STAMPS)/cuda) $(BUILD_INPUTS)
 	MAX_JOBS=$(JOBS) $(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $@
+
+$(STAMPS)/options: always
+	@mkdir -p $(STAMPS)
+	@echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" | cmp -s - $@ || echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" > $@
 
 test: build
 	$(BIN)/python -m pytest
@@ -53,8 +58,10 @@ $(STAMPS)/bench: $(STAMPS)/venv requirements/bench.txt
 	@touch $@
 
 # nvcc from pip, for machines without a CUDA toolkit: from then on builds have the CUDA kernels (PFM_CUDA=0: without).
-cuda-compiler: venv
+cuda-compiler: $(STAMPS)/cuda
+$(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 	$(PIP) install -q -r requirements/cuda.txt
+	@touch $@
 
 # Every CUDA kernel through nvcc: registers and spills as a table, an error where one spills more than is known.
 compile-cuda: venv

@@ -112,7 +112,7 @@ def flashmask_attention(
     window_left, window_right = _arguments.window_sides(window_size)
     probability = _arguments.dropout_probability(dropout) if training else 0.0
     scale = _arguments.scale_or_default(softmax_scale, query)
-    seed_offset = _dropout_stream(probability, fixed_seed_offset, rng_name)
+    seed_offset = _beside(_dropout_stream(probability, fixed_seed_offset, rng_name), query)
 
     attributes = (scale, causal, window_left, window_right, probability, deterministic)
     masks = (startend_row_indices, block_mask, seed_offset)
@@ -154,3 +154,10 @@ def _dropout_stream(probability: float, fixed: Tensor | None, rng_name: str) -> 
 
     with get_rng_state_tracker().rng_state(rng_name):
         return paddle.randint(0, _SEED_LIMIT, shape=[2], dtype="int64")
+
+
+def _beside(seed_offset: Tensor | None, query: Tensor) -> Tensor | None:
+    """On the device of query, where the kernels read it: it may come from the CPU. A graph places it by itself."""
+    if seed_offset is None or not paddle.in_dynamic_mode() or seed_offset.place == query.place:
+        return seed_offset
+    return seed_offset.to(query.place)

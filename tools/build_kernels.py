@@ -217,12 +217,17 @@ class ObjectCache:
             return result
         OBJECTS.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
-        command = [*unit.command, "-MMD", "-MF", str(depfile), "-c", str(unit.source), "-o", str(result)]
+        # Under names of this process until it is whole: another one may be making or linking the same object.
+        made, made_depfile = (Path(f"{stem}.{os.getpid()}{suffix}") for suffix in (".o", ".d"))
+        command = [*unit.command, "-MMD", "-MF", str(made_depfile), "-c", str(unit.source), "-o", str(made)]
         print(" ".join(command), flush=True)
         ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if ran.returncode != 0:
+            made_depfile.unlink(missing_ok=True)
             print(ran.stdout, file=sys.stderr, flush=True)
             raise BuildError(f"compiling {unit.source.relative_to(ROOT)} failed, see above")
+        os.replace(made_depfile, depfile)
+        os.replace(made, result)
         log.write_text(ran.stdout)
         stamp.write_text(self._content(depfile))
         return result

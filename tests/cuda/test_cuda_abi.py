@@ -83,25 +83,26 @@ def test_an_older_card(emulated: EmulatedKernels, call: EmulatedCall) -> None:
     assert caught.value.status == UNSUPPORTED
 
 
-def test_a_build_without_cuda_says_so(kernels: Kernels) -> None:
-    if kernels.cuda_architectures():
-        pytest.skip("this build has CUDA kernels")
+def test_the_library_of_this_build_says_what_is_missing(kernels: Kernels) -> None:
+    """With CUDA kernels in it, it loads and runs on the CPU where there is no GPU and no driver."""
     call = Call(kernels, Problem(batch=1, seqlen_q=8, seqlen_k=8, dtype="bfloat16"))
+    call.forward()
     call.params.device = CUDA
-    assert_refused(call, UNSUPPORTED, "device is CUDA, but this build has no CUDA kernels")
-
-
-def test_a_machine_without_a_gpu_says_so(kernels: Kernels) -> None:
     if not kernels.cuda_architectures():
-        pytest.skip("this build has no CUDA kernels")
+        assert_refused(call, UNSUPPORTED, "device is CUDA, but this build has no CUDA kernels")
+    elif not has_gpu(kernels):
+        assert_refused(call, DEVICE_ERROR, "mask preparation could not be launched: ")
+        with pytest.raises(KernelError, match="the limits of the GPU could not be read: ") as caught:
+            call.backward()
+        assert caught.value.status == DEVICE_ERROR
+
+
+def has_gpu(kernels: Kernels) -> bool:
     try:
-        kernels.cuda_compute_capability()
-        pytest.skip("this machine has a GPU, and the memory of this test is not on it")
+        return bool(kernels.cuda_compute_capability())
     except KernelError as error:
         assert error.status == DEVICE_ERROR
-    call = Call(kernels, Problem(batch=1, seqlen_q=8, seqlen_k=8, dtype="bfloat16"))
-    call.params.device = CUDA
-    assert_refused(call, DEVICE_ERROR, "mask preparation could not be launched: ")
+        return False
 
 
 def test_what_the_library_says_of_itself(emulated: EmulatedKernels) -> None:

@@ -104,6 +104,7 @@ def test_objects_are_made_again_only_when_something_changed(object_cache, tmp_pa
     (tmp_path / "value.h").write_text("constexpr int kValue = 2;\n")
     second = compiled()
     assert second[0] == first[0] and second[1] > first[1]
+    assert len(list(first[0].parent.glob("*.o"))) == 1  # what was being made is gone
     assert compiled(["-O2"])[0] != first[0]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import paddle
 import pytest
 from paddle.distributed.fleet.meta_parallel import get_rng_state_tracker
 
 from paddle_flashmask import flashmask_attention
+from paddle_flashmask.functional import _beside
 from paddle_flashmask.reference import flashmask_attention as dense_attention
 
 
@@ -84,3 +87,12 @@ def test_named_state(query) -> None:
         tracker.reset()
     with pytest.raises(ValueError, match="no_such_state"):
         attend(query, rng_name="no_such_state")
+
+
+def test_the_stream_follows_query_to_its_device(query) -> None:
+    moves = []
+    elsewhere = SimpleNamespace(place="another device", to=lambda place: moves.append(place) or "moved")
+    assert _beside(elsewhere, query) == "moved" and moves == [query.place]
+    here = paddle.to_tensor([1, 2], dtype="int64")
+    assert _beside(here, query) is here
+    assert _beside(None, query) is None
