@@ -186,3 +186,19 @@ def dpo_config(model_folders, preference_file, tmp_path) -> dict:
         "lazy": True,
         "continue_training": False,
     }
+
+
+@pytest.fixture
+def rm_config(dpo_config, model_folders, tmp_path_factory) -> dict:
+    """The keys of PaddleNLP's published llm/config/llama/flashmask/rm.json; 30 questions with 2-4 ranked answers,
+    of which the better ones hold more words of one kind."""
+    rng = random.Random(3)
+    rows = []
+    for _ in range(30):
+        count = rng.randint(2, 4)
+        ranked = [" ".join([sentence(rng, 1, 3), *["dimor"] * rank]) for rank in range(count)]
+        order = rng.sample(range(count), count)
+        rows.append({"src": sentence(rng, 2, 6), "tgt": "", "response": [ranked[i] for i in order], "sort": order})
+    path = tmp_path_factory.mktemp("ranked") / "train.jsonl"
+    write_rows(path, rows)
+    return {**dpo_config, "train_dataset_path": str(path), "dev_dataset_path": str(path)}

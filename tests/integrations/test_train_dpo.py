@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from unpacked import run_apart
 
+from paddle_flashmask.integrations.paddlenlp.data import DataError
 from paddle_flashmask.integrations.paddlenlp.task import train
 from paddle_flashmask.packing import PreferenceCollator
 
@@ -130,3 +131,10 @@ def test_evaluation_while_training(run, preference_file):
 @pytest.mark.parametrize("loss", ["hinge", "simpo", "orpo", "sppo_hard", "nca_pair", "dpop", "kto_pair"])
 def test_every_loss_type_runs(run, loss):
     assert len(run(loss_type=loss, max_steps=2).losses) == 2
+
+
+def test_too_little_data_for_a_step_is_named(run, tmp_path):
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps({"prompt": "baling chene", "chosen": "dimor", "rejected": "rix"}) + "\n")
+    with pytest.raises(DataError, match="makes 1 batches of 1 packs, fewer than gradient_accumulation_steps = 2"):
+        run(train_dataset_path=str(path))

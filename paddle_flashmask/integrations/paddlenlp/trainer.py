@@ -9,17 +9,30 @@ from paddle.io import DistributedBatchSampler
 from paddlenlp.trainer.trainer_utils import has_length
 from paddlenlp.trl import SFTTrainer
 
+from .data import DataError
+
 
 class SeededBatchSampler(DistributedBatchSampler):
-    """Batches in an order that depends on the seed and the epoch alone.
+    """Batches in an order that depends on the seed and the epoch alone, for whole steps only.
 
     PaddleNLP's one-process sampler draws the order from NumPy's global generator, so a run resumed after the first
-    epoch sees the data in another order than the run it continues.
+    epoch sees the data in another order than the run it continues. And where the batches of an epoch are no multiple
+    of those that a step accumulates, PaddleNLP adds the gradients of the last ones to the next epoch's first step;
+    here an epoch leaves them out, others in every epoch.
     """
 
-    def __init__(self, *args, seed: int, **kwargs):
+    def __init__(self, *args, seed: int, accumulated: int, **kwargs):
+        self.accumulated = 1
         super().__init__(*args, **kwargs)
         self.seed = seed
+        self.accumulated = accumulated
+
+    def __len__(self) -> int:
+        batches = super().__len__()
+        return batches if batches < self.accumulated else batches - batches % self.accumulated
+
+    def __iter__(self):
+        return itertools.islice(super().__iter__(), len(self))
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch((self.seed * 1_000_003 + epoch) % 2**32)
@@ -28,18 +41,33 @@ class SeededBatchSampler(DistributedBatchSampler):
 class StreamLoader:
     """Batches of an iterable data set, read in the training thread.
 
-    Paddle's DataLoader reads in a thread of its own and waits for ever when the data set raises there.
+    Paddle's DataLoader reads in a thread of its own and waits for ever when the data set raises there. As with
+    `SeededBatchSampler`, a pass has whole steps only; a pass without one would be repeated for ever, so that is a
+    DataError.
     """
 
-    def __init__(self, dataset, batch_size: int, collate):
+    def __init__(self, dataset, batch_size: int, collate, accumulated: int):
+        self.accumulated = accumulated
         self.dataset = dataset
         self.batch_size = batch_size
         self.collate = collate
 
     def __iter__(self):
         items = iter(self.dataset)
-        while batch := list(itertools.islice(items, self.batch_size)):
-            yield {key: paddle.to_tensor(value) for key, value in self.collate(batch).items()}
+        steps = 0
+        while True:
+            packs = list(itertools.islice(items, self.batch_size * self.accumulated))
+            batches = [packs[i : i + self.batch_size] for i in range(0, len(packs), self.batch_size)]
+            if len(batches) < self.accumulated:
+                break
+            steps += 1
+            for batch in batches:
+                yield {key: paddle.to_tensor(value) for key, value in self.collate(batch).items()}
+        if steps == 0:
+            raise DataError(
+                f"the training data makes {len(batches)} batches of {self.batch_size} packs, fewer than "
+                f"gradient_accumulation_steps = {self.accumulated}; with lazy = true no step would ever be complete"
+            )
 
 
 class PackedOrder:
@@ -48,7 +76,12 @@ class PackedOrder:
     def get_train_dataloader(self):
         if has_length(self.train_dataset):
             return super().get_train_dataloader()
-        return StreamLoader(self.train_dataset, self.args.per_device_train_batch_size, self.data_collator)
+        return StreamLoader(
+            self.train_dataset,
+            self.args.per_device_train_batch_size,
+            self.data_collator,
+            self.args.gradient_accumulation_steps,
+        )
 
     def _get_train_sampler(self):
         if self.train_dataset is None or not has_length(self.train_dataset):
@@ -61,6 +94,7 @@ class PackedOrder:
             shuffle=True,
             drop_last=self.args.dataloader_drop_last,
             seed=self.args.seed,
+            accumulated=self.args.gradient_accumulation_steps,
         )
 
 
