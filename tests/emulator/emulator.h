@@ -1,11 +1,12 @@
-// Runs CUDA kernels on the CPU and stops at what a GPU would let pass or crash on; see docs/emulator.md. One launch
-// at a time per process.
+// Runs CUDA kernels on the CPU and stops at what a GPU would let pass or crash on; see docs/emulator.md. Host threads
+// may call at once; one launch of the process runs at a time.
 #ifndef PFM_EMULATOR_EMULATOR_H_
 #define PFM_EMULATOR_EMULATOR_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -34,6 +35,9 @@ struct Statistics {
   int64_t matrix_load_conflicts;  // 8-row phases of ldmatrix that needed more than one pass, weighted by extra passes
 };
 Statistics& CurrentStatistics();
+
+// Held by every function below.
+std::recursive_mutex& Mutex();
 
 // Runs body once per thread of the grid. Throws Error.
 void Launch(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body);

@@ -241,11 +241,24 @@ void GlobalMemory::Acquire(const int32_t* address, Where where) {
 }
 
 void Register(void* memory, size_t bytes, const std::string& name, bool written) {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
   Global().Register(memory, bytes, name, written);
 }
-void Unregister(void* memory) { Global().Unregister(memory); }
-void MarkWritten(const void* memory, size_t bytes) { Global().MarkWritten(memory, bytes); }
-int64_t FirstUnwritten(const void* memory) { return Global().FirstUnwritten(memory); }
+
+void Unregister(void* memory) {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
+  Global().Unregister(memory);
+}
+
+void MarkWritten(const void* memory, size_t bytes) {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
+  Global().MarkWritten(memory, bytes);
+}
+
+int64_t FirstUnwritten(const void* memory) {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
+  return Global().FirstUnwritten(memory);
+}
 
 }  // namespace pfm::emulator
 

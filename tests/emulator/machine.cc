@@ -21,6 +21,11 @@ Where sites[kMaxSites];
 
 }  // namespace
 
+std::recursive_mutex& Mutex() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
 Options& CurrentOptions() {
   static Options options;
   return options;
@@ -371,6 +376,7 @@ void Machine::ReportDeadlock() {
 }
 
 void Launch(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body) {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
   machine.Run(blocks, threads, shared_bytes, seed, body);
 }
 
