@@ -23,7 +23,7 @@ sys.path[:0] = [str(TESTS), str(TESTS / "cuda")]
 
 import click  # noqa: E402
 from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels, emulated_library  # noqa: E402
-from test_cuda_attention import CHOICES, expectation_of, problem_of  # noqa: E402
+from test_cuda_attention import CHOICES, DTYPES, expectation_of, problem_of  # noqa: E402
 
 PLAIN = {
     "heads": (1, 1, 1),
@@ -62,7 +62,7 @@ kernels: EmulatedKernels | None = None
 
 
 def all_cases() -> list[dict]:
-    axes = itertools.product(CHOICES["kind"], HEAD_DIMS, CHOICES["size"], CHOICES["dtype"], FEATURES)
+    axes = itertools.product(CHOICES["kind"], HEAD_DIMS, CHOICES["size"], DTYPES, FEATURES)
     return [
         {**PLAIN, "kind": kind, "dims": dims, "size": size, "dtype": dtype, **FEATURES[feature], "feature": feature}
         for kind, dims, size, dtype, feature in axes
