@@ -195,7 +195,10 @@ Result RunBackward(const BackwardPlan& plan) {
 
 Result CurrentDevice(ptx::DeviceLimits* limits) {
   const ptx::LaunchStatus status = ptx::ReadDeviceLimits(limits);
-  if (!status.ok()) return Fail(PFM_DEVICE_ERROR, "the limits of the GPU could not be read: %s", status.message);
+  if (!status.ok()) {
+    return Fail(PFM_DEVICE_ERROR, "the limits of the GPU could not be read (is there one, with a driver?): %s",
+                status.message);
+  }
   if (limits->compute_capability >= 80 && limits->shared_bytes >= sm80::kSharedSmall) return {};
   return Fail(PFM_UNSUPPORTED,
               "compute capability is %d.%d with %d bytes of shared memory per block, expected 8.0 and %d or more",
