@@ -202,3 +202,15 @@ def rm_config(dpo_config, model_folders, tmp_path_factory) -> dict:
     path = tmp_path_factory.mktemp("ranked") / "train.jsonl"
     write_rows(path, rows)
     return {**dpo_config, "train_dataset_path": str(path), "dev_dataset_path": str(path)}
+
+
+@pytest.fixture
+def kto_config(dpo_config, tmp_path_factory) -> dict:
+    """40 answers, wanted or not."""
+    rng = random.Random(8)
+    rows = [
+        {"src": [sentence(rng, 2, 6)], "tgt": [], "response": [sentence(rng, 1, 9)], "sort": [i % 2]} for i in range(40)
+    ]
+    path = tmp_path_factory.mktemp("kto") / "train.jsonl"
+    write_rows(path, rows)
+    return {**dpo_config, "train_dataset_path": str(path), "desirable_weight": 1.0, "undesirable_weight": 1.2}

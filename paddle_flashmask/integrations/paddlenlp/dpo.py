@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import paddle
-from paddlenlp.trl import DPOTrainer, KTOTrainer
+import paddle.nn.functional as F
+from paddlenlp.trl import DPOTrainer, KTOCriterion, KTOTrainer
 
 from .trainer import PackedOrder
 
@@ -41,5 +42,34 @@ class PackedDPOTrainer(_OneProcess, DPOTrainer):
         super().__init__(ignore_eos_token=False, **kwargs)
 
 
+class KTOLoss(KTOCriterion):
+    """PaddleNLP's criterion with the reference point of the paper, max(0, KL) (arXiv 2402.01306, section 4.1).
+
+    PaddleNLP leaves the 0 out on one process and takes it on several.
+    """
+
+    def kto_loss(
+        self,
+        policy_chosen_logps,
+        policy_rejected_logps,
+        policy_kl_logps,
+        reference_chosen_logps,
+        reference_rejected_logps,
+        reference_kl_logps,
+    ):
+        options = self.kto_config
+        kl = (policy_kl_logps - reference_kl_logps).mean().detach().clip(min=0.0)
+        losses = []
+        if policy_chosen_logps.shape[0]:
+            reward = policy_chosen_logps - reference_chosen_logps
+            losses.append(options.desirable_weight * (1 - F.sigmoid(options.beta * (reward - kl))))
+        if policy_rejected_logps.shape[0]:
+            reward = policy_rejected_logps - reference_rejected_logps
+            losses.append(options.undesirable_weight * (1 - F.sigmoid(options.beta * (kl - reward))))
+        return paddle.concat(losses).mean(), kl
+
+
 class PackedKTOTrainer(_OneProcess, KTOTrainer):
-    pass
+    def __init__(self, model, kto_config, **kwargs):
+        criterion = KTOLoss(model.config, kto_config=kto_config)
+        super().__init__(model=model, kto_config=kto_config, kto_criterion=criterion, **kwargs)

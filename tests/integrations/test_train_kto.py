@@ -1,0 +1,62 @@
+"""KTO on packed samples equals the dense mask and the unpacked run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from unpacked import run_apart
+
+from paddle_flashmask.integrations.paddlenlp.task import train
+
+DENSE = {"flash_mask": False, "use_flash_attention": False}
+
+
+@pytest.fixture
+def run(kto_config, tmp_path):
+    def run(**changes):
+        path = tmp_path / "kto.json"
+        path.write_text(json.dumps({**kto_config, **changes}))
+        result = train(path, write=lambda line: None)
+        shutil.rmtree(kto_config["output_dir"], ignore_errors=True)
+        return result
+
+    return run
+
+
+def compare(result, other) -> None:
+    assert len(result.losses) == len(other.losses) == 5
+    for key in ("loss", "logps/chosen", "logps/rejected", "count/chosen", "count/rejected"):
+        ours, theirs = ([entry[key] for entry in one.metrics] for one in (result, other))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": True, "lora_rank": 4, "learning_rate": 1e-2, "lazy": False}])
+def test_packed_samples_equal_the_dense_mask_and_each_answer_alone(run, monkeypatch, options):
+    packed = run(**options)
+    compare(packed, run(**options, **DENSE))
+    with monkeypatch.context() as patch:
+        lengths = []
+        run_apart(patch, lengths)
+        alone = run(**options, **DENSE)
+    assert lengths and max(lengths) < 128
+    compare(packed, alone)
+    assert packed.losses[0][1] != packed.losses[-1][1]
+
+
+def test_the_reference_point_is_never_negative(run):
+    """PaddleNLP clips the KL estimate at 0 on several processes but not on one."""
+    kl = [entry["kl"] for entry in run(learning_rate=2e-2).metrics]
+    assert min(kl) == 0.0
+
+
+def test_batches_of_one_kind_and_evaluation(run, kto_config, tmp_path):
+    path = tmp_path / "wanted.jsonl"
+    rows = [{"prompt": "baling chene", "completion": text, "label": True} for text in ("dimor", "rix")]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    options = {"do_eval": True, "dev_dataset_path": kto_config["train_dataset_path"], "load_best_model_at_end": False}
+    result = run(train_dataset_path=str(path), gradient_accumulation_steps=1, max_steps=2, **options)
+    assert result.metrics[0]["loss"] == pytest.approx(0.5) and result.metrics[0]["count/rejected"] == 0
+    assert np.isfinite(result.evaluations[-1]["eval_loss"])
