@@ -184,6 +184,7 @@ inline float FlushSubnormal(float value) {
 inline float Exp2(float value) { return FlushSubnormal(std::exp2(FlushSubnormal(value))); }
 inline float Log2(float value) { return std::log2(FlushSubnormal(value)); }
 inline float Rsqrt(float value) { return 1.0f / std::sqrt(FlushSubnormal(value)); }
+inline float Maximum(float a, float b) { return std::fmax(a, b); }
 inline float Infinity() { return std::numeric_limits<float>::infinity(); }
 inline int LowestBit(uint32_t bits) { return __builtin_ctz(bits); }
 inline int PopulationCount(uint32_t bits) { return __builtin_popcount(bits); }

@@ -229,6 +229,7 @@ PFM_DEVICE inline float Rsqrt(float value) {
   return result;
 }
 
+PFM_DEVICE inline float Maximum(float a, float b) { return fmaxf(a, b); }
 PFM_DEVICE inline float Infinity() { return __int_as_float(0x7f800000); }
 PFM_DEVICE inline int LowestBit(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
 PFM_DEVICE inline int PopulationCount(uint32_t bits) { return __popc(bits); }

@@ -109,6 +109,7 @@ PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where where = Where::Here());
 PFM_DEVICE inline float Exp2(float value);
 PFM_DEVICE inline float Log2(float value);
 PFM_DEVICE inline float Rsqrt(float value);
+PFM_DEVICE inline float Maximum(float a, float b);  // one instruction; the number where the other is none
 PFM_DEVICE inline float Infinity();
 PFM_DEVICE inline int LowestBit(uint32_t bits);  // its index; bits != 0
 PFM_DEVICE inline int PopulationCount(uint32_t bits);

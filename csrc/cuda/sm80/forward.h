@@ -46,10 +46,10 @@ struct RowStates {
         float largest = -ptx::Infinity();
 #pragma unroll
         for (int n = 0; n < kColumnBlocks; ++n) {
-          largest = Max(largest, Max(scores[i][n][2 * half], scores[i][n][2 * half + 1]));
+          largest = ptx::Maximum(largest, ptx::Maximum(scores[i][n][2 * half], scores[i][n][2 * half + 1]));
         }
-        largest = Max(largest, ptx::ShuffleXor(largest, 1));
-        largest = Max(max[i][half], Max(largest, ptx::ShuffleXor(largest, 2)) * factor);
+        largest = ptx::Maximum(largest, ptx::ShuffleXor(largest, 1));
+        largest = ptx::Maximum(max[i][half], ptx::Maximum(largest, ptx::ShuffleXor(largest, 2)) * factor);
         const float shift = largest == -ptx::Infinity() ? 0.0f : largest;  // exp2(-inf - 0) = 0
         const float rescale = ptx::Exp2(max[i][half] - shift);
         max[i][half] = largest;
