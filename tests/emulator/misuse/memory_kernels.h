@@ -124,6 +124,31 @@ struct BlockReadsWhatAnotherWrites : Case {
   }
 };
 
+// Block 1 overwrites the input once block 0 has read it, which block 0 says without a release.
+struct OverwrittenAfterRead : Case {
+  static constexpr int kBlocks = 2;
+  static void Kernel(const Arguments arguments) {
+    const int thread = ptx::ThreadIndex();
+    if (ptx::BlockIndex() == 0) {
+      ptx::StoreGlobal(arguments.out + thread, ptx::LoadGlobal(arguments.in + thread));
+      ptx::SyncThreads();
+      if (thread != 0) return;
+      if (arguments.wrong) {
+        ptx::AtomicAdd(arguments.flags, 1);
+      } else {
+        ptx::AtomicAddRelease(arguments.flags, 1);
+      }
+      return;
+    }
+    if (thread == 0) {
+      while (ptx::LoadAcquire(arguments.flags) == 0) {
+      }
+    }
+    ptx::SyncThreads();
+    ptx::StoreGlobal(arguments.in + thread, 0);
+  }
+};
+
 // Block 0 hands its words over to block 1 and raises a flag; `how` says what is wrong.
 enum class Handover { kRelaxed, kEarly, kNoBarrierBefore, kNoBarrierAfter };
 

@@ -1,5 +1,6 @@
 // Small kernels, each right, and wrong in one way that a GPU would let pass or answer with garbage.
 //   program list                     the mistakes
+//   program order SEED               the block and warp of each thread in the order in which they took tickets
 //   program NAME right|wrong SEED    runs one; prints what the emulator reports, or "values" where only the results
 //                                    are wrong, or nothing. The exit status is 0 unless nothing could be run.
 #include <cstdio>
@@ -31,6 +32,7 @@ constexpr Mistake kMistakes[] = {
     {"sum_not_cleared", RunCase<SumNotCleared>},
     {"blocks_write_the_same", RunCase<BlocksWriteTheSame>},
     {"block_reads_what_another_writes", RunCase<BlockReadsWhatAnotherWrites>},
+    {"overwritten_after_read", RunCase<OverwrittenAfterRead>},
     {"relaxed_instead_of_release", RunCase<RelaxedInsteadOfRelease>},
     {"release_before_the_data", RunCase<ReleaseBeforeTheData>},
     {"release_without_barrier", RunCase<ReleaseWithoutBarrier>},
@@ -57,12 +59,34 @@ constexpr Mistake kMistakes[] = {
     {"endless_loop", RunCase<EndlessLoop>},
 };
 
+constexpr int kBlocks = 4, kThreads = 64;
+
+void TakeTicket(const Arguments arguments) {
+  const int ticket = ptx::AtomicAdd(arguments.flags, 1);
+  ptx::StoreGlobal(arguments.out + ticket, static_cast<uint32_t>(ptx::BlockIndex() * 2 + ptx::ThreadIndex() / 32));
+  ptx::SyncWarp();
+}
+
+int PrintOrder(uint64_t seed) {
+  pfm::emulator::CurrentOptions().seed = seed;
+  pfm::emulator::Buffer<uint32_t> out("out", kBlocks * kThreads);
+  pfm::emulator::Buffer<int32_t> flags("flags", std::vector<int32_t>(1, 0));
+  const Arguments arguments = {false, nullptr, out.data(), flags.data()};
+  const ptx::LaunchStatus status = ptx::Launch(TakeTicket, kBlocks, kThreads, 0, nullptr, arguments);
+  if (!status.ok()) std::printf("%s\n", status.message);
+  for (size_t i = 0; i < out.size(); ++i) std::printf("%u ", out[i]);
+  return status.ok() ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   if (count == 2 && std::strcmp(arguments[1], "list") == 0) {
     for (const Mistake& mistake : kMistakes) std::printf("%s\n", mistake.name);
     return 0;
+  }
+  if (count == 3 && std::strcmp(arguments[1], "order") == 0) {
+    return PrintOrder(std::strtoull(arguments[2], nullptr, 10));
   }
   if (count == 4) {
     for (const Mistake& mistake : kMistakes) {
@@ -72,6 +96,6 @@ int main(int count, char** arguments) {
       return 0;
     }
   }
-  std::fprintf(stderr, "usage: program list | NAME right|wrong SEED\n");
+  std::fprintf(stderr, "usage: program list | order SEED | NAME right|wrong SEED\n");
   return 2;
 }
