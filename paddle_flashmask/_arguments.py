@@ -76,6 +76,11 @@ def check_gpu(query: Any, value: Any, architectures: str) -> None:
             f"query is on {query.place}, but there are no CUDA kernels in this build: rebuild with PFM_CUDA=1 where "
             "nvcc is installed, or move the tensors to the CPU"
         )
+    current, device = paddle.device.get_device(), f"gpu:{query.place.gpu_device_id()}"
+    if current.startswith("gpu:") and current != device:  # what Paddle makes CUDA's device before it runs an operator
+        raise ValueError(
+            f"query is on {device}, but Paddle's device is {current}: call paddle.set_device({device!r}) first"
+        )
     check_dtype("query", query, [paddle.bfloat16, paddle.float16], " on a GPU")
     for name, dim in (("query", query.shape[3]), ("value", value.shape[3])):
         if dim % GPU_HEAD_DIM_STEP != 0:

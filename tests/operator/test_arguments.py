@@ -197,6 +197,9 @@ class Gpu:
     def __str__(self) -> str:
         return "Place(gpu:0)"
 
+    def gpu_device_id(self) -> int:
+        return 0
+
 
 def on_gpu(dtype: str = "bfloat16", head_dim: int = 64) -> SimpleNamespace:
     return SimpleNamespace(place=Gpu(), dtype=getattr(paddle, dtype), shape=[1, 4, 2, head_dim])
@@ -213,6 +216,15 @@ def test_what_only_the_cuda_kernels_refuse() -> None:
         check_gpu(on_gpu("float32"), on_gpu("float32"), "sm_80")
     with pytest.raises(NotImplementedError, match="the head dim of value is 20, on a GPU expected a multiple of 8"):
         check_gpu(on_gpu(), on_gpu(head_dim=20), "sm_80")
+
+
+def test_another_gpu_than_the_current_one_is_refused(monkeypatch) -> None:
+    for current in ("gpu:0", "cpu"):
+        monkeypatch.setattr(paddle.device, "get_device", lambda current=current: current)
+        check_gpu(on_gpu(), on_gpu(), "sm_80")
+    monkeypatch.setattr(paddle.device, "get_device", lambda: "gpu:1")
+    with pytest.raises(ValueError, match=r"query is on gpu:0, but Paddle's device is gpu:1: .*set_device\('gpu:0'\)"):
+        check_gpu(on_gpu(), on_gpu(), "sm_80")
 
 
 @pytest.mark.parametrize("name", ["paddle_flashmask_attention", "paddle_flashmask_attention_sink"])
