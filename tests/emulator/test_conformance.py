@@ -24,6 +24,7 @@ PROBES = [
     "matrices",
     "products",
     "functions",
+    "maximum",
     "conversions",
 ]
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")

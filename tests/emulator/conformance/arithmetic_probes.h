@@ -2,6 +2,7 @@
 #ifndef PFM_EMULATOR_CONFORMANCE_ARITHMETIC_PROBES_H_
 #define PFM_EMULATOR_CONFORMANCE_ARITHMETIC_PROBES_H_
 
+#include <algorithm>
 #include <limits>
 
 #include "device_array.h"
@@ -74,6 +75,32 @@ inline void ProbeFunctions(Recorder& recorder) {
                                  {0.0f, -0.0f, subnormal, infinity}, {-infinity, -infinity, -infinity, infinity});
   ProbeFunction<Function::kRsqrt>(recorder, "Rsqrt", positives, [](double x) { return 1.0 / std::sqrt(x); }, 0.0,
                                   {0.0f, subnormal, infinity}, {infinity, infinity, 0.0f});
+}
+
+// ---- The larger of two numbers
+
+PFM_KERNEL_BOUNDS(128, 1) void LargerOfPairs(PFM_KERNEL_ARGUMENT FloatArrays arrays) {
+  const int item = ptx::ThreadIndex();
+  ptx::StoreGlobal(arrays.out + item,
+                   ptx::Maximum(ptx::LoadGlobal(arrays.in + 2 * item), ptx::LoadGlobal(arrays.in + 2 * item + 1)));
+}
+
+inline void ProbeMaximum(Recorder& recorder) {
+  Random random(33);
+  std::vector<float> values(256);
+  for (float& value : values) value = random.Unit();
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> special = {infinity, 1.0f, -infinity, 1.0f, 1.0f, nan, nan, -1.0f, -infinity, nan};
+  std::copy(special.begin(), special.end(), values.begin());
+  DeviceArray<float> in("in", values), out("out", 128);
+  Run("Maximum", LargerOfPairs, 1, 128, 0, {in.data(), out.data()});
+  std::vector<uint32_t> actual, expected;
+  for (const float value : out.Read()) actual.push_back(BitCast<uint32_t>(value));
+  for (size_t i = 0; i < 256; i += 2) {
+    const bool first = std::isnan(values[i + 1]) || values[i] > values[i + 1];
+    expected.push_back(BitCast<uint32_t>(first ? values[i] : values[i + 1]));
+  }
+  recorder.Exact("Maximum", actual, expected);
 }
 
 // ---- Conversions

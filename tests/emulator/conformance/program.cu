@@ -26,6 +26,7 @@ constexpr Probe kProbes[] = {
     {"matrices", ProbeMatrices},
     {"products", ProbeProducts},
     {"functions", ProbeFunctions},
+    {"maximum", ProbeMaximum},
     {"conversions", ProbeConversions},
 };
 
