@@ -19,12 +19,16 @@ from pathlib import Path
 
 import build_kernels
 
-# Bytes of spill stores and loads that are known: loop invariants, reloaded a few times per tile of at least 100 matrix
-# instructions per warp.
+# (kernel, head dims, tile, arch) -> bytes of spill stores and loads that are known, of both dtypes: loop invariants,
+# reloaded a few times per tile of at least 100 matrix instructions per warp. Every other kernel must not spill.
 ALLOWED_SPILLS = {
-    ("Forward", "sm_80"): 48,
-    ("Forward", "sm_90"): 16,
-    ("Backward", "sm_80"): 76,
+    ("Forward", "128,128", "128x64", "sm_80"): 48,
+    ("Forward", "128,128", "128x64", "sm_90"): 16,
+    ("Forward", "192,128", "128x64", "sm_80"): 40,
+    ("Backward", "128,128", "64x128", "sm_80"): 44,
+    ("Backward", "128,128", "64x64", "sm_80"): 12,
+    ("Backward", "256,256", "64x32", "sm_80"): 76,
+    ("Backward", "256,256", "64x64", "sm_80"): 64,
 }
 NAMESPACES = ("pfm", "cuda", "sm80", "ptx")
 ELEMENT_TYPES = {"Float16": "fp16", "BFloat16": "bf16"}
@@ -62,6 +66,10 @@ class Kernel:
     registers: int
     stack_bytes: int
     spill_bytes: int
+
+    @property
+    def allowed_spill_bytes(self) -> int:
+        return ALLOWED_SPILLS.get((self.name, self.head_dims, self.tile, self.arch), 0)
 
 
 Rows = dict[tuple[str, str], tuple[str, str, str]]
@@ -139,10 +147,9 @@ def main() -> None:
             writer.writerows(map(astuple, kernels))
     if arguments.markdown:
         print(markdown(kernels))
-    spilling = [k for k in kernels if k.spill_bytes > ALLOWED_SPILLS.get((k.name, k.arch), 0)]
+    spilling = [kernel for kernel in kernels if kernel.spill_bytes > kernel.allowed_spill_bytes]
     for kernel in spilling:
-        allowed = ALLOWED_SPILLS.get((kernel.name, kernel.arch), 0)
-        print(f"{kernel}: {kernel.spill_bytes} bytes of spills, allowed {allowed}", file=sys.stderr)
+        print(f"{kernel}: allowed {kernel.allowed_spill_bytes} bytes of spills", file=sys.stderr)
     print(f"{len(kernels)} kernels compiled, {len(spilling)} spill more than allowed")
     sys.exit(bool(spilling))
 
