@@ -58,8 +58,8 @@ def collect() -> dict[str, str]:
     architectures = library.pfm_cuda_architectures().decode()
     lines["CUDA kernels"] = f"{architectures} ({_build_info.CUDA_COMPILER})" if architectures else "none in this build"
     lines["GPU"] = _cuda_device(library)
-    for library in _MODEL_LIBRARIES:
-        lines[library] = _version(library) or "not installed"
+    for name in _MODEL_LIBRARIES:
+        lines[name] = _version(name) or "not installed"
     return lines
 
 
