@@ -7,8 +7,11 @@ import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from unpacked import run_apart
 
+from paddle_flashmask.cli.train import train as train_command
+from paddle_flashmask.integrations.paddlenlp.config import UnsupportedConfigError
 from paddle_flashmask.integrations.paddlenlp.data import DataError
 from paddle_flashmask.integrations.paddlenlp.task import train
 from paddle_flashmask.packing import PreferenceCollator
@@ -138,3 +141,28 @@ def test_too_little_data_for_a_step_is_named(run, tmp_path):
     path.write_text(json.dumps({"prompt": "baling chene", "chosen": "dimor", "rejected": "rix"}) + "\n")
     with pytest.raises(DataError, match="makes 1 batches of 1 packs, fewer than gradient_accumulation_steps = 2"):
         run(train_dataset_path=str(path))
+
+
+def test_command_line(dpo_config, tmp_path):
+    config, data = tmp_path / "config.json", tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"baling chene {'rix ' * i}", "chosen": "dimor", "rejected": "gramor ne"} for i in range(12)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.write_text(json.dumps({**dpo_config, "train_dataset_path": str(data), "max_seq_len": 64, "lazy": False}))
+    done = CliRunner().invoke(train_command, [str(config), "--task", "dpo", "--max_steps", "2"])
+    assert done.exit_code == 0, done.output
+    assert "step 2/2  loss" in done.output and "accuracy" in done.output and "efficiency" in done.output
+    done = CliRunner().invoke(train_command, [str(config)])
+    assert done.exit_code == 1 and "say which one with task" in done.output
+    data.write_text(data.read_text() + json.dumps({"prompt": "baling", "chosen": "dimor"}) + "\n")
+    done = CliRunner().invoke(train_command, [str(config), "--task", "dpo"])
+    assert done.exit_code == 1
+    assert done.output.strip().endswith(f"Error: {data}:13: no 'rejected'; the row has 'prompt', 'chosen'")
+
+
+def test_sparse_heads_are_refused(run, model_folders, tmp_path):
+    folder = tmp_path / "sparse"
+    shutil.copytree(model_folders["llama"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "use_sparse_head_and_loss_fn": True}))
+    with pytest.raises(UnsupportedConfigError, match="use_sparse_head_and_loss_fn in the model's config.json"):
+        run(model_name_or_path=str(folder))
