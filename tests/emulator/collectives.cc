@@ -88,7 +88,6 @@ void ExecuteMma(Warp& warp) {
     sums[2] += product[g + 8][q];
     sums[3] += product[g + 8][q + 1];
   }
-  ++CurrentStatistics().matrix_products;
 }
 
 // The most different rows of one 8x8 matrix that fall into the same 16 bytes of the 128-byte wide memory.
@@ -116,11 +115,9 @@ void ExecuteLoadMatrices(Warp& warp) {
     std::memcpy(element[lane], ReadSharedByWarp(row[lane], 16, warp.where), 16);
   }
   current = last;
-  ++CurrentStatistics().matrix_loads;
   for (int matrix = 0; matrix < 4; ++matrix) {
     const int passes = PassesFor(row, matrix);
-    CurrentStatistics().matrix_load_conflicts += passes - 1;
-    if (passes > 1 && CurrentOptions().matrix_conflicts_are_errors) {
+    if (passes > 1) {
       machine.Fail(warp.where, "bank conflict: rows of matrix " + std::to_string(matrix) + " need " +
                                    std::to_string(passes) + " passes, the first at byte " +
                                    std::to_string(row[8 * matrix] - kDynamicShared) + " of shared memory");

@@ -21,20 +21,11 @@ struct Error : std::runtime_error {
 struct Options {
   uint64_t seed = 0;        // of ptx::Launch; every launch draws a seed of its own from it
   int resident_blocks = 3;  // run interleaved
-  bool matrix_conflicts_are_errors = true;
   int shared_limit = 227 * 1024;
   int compute_capability = 90;
   int multiprocessors = 4;
 };
 Options& CurrentOptions();
-
-// Of all launches since ResetStatistics.
-struct Statistics {
-  int64_t launches, blocks, fiber_switches;
-  int64_t matrix_products, matrix_loads, barriers, async_copies;
-  int64_t matrix_load_conflicts;  // 8-row phases of ldmatrix that needed more than one pass, weighted by extra passes
-};
-Statistics& CurrentStatistics();
 
 // Held by every function below.
 std::recursive_mutex& Mutex();
@@ -83,7 +74,6 @@ extern "C" {
 void pfm_emulator_configure(uint64_t seed, int resident_blocks, int compute_capability, int shared_limit);
 void pfm_emulator_register(void* memory, size_t bytes, const char* name, int written);
 void pfm_emulator_unregister(void* memory);
-int64_t pfm_emulator_first_unwritten(const void* memory);
 }
 
 #endif  // PFM_EMULATOR_EMULATOR_H_

@@ -277,6 +277,4 @@ void pfm_emulator_register(void* memory, size_t bytes, const char* name, int wri
 }
 
 void pfm_emulator_unregister(void* memory) { pfm::emulator::Unregister(memory); }
-
-int64_t pfm_emulator_first_unwritten(const void* memory) { return pfm::emulator::FirstUnwritten(memory); }
 }

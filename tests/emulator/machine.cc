@@ -31,11 +31,6 @@ Options& CurrentOptions() {
   return options;
 }
 
-Statistics& CurrentStatistics() {
-  static Statistics statistics = {};
-  return statistics;
-}
-
 const char* NameOf(Collective collective) {
   switch (collective) {
     case Collective::kNone:
@@ -98,7 +93,6 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
   error_.clear();
   resident_.resize(CurrentOptions().resident_blocks);
   for (auto& block : resident_) block.reset();
-  ++CurrentStatistics().launches;
   Global().StartLaunch();
 
   std::vector<Warp*> ready;
@@ -133,7 +127,6 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
 void Machine::StartBlock(int slot) {
   auto block = std::make_unique<Block>();
   block->index = next_block_++;
-  ++CurrentStatistics().blocks;
   block->live_threads = thread_count_;
   block->threads.resize(thread_count_);
   block->warps.resize(thread_count_ / kLanes);
@@ -194,7 +187,6 @@ void Machine::RunNextOf(Warp& warp) {
 
 void Machine::SwitchTo(Thread& thread) {
   if (&thread == current) return;
-  ++CurrentStatistics().fiber_switches;
   accesses_ = 0;
   void** save = current == nullptr ? &scheduler_stack_ : &current->stack;
   current = &thread;
@@ -296,7 +288,6 @@ void Machine::CompleteBarrier(Block& block, Barrier& barrier) {
     warp.order = Random();
   }
   barrier = Barrier();
-  ++CurrentStatistics().barriers;
 }
 
 void Machine::ArriveAtNamedBarrier(Warp& warp, int index, int threads, bool waits, Where where) {

@@ -162,7 +162,6 @@ void StartCopy(SharedAddress to, const void* from, Where where) {
   }
   Write(kStampInFlight, false, {to, kCopyBytes, where, "asynchronous copy"});
   current->copies.push_back(copy);
-  ++CurrentStatistics().async_copies;
 }
 
 void CommitCopies() { ++current->groups; }
