@@ -38,8 +38,7 @@ class Mutant:
 
 KEY_BARRIER = "      ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile\n"
 VALUE_BARRIER = "      ptx::SyncThreads();  // the value tile is there, and every warp is done with the key tile\n"
-SCORE_BARRIER = "        ptx::SyncThreads();  // dS^T is there\n"
-STAGE_BARRIER = "      ptx::SyncThreads();  // every warp is done with the stage and with dS^T\n"
+STAGE_BARRIER = "      ptx::SyncThreads();  // every warp is done with the stage, and dS^T is there\n"
 SHUFFLE = "sum[i][half] += ptx::ShuffleXor(sum[i][half], 2);"
 WAIT = "      ptx::WaitCopies<0>();\n"
 
@@ -91,9 +90,8 @@ CASES = {
         FRAGMENTS, "(lane_chunk ^ (lane_row & 7))", "(lane_chunk)", FORWARD_OBJECT, "forward", "bank conflict"
     ),
     "backward: barrier before dS is read removed": Mutant(
-        BACKWARD, SCORE_BARRIER, "", BACKWARD_OBJECT, "backward", ORDER
+        BACKWARD, STAGE_BARRIER, "", BACKWARD_OBJECT, "backward", ORDER
     ),
-    # Where dquery is summed as well, the barrier before dS is read orders this too.
     "backward: barrier after the stage removed": Mutant(
         BACKWARD, STAGE_BARRIER, "", BACKWARD_OBJECT, "deterministic", ORDER
     ),
@@ -103,7 +101,7 @@ CASES = {
         "      if (warp == 0) ptx::SyncThreads();\n",
         BACKWARD_OBJECT,
         "backward",
-        "threads of a block in different SyncThreads|deadlock",
+        f"threads of a block in different SyncThreads|deadlock|{ORDER}",
     ),
     "backward: wait that lets the current stage fly": Mutant(
         BACKWARD, "ptx::WaitCopies<1>();", "ptx::WaitCopies<2>();", BACKWARD_OBJECT, "backward", IN_FLIGHT

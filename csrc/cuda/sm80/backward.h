@@ -275,12 +275,12 @@ struct BackwardKernel {
         MultiplyRegisters<T>(scores, stage.dout.FromColumn(column0), dvalue);
         MultiplyRegisters<T>(dscores, stage.query.FromColumn(column0), dkey);
       }
-      if (adds_dquery) {
-        ptx::SyncThreads();  // dS^T is there
-        AddQueryGradient(arguments, batch_head, row0, shared_dscores, key);
+      ptx::SyncThreads();  // every warp is done with the stage, and dS^T is there
+      if (adds_dquery) AddQueryGradient(arguments, batch_head, row0, shared_dscores, key);
+      if constexpr (kStages == 1) {
+        ptx::SyncThreads();  // without it the compiler spills: it mixes the copies with the product before
+        CopyQueryTile(arguments, batch, work, key_tile, next, stage_of(0));
       }
-      ptx::SyncThreads();  // every warp is done with the stage and with dS^T
-      if constexpr (kStages == 1) CopyQueryTile(arguments, batch, work, key_tile, next, stage_of(0));
       if constexpr (kStages == 2) current = 1 - current;
       tile = next;
       head = work.head();
