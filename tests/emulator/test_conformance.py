@@ -4,12 +4,16 @@ the same results with those of a GPU."""
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.specification import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "tools"))
+
+import build_kernels
 
 CONFORMANCE = Path(__file__).resolve().parent / "conformance"
 PROBES = [
@@ -82,6 +86,8 @@ def test_emulated_only_report(tmp_path: Path) -> None:
     assert '"compared_with_gpu": false' in report.read_text()
 
 
-@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 def test_probes_compile_for_a_gpu(tmp_path: Path) -> None:
-    load_run().build_for_gpu(tmp_path / "program", "nvcc")
+    toolkit, reason = build_kernels.find_cuda()
+    if toolkit is None:
+        pytest.skip(reason)
+    load_run().build_for_gpu(tmp_path / "program", str(toolkit.nvcc))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ def build_for_gpu(program: Path, nvcc: str) -> None:
     """Machine code for compute capability 8.0 and 9.0, PTX for what comes after."""
     codes = ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_90,code=compute_90"]
     targets = [option for code in codes for option in ("-gencode", code)]
-    subprocess.run([nvcc, "-std=c++17", "-O2", *targets, *INCLUDES, PROGRAM, "-o", program], check=True)
+    library = f"-L{Path(shutil.which(nvcc) or nvcc).resolve().parent.parent / 'lib'}"  # pip's nvcc looks in lib64 only
+    subprocess.run([nvcc, "-std=c++17", "-O2", *targets, *INCLUDES, library, PROGRAM, "-o", program], check=True)
 
 
 def results_of(program: Path, side: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray | None]], list[str]]:
