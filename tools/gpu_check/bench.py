@@ -1,0 +1,192 @@
+"""One row of the tables: ours and its peers on one mask, forward and backward, in one process."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from support.problem import Problem
+
+from .machine import LoadSampler
+from .outcome import NotRun
+from .paper_masks import PaperMask, paper_mask
+from .plan import Settings
+
+# FLOPs per visible pair and head_dim element: two products forward, five backward.
+FLOP = {"forward": 4, "backward": 10}
+TOKENS = 32768  # batch * length
+HIDDEN = 4096  # heads * head_dim, as in the paper
+_MATMUL_SIZE = 8192
+# Two kernels in bf16 differ by rounding alone: norms of the difference over the norm.
+_TOLERANCE = {"forward": 0.01, "backward": 0.03}
+
+
+@dataclass(frozen=True)
+class Row:
+    mask: str
+    seqlen: int
+    head_dim: int
+    heads: int
+    heads_kv: int
+    batch: int
+    dtype: str = "bfloat16"
+
+    @property
+    def name(self) -> str:
+        return f"{self.mask} S={self.seqlen} D={self.head_dim} B={self.batch} H={self.heads}:{self.heads_kv}"
+
+
+def paper_row(mask: str, seqlen: int, head_dim: int, tokens: int = TOKENS, hidden: int = HIDDEN) -> Row:
+    heads = hidden // head_dim
+    return Row(mask, seqlen, head_dim, heads, heads, max(1, tokens // seqlen))
+
+
+def toy_row(mask: str) -> Row:
+    return Row(mask, 256, 64, 2, 2, 1, "float32")
+
+
+class Bench:
+    """What the rows of one part share; figures of a rehearsal on the CPU mean nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        try:
+            import torch
+        except ImportError:
+            raise NotRun("torch is not installed") from None
+        if not settings.emulated and not torch.cuda.is_available():
+            raise NotRun("torch sees no GPU")
+        from support.library import Kernels
+
+        from .timing import EventTimer, HostTimer
+
+        self.torch = torch
+        self.rehearsal = settings.emulated
+        self.device = torch.device("cpu" if settings.emulated else "cuda")
+        self.kernels = Kernels(settings.library)
+        self.timer = HostTimer() if settings.emulated else EventTimer()
+        self.turns = {"rounds": 2, "warm_up": 1} if settings.emulated else {}
+        self.sampler = LoadSampler().__enter__()
+
+    @functools.cached_property
+    def matmul_tflops(self) -> float:
+        """R: the rate of a large bf16 matrix product on random data in this process."""
+        return self.matmul()["tflops"]
+
+    def matmul(self) -> dict[str, Any]:
+        from .timing import METHOD, summary, take_turns
+
+        size = 128 if self.rehearsal else _MATMUL_SIZE
+        left, right = (self.torch.randn(size, size, device=self.device).bfloat16() for _ in range(2))
+        with self._load() as load:
+            times = take_turns(self.timer, {"matmul": lambda: left @ right}, **self.turns)["matmul"]
+        return summary(times, 2.0 * size**3) | {"size": size, "load": load, "method": METHOD}
+
+    @contextmanager
+    def _load(self) -> Iterator[dict[str, float]]:
+        begin = time.monotonic()
+        load: dict[str, float] = {}
+        yield load
+        load.update(self.sampler.median_since(begin))
+
+    def run(self, row: Row, peers: list[str]) -> dict[str, Any]:
+        """Raises AssertionError where ours and a peer differ: what is wrong is not timed."""
+        from .torch_call import TorchCall, random_inputs, synchronize
+
+        mask = paper_mask(row.mask, row.seqlen)
+        problem = problem_of(row, mask)
+        ours = TorchCall(self.kernels, problem, random_inputs(problem, self.device))
+        ours.both()
+        synchronize(self.device)
+        built, absent, seconds = {}, {}, {}
+        for name in peers:
+            begin = time.perf_counter()
+            try:
+                built[name] = self._peer(name, mask, ours.inputs, problem.scale)
+            except Exception as refusal:  # a peer may refuse a problem in any way; the others still run
+                absent[name] = f"{type(refusal).__name__}: {refusal}"[:300]
+                continue
+            synchronize(self.device)
+            seconds[name] = round(time.perf_counter() - begin, 2)
+            self._compare(name, ours.outputs, built[name])
+        figures = self._describe(row, mask) | {"absent": absent, "first_call_seconds": seconds}
+        for direction in FLOP:
+            contestants = {"ours": getattr(ours, direction)}
+            contestants |= {name: getattr(peer, direction) for name, peer in built.items()}
+            figures[direction] = self._measure(row, mask, direction, contestants)
+        return figures
+
+    def _peer(self, name: str, mask: PaperMask, inputs: dict[str, Any], scale: float) -> Any:
+        from . import peers
+
+        if name in peers.SDPA:
+            return peers.sdpa(name, inputs, mask.causal, scale)
+        return peers.flex(mask, inputs, scale, idiomatic=name == "flex_idiomatic")
+
+    def _compare(self, name: str, outputs: dict[str, Any], peer: Any) -> None:
+        pairs = [("forward", outputs["out"], peer.out)]
+        gradients = (outputs["dquery"], outputs["dkey"], outputs["dvalue"])
+        pairs += [("backward", ours, theirs) for ours, theirs in zip(gradients, peer.gradients(), strict=True)]
+        for direction, ours, theirs in pairs:
+            norm = self.torch.linalg.vector_norm
+            difference = float(norm((ours - theirs).float()) / norm(theirs.float()))
+            assert difference < _TOLERANCE[direction], f"{name}: relative difference {difference:.2e} in {direction}"
+
+    def _describe(self, row: Row, mask: PaperMask) -> dict[str, Any]:
+        return {
+            "mask": row.mask,
+            "seqlen": row.seqlen,
+            "head_dim": row.head_dim,
+            "heads": row.heads,
+            "heads_kv": row.heads_kv,
+            "batch": row.batch,
+            "dtype": row.dtype,
+            "density": mask.pairs / row.seqlen**2,
+            "tile_efficiency": mask.tile_efficiency,
+            "matmul_tflops": self.matmul_tflops,
+        }
+
+    def _measure(self, row: Row, mask: PaperMask, direction: str, contestants: dict[str, Callable]) -> dict[str, Any]:
+        from .timing import summary, take_turns
+
+        flop = float(FLOP[direction] * row.head_dim * mask.pairs * row.batch * row.heads)
+        with self._load() as load:
+            times = take_turns(self.timer, contestants, **self.turns)
+        return {
+            "flop": flop,
+            "load": load,
+            "contestants": {name: summary(taken, flop) | {"ms": taken} for name, taken in times.items()},
+        }
+
+    def kernel_times(self, row: Row, direction: str, repetitions: int = 30) -> dict[str, float]:
+        """Median microseconds of each of our kernels."""
+        from .timing import kernel_microseconds
+        from .torch_call import TorchCall, random_inputs
+
+        if self.rehearsal:
+            raise NotRun("kernels are timed one by one on a GPU only")
+        problem = problem_of(row, paper_mask(row.mask, row.seqlen))
+        call = TorchCall(self.kernels, problem, random_inputs(problem, self.device), backward=direction == "backward")
+        call.forward()
+        return kernel_microseconds(getattr(call, direction), repetitions)
+
+
+def problem_of(row: Row, mask: PaperMask) -> Problem:
+    columns = mask.columns
+    if columns is not None:
+        columns = columns.repeat(row.batch, axis=0)
+    return Problem(
+        batch=row.batch,
+        seqlen_q=row.seqlen,
+        seqlen_k=row.seqlen,
+        heads_q=row.heads,
+        heads_kv=row.heads_kv,
+        head_dim=row.head_dim,
+        head_dim_v=row.head_dim,
+        dtype=row.dtype,
+        causal=mask.causal,
+        startend=columns,
+    )

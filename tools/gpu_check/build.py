@@ -1,0 +1,67 @@
+"""The kernel library, and what its kernels take of a multiprocessor."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from .outcome import Case, NotRun
+from .plan import REPOSITORY, Settings
+
+ARCHITECTURES = "80,90"
+_BUILD_SECONDS = 400
+
+
+def cases(settings: Settings) -> list[Case]:
+    found = [Case("library", lambda: build(settings))]
+    if not settings.emulated:
+        found.append(Case("registers and spills", lambda: resources(settings)))
+    return found
+
+
+def build(settings: Settings) -> dict[str, Any]:
+    options = ["--emulated"] if settings.emulated else ["--cuda", "1", "--cuda-archs", ARCHITECTURES]
+    command = [sys.executable, "tools/build_kernels.py", str(settings.library), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, cwd=REPOSITORY, check=False)
+    output = done.stdout + done.stderr
+    print(output)
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {output[-2000:]}"
+    return {"command": command[1:], "bytes": settings.library.stat().st_size}
+
+
+def resources(settings: Settings) -> dict[str, Any]:
+    """Registers, stack and local memory per kernel and architecture; a kernel with local memory spills: a failure."""
+    if not shutil.which("cuobjdump"):
+        raise NotRun("cuobjdump was not found")
+    command = ["cuobjdump", "--dump-resource-usage", str(settings.library)]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    print(text)
+    kernels = read_resources(text)
+    assert kernels, "the library holds no kernel"
+    spilling = [kernel for kernel in kernels if kernel["local"]]
+    assert not spilling, f"local memory is used by {spilling}"
+    return {"kernels": kernels}
+
+
+def read_resources(text: str) -> list[dict[str, Any]]:
+    """The lines 'Function NAME:' and ' REG:n STACK:n SHARED:n LOCAL:n ...' under each 'arch = sm_xx'."""
+    kernels, architecture, name = [], "", ""
+    for line in text.splitlines():
+        if found := re.search(r"\barch = (\w+)", line):
+            architecture = found[1]
+        elif found := re.search(r"Function ([^:]+):", line):
+            name = found[1].strip()
+        elif "REG:" in line and name:
+            numbers = {key.lower(): int(value) for key, value in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", line)}
+            kernels.append({"architecture": architecture, "name": _demangle(name), **numbers})
+            name = ""
+    return kernels
+
+
+def _demangle(name: str) -> str:
+    if not shutil.which("c++filt"):
+        return name
+    return subprocess.run(["c++filt", name], capture_output=True, text=True, check=False).stdout.strip() or name

@@ -1,0 +1,90 @@
+"""Problems of the operator's test grid: few that still hold every pair of choices."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from support import mask_samples
+from support.pairwise import pairwise
+from support.problem import Problem
+
+# Around and across tiles of 32 to 128 rows and keys, short against long, and nothing at all.
+SIZES = [(1, 1), (2, 15), (63, 65), (129, 127), (1, 700), (600, 1), (385, 512), (257, 640), (7, 0), (0, 5)]
+CHOICES: dict[str, list[Any]] = {
+    "kind": mask_samples.kinds(),
+    "size": SIZES,
+    "dtype": ["bfloat16", "float16"],
+    "heads": [(1, 1, 1), (2, 2, 2), (4, 2, 1), (4, 1, 4), (6, 3, 2), (8, 1, 1)],  # Hq, Hkv, Hm
+    "dims": [(8, 8), (64, 64), (40, 64), (80, 80), (96, 96), (128, 128), (64, 128), (192, 128), (256, 256)],
+    "window": [(-1, -1), (-1, -1), (0, 0), (100, -1), (-1, 50)],
+    "causal_offset": [None, None, 40, -25],
+    "block_mask": [False, True],
+    "sink": [False, True],
+    "dropout": [0.0, 0.1],
+    "dlse": [False, True],
+    "layout": ["packed", "heads_first", "sequence_first"],
+    "batch": [1, 2],
+    "softmax_scale": [None, None, 0.7, -0.3],
+    "deterministic": [False, True],
+}
+# What the emulator works through in seconds.
+EMULATED_CHOICES: dict[str, list[Any]] = {
+    "kind": ["causal_document", "random_4"],
+    "size": [(33, 65)],
+    "dtype": ["bfloat16", "float16"],
+    "heads": [(2, 1, 2)],
+    "dims": [(64, 64), (40, 24)],
+    "sink": [True],
+    "dropout": [0.1],
+    "deterministic": [False, True],
+}
+_BLOCK = 128
+
+
+def grid(emulated: bool = False) -> list[dict[str, Any]]:
+    return pairwise(EMULATED_CHOICES if emulated else CHOICES)
+
+
+def problem_of(choice: dict[str, Any]) -> Problem:
+    """The problem of one row of the grid; absent names have the first of CHOICES. The same row, the same data."""
+    row = {name: options[0] for name, options in CHOICES.items()} | choice
+    seqlen_q, seqlen_k = row["size"]
+    heads_q, heads_kv, heads_mask = row["heads"]
+    seed = zlib.crc32(repr(sorted(row.items())).encode())
+    rng = np.random.default_rng(seed)
+    startend, causal = None, True
+    if seqlen_q and seqlen_k:
+        startend, causal = mask_samples.sample_mask(row["kind"], rng, row["batch"], heads_mask, seqlen_q, seqlen_k)
+    blocks = None
+    if row["block_mask"]:
+        shape = (row["batch"], heads_mask, -(-seqlen_q // _BLOCK), -(-seqlen_k // _BLOCK))
+        blocks = rng.choice(np.array([0, 1, 1, -3], dtype=np.int32), shape)
+    return Problem(
+        batch=row["batch"],
+        seqlen_q=seqlen_q,
+        seqlen_k=seqlen_k,
+        heads_q=heads_q,
+        heads_kv=heads_kv,
+        heads_mask=heads_mask,
+        head_dim=row["dims"][0],
+        head_dim_v=row["dims"][1],
+        dtype=row["dtype"],
+        causal=causal,
+        causal_offset=row["causal_offset"],
+        window=row["window"],
+        startend=startend,
+        block_mask=blocks,
+        softmax_scale=row["softmax_scale"],
+        dropout=row["dropout"],
+        sink=row["sink"],
+        dlse=row["dlse"],
+        layout=row["layout"],
+        seed=seed << 32 | 1,
+        data_seed=seed,
+    )
+
+
+def name_of(index: int, choice: dict[str, Any]) -> str:
+    return f"{index:03d} " + " ".join(f"{name}={value}".replace(" ", "") for name, value in choice.items())

@@ -1,0 +1,49 @@
+"""compute-sanitizer over small cases, one process per tool and case."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from .outcome import Case, NotRun
+from .plan import Settings
+from .sanitize_driver import CASES
+
+TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+_SECONDS = 150
+_ERROR_STATUS = 99
+
+
+def cases(settings: Settings) -> list[Case]:
+    return [
+        Case(f"{tool}: {name}", lambda tool=tool, name=name: sanitize(tool, name, settings))
+        for name in CASES
+        for tool in TOOLS
+    ]
+
+
+def sanitize(tool: str, name: str, settings: Settings) -> None:
+    program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(program).exists():
+        raise NotRun("compute-sanitizer was not found")
+    command = [program, "--tool", tool, "--error-exitcode", str(_ERROR_STATUS), "--print-limit", "5"]
+    command += [sys.executable, "-m", f"{__package__}.sanitize_driver", str(settings.library), name, tool]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    output = done.stdout + done.stderr
+    print(output[-4000:])
+    judge(output, done.returncode)
+
+
+def judge(output: str, status: int) -> None:
+    """Passes only what says itself that it looked and found nothing."""
+    if "not supported" in output:
+        raise NotRun(f"the tool refuses this device: {output[-300:]}")
+    assert status == 0, f"status {status}: {output[-1500:]}"
+    clean = re.search(r"ERROR SUMMARY: 0 errors", output) or re.search(
+        r"RACECHECK SUMMARY: 0 hazards displayed \(0 errors, 0 warnings\)", output
+    )
+    assert clean, f"no clean summary: {output[-1500:]}"
+    assert "results are right" in output, f"the driver did not finish: {output[-1500:]}"

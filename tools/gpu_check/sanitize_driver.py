@@ -1,0 +1,35 @@
+"""What runs under compute-sanitizer: one small problem, forward and backward. sanitize_driver LIBRARY CASE TOOL."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.compare import Expectation
+
+from .cases import problem_of
+from .device import CudaDevice
+
+_FEATURES: dict[str, Any] = {"heads": (4, 2, 2), "sink": True, "dlse": True, "dropout": 0.1, "size": (150, 200)}
+CASES: dict[str, dict[str, Any]] = {
+    "head_dim 128, holes": _FEATURES | {"kind": "random_4", "dims": (128, 128)},
+    "head_dim 64, documents, blocks": _FEATURES | {"kind": "causal_document", "dims": (64, 64), "block_mask": True},
+    "head_dim 256, ordered": _FEATURES | {"kind": "document", "dims": (256, 256), "deterministic": True},
+    "head_dim 40 and 24, float16": _FEATURES | {"kind": "random_2", "dims": (40, 24), "dtype": "float16"},
+}
+
+
+def main() -> None:
+    library, name, tool = sys.argv[1:]
+    # Guards would hide an access one past the end from memcheck, and poison an unwritten byte from initcheck.
+    device = CudaDevice(Path(library), guard_bytes=0, poison=tool != "initcheck")
+    choice = CASES[name]
+    problem = problem_of(choice)
+    call = device.call(problem, choice.get("deterministic", False))
+    Expectation(problem).check({**call.forward(), **call.backward()}, f"under {tool}")
+    print("results are right")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The bodies of large.py and determinism.py: comparisons over torch tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from support import mask_samples
+from support.compare import Expectation
+from support.library import Kernels
+from support.problem import Problem
+
+from .cases import grid, problem_of
+from .large import REPLAYS, huge_problem
+from .outcome import NotRun
+from .torch_call import OUTPUTS, TORCH_DTYPES, TorchCall, random_inputs, same_bits, synchronize
+from .torch_reference import TorchExpectation
+
+_BYTES_NEEDED = 90 << 30  # of many_elements: eight tensors of 4.25 GiB, the sums of dquery, the float64 reference
+
+
+class Checks:
+    def __init__(self, library: Path, device: torch.device) -> None:
+        self.kernels, self.device = Kernels(library), device
+        torch.backends.cuda.matmul.allow_tf32 = False  # the reference is float32 or float64
+
+    def call(self, problem: Problem, deterministic: bool = False) -> TorchCall:
+        return TorchCall(self.kernels, problem, random_inputs(problem, self.device), deterministic)
+
+    def check(self, problem: Problem, deterministic: bool = False) -> None:
+        call = self.call(problem, deterministic)
+        self._run_poisoned(call)
+        TorchExpectation(problem, call.inputs).check_tensors(call.outputs, "")
+
+    def reference_agrees(self) -> dict[str, Any]:
+        """The reference of the large cases against the one of the small ones."""
+        choices = grid()[:: len(grid()) // 8]
+        for choice in choices:
+            problem = problem_of(choice | {"batch": 1, "size": (130, 150), "layout": "packed"})
+            inputs = {name: torch.from_numpy(values.copy()) for name, values in problem.inputs.items()}
+            for name in ("query", "key", "value", "dout"):
+                inputs[name] = inputs[name].to(TORCH_DTYPES[problem.dtype])
+            inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
+            expected = Expectation(problem).truth
+            TorchExpectation(problem, inputs).expect(expected, tolerance=1e-9)
+        return {"problems": len(choices)}
+
+    def _run_poisoned(self, call: TorchCall) -> None:
+        call.poison()
+        call.forward()
+        call.poison(*(name for name in call.outputs if name not in OUTPUTS))
+        call.backward()
+        synchronize(self.device)
+
+    def busy_problem(self, seed: int = 0, **changes: Any) -> Problem:
+        """Every feature that could go wrong in time rather than in place."""
+        size = 1000 if self.device.type == "cuda" else 100
+        shape = {"heads_q": 8, "heads_kv": 2, "head_dim": 128, "head_dim_v": 128, "dtype": "bfloat16"} | changes
+        startend, causal = mask_samples.sample_mask("random_4", np.random.default_rng(seed), 1, 1, size, size)
+        return Problem(
+            seqlen_q=size,
+            seqlen_k=size,
+            startend=startend,
+            causal=causal,
+            dropout=0.1,
+            sink=True,
+            dlse=True,
+            data_seed=seed,
+            **shape,
+        )
+
+    def many_elements(self) -> dict[str, Any]:
+        on_gpu = self.device.type == "cuda"
+        if on_gpu and torch.cuda.mem_get_info()[0] < _BYTES_NEEDED:
+            raise NotRun(f"{_BYTES_NEEDED >> 30} GiB of free GPU memory are needed")
+        problem = huge_problem(tiny=not on_gpu)
+        call = self.call(problem)
+        self._run_poisoned(call)
+        heads = [(0, 0), (0, problem.heads_q - 1)]  # the last head lies beyond 2^31 elements in every row's stride
+        TorchExpectation(problem, call.inputs, heads).check_tensors(call.outputs, "")
+        figures = {"elements": call.outputs["out"].numel()}
+        for name, tensor in call.outputs.items():
+            assert bool(torch.isfinite(tensor.view(-1)[-(1 << 20) :]).all()), f"{name}: the end was not written"
+        return figures
+
+    def graph_replays(self) -> dict[str, Any]:
+        if self.device.type != "cuda":
+            raise NotRun("no CUDA graphs without a GPU")
+        call = self.call(self.busy_problem(), deterministic=True)
+        self._run_poisoned(call)
+        expected = {name: tensor.clone() for name, tensor in call.outputs.items()}
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph):
+            call.both()
+        for replay in range(REPLAYS):
+            call.poison()
+            graph.replay()
+            torch.cuda.synchronize()
+            self._expect_bits(expected, call.outputs, f"in replay {replay}")
+        return {"replays": REPLAYS}
+
+    def two_streams(self) -> dict[str, Any]:
+        if self.device.type != "cuda":
+            raise NotRun("no streams without a GPU")
+        calls = [self.call(self.busy_problem(seed), deterministic=True) for seed in (1, 2)]
+        expected = []
+        for call in calls:
+            self._run_poisoned(call)
+            expected.append({name: tensor.clone() for name, tensor in call.outputs.items()})
+        streams = [torch.cuda.Stream() for _ in calls]
+        rounds = REPLAYS
+        for turn in range(rounds):
+            for call in calls:
+                call.poison()
+            torch.cuda.synchronize()
+            for _ in range(5):
+                for call, stream in zip(calls, streams, strict=True):
+                    with torch.cuda.stream(stream):
+                        call.both()
+            torch.cuda.synchronize()
+            for call, bits in zip(calls, expected, strict=True):
+                self._expect_bits(bits, call.outputs, f"beside another stream, round {turn}")
+        return {"rounds": rounds}
+
+    def pointer_seed(self) -> None:
+        call = self.call(self.busy_problem(), deterministic=True)
+        self._run_poisoned(call)
+        expected = {name: tensor.clone() for name, tensor in call.outputs.items()}
+        values = np.array([call.problem.seed, call.problem.offset], np.uint64).view(np.int64)
+        seed_offset = torch.from_numpy(values).to(self.device)
+        call.params.seed_offset = seed_offset.data_ptr()
+        call.params.seed, call.params.offset = 1, 2
+        self._run_poisoned(call)
+        self._expect_bits(expected, call.outputs, "when seed and offset are read from memory")
+
+    def repeat(self, problem: Problem, repetitions: int) -> dict[str, Any]:
+        """The same bits every time, with other work on the GPU in every second repetition."""
+        call = self.call(problem, deterministic=True)
+        self._run_poisoned(call)
+        expected = {name: tensor.clone() for name, tensor in call.outputs.items()}
+        side = torch.cuda.Stream() if self.device.type == "cuda" else None
+        noise = torch.randn(2048, 2048, device=self.device) if side else None
+        for repetition in range(repetitions):
+            if side and repetition % 2:
+                with torch.cuda.stream(side):
+                    noise = torch.tanh(noise @ noise)
+            call.poison()
+            call.both()
+            self._expect_bits(expected, call.outputs, f"in repetition {repetition}")
+        return {"repetitions": repetitions}
+
+    def _expect_bits(self, expected: dict[str, torch.Tensor], got: dict[str, torch.Tensor], context: str) -> None:
+        for name, tensor in expected.items():
+            assert not bool(torch.isnan(got[name]).any()), f"{name} holds NaN {context}"
+            if not same_bits(tensor, got[name]):
+                differing = int((tensor != got[name]).sum())
+                raise AssertionError(f"{name}: {differing} of {tensor.numel()} elements differ {context}")
