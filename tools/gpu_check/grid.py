@@ -17,6 +17,8 @@ from .device import Device, open_device
 from .outcome import Case, NotRun
 from .plan import Settings
 
+_SHORT = 100
+
 
 def cases(settings: Settings) -> list[Case]:
     devices: list[Device] = []
@@ -37,12 +39,17 @@ def cases(settings: Settings) -> list[Case]:
 
 def compare(device: Device, problem: Problem, deterministic: bool) -> None:
     """Raises AssertionError unless both kinds of kernels keep to the error rule, and so to each other."""
-    expectation = Expectation(problem)
+    expectation = Expectation(problem, draws=_draws(problem))
     call = device.call(problem, deterministic)
     expectation.check({**call.forward(), **call.backward()}, "on the GPU")
     if has_cpu_kernels(device):
         on_cpu = Call(device.kernels, problem, workers=min(8, os.cpu_count() or 1))
         expectation.check({**on_cpu.forward(), **on_cpu.backward()}, "on the CPU")
+
+
+def _draws(problem: Problem) -> int:
+    """Several where a few roundings may cancel by luck."""
+    return 4 if min(problem.seqlen_q, problem.seqlen_k) < _SHORT else 1
 
 
 def has_cpu_kernels(device: Device) -> bool:

@@ -31,7 +31,8 @@ class TorchExpectation(Expectation):
         everything = [(b, h) for b in range(problem.batch) for h in range(problem.heads_kv)]
         self.heads = everything if heads is None else heads
         self.truth = self._dense(inputs, "float64")
-        self.plain = self._dense(inputs, problem.dtype)
+        plain = self._dense(inputs, problem.dtype)
+        self.plain_errors = {name: _largest_error(plain[name], self.truth[name]) for name in plain}
 
     def check_tensors(self, results: Tensors, context: str) -> None:
         """results: whole tensors by name; only the chosen heads are compared (dsink: only where all heads were)."""
@@ -79,6 +80,11 @@ class TorchExpectation(Expectation):
             else:
                 merged[name] = torch.stack(columns)
         return {name: tensor.double().cpu().numpy() for name, tensor in merged.items()}
+
+
+def _largest_error(plain: np.ndarray, truth: np.ndarray) -> float:
+    finite = np.isfinite(truth)
+    return float(np.abs(plain[finite] - truth[finite]).max(initial=0.0))
 
 
 def visible_rows(problem: Problem, b: int, head: int, rows: torch.Tensor) -> torch.Tensor:
