@@ -23,7 +23,8 @@ sys.path[:0] = [str(TESTS), str(TESTS / "cuda")]
 
 import click  # noqa: E402
 from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels, emulated_library  # noqa: E402
-from test_cuda_attention import CHOICES, DTYPES, expectation_of, problem_of  # noqa: E402
+from support.cases import problem_of  # noqa: E402
+from test_cuda_attention import CHOICES, DTYPES, expectation_of  # noqa: E402
 
 PLAIN = {
     "heads": (1, 1, 1),

@@ -4,12 +4,11 @@ instantiations, against the error rule; two orders of execution each."""
 from __future__ import annotations
 
 import itertools
-import zlib
 
-import numpy as np
 import pytest
 from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support import mask_samples
+from support.cases import problem_of
 from support.compare import Expectation
 from support.pairwise import pairwise
 from support.problem import Problem
@@ -55,44 +54,6 @@ def cases() -> list[dict]:
 
 CASES = cases()
 SEEDS = (1, 2)
-
-
-def problem_of(case: dict) -> Problem:
-    seqlen_q, seqlen_k = case["size"]
-    heads_q, heads_kv, heads_mask = case["heads"]
-    batch = case["batch"]
-    seed = zlib.crc32(repr(sorted(case.items())).encode())
-    rng = np.random.default_rng(seed)
-    startend, causal = None, True
-    if seqlen_q and seqlen_k:
-        startend, causal = mask_samples.sample_mask(case["kind"], rng, batch, heads_mask, seqlen_q, seqlen_k)
-    blocks = None
-    if case["blocks"]:
-        shape = (batch, heads_mask, -(-seqlen_q // 128), -(-seqlen_k // 128))
-        blocks = rng.choice(np.array([0, 1, 1, -3], dtype=np.int32), shape)
-    return Problem(
-        batch=batch,
-        seqlen_q=seqlen_q,
-        seqlen_k=seqlen_k,
-        heads_q=heads_q,
-        heads_kv=heads_kv,
-        heads_mask=heads_mask,
-        head_dim=case["dims"][0],
-        head_dim_v=case["dims"][1],
-        dtype=case["dtype"],
-        causal=causal,
-        causal_offset=case["causal_offset"],
-        window=case["window"],
-        startend=startend,
-        block_mask=blocks,
-        softmax_scale=case["softmax_scale"],
-        dropout=case["dropout"],
-        sink=case["sink"],
-        dlse=case["dlse"],
-        layout=case["layout"],
-        seed=seed * 2**32 + 1,
-        data_seed=seed,
-    )
 
 
 def expectation_of(problem: Problem) -> Expectation:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-
-import numpy as np
 import pytest
 from support import mask_samples
 from support.call import run
+from support.cases import problem_of
 from support.compare import Expectation
 from support.library import Kernels
 from support.pairwise import pairwise
-from support.problem import Problem
 
 # Around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them.
 SIZES = [
@@ -51,42 +48,6 @@ CHOICES = {
     "workers": [1, 3],
 }
 CASES = pairwise(CHOICES)
-
-
-def problem_of(case: dict) -> Problem:
-    batch, varied = case["batch"]
-    seqlen_q, seqlen_k = case["size"]
-    heads_q, heads_kv, heads_mask = case["heads"]
-    seed = zlib.crc32(repr(sorted(case.items())).encode())
-    rng = np.random.default_rng(seed)
-    startend, causal = mask_samples.sample_mask(case["kind"], rng, batch, heads_mask, seqlen_q, seqlen_k, varied)
-    blocks = None
-    if case["blocks"]:
-        shape = (batch, heads_mask, -(-seqlen_q // 128), -(-seqlen_k // 128))
-        blocks = rng.choice(np.array([0, 1, 1, -3], dtype=np.int32), shape)
-    return Problem(
-        batch=batch,
-        seqlen_q=seqlen_q,
-        seqlen_k=seqlen_k,
-        heads_q=heads_q,
-        heads_kv=heads_kv,
-        heads_mask=heads_mask,
-        head_dim=case["dims"][0],
-        head_dim_v=case["dims"][1],
-        dtype=case["dtype"],
-        causal=causal,
-        causal_offset=case["causal_offset"],
-        window=case["window"],
-        startend=startend,
-        block_mask=blocks,
-        dropout=case["dropout"],
-        sink=case["sink"],
-        dlse=case["dlse"],
-        layout=case["layout"],
-        magnitude=case["magnitude"],
-        seed=seed * 2**32 + 1,
-        data_seed=seed,
-    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=[str(index) for index in range(len(CASES))])
