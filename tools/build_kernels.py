@@ -184,9 +184,14 @@ def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> l
     return [Unit(source, (str(toolkit.nvcc), *flags, *codes)) for source in cuda_sources()]
 
 
+def this_machine_has_avx2() -> bool:
+    cpu = Path("/proc/cpuinfo")
+    return cpu.exists() and {"avx2", "fma", "f16c"} <= set(cpu.read_text().split())
+
+
 def emulated_units(compiler: str) -> list[Unit]:
-    """The CUDA sources as C++, and the machine that runs them."""
-    flags = (compiler, *COMMON_FLAGS, *EMULATOR_FLAGS, *(["-mf16c", "-mavx2", "-mfma"] if IS_X86_64 else []))
+    """The CUDA sources as C++, and the machine that runs them: for the machine that compiles them, which is a test."""
+    flags = (compiler, *COMMON_FLAGS, *EMULATOR_FLAGS, *(ISA_FLAGS["_avx2"] if this_machine_has_avx2() else []))
     kernels = [Unit(source, (*flags, '-DPFM_CUDA_ARCHITECTURES="emulated"', "-x", "c++")) for source in cuda_sources()]
     machine = sorted((ROOT / "tests" / "emulator").glob("*.cc"))
     return kernels + [Unit(source, (*flags, "-fvisibility=default")) for source in machine]  # pfm_emulator_*
