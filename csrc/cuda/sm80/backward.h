@@ -149,7 +149,7 @@ struct BackwardKernel {
   }
 
   // dquery += dS * key for this warp's rows and columns of the query tile. The sums lie in the order of the
-  // accumulators (FragmentOf), so that a lane adds four neighbours at once.
+  // accumulators (DqueryFragment), so that a lane adds four neighbours at once.
   PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int32_t batch_head, int32_t row0,
                                           SharedTile<kTileQ> dscores, SharedTile<kDim> key) {
     const int warp = ptx::ThreadIndex() / 32;
