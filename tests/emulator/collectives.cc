@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "async.h"
 #include "shared_memory.h"
 
 namespace pfm::emulator {
@@ -203,6 +204,9 @@ void Execute(Warp& warp) {
       break;
     case Collective::kNamedBarrier:
       ExecuteNamedBarrier(warp);
+      break;
+    case Collective::kAsync:
+      ExecuteAsync(warp);
       break;
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "async.h"
 #include "global_memory.h"
 
 namespace pfm::emulator {
@@ -14,6 +15,8 @@ namespace {
 
 constexpr int64_t kMaxPolls = 500000;  // without anything else happening
 constexpr uint32_t kPreemption = 16;   // one in so many collectives lets another warp run
+
+constexpr uint32_t kAsyncDelay = 8;  // one in so many switches lets asynchronous work be done
 
 // Places in the source by their number. Open addressing; number 0 is no place.
 constexpr uint32_t kMaxSites = 1 << 14;
@@ -51,6 +54,8 @@ const char* NameOf(Collective collective) {
       return "SyncWarp";
     case Collective::kNamedBarrier:
       return "BarrierSync or BarrierArrive";
+    case Collective::kAsync:
+      return "an instruction of a warp or warpgroup";
   }
   return "?";
 }
@@ -109,9 +114,11 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
       }
     }
     if (!any_block) break;
-    if (ready.empty()) {
+    // Asynchronous work gets done at random times, and at the latest when everybody waits.
+    if (ready.empty() || Random() % kAsyncDelay == 0) {
       try {
-        ReportDeadlock();
+        if (DoAsyncWork()) continue;
+        if (ready.empty()) ReportDeadlock();
       } catch (const Error& error) {
         error_ = error.what();
         break;
@@ -133,6 +140,7 @@ void Machine::StartBlock(int slot) {
   const size_t words = (static_cast<size_t>(shared_bytes_) + 3) / 4;
   block->shared.assign(words * 4, 0xff);
   block->written.assign(words, Access());
+  block->fences.assign(words, 0);
   block->read.assign(block->warps.size(), std::vector<Access>(words, Access()));
   for (size_t w = 0; w < block->warps.size(); ++w) {
     Warp& warp = block->warps[w];
@@ -163,6 +171,7 @@ void Machine::Exit() {
   if (!current->copies.empty()) {
     Fail(current->copies.front().where, "the thread returned while this asynchronous copy was in flight");
   }
+  CheckAsyncExit();
   warp.exited |= 1u << current->lane;
   warp.runnable &= ~(1u << current->lane);
   if (--warp.block->live_threads == 0) {
@@ -203,6 +212,7 @@ void Machine::Fail(Where where, const std::string& message) {
   error_ = "block " + std::to_string(current->block->index) + ", thread " + std::to_string(current->index) +
            " (warp " + std::to_string(current->warp->index) + ", lane " + std::to_string(current->lane) + "), " +
            Describe(where) + ": " + message;
+  if (on_scheduler_) throw Error(error_);
   SwitchToScheduler();
   __builtin_unreachable();
 }
@@ -242,6 +252,13 @@ void Machine::Arrive(Collective collective, int detail, void* operand, Where whe
 void Machine::AdvanceEpoch(Block& block, int warp, Where where) {
   if (block.epoch[warp] == kMaxEpoch) Fail(where, "more barriers than the emulator can count");
   block.known[warp][warp] = ++block.epoch[warp];
+  if (block.async == nullptr) return;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const Thread& thread = block.threads[warp * kLanes + lane];
+    for (size_t v = 0; v < block.clocks(); ++v) {
+      block.known[warp][v] = std::max(block.known[warp][v], thread.acquired[v]);
+    }
+  }
 }
 
 void Machine::SyncThreads(Where where) {
@@ -263,7 +280,7 @@ void Machine::SyncThreads(Where where) {
     for (size_t w = 0; w < block.warps.size(); ++w) AdvanceEpoch(block, static_cast<int>(w), where);
     for (size_t w = 0; w < block.warps.size(); ++w) barrier.clock[w] = block.epoch[w];
     for (size_t w = 0; w < block.warps.size(); ++w) {
-      for (size_t v = 0; v < block.warps.size(); ++v) {
+      for (size_t v = 0; v < block.clocks(); ++v) {
         if (v != w) barrier.clock[v] = std::max(barrier.clock[v], block.known[w][v]);
       }
     }
@@ -281,7 +298,7 @@ void Machine::CompleteBarrier(Block& block, Barrier& barrier) {
   for (size_t w = 0; w < block.warps.size(); ++w) {
     if (barrier.waiting[w] == 0) continue;
     Warp& warp = block.warps[w];
-    for (size_t v = 0; v < block.warps.size(); ++v) {
+    for (size_t v = 0; v < block.clocks(); ++v) {
       block.known[w][v] = std::max(block.known[w][v], barrier.clock[v]);
     }
     warp.runnable |= barrier.waiting[w];
@@ -310,7 +327,7 @@ void Machine::ArriveAtNamedBarrier(Warp& warp, int index, int threads, bool wait
   }
   barrier.warps |= 1u << warp.index;
   AdvanceEpoch(block, warp.index, where);
-  for (size_t v = 0; v < block.warps.size(); ++v) {
+  for (size_t v = 0; v < block.clocks(); ++v) {
     barrier.clock[v] = std::max(barrier.clock[v], block.known[warp.index][v]);
   }
   if (waits) {
@@ -329,6 +346,37 @@ void Machine::ArriveAtNamedBarrier(Warp& warp, int index, int threads, bool wait
 void Machine::Poll(Where where) {
   if (++polls_ > kMaxPolls) Fail(where, "deadlock: threads poll memory that nobody changes");
   SwitchToScheduler();
+}
+
+void Machine::Sleep(Where where, const char* what) {
+  current->waits_at = where;
+  current->waits_for = what;
+  Warp& warp = *current->warp;
+  warp.runnable &= ~(1u << current->lane);
+  if (warp.runnable != 0) {
+    RunNextOf(warp);
+  } else {
+    SwitchToScheduler();
+  }
+}
+
+bool Machine::DoAsyncWork() {
+  std::vector<Block*> busy;
+  for (const auto& block : resident_) {
+    if (block != nullptr && HasAsyncWork(*block)) busy.push_back(block.get());
+  }
+  if (busy.empty()) return false;
+  on_scheduler_ = true;
+  try {
+    emulator::DoAsyncWork(*busy[Random() % busy.size()]);
+  } catch (...) {
+    on_scheduler_ = false;
+    throw;
+  }
+  on_scheduler_ = false;
+  current = nullptr;
+  NoteProgress();
+  return true;
 }
 
 void Machine::FailEndless(Where where) {

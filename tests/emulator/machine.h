@@ -36,10 +36,15 @@ constexpr uint32_t kStampSeveral = 1u << 10;  // more than one lane of the threa
 constexpr uint32_t kStampAtomic = 1u << 11;
 constexpr int kStampEpochShift = 12;
 constexpr uint32_t kMaxEpoch = (1u << 20) - 2;
-constexpr uint32_t kStampInFlight = 0xffffffffu;  // an asynchronous copy will write here
+constexpr uint32_t kStampInFlight = 0xffffffffu;  // an asynchronous operation will write, or may still read, here
+constexpr uint32_t kStampBarrier = 0xfffffffeu;   // the word belongs to an mbarrier
+
+// What does asynchronous work has clocks as a warp has, after those of the block's warps.
+enum Engine : int { kLoadEngine, kMatrixEngine, kStoreEngine, kEngines };
 
 struct Block;
 struct Warp;
+struct AsyncState;  // of a block; async.h
 
 // A place in the source, as a small number.
 using Site = uint16_t;
@@ -70,6 +75,9 @@ struct Thread {
   std::vector<Copy> copies;  // in flight, oldest first
   int64_t groups = 0;        // committed so far
   uint32_t releases = 0;     // so far
+  // First epoch per warp that this thread alone is not ordered after; its warp learns it at the next barrier.
+  uint32_t acquired[kMaxWarps] = {};
+  std::vector<uint32_t> fences;  // epochs of its proxy fences
 };
 
 enum class Collective {
@@ -81,7 +89,8 @@ enum class Collective {
   kBallot,
   kReduce,
   kSyncWarp,
-  kNamedBarrier
+  kNamedBarrier,
+  kAsync
 };
 const char* NameOf(Collective collective);
 
@@ -134,16 +143,16 @@ struct Block {
 
   std::vector<uint8_t> shared;
   std::vector<Access> written;            // the last write, per word of shared memory
-  std::vector<std::vector<Access>> read;  // the last read, per warp and word
+  std::vector<std::vector<Access>> read;  // the last read, per warp (with async, per engine as well) and word
+  std::vector<uint32_t> fences;           // how many proxy fences its writer had made, per word
+  std::shared_ptr<AsyncState> async;      // null until the block does asynchronous work of compute capability 9.0
+
+  // Warps and engines.
+  size_t clocks() const { return async == nullptr ? warps.size() : warps.size() + kEngines; }
 };
 
 inline uint32_t StampOf(const Thread& thread) {
   return thread.block->epoch[thread.warp->index] << kStampEpochShift | static_cast<uint32_t>(thread.index);
-}
-
-// Is the access behind a stamp ordered before what the warp does now? Own accesses aside.
-inline bool IsOrderedBefore(const Block& block, int warp, uint32_t stamp) {
-  return stamp >> kStampEpochShift < block.known[warp][(stamp & kStampThread) / kLanes];
 }
 
 class Machine {
@@ -153,7 +162,8 @@ class Machine {
   // For the running thread.
   void Arrive(Collective collective, int detail, void* operand, Where where);
   void SyncThreads(Where where);
-  void Poll(Where where);  // lets others run, once in a while
+  void Poll(Where where);                     // lets others run, once in a while
+  void Sleep(Where where, const char* what);  // until somebody makes the lane runnable
   [[noreturn]] void Fail(Where where, const std::string& message);
 
   uint32_t Random() {
@@ -188,6 +198,7 @@ class Machine {
   [[noreturn]] void FailEndless(Where where);
   void CompleteBarrier(Block& block, Barrier& barrier);
   [[noreturn]] void ReportDeadlock();
+  bool DoAsyncWork();  // of a random block; false: there is none
 
   const std::function<void()>* body_ = nullptr;
   int64_t block_count_ = 0, next_block_ = 0;
@@ -199,10 +210,17 @@ class Machine {
   FiberStacks stacks_;
   void* scheduler_stack_ = nullptr;
   std::string error_;
+  bool on_scheduler_ = false;  // asynchronous work is being done: no thread runs
 };
 
 extern Machine machine;
 extern Thread* current;
+
+// Is the access behind a stamp ordered before what the current thread does now? Own accesses aside.
+inline bool IsOrderedBefore(const Block& block, int warp, uint32_t stamp) {
+  const uint32_t epoch = stamp >> kStampEpochShift, other = (stamp & kStampThread) / kLanes;
+  return epoch < block.known[warp][other] || epoch < current->acquired[other];
+}
 
 // Carries out a collective of a warp whose lanes have all arrived.
 void Execute(Warp& warp);

@@ -38,6 +38,9 @@ struct Attempt {
 
 [[noreturn]] void FailRace(const Attempt& attempt, const Access& other, const char* before) {
   const std::string words = Words(attempt.address, attempt.bytes);
+  if (other.stamp == kStampBarrier) {
+    machine.Fail(attempt.where, std::string(attempt.what) + " of " + words + ", where an mbarrier is");
+  }
   if (other.stamp == kStampInFlight) {
     for (const Thread& thread : current->block->threads) {
       for (const Copy& copy : thread.copies) {
@@ -48,8 +51,15 @@ struct Attempt {
       }
     }
   }
+  const uint32_t thread = other.stamp & kStampThread;
+  const bool by_engine = other.stamp == kStampInFlight || thread >= current->block->threads.size();
+  if (by_engine) {
+    machine.Fail(attempt.where, std::string("race in shared memory: ") + attempt.what + " of " + words + ", " +
+                                    before + " by the asynchronous operation of " + Describe(PlaceOf(other.site)) +
+                                    (other.stamp == kStampInFlight ? " in flight" : " that was not waited for"));
+  }
   machine.Fail(attempt.where, std::string("race in shared memory: ") + attempt.what + " of " + words + ", " + before +
-                                  " by thread " + std::to_string(other.stamp & kStampThread) +
+                                  " by thread " + std::to_string(thread) +
                                   ((other.stamp & kStampSeveral) != 0 ? " and others" : "") + " at " +
                                   Describe(PlaceOf(other.site)) + " with no barrier in between");
 }
@@ -99,7 +109,7 @@ void CheckWrite(uint32_t offset, bool atomic, const Attempt& attempt) {
   const uint32_t first = offset / 4, end = (offset + attempt.bytes) / 4;
   for (uint32_t w = first; w < end; ++w) {
     const Access& written = block.written[w];
-    const bool both_atomic = atomic && written.stamp != kStampInFlight && (written.stamp & kStampAtomic) != 0;
+    const bool both_atomic = atomic && written.stamp < kStampBarrier && (written.stamp & kStampAtomic) != 0;
     if (written.stamp != 0 && !both_atomic) CheckLastWrite(written, false, attempt);
   }
   for (const std::vector<Access>& read : block.read) {
@@ -117,7 +127,11 @@ uint32_t Write(uint32_t stamp, bool atomic, const Attempt& attempt) {
   CheckWrite(offset, atomic, attempt);
   Block& block = *current->block;
   const Access access = {stamp, SiteOf(attempt.where)};
-  for (uint32_t w = offset / 4; w < (offset + attempt.bytes) / 4; ++w) block.written[w] = access;
+  const uint32_t fences = static_cast<uint32_t>(current->fences.size());
+  for (uint32_t w = offset / 4; w < (offset + attempt.bytes) / 4; ++w) {
+    block.written[w] = access;
+    block.fences[w] = fences;
+  }
   return offset;
 }
 
@@ -149,6 +163,53 @@ uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where) {
     if ((machine.Random() & 1) != 0) written = before;
     written.stamp |= kStampSeveral;
   }
+  return block.shared.data() + offset;
+}
+
+namespace {
+
+// Did the writer of each word make a proxy fence after it, and is that ordered before what this thread does now?
+void CheckProxy(uint32_t offset, const Attempt& attempt) {
+  const Block& block = *current->block;
+  for (uint32_t w = offset / 4; w < (offset + attempt.bytes) / 4; ++w) {
+    const Access& written = block.written[w];
+    const uint32_t writer = written.stamp & kStampThread;
+    if (written.stamp == 0 || writer >= block.threads.size()) continue;
+    const std::vector<uint32_t>& fences = block.threads[writer].fences;
+    const uint32_t before = block.fences[w];
+    const bool own = static_cast<int>(writer) == current->index;
+    if (before < fences.size() &&
+        (own || IsOrderedBefore(block, current->warp->index, fences[before] << kStampEpochShift | writer))) {
+      continue;
+    }
+    machine.Fail(attempt.where, std::string(attempt.what) + " of " + Words(attempt.address, attempt.bytes) +
+                                    ", written by thread " + std::to_string(writer) + " at " +
+                                    Describe(PlaceOf(written.site)) + " with no FenceProxyAsync after it");
+  }
+}
+
+}  // namespace
+
+uint8_t* MarkAsyncWrite(SharedAddress address, Where where) {
+  const Attempt attempt = {address, kCopyBytes, where, "asynchronous write"};
+  CheckProxy(Place(address, kCopyBytes, where, attempt.what), attempt);
+  return current->block->shared.data() + Write(kStampInFlight, false, attempt);
+}
+
+const uint8_t* MarkAsyncRead(SharedAddress address, Engine engine, Where where) {
+  const Attempt attempt = {address, kCopyBytes, where, "asynchronous read"};
+  const uint32_t offset = Place(address, kCopyBytes, where, attempt.what);
+  Block& block = *current->block;
+  std::vector<Access>& read = block.read[block.warps.size() + engine];
+  for (uint32_t w = offset / 4; w < (offset + kCopyBytes) / 4; ++w) {
+    const Access& written = block.written[w];
+    if (written.stamp == 0) {
+      machine.Fail(where, "asynchronous read of " + Words(address, kCopyBytes) + ", which nobody has written");
+    }
+    CheckLastWrite(written, false, attempt);
+    read[w] = {kStampInFlight, SiteOf(where)};
+  }
+  CheckProxy(offset, attempt);
   return block.shared.data() + offset;
 }
 

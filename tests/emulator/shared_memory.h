@@ -20,6 +20,11 @@ uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where);
 // A read on behalf of the whole warp, after which no lane counts as the reader.
 const uint8_t* ReadSharedByWarp(SharedAddress address, uint32_t bytes, Where where);
 
+// 16 bytes that an asynchronous operation is about to write, or to read. Until its end they may not be used, or not
+// be written. What threads wrote must have been fenced for the asynchronous proxy by those threads.
+uint8_t* MarkAsyncWrite(SharedAddress address, Where where);
+const uint8_t* MarkAsyncRead(SharedAddress address, Engine engine, Where where);
+
 void StartCopy(SharedAddress to, const void* from, Where where);
 void CommitCopies();
 // Lands the copies of all but the newest `groups` groups.

@@ -1,0 +1,119 @@
+// What compute capability 9.0 does beside the threads: mbarriers, bulk and tensor copies, and wgmma. A block has an
+// AsyncState from the first such operation on. Each engine has a clock, so that what it did is ordered before those
+// who waited for it and for nobody else.
+#ifndef PFM_EMULATOR_ASYNC_H_
+#define PFM_EMULATOR_ASYNC_H_
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "machine.h"
+
+namespace pfm::emulator {
+
+struct MBarrier {
+  int count = 0, pending = 0;
+  int64_t bytes = 0;                                             // expected and not yet copied
+  uint32_t phase = 0;                                            // completed so far
+  uint32_t arriving[kMaxWarps] = {}, completed[kMaxWarps] = {};  // clocks
+  Access initialised = {};
+  bool fenced = false;
+  std::vector<Thread*> waiting;
+};
+
+// A run of bytes in global memory and where it is in the box, as if the box were not swizzled.
+struct Piece {
+  uint8_t* global;
+  size_t at;
+  uint32_t bytes;
+};
+
+struct Load {
+  Thread* thread;
+  SharedAddress barrier;
+  std::vector<SharedAddress> chunks;
+  std::vector<uint8_t> data;  // of the source at the start
+  std::vector<Piece> sources;
+  Where where;
+};
+
+struct Store {
+  Thread* thread;
+  std::vector<SharedAddress> chunks;
+  std::vector<uint8_t> data;
+  std::vector<Piece> targets;
+  bool adds;  // float32
+  int64_t group;
+  bool has_read;
+  Where where;
+};
+
+struct WarpgroupState;
+
+struct AsyncState {
+  std::map<SharedAddress, MBarrier> barriers;
+  std::vector<Load> loads;
+  std::vector<Store> stores;
+  std::map<int, int64_t> store_groups;  // committed, by thread
+  std::map<int, std::shared_ptr<WarpgroupState>> warpgroups;
+  std::vector<int> registers;  // per thread, by warp
+};
+
+// Of the running thread's block.
+AsyncState& Async();
+bool HasAsyncWork(const Block& block);
+void DoAsyncWork(Block& block);  // a random piece of it
+void CheckAsyncExit();           // of the running thread
+
+void InitBarrier(SharedAddress barrier, int count, Where where);
+void FenceBarrierInit();
+void InvalidateBarrier(SharedAddress barrier, Where where);
+void ArriveBarrier(SharedAddress barrier, int64_t expected_bytes, Where where);
+bool TestBarrier(SharedAddress barrier, int parity, Where where);
+void WaitBarrier(SharedAddress barrier, int parity, Where where);
+void FenceProxyAsync();
+
+void StartLoad(std::vector<SharedAddress> chunks, std::vector<Piece> sources, SharedAddress barrier, Where where);
+void StartStore(std::vector<SharedAddress> chunks, std::vector<Piece> targets, bool adds, Where where);
+void CommitStores();
+void WaitStores(int groups, bool only_reads, Where where);
+
+// Nobody but asynchronous operations in flight may still read these words; from now on the engine has read them.
+void RetireReads(const std::vector<SharedAddress>& chunks, Engine engine, Where where);
+// Orders what an engine did until now before what the current thread does.
+void LearnFrom(Engine engine);
+
+void SetRegisters(int registers, bool increases, Where where);
+bool ElectOne(Where where);
+
+// An instruction of a warp: executed by its last lane.
+struct AsyncOperands {
+  void (*execute)(Warp& warp);
+};
+void ExecuteAsync(Warp& warp);
+
+// ---- wgmma (warpgroup.cc)
+
+struct WgmmaOperands : AsyncOperands {
+  float* sums;
+  int columns;
+  const uint32_t* a;  // registers; null: a_descriptor
+  uint64_t a_descriptor, b_descriptor;
+  bool a_transposed, b_transposed, accumulates, is_bfloat16;
+};
+
+void FenceWarpgroup(Where where);
+void CommitWarpgroup(Where where);
+void WaitWarpgroup(int groups, Where where);
+void MultiplyWarpgroup(WgmmaOperands operands, Where where);
+bool HasWarpgroupWork(const Thread& thread);
+
+// The byte at which a swizzled layout has what an unswizzled one has at this address. span: 128, 64, 32 or 0.
+inline SharedAddress Swizzle(SharedAddress address, int span) {
+  return address ^ (address >> 7 & static_cast<uint32_t>(span / 16 - (span != 0))) << 4;
+}
+
+}  // namespace pfm::emulator
+
+#endif  // PFM_EMULATOR_ASYNC_H_
