@@ -1,0 +1,132 @@
+// C (rows x 128, float32) = A (rows x depth, K contiguous) B (depth x 128, N contiguous) by TMA, mbarriers and wgmma:
+// a producer warp fills three stages, a warpgroup consumes them. 64 rows of C per block. Each Mistake breaks one
+// rule.
+#ifndef PFM_EMULATOR_HOPPER_GEMM_H_
+#define PFM_EMULATOR_HOPPER_GEMM_H_
+
+#include "cuda/ptx/hopper.h"
+
+namespace pfm::hopper {
+
+namespace ptx = cuda::ptx;
+
+enum class Mistake {
+  kNone,
+  kWrongPhase,
+  kNoExpectedBytes,
+  kNoEmptyWait,
+  kEarlyRelease,
+  kNoProxyFence,
+  kNoWait,
+  kNoWarpgroupFence,
+  kSwappedSwizzle,
+  kSwappedMajor,
+  kSmallBox,
+  kNoBarrierFence,
+  kTooManyArrivals,
+  kWrongDirection,
+  kNoStoreWait,
+};
+
+constexpr int kTileRows = 64, kColumns = 128, kTileDepth = 64, kStages = 3, kThreads = 256, kWarpgroup = 128;
+constexpr int kABytes = kTileRows * kTileDepth * 2, kBBytes = kTileDepth * kColumns * 2;
+constexpr int kStageBytes = kABytes + kBBytes, kSumsBytes = kTileRows * kColumns * 4;
+constexpr int kAlignment = 1024, kBarrierBytes = 16 * kStages;
+constexpr int kSharedBytes = kAlignment + kStages * kStageBytes + kSumsBytes + kBarrierBytes;
+
+struct Arguments {
+  ptx::TensorMap a, b, c;
+  int depth;
+};
+
+struct Plan {
+  ptx::SharedAddress stages, sums, barriers;
+
+  PFM_DEVICE ptx::SharedAddress A(int tile) const { return stages + tile % kStages * kStageBytes; }
+  PFM_DEVICE ptx::SharedAddress B(int tile) const { return A(tile) + kABytes; }
+  PFM_DEVICE ptx::SharedAddress Full(int tile) const { return barriers + 8 * (tile % kStages); }
+  PFM_DEVICE ptx::SharedAddress Empty(int tile) const { return Full(tile) + 8 * kStages; }
+};
+
+PFM_DEVICE inline Plan MakePlan() {
+  const ptx::SharedAddress start = (ptx::DynamicShared() + kAlignment - 1) / kAlignment * kAlignment;
+  const ptx::SharedAddress sums = start + kStages * kStageBytes;
+  return {start, sums, sums + kSumsBytes};
+}
+
+template <Mistake kMistake>
+PFM_DEVICE inline void Produce(const Arguments& arguments, const Plan& plan, int tiles) {
+  for (int tile = 0; tile < tiles; ++tile) {
+    if (kMistake != Mistake::kNoEmptyWait) ptx::WaitBarrier(plan.Empty(tile), tile / kStages % 2 ^ 1);
+    if (kMistake == Mistake::kNoExpectedBytes) {
+      ptx::ArriveBarrier(plan.Full(tile));
+    } else {
+      ptx::ArriveExpectBytes(plan.Full(tile), kStageBytes);
+    }
+    const int depth = tile * kTileDepth;
+    ptx::LoadBox(plan.A(tile), arguments.a, {depth, ptx::BlockIndex() * kTileRows}, plan.Full(tile));
+    for (int half = 0; half < 2; ++half) {
+      ptx::LoadBox(plan.B(tile) + half * kBBytes / 2, arguments.b, {half * kColumns / 2, depth}, plan.Full(tile));
+    }
+  }
+}
+
+template <Mistake kMistake>
+PFM_DEVICE inline void Consume(const Arguments& arguments, const Plan& plan, int tiles) {
+  const int thread = ptx::ThreadIndex() % kWarpgroup, warp = thread / 32, lane = thread % 32;
+  const bool releases = thread == 0 || (kMistake == Mistake::kTooManyArrivals && thread == 32);
+  float sums[kColumns / 2];
+  for (int tile = 0; tile < tiles; ++tile) {
+    ptx::WaitBarrier(plan.Full(tile), tile / kStages % 2 ^ (kMistake == Mistake::kWrongPhase));
+    if (kMistake != Mistake::kNoWarpgroupFence) ptx::WarpgroupFence();
+    for (int k = 0; k < kTileDepth; k += 16) {
+      constexpr ptx::Swizzle kSwizzle = kMistake == Mistake::kSwappedSwizzle ? ptx::Swizzle::k64 : ptx::Swizzle::k128;
+      const uint64_t a = ptx::MatrixDescriptor(plan.A(tile) + 2 * k, 16, 1024, kSwizzle);
+      const uint64_t b = ptx::MatrixDescriptor(plan.B(tile) + 128 * k, kBBytes / 2, 1024, ptx::Swizzle::k128);
+      constexpr ptx::Major kB = kMistake == Mistake::kSwappedMajor ? ptx::Major::kK : ptx::Major::kMN;
+      ptx::Wgmma<ptx::BFloat16, kColumns, ptx::Major::kK, kB>(sums, a, b, tile > 0 || k > 0);
+    }
+    ptx::WarpgroupCommit();
+    if (kMistake == Mistake::kEarlyRelease && releases) ptx::ArriveBarrier(plan.Empty(tile));
+    ptx::WarpgroupWait<1>();
+    if (kMistake != Mistake::kEarlyRelease && releases && tile > 0) ptx::ArriveBarrier(plan.Empty(tile - 1));
+  }
+  if (kMistake != Mistake::kNoWait) ptx::WarpgroupWait<0>();
+  for (int i = 0; i < kColumns / 2; i += 2) {
+    const int row = 16 * warp + lane / 4 + 8 * (i / 2 % 2), column = 8 * (i / 4) + 2 * (lane % 4);
+    const float pair[2] = {sums[i], sums[i + 1]};
+    for (int j = 0; j < 2; ++j) ptx::StoreShared(plan.sums + 4 * (row * kColumns + column + j), pair[j]);
+  }
+  if (kMistake != Mistake::kNoProxyFence) ptx::FenceProxyAsync();
+  ptx::BarrierSync(1, kWarpgroup);
+  if (thread != 0) return;
+  ptx::StoreBox(arguments.c, {0, ptx::BlockIndex() * kTileRows}, plan.sums);
+  ptx::CommitStores();
+  if (kMistake != Mistake::kNoStoreWait) ptx::WaitStoresRead<0>();
+}
+
+template <Mistake kMistake>
+PFM_KERNEL_BOUNDS(kThreads, 1)
+void Gemm(PFM_KERNEL_ARGUMENT Arguments arguments) {
+  const Plan plan = MakePlan();
+  const int tiles = (arguments.depth + kTileDepth - 1) / kTileDepth;
+  if (ptx::ThreadIndex() == 0) {
+    for (int stage = 0; stage < kStages; ++stage) {
+      ptx::InitBarrier(plan.Full(stage), 1);
+      ptx::InitBarrier(plan.Empty(stage), 1);
+    }
+    if (kMistake != Mistake::kNoBarrierFence) ptx::FenceBarrierInit();
+  }
+  ptx::SyncThreads();
+  if (ptx::ThreadIndex() < kWarpgroup) {
+    ptx::DecreaseRegisters<40>();
+    if (ptx::ThreadIndex() < 32 && ptx::ElectOne()) Produce<kMistake>(arguments, plan, tiles);
+  } else {
+    if constexpr (kMistake == Mistake::kWrongDirection) ptx::IncreaseRegisters<240>();
+    Consume<kMistake>(arguments, plan, tiles);
+  }
+}
+
+}  // namespace pfm::hopper
+
+#endif  // PFM_EMULATOR_HOPPER_GEMM_H_

@@ -1,0 +1,87 @@
+"""The primitives of compute capability 9.0: a product by TMA, mbarriers and wgmma is right in the emulator in every
+order tried, and each way to break it is reported; small kernels test what it does not use. nvcc compiles all of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+INCLUDES = [f"-I{REPOSITORY / 'csrc'}", f"-I{REPOSITORY / 'tests'}"]
+SEEDS = (1, 2, 3)
+
+IN_FLIGHT = r"asynchronous read of 16 bytes .*, copied by the asynchronous operation of gemm\.h:\d+ in flight"
+NOT_WAITED = r"asynchronous \w+ of 16 bytes .* by the asynchronous operation of gemm\.h:\d+ that was not waited for"
+UNWRITTEN = r"asynchronous read of 16 bytes .*, which nobody has written"
+DEADLOCK = r"deadlock: .* wait in WaitBarrier for parity \d at gemm\.h:\d+"
+OVER = r"more than the 1 arrivals of a phase of this mbarrier"
+
+REPORTS = {
+    "wrong_phase": f"{IN_FLIGHT}|{NOT_WAITED}|{UNWRITTEN}|{DEADLOCK}",
+    "no_expected_bytes": f"{IN_FLIGHT}|{NOT_WAITED}|{UNWRITTEN}|{DEADLOCK}",
+    "no_empty_wait": f"{OVER}|{NOT_WAITED}|asynchronous write of 16 bytes .* in flight",
+    "early_release": f"{NOT_WAITED}|asynchronous write of 16 bytes .* in flight",
+    "no_proxy_fence": r"written by thread \d+ at gemm\.h:\d+ with no FenceProxyAsync after it",
+    "no_wait": r"the thread returned before WarpgroupWait<0>",
+    "no_warpgroup_fence": r"no WarpgroupFence before this instruction since the last wait",
+    "swapped_swizzle": r"^values$",
+    "swapped_major": f"{NOT_WAITED}|{IN_FLIGHT}|{UNWRITTEN}|^values$",
+    "small_box": DEADLOCK,
+    "no_barrier_fence": r"no FenceBarrierInit after the initialisation of the mbarrier of this copy",
+    "too_many_arrivals": f"{OVER}|{DEADLOCK}|{NOT_WAITED}|asynchronous write of 16 bytes .* in flight",
+    "wrong_direction": r"from 248 to 240 registers: the wrong direction",
+    "no_store_wait": r"the thread returned while this asynchronous store reads shared memory",
+}
+
+
+def build_emulated(source: Path, program: Path) -> Path:
+    warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-psabi"]
+    command = [os.environ.get("CXX", "g++"), "-x", "c++", "-std=c++17", "-O1", "-DPFM_EMULATOR", *warnings, *INCLUDES]
+    subprocess.run([*command, source, *sorted(HERE.glob("*.cc")), "-o", program], check=True)
+    return program
+
+
+@pytest.fixture(scope="session")
+def gemm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_emulated(HERE / "hopper" / "program.cu", tmp_path_factory.mktemp("hopper") / "program")
+
+
+def report_of(program: Path, mistake: str, seed: int) -> str:
+    done = subprocess.run([program, mistake, str(seed)], capture_output=True, text=True, timeout=60)
+    return (done.stdout + done.stderr).strip()
+
+
+def test_product_is_right_in_any_order(gemm: Path) -> None:
+    for seed in range(12):
+        assert report_of(gemm, "none", seed) == ""
+
+
+@pytest.mark.parametrize("mistake", REPORTS)
+def test_mistake_is_reported(gemm: Path, mistake: str) -> None:
+    for seed in SEEDS:
+        report = report_of(gemm, mistake, seed)
+        assert re.search(REPORTS[mistake], report), report
+
+
+def test_every_layout_and_shape_of_wgmma(tmp_path: Path) -> None:
+    program = build_emulated(HERE / "hopper" / "layouts.cu", tmp_path / "layouts")
+    done = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+@pytest.mark.parametrize("source", ["program", "layouts"])
+def test_compiles_for_a_gpu(source: str, tmp_path: Path) -> None:
+    """Without a warning, a spill or serialised wgmma."""
+    target = ["-gencode=arch=compute_90a,code=sm_90a", "-Xptxas", "-v"]
+    command = ["nvcc", "-std=c++17", "-O2", *target, *INCLUDES, "-c", HERE / "hopper" / f"{source}.cu"]
+    done = subprocess.run([*command, "-o", tmp_path / "program.o"], capture_output=True, text=True, check=True)
+    log = done.stdout + done.stderr
+    assert "warning" not in log.lower() and "Potential Performance" not in log and "setmaxnreg" not in log, log
+    assert re.findall(r"(\d+) bytes spill stores", log) and set(re.findall(r"(\d+) bytes spill", log)) == {"0"}, log
