@@ -69,14 +69,16 @@ def test_mistake_is_reported(gemm: Path, mistake: str) -> None:
         assert re.search(REPORTS[mistake], report), report
 
 
-def test_every_layout_and_shape_of_wgmma(tmp_path: Path) -> None:
-    program = build_emulated(HERE / "hopper" / "layouts.cu", tmp_path / "layouts")
+@pytest.mark.parametrize("source", ["layouts", "copies"])
+def test_every_shape(source: str, tmp_path: Path) -> None:
+    """Of wgmma with its layouts, and of tensor and bulk copies, against plain C++."""
+    program = build_emulated(HERE / "hopper" / f"{source}.cu", tmp_path / source)
     done = subprocess.run([program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
-@pytest.mark.parametrize("source", ["program", "layouts"])
+@pytest.mark.parametrize("source", ["program", "layouts", "copies"])
 def test_compiles_for_a_gpu(source: str, tmp_path: Path) -> None:
     """Without a warning, a spill or serialised wgmma."""
     target = ["-gencode=arch=compute_90a,code=sm_90a", "-Xptxas", "-v"]
