@@ -37,6 +37,10 @@ REPORTS = {
     "too_many_arrivals": f"{OVER}|{DEADLOCK}|{NOT_WAITED}|asynchronous write of 16 bytes .* in flight",
     "wrong_direction": r"from 248 to 240 registers: the wrong direction",
     "no_store_wait": r"the thread returned while this asynchronous store reads shared memory",
+    "no_sync": r"no mbarrier has been initialised at byte \d+|the mbarrier is initialised by thread 0 .* no barrier in",
+    "overwritten_barrier": r"write of 4 bytes at byte \d+ of shared memory, where an mbarrier is",
+    "no_commit": r"read by the asynchronous operation of gemm\.h:\d+ in flight",
+    "changed_in_flight": r"sums were changed before this wait",
 }
 
 

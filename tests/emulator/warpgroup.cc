@@ -13,7 +13,7 @@ namespace pfm::emulator {
 namespace {
 
 constexpr int kWarps = 4, kRows = 64, kDepth = 16;
-constexpr uint32_t kPoison = 0x7fe0dead;  // a NaN
+constexpr uint32_t kPoison = 0x7fa0dead;  // a signalling NaN: arithmetic changes its bits
 
 // The sums of a warp while instructions that change them are in flight.
 struct Sums {

@@ -26,6 +26,10 @@ enum class Mistake {
   kTooManyArrivals,
   kWrongDirection,
   kNoStoreWait,
+  kNoSync,
+  kOverwrittenBarrier,
+  kNoCommit,
+  kChangedInFlight,
 };
 
 constexpr int kTileRows = 64, kColumns = 128, kTileDepth = 64, kStages = 3, kThreads = 256, kWarpgroup = 128;
@@ -86,7 +90,8 @@ PFM_DEVICE inline void Consume(const Arguments& arguments, const Plan& plan, int
       constexpr ptx::Major kB = kMistake == Mistake::kSwappedMajor ? ptx::Major::kK : ptx::Major::kMN;
       ptx::Wgmma<ptx::BFloat16, kColumns, ptx::Major::kK, kB>(sums, a, b, tile > 0 || k > 0);
     }
-    ptx::WarpgroupCommit();
+    if (kMistake != Mistake::kNoCommit) ptx::WarpgroupCommit();
+    if (kMistake == Mistake::kChangedInFlight) sums[0] += 1.0f;
     if (kMistake == Mistake::kEarlyRelease && releases) ptx::ArriveBarrier(plan.Empty(tile));
     ptx::WarpgroupWait<1>();
     if (kMistake != Mistake::kEarlyRelease && releases && tile > 0) ptx::ArriveBarrier(plan.Empty(tile - 1));
@@ -117,7 +122,8 @@ void Gemm(PFM_KERNEL_ARGUMENT Arguments arguments) {
     }
     if (kMistake != Mistake::kNoBarrierFence) ptx::FenceBarrierInit();
   }
-  ptx::SyncThreads();
+  if (kMistake != Mistake::kNoSync) ptx::SyncThreads();
+  if (kMistake == Mistake::kOverwrittenBarrier) ptx::StoreShared(plan.Full(0), 0);
   if (ptx::ThreadIndex() < kWarpgroup) {
     ptx::DecreaseRegisters<40>();
     if (ptx::ThreadIndex() < 32 && ptx::ElectOne()) Produce<kMistake>(arguments, plan, tiles);

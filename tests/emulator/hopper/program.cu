@@ -100,6 +100,10 @@ constexpr Named kRuns[] = {
     {"too_many_arrivals", Run<Mistake::kTooManyArrivals>},
     {"wrong_direction", Run<Mistake::kWrongDirection>},
     {"no_store_wait", Run<Mistake::kNoStoreWait>},
+    {"no_sync", Run<Mistake::kNoSync>},
+    {"overwritten_barrier", Run<Mistake::kOverwrittenBarrier>},
+    {"no_commit", Run<Mistake::kNoCommit>},
+    {"changed_in_flight", Run<Mistake::kChangedInFlight>},
 #endif
 };
 
