@@ -57,8 +57,9 @@ SEEDS = (1, 2)
 
 
 def expectation_of(problem: Problem) -> Expectation:
+    """Small results have few roundings, so the plain error is the largest of several draws."""
     pairs = problem.seqlen_q * problem.seqlen_k
-    return Expectation(problem, draws=6 if pairs < 1000 else 1)
+    return Expectation(problem, draws=24 if pairs < 1000 else 6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[str(index) for index in range(len(CASES))])
