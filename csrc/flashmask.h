@@ -109,7 +109,7 @@ PFM_EXPORT int32_t pfm_backward(const pfm_params* params);
 // Threads that num_workers = 0 means in this process.
 PFM_EXPORT int32_t pfm_default_cpu_threads(void);
 
-// The instruction set of the CPU kernels: "avx2" or "portable"; pfm_set_cpu_isa("") goes back to the best one.
+// The instruction set of the CPU kernels: "avx512", "avx2" or "portable"; pfm_set_cpu_isa("") goes back to the best.
 PFM_EXPORT const char* pfm_cpu_isa(void);
 PFM_EXPORT int32_t pfm_set_cpu_isa(const char* name);
 

@@ -41,7 +41,7 @@ def kernels(request: pytest.FixtureRequest) -> Kernels:
 CPU_FLAGS = {
     "portable": set(),
     "avx2": {"avx2", "fma", "f16c"},
-    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+    "avx512": {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vbmi2"},
 }
 ISAS = sorted(path.stem.removeprefix("tile_kernels_") for path in REPOSITORY.glob("csrc/cpu/tile_kernels_*.cc"))
 

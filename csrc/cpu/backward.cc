@@ -1,5 +1,6 @@
 // Backward attention: pieces of key tiles walk their live query tiles once, recompute the probabilities from lse and
 // feed all three gradients; dquery is summed over pieces in a fixed order.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -45,6 +46,7 @@ class BackwardPass {
     delta_ = arena->Take<float>(query_items_ * kTileQ);
     dsink_ = arena->Take<double>(params.learnable_sink == nullptr ? 0 : query_items_);
     dquery_ = arena->Take<float>(split_.chunks() * query_items_ * QuerySize());
+    has_dquery_ = arena->Take<bool>(split_.chunks() * query_items_);
     const int64_t partials = split_.groups() == 1 ? 0 : split_.groups() * key_items_;
     dkey_ = arena->Take<float>(partials * KeySize());
     dvalue_ = arena->Take<float>(partials * ValueSize());
@@ -101,6 +103,15 @@ class BackwardPass {
     return dquery_ + (chunk * query_items_ + query_item) * QuerySize();
   }
 
+  // Cleared right before its first use, which wants it in cache.
+  float* DqueryToAddTo(int64_t chunk, int64_t query_item) const {
+    float* dquery = DqueryOf(chunk, query_item);
+    bool& has_dquery = has_dquery_[chunk * query_items_ + query_item];
+    if (!has_dquery) std::fill_n(dquery, QuerySize(), 0.0f);
+    has_dquery = true;
+    return dquery;
+  }
+
   // Packs query and dout; lse, finite everywhere; delta = rowsum(dout * out) - dlse, so that dS = P * (dP - delta).
   void PrepareQueryTile(int64_t item) {
     const TileKernels& kernels = Kernels();
@@ -138,13 +149,9 @@ class BackwardPass {
   }
 
   void RunPiece(const BackwardPiece& piece, const Scratch& scratch) const {
-    if (params_.dquery.data != nullptr) {
-      for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
-        for (int64_t tile = piece.query_tile_begin; tile < piece.query_tile_end; ++tile) {
-          float* sum = DqueryOf(piece.chunk, QueryItem(piece.batch, head, tile));
-          for (int64_t i = 0; i < QuerySize(); ++i) sum[i] = 0.0f;
-        }
-      }
+    for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
+      bool* has_dquery = has_dquery_ + piece.chunk * query_items_ + QueryItem(piece.batch, head, 0);
+      std::fill_n(has_dquery, mask_.query_tiles(), false);
     }
     for (int64_t key_tile = piece.key_tile_begin; key_tile < piece.key_tile_end; ++key_tile) {
       StartKeyTile(piece, key_tile, scratch);
@@ -202,7 +209,7 @@ class BackwardPass {
       kernels.accumulate_transposed(scratch.dweights, query, dim_, shape, scratch.dkey);
     }
     if (params_.dquery.data != nullptr) {
-      float* dquery = DqueryOf(piece.chunk, item);
+      float* dquery = DqueryToAddTo(piece.chunk, item);
       kernels.accumulate(scratch.dweights, scratch.key, dim_, shape, nullptr, dquery,
                          {dquery + QuerySize(), static_cast<int>(QuerySize())});
     }
@@ -250,15 +257,13 @@ class BackwardPass {
     }
   }
 
-  // Chunks that never touched the tile did not clear their buffer either, and are left out.
   void FinishQueryTile(int64_t item) const {
     const int64_t query_tile = item % mask_.query_tiles();
     const int64_t batch = item / mask_.query_tiles() / params_.heads_q;
     const int64_t head = item / mask_.query_tiles() % params_.heads_q;
     float* sum = nullptr;
     for (int64_t chunk = 0; chunk < split_.chunks(); ++chunk) {
-      const BackwardPiece& piece = split_.PieceOf(batch, head, chunk);
-      if (query_tile < piece.query_tile_begin || query_tile >= piece.query_tile_end) continue;
+      if (!has_dquery_[chunk * query_items_ + item]) continue;
       float* partial = DqueryOf(chunk, item);
       if (sum == nullptr) {
         sum = partial;
@@ -266,10 +271,7 @@ class BackwardPass {
       }
       for (int64_t i = 0; i < QuerySize(); ++i) sum[i] += partial[i];
     }
-    if (sum == nullptr) {
-      sum = DqueryOf(0, item);
-      for (int64_t i = 0; i < QuerySize(); ++i) sum[i] = 0.0f;
-    }
+    if (sum == nullptr) sum = DqueryToAddTo(0, item);
     const int64_t row0 = query_tile * kTileQ;
     Kernels().store_panels[params_.dtype](sum, kTileQ, mask_.Rows(query_tile), dim_, nullptr, params_.softmax_scale,
                                           At(params_.dquery, params_.dtype, batch, row0, head),
@@ -292,13 +294,14 @@ class BackwardPass {
   int dim_, dim_v_, padded_, padded_v_;
   int64_t query_items_, key_items_;  // (batch, query head, query tile) and (batch, kv head, key tile)
   int threads_;
-  float* queries_;  // [query item], panels, times softmax_scale
-  float* douts_;    // [query item], panels
-  float* lse_;      // [query item][kTileQ], 0 where a row sees nothing
-  float* delta_;    // [query item][kTileQ]
-  double* dsink_;   // [query item]
-  float* dquery_;   // [chunk][query item], panels
-  float* dkey_;     // [group][key item], panels; absent when there is one group
+  float* queries_;    // [query item], panels, times softmax_scale
+  float* douts_;      // [query item], panels
+  float* lse_;        // [query item][kTileQ], 0 where a row sees nothing
+  float* delta_;      // [query item][kTileQ]
+  double* dsink_;     // [query item]
+  float* dquery_;     // [chunk][query item], panels
+  bool* has_dquery_;  // [chunk][query item]: some key tile of the chunk has added to it
+  float* dkey_;       // [group][key item], panels; absent when there is one group
   float* dvalue_;
   float* scratch_;
 };

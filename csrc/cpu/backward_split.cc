@@ -44,43 +44,29 @@ void BackwardSplit::Build() {
     piece.head_end = piece.head_begin + heads_per_group;
 
     // Key tiles are weighted by the query tiles their bounds leave, over the heads of the piece.
-    const auto live = [&](int64_t key_tile, int64_t* begin, int64_t* end) {
-      *begin = mask_.query_tiles();
-      *end = 0;
+    const auto live = [&](int64_t key_tile) {
+      int64_t begin = mask_.query_tiles(), end = 0;
       for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
         int64_t head_begin, head_end;
         mask_.LiveQueryTiles(mask_.MaskOf(piece.batch, head), key_tile, &head_begin, &head_end);
-        *begin = Min(*begin, head_begin);
-        *end = Max(*end, head_end);
+        begin = Min(begin, head_begin);
+        end = Max(end, head_end);
       }
-      return Max<int64_t>(0, *end - *begin);
+      return Max<int64_t>(0, end - begin);
     };
-    int64_t begin, end, total = 0;
-    for (int64_t tile = 0; tile < mask_.key_tiles(); ++tile) total += 1 + live(tile, &begin, &end);
+    int64_t total = 0;
+    for (int64_t tile = 0; tile < mask_.key_tiles(); ++tile) total += 1 + live(tile);
 
     int64_t tile = 0, done = 0;
     for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
       piece.chunk = chunk;
       piece.key_tile_begin = tile;
-      piece.query_tile_begin = mask_.query_tiles();
-      piece.query_tile_end = 0;
       const bool last = chunk + 1 == chunks_;
-      while (tile < mask_.key_tiles() && (last || done < total * (chunk + 1) / chunks_)) {
-        done += 1 + live(tile++, &begin, &end);
-        if (begin >= end) continue;
-        piece.query_tile_begin = Min(piece.query_tile_begin, begin);
-        piece.query_tile_end = Max(piece.query_tile_end, end);
-      }
+      while (tile < mask_.key_tiles() && (last || done < total * (chunk + 1) / chunks_)) done += 1 + live(tile++);
       piece.key_tile_end = tile;
       pieces_[index + chunk] = piece;
     }
   }
-}
-
-const BackwardPiece& BackwardSplit::PieceOf(int64_t batch, int64_t head, int64_t chunk) const {
-  const int64_t heads_per_kv = params_.heads_q / params_.heads_kv;
-  const int64_t group = head % heads_per_kv / (heads_per_kv / groups_);
-  return pieces_[((batch * params_.heads_kv + head / heads_per_kv) * groups_ + group) * chunks_ + chunk];
 }
 
 }  // namespace pfm::cpu

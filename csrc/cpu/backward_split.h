@@ -15,7 +15,6 @@ struct BackwardPiece {
   int64_t group, chunk;          // which part of the query heads, which run of key tiles
   int64_t head_begin, head_end;  // query heads
   int64_t key_tile_begin, key_tile_end;
-  int64_t query_tile_begin, query_tile_end;  // query tiles that may be live in it
 };
 
 class BackwardSplit {
@@ -30,7 +29,6 @@ class BackwardSplit {
   int64_t pieces() const { return params_.batch * params_.heads_kv * groups_ * chunks_; }
 
   const BackwardPiece& Piece(int64_t index) const { return pieces_[index]; }
-  const BackwardPiece& PieceOf(int64_t batch, int64_t head, int64_t chunk) const;
 
  private:
   const pfm_params& params_;

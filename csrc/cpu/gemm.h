@@ -69,20 +69,29 @@ struct Gemm {
   struct Rows {};
 
   template <int kRows, class Body>
-  static PFM_INLINE void Remainder(int row, int count, const Body& body) {
+  static PFM_INLINE void WithRows(int count, int row, const Body& body) {
     if (count == kRows) {
       body(Rows<kRows>(), row);
     } else if constexpr (kRows > 1) {
-      Remainder<kRows - 1>(row, count, body);
+      WithRows<kRows - 1>(count, row, body);
     }
+  }
+
+  // Rows of the next block when `left` remain. The last two blocks share theirs: a block of few rows waits for its
+  // own sums.
+  static PFM_INLINE int BlockRows(int left) {
+    if (left >= 2 * Simd::kRows) return Simd::kRows;
+    return left > Simd::kRows ? (left + 1) / 2 : left;
   }
 
   // Calls body(Rows<n>, row) for blocks of at most Simd::kRows rows that cover [begin, end).
   template <class Body>
   static PFM_INLINE void ForRowBlocks(int begin, int end, const Body& body) {
-    int row = begin;
-    for (; row + Simd::kRows <= end; row += Simd::kRows) body(Rows<Simd::kRows>(), row);
-    Remainder<Simd::kRows - 1>(row, end - row, body);
+    for (int row = begin; row < end;) {
+      const int count = BlockRows(end - row);
+      WithRows<Simd::kRows>(count, row, body);
+      row += count;
+    }
   }
 
   static void Multiply(const float* left, const float* right, int dim, const TileShape& shape, float* scores,
@@ -131,9 +140,10 @@ struct Gemm {
                          const float* rescale, float* out, const Upcoming& upcoming) {
     Prefetcher prefetch(upcoming, PaddedDim(dim) / kPanel * kTileRowBlocks);
     KeyRange keys[kTileQ];
-    for (int row = shape.row_begin, block = 0; row < shape.row_end; row += Simd::kRows, ++block) {
-      const int end = row + Simd::kRows < shape.row_end ? row + Simd::kRows : shape.row_end;
+    for (int row = shape.row_begin, block = 0; row < shape.row_end; ++block) {
+      const int end = row + BlockRows(shape.row_end - row);
       keys[block] = KeysOfRows(shape, row, end);
+      row = end;
     }
     for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
       const float* b = right + static_cast<int64_t>(panel) * kTileK * kPanel;
@@ -149,14 +159,24 @@ struct Gemm {
     }
   }
 
+  // The first panel after `panel` that other rows see.
+  static int EndOfRun(const TileShape& shape, int panel) {
+    const PanelRows rows = shape.panel[panel];
+    do {
+      ++panel;
+    } while (panel < shape.panel_end && shape.panel[panel].begin == rows.begin && shape.panel[panel].end == rows.end);
+    return panel;
+  }
+
   static void AccumulateTransposed(const float* weights, const float* right, int dim, const TileShape& shape,
                                    float* out) {
     for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
       const float* b = right + static_cast<int64_t>(panel) * kTileQ * kPanel;
       float* c = out + static_cast<int64_t>(panel) * kTileK * kPanel;
-      for (int key_panel = shape.panel_begin; key_panel < shape.panel_end; ++key_panel) {
-        const PanelRows depth = shape.panel[key_panel];
-        ForRowBlocks(key_panel * kPanel, (key_panel + 1) * kPanel, [&](auto rows, int key) {
+      for (int first = shape.panel_begin, last; first < shape.panel_end; first = last) {
+        last = EndOfRun(shape, first);
+        const PanelRows depth = shape.panel[first];
+        ForRowBlocks(first * kPanel, last * kPanel, [&](auto rows, int key) {
           AccumulateBlock<1, kScoreStride>(rows, weights + depth.begin * kScoreStride + key, b + depth.begin * kPanel,
                                            depth.end - depth.begin, nullptr, c + key * kPanel);
         });

@@ -21,11 +21,22 @@ struct InstructionSet {
   bool available;
 };
 
-// Best first.
 #if defined(__x86_64__)
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+// The first processors with AVX-512 lower their clock for it; they lack VBMI2.
+bool HasAvx512() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vbmi2");
+}
+
+// Best first.
 const InstructionSet kInstructionSets[] = {
-    {Avx2TileKernels(),
-     __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")},
+    {Avx512TileKernels(), HasAvx512()},
+    {Avx2TileKernels(), HasAvx2()},
     {PortableTileKernels(), true},
 };
 #else

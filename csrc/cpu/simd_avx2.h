@@ -27,10 +27,10 @@ struct Avx2 {
   static Float Max(Float a, Float b) { return _mm256_max_ps(a, b); }
 
   static Float Round(Float v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // 2^n for integral n in [-127, 128]; n = -127 gives 0.
-  static Float PowerOfTwo(Float n) {
+  // v * 2^n for integral n in [-127, 128]; n = -127 gives 0.
+  static Float TimesPowerOfTwo(Float v, Float n) {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+    return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
   }
 
   static float ReduceMax(Float v) {

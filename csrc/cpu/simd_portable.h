@@ -34,14 +34,14 @@ struct Portable {
     const Float magic = Set(12582912.0f);
     return (v + magic) - magic;
   }
-  static Float PowerOfTwo(Float n) {
+  static Float TimesPowerOfTwo(Float v, Float n) {
     Mask biased;
     for (int lane = 0; lane < kLanes; ++lane)
       biased[lane] = n[lane] == n[lane] ? static_cast<int32_t>(n[lane]) + 127 : 0;
     const Mask bits = biased << 23;
     Float power;
     std::memcpy(&power, &bits, sizeof(power));
-    return power;
+    return v * power;
   }
 
   static float ReduceMax(Float v) {

@@ -30,7 +30,7 @@ struct Softmax {
     power = Simd::Fma(power, part, Simd::Set(2.4022648e-1f));
     power = Simd::Fma(power, part, Simd::Set(6.931472e-1f));
     power = Simd::Fma(power, part, Simd::Set(1.0f));
-    return Simd::Mul(power, Simd::PowerOfTwo(whole));
+    return Simd::TimesPowerOfTwo(power, whole);
   }
 
   static int MinInt(int a, int b) { return a < b ? a : b; }

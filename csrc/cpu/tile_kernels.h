@@ -105,6 +105,7 @@ struct TileKernels {
 };
 
 // Best first; every build has the last one.
+const TileKernels* Avx512TileKernels();
 const TileKernels* Avx2TileKernels();
 const TileKernels* PortableTileKernels();
 

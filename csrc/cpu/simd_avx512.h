@@ -1,0 +1,54 @@
+// Sixteen float lanes of AVX-512 F, BW, DQ and VL: what softmax.h needs.
+#ifndef PFM_CPU_SIMD_AVX512_H_
+#define PFM_CPU_SIMD_AVX512_H_
+
+// GCC 12 takes the undefined operand inside its own intrinsics for a mistake (its bug 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+
+#include <cstdint>
+
+namespace pfm::cpu {
+
+struct Avx512 {
+  static constexpr int kLanes = 16;
+
+  using Float = __m512;
+  using Mask = __mmask16;
+
+  static Float Load(const float* p) { return _mm512_loadu_ps(p); }
+  static void Store(float* p, Float v) { _mm512_storeu_ps(p, v); }
+  static Float Set(float v) { return _mm512_set1_ps(v); }
+  static Float Add(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static Float Sub(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  static Float Mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  static Float Fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Float MulSub(Float a, Float b, Float c) { return _mm512_fmsub_ps(a, b, c); }
+  // NaN in b comes through.
+  static Float Max(Float a, Float b) { return _mm512_max_ps(a, b); }
+
+  static Float Round(Float v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // v * 2^n for integral n in [-127, 128]; n = -127 gives 0.
+  static Float TimesPowerOfTwo(Float v, Float n) {
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, Set(-127.0f), _CMP_NLE_UQ), v, n);  // not <=: NaN stays
+  }
+
+  static float ReduceMax(Float v) { return _mm512_reduce_max_ps(v); }
+  static float ReduceAdd(Float v) { return _mm512_reduce_add_ps(v); }
+
+  // begin[lane] <= row < end[lane]
+  static Mask InRange(const int32_t* begin, const int32_t* end, int32_t row) {
+    const __m512i r = _mm512_set1_epi32(row);
+    const Mask begun = _mm512_cmple_epi32_mask(_mm512_loadu_si512(begin), r);
+    return _mm512_mask_cmpgt_epi32_mask(begun, _mm512_loadu_si512(end), r);
+  }
+  static Mask AndNot(Mask not_this, Mask this_one) { return static_cast<Mask>(~not_this & this_one); }
+  static Mask Equal(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+  static Float Select(Mask m, Float yes, Float no) { return _mm512_mask_blend_ps(m, no, yes); }
+};
+
+}  // namespace pfm::cpu
+
+#endif  // PFM_CPU_SIMD_AVX512_H_
