@@ -48,9 +48,18 @@ ISA_FLAGS = {
 IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas"]
-# The sources of csrc/cuda/sm80, for compute capability 8.0 and every later one.
 CUDA_ARCHS = ("80", "90")
 CUDA_PTX = "80"  # in every build: what later cards compile for themselves
+# The sources of csrc/cuda/sm90 use instructions that 9.0 alone has, and are compiled for nothing else; in a build
+# without "90" a file says that they are missing. The other sources are for 8.0 and everything later.
+SM90_FOLDER = ROOT / "csrc" / "cuda" / "sm90"
+SM90_ARCH = "90a"
+NO_SM90 = ROOT / "csrc" / "cuda" / "no_sm90.cc"
+# What ptxas says where it waits after every wgmma, or does not reallocate registers: the kernel would be right and
+# several times slower.
+SLOW_WGMMA = re.compile(
+    r"C75\d\d|Potential Performance Loss|wgmma.* serialized|setmaxnreg.* ignored|ignor\w+ .*setmaxnreg"
+)
 OLDEST_CUDA = (12, 8)
 
 
@@ -70,11 +79,13 @@ class CudaToolkit:
 
 @dataclass(frozen=True)
 class Unit:
-    """One compiler call: `command` without source and result. `salt`: what else the object depends on."""
+    """One compiler call: `command` without source and result. `salt`: what else the object depends on. `refused`:
+    what the compiler must not say."""
 
     source: Path
     command: tuple[str, ...]
     salt: str = ""
+    refused: re.Pattern[str] | None = None
 
 
 def find_compiler() -> str:
@@ -175,13 +186,22 @@ def no_cuda_units(compiler: str) -> list[Unit]:
 
 
 def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> list[Unit]:
+    has_sm90 = "90" in archs
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     codes.append(f"-gencode=arch=compute_{CUDA_PTX},code=compute_{CUDA_PTX}")
-    names = " ".join([*(f"sm_{arch}" for arch in archs), f"compute_{CUDA_PTX}"])
+    names = [f"sm_{arch}" for arch in archs] + [f"sm_{SM90_ARCH}"] * has_sm90 + [f"compute_{CUDA_PTX}"]
     flags = ["-std=c++17", "-O3", "-DNDEBUG", "-Werror=all-warnings", "-Xptxas=-v", f"-I{ROOT / 'csrc'}"]
     flags += ["-ccbin", compiler, f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-ffile-prefix-map={ROOT}=."]
-    flags.append(f'-DPFM_CUDA_ARCHITECTURES="{names}"')
-    return [Unit(source, (str(toolkit.nvcc), *flags, *codes)) for source in cuda_sources()]
+    flags.append(f'-DPFM_CUDA_ARCHITECTURES="{" ".join(names)}"')
+    command = (str(toolkit.nvcc), *flags)
+    sm90_command = (*command, f"-gencode=arch=compute_{SM90_ARCH},code=sm_{SM90_ARCH}")
+    units = []
+    for source in cuda_sources():
+        if SM90_FOLDER not in source.parents:
+            units.append(Unit(source, (*command, *codes)))
+        elif has_sm90:
+            units.append(Unit(source, sm90_command, refused=SLOW_WGMMA))
+    return units if has_sm90 else [*units, Unit(NO_SM90, (*command, *codes, "-x", "cu"))]
 
 
 def this_machine_has_avx2() -> bool:
@@ -227,10 +247,14 @@ class ObjectCache:
         command = [*unit.command, "-MMD", "-MF", str(made_depfile), "-c", str(unit.source), "-o", str(made)]
         print(" ".join(command), flush=True)
         ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if ran.returncode != 0:
+        complaint = unit.refused.search(ran.stdout) if unit.refused else None
+        if complaint:
+            made.unlink(missing_ok=True)
+        if ran.returncode != 0 or complaint:
             made_depfile.unlink(missing_ok=True)
             print(ran.stdout, file=sys.stderr, flush=True)
-            raise BuildError(f"compiling {unit.source.relative_to(ROOT)} failed, see above")
+            why = f": the compiler said {complaint[0]!r}" if complaint else ""
+            raise BuildError(f"compiling {unit.source.relative_to(ROOT)} failed{why}, see above")
         os.replace(made_depfile, depfile)
         os.replace(made, result)
         log.write_text(ran.stdout)

@@ -30,7 +30,7 @@ ALLOWED_SPILLS = {
     ("Backward", "256,256", "64x32", "sm_80"): 76,
     ("Backward", "256,256", "64x64", "sm_80"): 64,
 }
-NAMESPACES = ("pfm", "cuda", "sm80", "ptx")
+NAMESPACES = ("pfm", "cuda", "sm80", "sm90", "ptx")
 ELEMENT_TYPES = {"Float16": "fp16", "BFloat16": "bf16"}
 # Prints table, row, head dims, tile and shared bytes of every row of csrc/cuda/sm80/config.h.
 CONFIG_PROGRAM = r"""
@@ -98,7 +98,7 @@ def names_in(symbol: str) -> list[str]:
 
 def kernels_in(log: str, rows: Rows) -> Iterator[Kernel]:
     entry = re.compile(
-        r"Compiling entry function '(?P<symbol>\S+)' for '(?P<arch>sm_\d+)'.*?"
+        r"Compiling entry function '(?P<symbol>\S+)' for '(?P<arch>sm_\w+)'.*?"
         r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads.*?"
         r"Used (?P<registers>\d+) registers",
         re.DOTALL,

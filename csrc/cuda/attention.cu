@@ -1,13 +1,11 @@
-#include <cstdarg>
 #include <cstdint>
-#include <cstdio>
 
+#include "../core/host_device.h"
 #include "attention.h"
-#include "common/arena.h"
-#include "prepare.h"
 #include "ptx/launch.h"
+#include "sm80/attention.h"
 #include "sm80/config.h"
-#include "sm80/launch.h"
+#include "sm90/attention.h"
 
 namespace pfm::cuda {
 namespace {
@@ -15,23 +13,6 @@ namespace {
 constexpr int kRowAlignment = 16;                       // bytes that one copy moves
 constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;  // of a 1-D grid
 constexpr uintptr_t kWorkspaceAlignment = 256;
-
-__attribute__((format(printf, 2, 3))) Result Fail(pfm_status status, const char* format, ...) {
-  Result result;
-  result.status = status;
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(result.message, sizeof(result.message), format, arguments);
-  va_end(arguments);
-  return result;
-}
-
-bool Failed(const Result& result) { return result.status != PFM_OK; }
-
-Result FromLaunch(const char* what, const ptx::LaunchStatus& status) {
-  if (status.ok()) return {};
-  return Fail(PFM_DEVICE_ERROR, "%s could not be launched: %s", what, status.message);
-}
 
 Result CheckTensor(const char* name, const pfm_tensor& tensor) {
   if (tensor.data == nullptr) return {};
@@ -69,128 +50,6 @@ Result CheckWorkspace(const pfm_params& params, size_t needed) {
     return Fail(PFM_INVALID_ARGUMENT, "workspace is null, expected %zu bytes", needed);
   }
   return {};
-}
-
-int64_t LargerHeadDim(const pfm_params& params) { return Max(params.head_dim, params.head_dim_v); }
-
-DropoutStream DropoutOf(const pfm_params& params) { return MakeDropout(params.dropout, params.seed, params.offset); }
-
-struct ForwardPlan {
-  int row;
-  sm80::ForwardArguments arguments;
-
-  ForwardPlan(const pfm_params& params, Arena* arena)
-      : row(sm80::RowFor(sm80::kForward, params.head_dim, params.head_dim_v)) {
-    const sm80::ForwardTile& tile = sm80::kForward[row];
-    arguments.params = params;
-    arguments.mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
-    arguments.dropout = DropoutOf(params);
-  }
-};
-
-// The least number of blocks per key tile and key-value head, a divisor of the group, that gives every multiprocessor
-// two blocks.
-int32_t SplitsOfGroup(const pfm_params& params, int64_t key_tiles, int multiprocessors) {
-  const int64_t group = params.heads_q / params.heads_kv;
-  const int64_t blocks = params.batch * params.heads_kv * key_tiles;
-  int64_t splits = 1;
-  while (splits < group && (blocks * splits < 2 * multiprocessors || group % splits != 0)) ++splits;
-  return static_cast<int32_t>(splits);
-}
-
-struct BackwardPlan {
-  int key_row;       // of kBackward
-  int query_row;     // of kQueryGradient
-  bool adds_dquery;  // by atomics; otherwise a pass of its own computes it
-  size_t dquery_bytes;
-  MaskTable key_mask, query_mask;
-  sm80::BackwardArguments arguments;
-
-  BackwardPlan(const pfm_params& params, const ptx::DeviceLimits& limits, Arena* arena)
-      : key_row(sm80::BackwardRowFor(LargerHeadDim(params), limits.shared_bytes)),
-        query_row(sm80::RowFor(sm80::kQueryGradient, params.head_dim, params.head_dim_v)) {
-    const sm80::BackwardTile& tile = sm80::kBackward[key_row];
-    const sm80::QueryGradientTile& query_tile = sm80::kQueryGradient[query_row];
-    adds_dquery = params.deterministic == 0 && tile.shared_bytes(true) <= limits.shared_bytes;
-    key_mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
-    query_mask = adds_dquery ? key_mask : TakeMaskTable(params, query_tile.tile_q, query_tile.tile_k, arena);
-    arguments.params = params;
-    arguments.mask = key_mask;
-    arguments.dropout = DropoutOf(params);
-    const int64_t heads = params.batch * params.heads_q;
-    arguments.padded_rows = RoundUp<int64_t>(params.seqlen_q, sm80::kRowsPerBlock);
-    arguments.row_blocks = static_cast<int32_t>(arguments.padded_rows / sm80::kRowsPerBlock);
-    arguments.lse = arena->Take<float>(heads * arguments.padded_rows);
-    arguments.delta = arena->Take<float>(heads * arguments.padded_rows);
-    arguments.dsink = arena->Take<float>(heads * arguments.row_blocks);
-    arguments.padded_dim = tile.head_dim;
-    const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
-    arguments.splits = SplitsOfGroup(params, key_mask.key_tiles, multiprocessors);
-    const int64_t parts = arguments.splits == 1 ? 0
-                                                : arguments.splits * params.batch * params.heads_kv *
-                                                      key_mask.padded_keys * tile.head_dim;
-    arguments.dkey_parts = arena->Take<float>(parts);
-    arguments.dvalue_parts = arena->Take<float>(parts);
-    const int64_t sums = adds_dquery ? heads * arguments.padded_rows * tile.head_dim : 0;
-    dquery_bytes = static_cast<size_t>(sums) * sizeof(float);
-    arguments.dquery = arena->Take<float>(sums);
-    if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
-  }
-
-  sm80::BackwardArguments QueryGradientArguments() const {
-    sm80::BackwardArguments result = arguments;
-    result.mask = query_mask;
-    return result;
-  }
-};
-
-template <class T>
-Result RunForward(const ForwardPlan& plan) {
-  const pfm_params& params = plan.arguments.params;
-  if (params.batch == 0 || params.seqlen_q == 0) return {};
-  const Result mask = FromLaunch("mask preparation", PrepareMask(params, plan.arguments.mask));
-  if (Failed(mask)) return mask;
-  return FromLaunch("the forward kernel", sm80::LaunchForward<T>(plan.row, plan.arguments));
-}
-
-template <class T>
-Result RunQueryGradient(const BackwardPlan& plan) {
-  if (plan.adds_dquery) {
-    return FromLaunch("the conversion of dquery", sm80::LaunchConvertQueryGradient<T>(plan.arguments));
-  }
-  const sm80::BackwardArguments arguments = plan.QueryGradientArguments();
-  const Result mask = FromLaunch("mask preparation", PrepareMask(arguments.params, arguments.mask));
-  if (Failed(mask)) return mask;
-  return FromLaunch("the dquery kernel", sm80::LaunchQueryGradient<T>(plan.query_row, arguments));
-}
-
-template <class T>
-Result RunBackward(const BackwardPlan& plan) {
-  const sm80::BackwardArguments& arguments = plan.arguments;
-  const pfm_params& params = arguments.params;
-  const bool has_rows = params.batch > 0 && params.seqlen_q > 0;
-  const bool has_keys = params.batch > 0 && params.seqlen_k > 0;
-  Result result;
-  if (has_rows) result = FromLaunch("the preparation of rows", sm80::LaunchPrepareRows(arguments));
-  if (!Failed(result) && params.dsink != nullptr) {
-    result = FromLaunch("the gradient of the sink", sm80::LaunchSumSink(arguments));
-  }
-  if (!Failed(result) && has_rows && arguments.dquery != nullptr) {
-    result = FromLaunch("clearing dquery", ptx::ClearMemory(arguments.dquery, plan.dquery_bytes, params.stream));
-  }
-  const bool needs_key_pass =
-      params.dkey.data != nullptr || params.dvalue.data != nullptr || arguments.dquery != nullptr;
-  if (!Failed(result) && has_keys && needs_key_pass) {
-    result = FromLaunch("mask preparation", PrepareMask(params, arguments.mask));
-    if (!Failed(result)) {
-      result = FromLaunch("the backward kernel", sm80::LaunchBackward<T>(plan.key_row, arguments));
-    }
-    if (!Failed(result) && arguments.splits > 1) {
-      result = FromLaunch("the sum of dkey and dvalue", sm80::LaunchSumParts<T>(arguments));
-    }
-  }
-  if (!Failed(result) && has_rows && params.dquery.data != nullptr) result = RunQueryGradient<T>(plan);
-  return result;
 }
 
 Result CurrentDevice(ptx::DeviceLimits* limits) {
@@ -232,6 +91,21 @@ Result Supported(const pfm_params& params, bool check_pointers) {
   return {};
 }
 
+// What every entry point asks first: may it run, and where?
+Result Ready(const pfm_params& params, bool check_pointers, ptx::DeviceLimits* limits) {
+  const Result supported = Supported(params, check_pointers);
+  return Failed(supported) ? supported : CurrentDevice(limits);
+}
+
+size_t ForwardBytes(const pfm_params& params, const ptx::DeviceLimits& limits) {
+  return sm90::ForwardTakes(params, limits) ? sm90::ForwardWorkspace(params, limits) : sm80::ForwardWorkspace(params);
+}
+
+size_t BackwardBytes(const pfm_params& params, const ptx::DeviceLimits& limits) {
+  return sm90::BackwardTakes(params, limits) ? sm90::BackwardWorkspace(params, limits)
+                                             : sm80::BackwardWorkspace(params, limits);
+}
+
 }  // namespace
 
 const char* Architectures() { return PFM_CUDA_ARCHITECTURES; }
@@ -244,47 +118,33 @@ Result ComputeCapability(int32_t* compute_capability) {
 }
 
 Result ForwardWorkspace(const pfm_params& params, size_t* bytes) {
-  const Result supported = Supported(params, false);
-  if (Failed(supported)) return supported;
-  Arena arena(nullptr);
-  const ForwardPlan plan(params, &arena);
-  *bytes = arena.used();
-  return {};
+  ptx::DeviceLimits limits = {};
+  const Result ready = Ready(params, false, &limits);
+  if (!Failed(ready)) *bytes = ForwardBytes(params, limits);
+  return ready;
 }
 
 Result BackwardWorkspace(const pfm_params& params, size_t* bytes) {
-  const Result supported = Supported(params, false);
-  if (Failed(supported)) return supported;
   ptx::DeviceLimits limits = {};
-  const Result device = CurrentDevice(&limits);
-  if (Failed(device)) return device;
-  Arena arena(nullptr);
-  const BackwardPlan plan(params, limits, &arena);
-  *bytes = arena.used();
-  return {};
+  const Result ready = Ready(params, false, &limits);
+  if (!Failed(ready)) *bytes = BackwardBytes(params, limits);
+  return ready;
 }
 
 Result Forward(const pfm_params& params) {
-  const Result supported = Supported(params, true);
-  if (Failed(supported)) return supported;
-  Arena arena(params.workspace);
-  const ForwardPlan plan(params, &arena);
-  const Result workspace = CheckWorkspace(params, arena.used());
-  if (Failed(workspace)) return workspace;
-  return params.dtype == PFM_BFLOAT16 ? RunForward<ptx::BFloat16>(plan) : RunForward<ptx::Float16>(plan);
+  ptx::DeviceLimits limits = {};
+  Result result = Ready(params, true, &limits);
+  if (!Failed(result)) result = CheckWorkspace(params, ForwardBytes(params, limits));
+  if (Failed(result)) return result;
+  return sm90::ForwardTakes(params, limits) ? sm90::Forward(params, limits) : sm80::Forward(params);
 }
 
 Result Backward(const pfm_params& params) {
-  const Result supported = Supported(params, true);
-  if (Failed(supported)) return supported;
   ptx::DeviceLimits limits = {};
-  const Result device = CurrentDevice(&limits);
-  if (Failed(device)) return device;
-  Arena arena(params.workspace);
-  const BackwardPlan plan(params, limits, &arena);
-  const Result workspace = CheckWorkspace(params, arena.used());
-  if (Failed(workspace)) return workspace;
-  return params.dtype == PFM_BFLOAT16 ? RunBackward<ptx::BFloat16>(plan) : RunBackward<ptx::Float16>(plan);
+  Result result = Ready(params, true, &limits);
+  if (!Failed(result)) result = CheckWorkspace(params, BackwardBytes(params, limits));
+  if (Failed(result)) return result;
+  return sm90::BackwardTakes(params, limits) ? sm90::Backward(params, limits) : sm80::Backward(params, limits);
 }
 
 }  // namespace pfm::cuda

@@ -5,16 +5,11 @@
 
 #include <cstddef>
 
-#include "../flashmask.h"
+#include "common/result.h"
 
 namespace pfm::cuda {
 
-struct Result {
-  pfm_status status = PFM_OK;
-  char message[256] = "";
-};
-
-// What the kernels are compiled for: "sm_80 sm_90 compute_80"; "" in a build without.
+// What the kernels are compiled for: "sm_80 sm_90 sm_90a compute_80"; "" in a build without.
 const char* Architectures();
 
 // 10 * major + minor of the current device, if the kernels run on it.

@@ -41,7 +41,7 @@ class EmulatedKernels(Kernels):
         self._library.pfm_emulator_register.argtypes = [c_void_p, c_size_t, c_char_p, c_int]
         self._library.pfm_emulator_unregister.argtypes = [c_void_p]
 
-    def configure(self, seed: int = 0, compute_capability: int = 90, shared_limit: int = SHARED_LARGE) -> None:
+    def configure(self, seed: int = 0, compute_capability: int = 80, shared_limit: int = SHARED_LARGE) -> None:
         """seed: of the order in which threads run and copies arrive."""
         self._library.pfm_emulator_configure(seed, 3, compute_capability, shared_limit)
 

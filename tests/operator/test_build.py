@@ -141,3 +141,39 @@ def test_the_build_names_its_kernels() -> None:
     assert "portable" in _build_info.CPU_KERNELS
     assert _build_info.COMPILER
     assert bool(_build_info.CUDA_COMPILER) == bool(_library.cuda_architectures())
+
+
+def units_for(archs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    toolkit = build_kernels.CudaToolkit(Path("nvcc"), "13.0", Path("libcudart_static.a"))
+    units = build_kernels.cuda_units(toolkit, "g++", archs)
+    return {str(unit.source.relative_to(REPOSITORY / "csrc" / "cuda")): unit.command for unit in units}
+
+
+def test_sources_are_compiled_for_the_cards_they_are_for() -> None:
+    both, without_90 = units_for(("80", "90")), units_for(("80",))
+    assert [part for part in both["sm90/attention.cu"] if "gencode" in part] == [
+        "-gencode=arch=compute_90a,code=sm_90a"
+    ]
+    assert not any("90a" in part for part in both["sm80/attention.cu"] if "gencode" in part)
+    assert "no_sm90.cc" not in both and "no_sm90.cc" in without_90
+    assert not any(source.startswith("sm90/") for source in without_90)
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 sm_90 sm_90a compute_80"' in both["attention.cu"]
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 compute_80"' in without_90["attention.cu"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...",
+        "ptxas warning : setmaxnreg ignored to maintain minimum register requirements.",
+        "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored to maintain minimum registers",
+    ],
+)
+def test_a_kernel_that_the_compiler_made_slow_fails_the_build(object_cache, tmp_path, said) -> None:
+    (tmp_path / "unit.cc").write_text(f"#warning {said}\n")
+    refused = Unit(tmp_path / "unit.cc", ("g++",), refused=build_kernels.SLOW_WGMMA)
+    for _ in range(2):
+        with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler said"):
+            object_cache.compile(refused)
+    assert not list((tmp_path / "objects").glob("*.o"))
+    object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))

@@ -1,0 +1,66 @@
+// Matrices of 16-bit elements in shared memory, as tensor copies write them and wgmma reads them: blocks of 64
+// columns, one after the other, each with rows of 128 bytes in the 128-byte swizzle.
+#ifndef PFM_CUDA_SM90_OPERAND_H_
+#define PFM_CUDA_SM90_OPERAND_H_
+
+#include "../ptx/hopper.h"
+
+namespace pfm::cuda::sm90 {
+
+constexpr int kElementBytes = 2;
+constexpr int kBlockColumns = 64;  // the box of a tensor copy
+constexpr int kRowBytes = kBlockColumns * kElementBytes;
+constexpr int kPatternBytes = 8 * kRowBytes;  // the swizzle repeats after 8 rows
+constexpr int kTileAlignment = kPatternBytes;
+constexpr int kDepth = 16;  // of one wgmma
+
+template <int kRows, int kColumns>
+struct OperandTile {
+  static_assert(kRows % 8 == 0 && kColumns % kBlockColumns == 0, "whole patterns, whole boxes");
+  static constexpr int kBlocks = kColumns / kBlockColumns;
+  static constexpr int kBlockBytes = kRows * kRowBytes;
+  static constexpr int kBytes = kBlocks * kBlockBytes;
+
+  ptx::SharedAddress base;  // a multiple of kTileAlignment
+
+  PFM_DEVICE ptx::SharedAddress Block(int block) const { return base + block * kBlockBytes; }
+
+  // Columns are summed over: 16 of them from column `depth`, rows from `row` (a multiple of 8).
+  PFM_DEVICE uint64_t AlongColumns(int depth, int row = 0) const {
+    const ptx::SharedAddress start =
+        Block(depth / kBlockColumns) + row * kRowBytes + depth % kBlockColumns * kElementBytes;
+    return ptx::MatrixDescriptor(start, 16, kPatternBytes, ptx::Swizzle::k128);
+  }
+
+  // Rows are summed over: 16 of them from row `depth`, columns from the first of `block`.
+  PFM_DEVICE uint64_t AlongRows(int depth, int block = 0) const {
+    return ptx::MatrixDescriptor(Block(block) + depth * kRowBytes, kBlockBytes, kPatternBytes, ptx::Swizzle::k128);
+  }
+
+  // Of the pair of elements at an even column.
+  PFM_DEVICE ptx::SharedAddress Pair(int row, int column) const {
+    const int chunk = column % kBlockColumns / 8 ^ row % 8;
+    return Block(column / kBlockColumns) + row * kRowBytes + chunk * 16 + column % 8 * kElementBytes;
+  }
+
+  // [rows, columns] from `row`, `column` of (head, batch) of a tensor, whose map has boxes of 64 columns x kRows.
+  PFM_DEVICE void Load(const ptx::TensorMap& from, int column, int row, int head, int batch,
+                       ptx::SharedAddress barrier) const {
+#pragma unroll
+    for (int block = 0; block < kBlocks; ++block) {
+      const int coordinate[4] = {column + block * kBlockColumns, row, head, batch};
+      ptx::LoadBox(Block(block), from, coordinate, barrier);
+    }
+  }
+  PFM_DEVICE void Store(const ptx::TensorMap& to, int column, int row, int head, int batch) const {
+#pragma unroll
+    for (int block = 0; block < kBlocks; ++block) {
+      const int coordinate[4] = {column + block * kBlockColumns, row, head, batch};
+      ptx::StoreBox(to, coordinate, Block(block));
+    }
+  }
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_OPERAND_H_

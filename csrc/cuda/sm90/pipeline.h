@@ -1,0 +1,82 @@
+// Rings of stages in shared memory that some threads fill and others use, and turns of warpgroups.
+#ifndef PFM_CUDA_SM90_PIPELINE_H_
+#define PFM_CUDA_SM90_PIPELINE_H_
+
+#include "../ptx/hopper.h"
+
+namespace pfm::cuda::sm90 {
+
+constexpr int kWarpThreads = 32;
+constexpr int kWarpgroupThreads = 128;
+constexpr int kWarpgroupWarps = kWarpgroupThreads / kWarpThreads;
+constexpr int kMBarrierBytes = 8;
+
+// Where one thread is in a ring. Two mbarriers per stage: `full` completes when the stage may be read, `empty` when
+// it may be filled again. Stages are passed in order and every user passes every one, so that position alone gives
+// stage and parity: a phase ends once per round.
+template <int kStages>
+class Ring {
+ public:
+  static_assert(kStages > 0 && (kStages & (kStages - 1)) == 0, "a power of two: stage and round are bits");
+  static constexpr int kBarrierBytes = 2 * kStages * kMBarrierBytes;
+
+  PFM_DEVICE explicit Ring(ptx::SharedAddress barriers) : barriers_(barriers) {}
+
+  // By one thread of the block, before a FenceBarrierInit and a SyncThreads: how many arrivals make a stage full
+  // (bytes that are copied count on their own) and empty.
+  PFM_DEVICE void Init(int fillers, int users) const {
+    for (int stage = 0; stage < kStages; ++stage) {
+      ptx::InitBarrier(barriers_ + stage * kMBarrierBytes, fillers);
+      ptx::InitBarrier(barriers_ + (kStages + stage) * kMBarrierBytes, users);
+    }
+  }
+
+  PFM_DEVICE int stage() const { return position_ % kStages; }
+  PFM_DEVICE ptx::SharedAddress full() const { return barriers_ + stage() * kMBarrierBytes; }
+  PFM_DEVICE ptx::SharedAddress empty() const { return full() + kStages * kMBarrierBytes; }
+
+  PFM_DEVICE void WaitEmpty() const { ptx::WaitBarrier(empty(), round() ^ 1); }
+  PFM_DEVICE void WaitFull() const { ptx::WaitBarrier(full(), round()); }
+  PFM_DEVICE void Advance() { ++position_; }
+
+ private:
+  PFM_DEVICE int round() const { return position_ / kStages % 2; }
+
+  ptx::SharedAddress barriers_;
+  uint32_t position_ = 0;
+};
+
+// Every warp of the users says that it is done with what its lanes read. Collective.
+PFM_DEVICE inline void ArriveByWarp(ptx::SharedAddress barrier) {
+  ptx::SyncWarp();
+  if (ptx::LaneIndex() == 0) ptx::ArriveBarrier(barrier);
+}
+
+// Warpgroups take turns in a fixed order, each as often as the others: one issues its products while the others do
+// their arithmetic. Uses named barriers first_barrier .. first_barrier + kWarpgroups - 1.
+template <int kWarpgroups>
+class Turns {
+ public:
+  PFM_DEVICE Turns(int first_barrier, int warpgroup)
+      : own_(first_barrier + warpgroup), next_(first_barrier + (warpgroup + 1) % kWarpgroups), first_(first_barrier) {
+    if (kWarpgroups > 1 && next_ == first_) Pass();
+  }
+
+  PFM_DEVICE void Take() const {
+    if (kWarpgroups > 1) ptx::BarrierSync(own_, 2 * kWarpgroupThreads);
+  }
+  PFM_DEVICE void Pass() const {
+    if (kWarpgroups > 1) ptx::BarrierArrive(next_, 2 * kWarpgroupThreads);
+  }
+  // The turn that the last warpgroup passed at the end is nobody's.
+  PFM_DEVICE void Finish() const {
+    if (own_ == first_) Take();
+  }
+
+ private:
+  int own_, next_, first_;
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_PIPELINE_H_
