@@ -70,9 +70,7 @@ def disable() -> None:
         return
     from paddle_flashmask import functional
 
-    while _state.patches:
-        _state.patches.pop().uninstall()
-    while _state.originals:
+    while _state.originals:  # first, so that the patches find Paddle's own functions
         module, original = _state.originals.pop()
         if getattr(module, _NAME) is functional.flashmask_attention:
             setattr(module, _NAME, original)
@@ -81,6 +79,8 @@ def disable() -> None:
                 f"{module.__name__}.{_NAME} was replaced after paddle_flashmask.enable(); it is left as it is",
                 stacklevel=2,
             )
+    while _state.patches:
+        _state.patches.pop().uninstall()
     _state.active = False
 
 

@@ -20,8 +20,17 @@ def model_library_patches() -> list[ModelLibraryPatch]:
     Nothing is imported here. A patch whose library is not imported yet takes effect when the user imports it.
     """
     patches: list[ModelLibraryPatch] = []
-    if importlib.util.find_spec("paddlenlp") is not None:
+    if _is_installed("paddlenlp"):
         from .paddlenlp.patch import PADDLENLP_PATCH
 
         patches.append(PADDLENLP_PATCH)
+    if _is_installed("paddleformers"):
+        from .paddleformers.patch import PADDLEFORMERS_PATCH
+
+        patches.append(PADDLEFORMERS_PATCH)
     return patches
+
+
+def _is_installed(library: str) -> bool:
+    spec = importlib.util.find_spec(library)
+    return spec is not None and spec.origin is not None  # a mere folder of that name has no origin

@@ -1,0 +1,31 @@
+"""Keeps Gemma 3 at the attention implementation of its config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STOCK_CHOICE = "sdpa"
+
+
+class KeptImplementation:
+    """Class attribute `attn_implementation` of PaddleFormers' `Gemma3Attention`.
+
+    In 1.2.0 a layer that is called without a mask once, as in generation, sets that attribute to "sdpa" and keeps it:
+    the scale of its config is lost from then on, and on a CPU later masks too. Where the config names one of `names`,
+    this descriptor lets that assignment pass without effect. It stands before the instance attribute, so layers built
+    earlier are kept as well, and deleting it gives them their own attribute back.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        if layer is None:
+            return self
+        if "attn_implementation" not in layer.__dict__:
+            raise AttributeError(f"{type(layer).__name__!r} object has no attribute 'attn_implementation'")
+        return layer.__dict__["attn_implementation"]
+
+    def __set__(self, layer: Any, value: str) -> None:
+        if value != STOCK_CHOICE or layer.__dict__.get("attn_implementation") not in self._names:
+            layer.__dict__["attn_implementation"] = value
