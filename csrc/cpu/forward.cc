@@ -1,5 +1,6 @@
-// Forward attention: pack keys and values once per (batch, kv head), then every query tile walks its live key tiles
-// with an online softmax.
+// Forward attention: pack keys and values once per (batch, kv head), then every block of query tiles walks its live
+// key tiles with an online softmax.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -16,12 +17,18 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
+struct QueryTile {
+  int64_t index, row0;
+  int rows;
+  float* query;  // panels of kTileQ rows
+  float* out;    // the same
+  RowState* state;
+};
+
 struct Scratch {
-  float* query;   // panels of kTileQ rows
   float* scores;  // [kTileQ][kScoreStride]
   float* keep;    // the same, under dropout
-  float* out;     // panels of kTileQ rows
-  RowState* rows;
+  QueryTile tiles[kBlockTiles];
 };
 
 class ForwardPass {
@@ -43,21 +50,22 @@ class ForwardPass {
     const int64_t key_tiles = mask_.key_tiles();
     ParallelFor(params_.batch * params_.heads_kv * key_tiles, threads_,
                 [&](int64_t item, int) { PackKeyTile(item / key_tiles, item % key_tiles); });
-    // Longest query tiles first within a head, head after head: keys and values stay in cache, and what is left for
-    // the last thread at the end is a short tile.
-    const int64_t query_tiles = mask_.query_tiles();
-    ParallelFor(params_.batch * params_.heads_q * query_tiles, threads_, [&](int64_t item, int thread) {
-      const int64_t batch = item / query_tiles / params_.heads_q;
-      const int64_t head = item / query_tiles % params_.heads_q;
-      AttendQueryTile(batch, head, mask_.QueryTile(mask_.MaskOf(batch, head), item % query_tiles), ScratchOf(thread));
+    // Longest blocks first within a head, head after head: keys and values stay in cache, and what is left for the
+    // last thread at the end is a short block.
+    const int64_t blocks = mask_.query_blocks();
+    ParallelFor(params_.batch * params_.heads_q * blocks, threads_, [&](int64_t item, int thread) {
+      const int64_t batch = item / blocks / params_.heads_q;
+      const int64_t head = item / blocks % params_.heads_q;
+      Scratch scratch = ScratchOf(thread);
+      AttendQueryBlock(batch, head, mask_.QueryBlock(mask_.MaskOf(batch, head), item % blocks), &scratch);
     });
   }
 
  private:
   int64_t ScratchFloats() const {
-    const int64_t tile = static_cast<int64_t>(kTileQ) * kScoreStride;
-    return kTileQ * static_cast<int64_t>(PaddedDim(params_.head_dim) + PaddedDim(params_.head_dim_v)) + 2 * tile +
-           static_cast<int64_t>(sizeof(RowState) / sizeof(float));
+    const int64_t query_and_out = kTileQ * (PaddedDim(params_.head_dim) + PaddedDim(params_.head_dim_v));
+    const int64_t state = sizeof(RowState) / sizeof(float);
+    return 2 * kTileQ * kScoreStride + kBlockTiles * (query_and_out + state);
   }
 
   Scratch ScratchOf(int thread) const {
@@ -68,11 +76,13 @@ class ForwardPass {
       return taken;
     };
     Scratch scratch;
-    scratch.query = take(static_cast<int64_t>(kTileQ) * PaddedDim(params_.head_dim));
-    scratch.out = take(static_cast<int64_t>(kTileQ) * PaddedDim(params_.head_dim_v));
-    scratch.scores = take(static_cast<int64_t>(kTileQ) * kScoreStride);
-    scratch.keep = take(static_cast<int64_t>(kTileQ) * kScoreStride);
-    scratch.rows = reinterpret_cast<RowState*>(at);
+    scratch.scores = take(kTileQ * kScoreStride);
+    scratch.keep = take(kTileQ * kScoreStride);
+    for (QueryTile& tile : scratch.tiles) {
+      tile.query = take(kTileQ * PaddedDim(params_.head_dim));
+      tile.out = take(kTileQ * PaddedDim(params_.head_dim_v));
+      tile.state = reinterpret_cast<RowState*>(take(sizeof(RowState) / sizeof(float)));
+    }
     return scratch;
   }
 
@@ -88,59 +98,69 @@ class ForwardPass {
                                          keys, dim_v, 1.0f, values_ + at * value_size_, kTileK);
   }
 
-  void AttendQueryTile(int64_t batch, int64_t head, int64_t query_tile, const Scratch& scratch) const {
-    const TileKernels& kernels = Kernels();
-    const int64_t row0 = query_tile * kTileQ;
-    const int rows = mask_.Rows(query_tile);
-    const int dim = static_cast<int>(params_.head_dim), dim_v = static_cast<int>(params_.head_dim_v);
-    kernels.pack_panels[params_.dtype](At(params_.query, params_.dtype, batch, row0, head), params_.query.stride_seq,
-                                       rows, dim, params_.softmax_scale, scratch.query, kTileQ);
-    StartRows(head, scratch);
-
-    const int64_t kv_head = batch * params_.heads_kv + head / (params_.heads_q / params_.heads_kv);
-    const DropoutStream dropout = DropoutOf(params_);
+  void AttendQueryBlock(int64_t batch, int64_t head, int64_t block, Scratch* scratch) const {
+    const int64_t first = block * kBlockTiles;
+    const int tiles = static_cast<int>(Min<int64_t>(kBlockTiles, mask_.query_tiles() - first));
+    for (int i = 0; i < tiles; ++i) StartTile(batch, head, first + i, &scratch->tiles[i]);
     for (int64_t key_tile = 0; key_tile < mask_.key_tiles(); ++key_tile) {
-      TileShape shape;
-      if (!mask_.Shape(batch, head, query_tile, key_tile, &shape)) continue;
-      const int64_t at = kv_head * mask_.key_tiles() + key_tile;
-      const float* key = keys_ + at * key_size_;
-      const float* value = values_ + at * value_size_;
-      kernels.multiply(scratch.query, key, dim, shape, scratch.scores, {value, static_cast<int>(value_size_)});
-      mask_.ApplyMask(batch, head, query_tile, key_tile, shape, scratch.scores);
-      kernels.softmax(shape, scratch.scores, scratch.rows);
-      if (params_.dropout > 0.0f) {
-        kernels.dropout_keep(dropout, DropoutHead(params_, batch, head), row0, key_tile * kTileK, shape,
-                             scratch.keep);
-        kernels.scale_by(shape, scratch.keep, scratch.scores);
+      bool fetches = true;
+      for (int i = 0; i < tiles; ++i) {
+        TileShape shape;
+        if (!mask_.Shape(batch, head, first + i, key_tile, &shape)) continue;
+        AttendTile(batch, head, key_tile, shape, scratch->tiles[i], *scratch, fetches);
+        fetches = false;
       }
-      kernels.accumulate(scratch.scores, value, dim_v, shape, scratch.rows->rescale, scratch.out,
-                         {key + key_size_, static_cast<int>(key_size_)});
     }
-    FinishRows(batch, head, row0, rows, scratch);
+    for (int i = 0; i < tiles; ++i) FinishTile(batch, head, scratch->tiles[i]);
   }
 
   // A sink is a score of value zero that every row has seen before its first key.
-  void StartRows(int64_t head, const Scratch& scratch) const {
-    const bool has_sink = params_.learnable_sink != nullptr;
-    for (int row = 0; row < kTileQ; ++row) {
-      scratch.rows->max[row] = has_sink ? params_.learnable_sink[head] : kMinusInfinity;
-      scratch.rows->sum[row] = has_sink && scratch.rows->max[row] != kMinusInfinity ? 1.0f : 0.0f;
-    }
-    const int64_t size = static_cast<int64_t>(kTileQ) * PaddedDim(params_.head_dim_v);
-    for (int64_t i = 0; i < size; ++i) scratch.out[i] = 0.0f;
+  void StartTile(int64_t batch, int64_t head, int64_t index, QueryTile* tile) const {
+    tile->index = index;
+    tile->row0 = index * kTileQ;
+    tile->rows = mask_.Rows(index);
+    Kernels().pack_panels[params_.dtype](At(params_.query, params_.dtype, batch, tile->row0, head),
+                                         params_.query.stride_seq, tile->rows, static_cast<int>(params_.head_dim),
+                                         params_.softmax_scale, tile->query, kTileQ);
+    const float sink = params_.learnable_sink == nullptr ? kMinusInfinity : params_.learnable_sink[head];
+    std::fill_n(tile->state->max, kTileQ, sink);
+    std::fill_n(tile->state->sum, kTileQ, sink == kMinusInfinity ? 0.0f : 1.0f);
+    std::fill_n(tile->out, kTileQ * PaddedDim(params_.head_dim_v), 0.0f);
   }
 
-  void FinishRows(int64_t batch, int64_t head, int64_t row0, int rows, const Scratch& scratch) const {
-    float* lse = params_.lse + (batch * params_.heads_q + head) * params_.seqlen_q + row0;
+  // fetches: the value tile and the next key tile are not in cache yet.
+  void AttendTile(int64_t batch, int64_t head, int64_t key_tile, const TileShape& shape, const QueryTile& tile,
+                  const Scratch& scratch, bool fetches) const {
+    const TileKernels& kernels = Kernels();
+    const int64_t kv_head = batch * params_.heads_kv + head / (params_.heads_q / params_.heads_kv);
+    const int64_t at = kv_head * mask_.key_tiles() + key_tile;
+    const float* key = keys_ + at * key_size_;
+    const float* value = values_ + at * value_size_;
+    const Upcoming this_value = {value, fetches ? static_cast<int>(value_size_) : 0};
+    const Upcoming next_key = {key + key_size_, fetches ? static_cast<int>(key_size_) : 0};
+    kernels.multiply(tile.query, key, static_cast<int>(params_.head_dim), shape, scratch.scores, this_value);
+    mask_.ApplyMask(batch, head, tile.index, key_tile, shape, scratch.scores);
+    kernels.softmax(shape, scratch.scores, tile.state);
+    if (params_.dropout > 0.0f) {
+      kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, batch, head), tile.row0, key_tile * kTileK, shape,
+                           scratch.keep);
+      kernels.scale_by(shape, scratch.keep, scratch.scores);
+    }
+    kernels.accumulate(scratch.scores, value, static_cast<int>(params_.head_dim_v), shape, tile.state->rescale,
+                       tile.out, next_key);
+  }
+
+  void FinishTile(int64_t batch, int64_t head, const QueryTile& tile) const {
+    float* lse = params_.lse + (batch * params_.heads_q + head) * params_.seqlen_q + tile.row0;
     float inverse[kTileQ];
-    for (int row = 0; row < rows; ++row) {
-      const float sum = scratch.rows->sum[row];
+    for (int row = 0; row < tile.rows; ++row) {
+      const float sum = tile.state->sum[row];
       inverse[row] = sum == 0.0f ? 0.0f : 1.0f / sum;
       lse[row] = sum == 0.0f ? kMinusInfinity
-                             : static_cast<float>(scratch.rows->max[row] + std::log(static_cast<double>(sum)));
+                             : static_cast<float>(tile.state->max[row] + std::log(static_cast<double>(sum)));
     }
-    Kernels().store_panels[params_.dtype](scratch.out, kTileQ, rows, static_cast<int>(params_.head_dim_v), inverse,
-                                          1.0f, At(params_.out, params_.dtype, batch, row0, head),
+    Kernels().store_panels[params_.dtype](tile.out, kTileQ, tile.rows, static_cast<int>(params_.head_dim_v), inverse,
+                                          1.0f, At(params_.out, params_.dtype, batch, tile.row0, head),
                                           params_.out.stride_seq);
   }
 

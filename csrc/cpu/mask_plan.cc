@@ -27,27 +27,28 @@ MaskPlan::MaskPlan(const pfm_params& params, Arena* arena)
              params.window_right, params.startend_bounds, params.causal != 0},
       masks_(params.startend_bounds == 0 ? 1 : params.batch * params.heads_mask),
       query_tiles_(CeilDiv<int64_t>(params.seqlen_q, kTileQ)),
+      query_blocks_(CeilDiv<int64_t>(query_tiles_, kBlockTiles)),
       key_tiles_(CeilDiv<int64_t>(params.seqlen_k, kTileK)),
       padded_keys_(key_tiles_ * kTileK) {
   for (int bound = 0; bound < 2 + 2 * kMaxHoles; ++bound) {
     bound_[bound] = bound < 2 + 2 * rules_.holes() ? arena->Take<int32_t>(masks_ * padded_keys_) : nullptr;
   }
   tile_bounds_ = arena->Take<TileBounds>(masks_ * key_tiles_);
-  order_ = arena->Take<int32_t>(masks_ * query_tiles_);
-  work_ = arena->Take<int32_t>(masks_ * (query_tiles_ + 1));
+  order_ = arena->Take<int32_t>(masks_ * query_blocks_);
+  work_ = arena->Take<int32_t>(masks_ * (query_blocks_ + 1));
 }
 
 void MaskPlan::Build(int threads) {
   ParallelFor(masks_ * key_tiles_, threads,
               [&](int64_t item, int) { BuildKeyTile(item / key_tiles_, item % key_tiles_); });
   ParallelFor(masks_, threads, [&](int64_t mask, int) {
-    int32_t* work = work_ + mask * (query_tiles_ + 1);
-    for (int64_t tile = 0; tile <= query_tiles_; ++tile) work[tile] = 0;
+    const int32_t blocks = static_cast<int32_t>(query_blocks_);
+    int32_t* work = work_ + mask * (query_blocks_ + 1);
+    for (int32_t block = 0; block <= blocks; ++block) work[block] = 0;
     for (int64_t tile = 0; tile < key_tiles_; ++tile) {
-      AddLiveQueryTiles(tile_bounds_[mask * key_tiles_ + tile], kTileQ, static_cast<int32_t>(query_tiles_), work);
+      AddLiveQueryTiles(tile_bounds_[mask * key_tiles_ + tile], kBlockTiles * kTileQ, blocks, work);
     }
-    const int32_t largest = PrefixCounts(static_cast<int32_t>(query_tiles_), work);
-    LongestFirst(work, static_cast<int32_t>(query_tiles_), largest, order_ + mask * query_tiles_);
+    LongestFirst(work, blocks, PrefixCounts(blocks, work), order_ + mask * query_blocks_);
   });
 }
 

@@ -1,4 +1,4 @@
-// What the kernels know of a mask: normal-form columns, bounds per key tile, and the order of the query tiles.
+// What the kernels know of a mask: normal-form columns, bounds per key tile, and the order of the query blocks.
 #ifndef PFM_CPU_MASK_PLAN_H_
 #define PFM_CPU_MASK_PLAN_H_
 
@@ -11,6 +11,10 @@
 
 namespace pfm::cpu {
 
+// Query tiles that walk the key tiles together, so that keys and values come from memory half as often. Their queries
+// and outputs at head_dim 128, and a key and a value tile, are 256 KiB: they stay in L2.
+constexpr int kBlockTiles = 2;
+
 class MaskPlan {
  public:
   MaskPlan(const pfm_params& params, Arena* arena);
@@ -19,13 +23,14 @@ class MaskPlan {
   void Build(int threads);
 
   int64_t query_tiles() const { return query_tiles_; }
+  int64_t query_blocks() const { return query_blocks_; }
   int64_t key_tiles() const { return key_tiles_; }
 
   // The mask that query head `head` of `batch` uses.
   int64_t MaskOf(int64_t batch, int64_t head) const;
 
-  // The rank-th longest query tile of a mask.
-  int64_t QueryTile(int64_t mask, int64_t rank) const { return order_[mask * query_tiles_ + rank]; }
+  // The rank-th longest block of kBlockTiles query tiles of a mask.
+  int64_t QueryBlock(int64_t mask, int64_t rank) const { return order_[mask * query_blocks_ + rank]; }
 
   // The visible part of a tile; false: none, nothing to compute.
   bool Shape(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, TileShape* shape) const;
@@ -48,11 +53,11 @@ class MaskPlan {
   const pfm_params& params_;
   MaskRules rules_;
   int64_t masks_;  // distinct masks: B * Hm, or one without indices
-  int64_t query_tiles_, key_tiles_, padded_keys_;
+  int64_t query_tiles_, query_blocks_, key_tiles_, padded_keys_;
   int32_t* bound_[2 + 2 * kMaxHoles];  // visible begin, end, then begin, end of each hole; [mask][padded key]
   TileBounds* tile_bounds_;            // [mask][key tile]
-  int32_t* order_;                     // [mask][query tile]
-  int32_t* work_;                      // [mask][query tile + 1]
+  int32_t* order_;                     // [mask][query block]
+  int32_t* work_;                      // [mask][query block + 1]
 };
 
 }  // namespace pfm::cpu
