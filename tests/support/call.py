@@ -15,6 +15,33 @@ from .problem import Problem
 _ROW_TENSORS = ("query", "key", "value", "dout")
 
 
+def params_of(problem: Problem, **others: int) -> Params:
+    """What is not memory; others: more fields of Params."""
+    p = problem
+    return Params(
+        struct_size=ctypes.sizeof(Params),
+        version=ABI_VERSION,
+        dtype=DTYPES[p.dtype],
+        batch=p.batch,
+        seqlen_q=p.seqlen_q,
+        seqlen_k=p.seqlen_k,
+        heads_q=p.heads_q,
+        heads_kv=p.heads_kv,
+        heads_mask=p.heads_mask,
+        head_dim=p.head_dim,
+        head_dim_v=p.head_dim_v,
+        causal=p.causal,
+        causal_offset=p.offset_of_diagonal,
+        window_left=p.window[0],
+        window_right=p.window[1],
+        softmax_scale=p.scale,
+        dropout=p.dropout,
+        seed=p.seed,
+        offset=p.offset,
+        **others,
+    )
+
+
 class Call:
     """The memory and parameters of one problem; forward() and backward() may be repeated."""
 
@@ -25,29 +52,7 @@ class Call:
         self._inputs: dict[str, tuple[GuardedArray, np.ndarray]] = {}
         self._outputs: dict[str, GuardedArray] = {}
         p = problem
-        self.params = Params(
-            struct_size=ctypes.sizeof(Params),
-            version=ABI_VERSION,
-            device=0,
-            dtype=DTYPES[p.dtype],
-            batch=p.batch,
-            seqlen_q=p.seqlen_q,
-            seqlen_k=p.seqlen_k,
-            heads_q=p.heads_q,
-            heads_kv=p.heads_kv,
-            heads_mask=p.heads_mask,
-            head_dim=p.head_dim,
-            head_dim_v=p.head_dim_v,
-            causal=p.causal,
-            causal_offset=p.offset_of_diagonal,
-            window_left=p.window[0],
-            window_right=p.window[1],
-            softmax_scale=p.scale,
-            dropout=p.dropout,
-            seed=p.seed,
-            offset=p.offset,
-            num_workers=workers,
-        )
+        self.params = params_of(problem, num_workers=workers)
         for name in _ROW_TENSORS:
             self._row_input(name, encode(p.inputs[name], p.dtype))
         if p.startend is not None:

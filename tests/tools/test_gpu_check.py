@@ -239,7 +239,7 @@ def fake_gpu(driver: Path, kernels: Kernels, monkeypatch):
 
 def test_arrays_travel_to_the_device_and_back(fake_gpu: device.CudaDevice) -> None:
     for layout in ("packed", "heads_first", "sequence_first"):
-        choice = CHOICE | {"layout": layout, "dlse": True, "block_mask": True, "batch": 2}
+        choice = CHOICE | {"layout": layout, "dlse": True, "blocks": True, "batch": 2}
         grid.compare(fake_gpu, cases.problem_of(choice), True)
 
 

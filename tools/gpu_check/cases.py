@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
-import numpy as np
-from support import mask_samples
+from support import cases, mask_samples
 from support.pairwise import pairwise
 from support.problem import Problem
 
@@ -20,7 +18,7 @@ CHOICES: dict[str, list[Any]] = {
     "dims": [(8, 8), (64, 64), (40, 64), (80, 80), (96, 96), (128, 128), (64, 128), (192, 128), (256, 256)],
     "window": [(-1, -1), (-1, -1), (0, 0), (100, -1), (-1, 50)],
     "causal_offset": [None, None, 40, -25],
-    "block_mask": [False, True],
+    "blocks": [False, True],
     "sink": [False, True],
     "dropout": [0.0, 0.1],
     "dlse": [False, True],
@@ -40,7 +38,6 @@ EMULATED_CHOICES: dict[str, list[Any]] = {
     "dropout": [0.1],
     "deterministic": [False, True],
 }
-_BLOCK = 128
 
 
 def grid(emulated: bool = False) -> list[dict[str, Any]]:
@@ -49,41 +46,7 @@ def grid(emulated: bool = False) -> list[dict[str, Any]]:
 
 def problem_of(choice: dict[str, Any]) -> Problem:
     """The problem of one row of the grid; absent names have the first of CHOICES. The same row, the same data."""
-    row = {name: options[0] for name, options in CHOICES.items()} | choice
-    seqlen_q, seqlen_k = row["size"]
-    heads_q, heads_kv, heads_mask = row["heads"]
-    seed = zlib.crc32(repr(sorted(row.items())).encode())
-    rng = np.random.default_rng(seed)
-    startend, causal = None, True
-    if seqlen_q and seqlen_k:
-        startend, causal = mask_samples.sample_mask(row["kind"], rng, row["batch"], heads_mask, seqlen_q, seqlen_k)
-    blocks = None
-    if row["block_mask"]:
-        shape = (row["batch"], heads_mask, -(-seqlen_q // _BLOCK), -(-seqlen_k // _BLOCK))
-        blocks = rng.choice(np.array([0, 1, 1, -3], dtype=np.int32), shape)
-    return Problem(
-        batch=row["batch"],
-        seqlen_q=seqlen_q,
-        seqlen_k=seqlen_k,
-        heads_q=heads_q,
-        heads_kv=heads_kv,
-        heads_mask=heads_mask,
-        head_dim=row["dims"][0],
-        head_dim_v=row["dims"][1],
-        dtype=row["dtype"],
-        causal=causal,
-        causal_offset=row["causal_offset"],
-        window=row["window"],
-        startend=startend,
-        block_mask=blocks,
-        softmax_scale=row["softmax_scale"],
-        dropout=row["dropout"],
-        sink=row["sink"],
-        dlse=row["dlse"],
-        layout=row["layout"],
-        seed=seed << 32 | 1,
-        data_seed=seed,
-    )
+    return cases.problem_of({name: options[0] for name, options in CHOICES.items()} | choice)
 
 
 def name_of(index: int, choice: dict[str, Any]) -> str:

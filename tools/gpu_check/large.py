@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from support import mask_samples
+from support.cases import problem_of
 from support.pairwise import pairwise
 from support.problem import Problem
 
@@ -79,31 +80,16 @@ def torch_checks(settings: Settings) -> Any:
 
 def middle_problem(choice: dict[str, Any]) -> tuple[Problem, bool]:
     row = {name: options[0] for name, options in MIDDLE.items()} | choice
-    seqlen_q, seqlen_k = row["size"]
-    heads_q, heads_kv, heads_mask = row["heads"]
-    rng = np.random.default_rng(sum(map(ord, repr(sorted(row.items())))))
-    startend, causal = mask_samples.sample_mask(row["kind"], rng, 1, heads_mask, seqlen_q, seqlen_k)
     feature = row["features"]
-    blocks = None
-    if feature == "block_mask":
-        blocks = rng.choice(np.array([0, 1, 1], np.int32), (1, heads_mask, -(-seqlen_q // 128), -(-seqlen_k // 128)))
-    problem = Problem(
-        seqlen_q=seqlen_q,
-        seqlen_k=seqlen_k,
-        heads_q=heads_q,
-        heads_kv=heads_kv,
-        heads_mask=heads_mask,
-        head_dim=row["dims"][0],
-        head_dim_v=row["dims"][1],
-        dtype=row["dtype"],
-        causal=causal,
-        startend=startend,
-        block_mask=blocks,
-        dropout=0.1 if feature == "dropout" else 0.0,
-        sink=feature == "sink and dlse",
-        dlse=feature == "sink and dlse",
-        layout=row["layout"],
-        data_seed=int(rng.integers(1 << 31)),
+    problem = problem_of(
+        row
+        | {
+            "batch": 1,
+            "blocks": feature == "block_mask",
+            "dropout": 0.1 if feature == "dropout" else 0.0,
+            "sink": feature == "sink and dlse",
+            "dlse": feature == "sink and dlse",
+        }
     )
     return problem, row["deterministic"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from typing import Any
 
 import numpy as np
 import torch
 from support.buffers import POISON, strides_of
-from support.library import ABI_VERSION, DTYPES, Kernels, Params, Tensor
+from support.call import params_of
+from support.library import Kernels, Tensor
 from support.problem import Problem
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -58,28 +58,10 @@ class TorchCall:
         self.device = inputs["query"].device
         on_gpu = self.device.type == "cuda"
         p = problem
-        self.params = Params(
-            struct_size=ctypes.sizeof(Params),
-            version=ABI_VERSION,
+        self.params = params_of(
+            problem,
             device=int(on_gpu),
-            dtype=DTYPES[p.dtype],
-            batch=p.batch,
-            seqlen_q=p.seqlen_q,
-            seqlen_k=p.seqlen_k,
-            heads_q=p.heads_q,
-            heads_kv=p.heads_kv,
-            heads_mask=p.heads_mask,
-            head_dim=p.head_dim,
-            head_dim_v=p.head_dim_v,
-            causal=p.causal,
             deterministic=deterministic,
-            causal_offset=p.offset_of_diagonal,
-            window_left=p.window[0],
-            window_right=p.window[1],
-            softmax_scale=p.scale,
-            dropout=p.dropout,
-            seed=p.seed,
-            offset=p.offset,
             num_workers=0 if on_gpu else min(8, os.cpu_count() or 1),
         )
         self._masks = [
