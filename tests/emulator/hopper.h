@@ -142,12 +142,19 @@ inline void DecreaseRegisters(Where where) {
   emulator::SetRegisters(kRegisters, false, where);
 }
 
+inline int32_t Fresh(int32_t value) { return value; }
+
 inline void WarpgroupFence(Where where) { emulator::FenceWarpgroup(where); }
 inline void WarpgroupCommit(Where where) { emulator::CommitWarpgroup(where); }
 
 template <int kGroups>
 inline void WarpgroupWait(Where where) {
   emulator::WaitWarpgroup(kGroups, where);
+}
+
+template <int kCount>
+inline void Settle(float (&sums)[kCount]) {
+  static_cast<void>(sums);
 }
 
 template <class T, int kColumns, Major kA, Major kB>

@@ -47,6 +47,11 @@ class HeadMask {
   // One thread on its own, from the bounds.
   PFM_DEVICE TileClass ByBounds(int32_t key_tile, int32_t row0, int32_t row1, bool tail) const {
     if (table_->block_mask != nullptr && !BlockIsVisible(row0, key_tile)) return TileClass::kEmpty;
+    return ByColumnBounds(key_tile, row0, row1, tail);
+  }
+
+  // The same without block_mask.
+  PFM_DEVICE TileClass ByColumnBounds(int32_t key_tile, int32_t row0, int32_t row1, bool tail) const {
     TileBounds bounds;
     bounds.visible = BoundsOf(0, key_tile);
     const int32_t rows = table_->seqlen_q;

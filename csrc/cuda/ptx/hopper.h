@@ -66,6 +66,10 @@ PFM_DEVICE inline void IncreaseRegisters(Where where = Where::Here());
 template <int kRegisters>
 PFM_DEVICE inline void DecreaseRegisters(Where where = Where::Here());
 
+// The same value, as if it were new: what is computed from it is computed here, instead of kept in registers
+// throughout a loop.
+PFM_DEVICE inline int32_t Fresh(int32_t value);
+
 // ---- wgmma, collective over a warpgroup: sums (64 x kColumns) = A (64 x 16) B (16 x kColumns), added to the sums
 // before if `accumulates`. Between the instruction and the wait for its group, sums, registers of A (which have to
 // outlive the wait) and shared memory stay untouched. Lane l of the w-th warp holds
@@ -92,6 +96,10 @@ PFM_DEVICE inline void WarpgroupFence(Where where = Where::Here());  // before t
 PFM_DEVICE inline void WarpgroupCommit(Where where = Where::Here());
 template <int kGroups>
 PFM_DEVICE inline void WarpgroupWait(Where where = Where::Here());
+
+// After a wait: what is computed from these registers comes later in the program, not before the wait.
+template <int kCount>
+PFM_DEVICE inline void Settle(float (&sums)[kCount]);
 
 // kColumns: 64, 80, 96, 128, 176, 192 or 256. T: Float16 or BFloat16.
 template <class T, int kColumns, Major kA, Major kB>

@@ -193,12 +193,23 @@ PFM_DEVICE inline void DecreaseRegisters(Where) {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
+PFM_DEVICE inline int32_t Fresh(int32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 PFM_DEVICE inline void WarpgroupFence(Where) { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 PFM_DEVICE inline void WarpgroupCommit(Where) { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
 template <int kGroups>
 PFM_DEVICE inline void WarpgroupWait(Where) {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kGroups) : "memory");
+}
+
+template <int kCount>
+PFM_DEVICE inline void Settle(float (&sums)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 }  // namespace pfm::cuda::ptx

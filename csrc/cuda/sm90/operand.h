@@ -27,20 +27,21 @@ struct OperandTile {
 
   // Columns are summed over: 16 of them from column `depth`, rows from `row` (a multiple of 8).
   PFM_DEVICE uint64_t AlongColumns(int depth, int row = 0) const {
-    const ptx::SharedAddress start =
-        Block(depth / kBlockColumns) + row * kRowBytes + depth % kBlockColumns * kElementBytes;
-    return ptx::MatrixDescriptor(start, 16, kPatternBytes, ptx::Swizzle::k128);
+    const int offset = depth / kBlockColumns * kBlockBytes + depth % kBlockColumns * kElementBytes;
+    return ptx::MatrixDescriptor(base + row * kRowBytes, 16, kPatternBytes, ptx::Swizzle::k128) + Step(offset);
   }
 
   // Rows are summed over: 16 of them from row `depth`, columns from the first of `block`.
   PFM_DEVICE uint64_t AlongRows(int depth, int block = 0) const {
-    return ptx::MatrixDescriptor(Block(block) + depth * kRowBytes, kBlockBytes, kPatternBytes, ptx::Swizzle::k128);
+    const uint64_t first = ptx::MatrixDescriptor(Block(block), kBlockBytes, kPatternBytes, ptx::Swizzle::k128);
+    return first + Step(depth * kRowBytes);
   }
 
-  // Of the pair of elements at an even column.
-  PFM_DEVICE ptx::SharedAddress Pair(int row, int column) const {
-    const int chunk = column % kBlockColumns / 8 ^ row % 8;
-    return Block(column / kBlockColumns) + row * kRowBytes + chunk * 16 + column % 8 * kElementBytes;
+  // Of the pair of elements at a column of 0, 2, 4 or 6, `patterns` times 8 rows down and `chunks` times 8 columns
+  // on.
+  PFM_DEVICE ptx::SharedAddress Pair(int row, int column, int patterns, int chunks) const {
+    const ptx::SharedAddress first = base + row * kRowBytes + row % 8 * 16 + column * kElementBytes;
+    return (first ^ chunks % 8 * 16) + patterns * kPatternBytes + chunks / 8 * kBlockBytes;
   }
 
   // [rows, columns] from `row`, `column` of (head, batch) of a tensor, whose map has boxes of 64 columns x kRows.
@@ -59,6 +60,11 @@ struct OperandTile {
       ptx::StoreBox(to, coordinate, Block(block));
     }
   }
+
+ private:
+  // What so many bytes add to a descriptor: one addition of what is known when compiled instead of another
+  // descriptor.
+  PFM_DEVICE static constexpr uint64_t Step(int bytes) { return static_cast<uint64_t>(bytes) >> 4; }
 };
 
 }  // namespace pfm::cuda::sm90

@@ -11,6 +11,9 @@ constexpr int kWarpgroupThreads = 128;
 constexpr int kWarpgroupWarps = kWarpgroupThreads / kWarpThreads;
 constexpr int kMBarrierBytes = 8;
 
+// Of the block; the same register for all lanes, as the compiler can see.
+PFM_DEVICE inline int WarpIndex() { return ptx::Shuffle(ptx::ThreadIndex() / kWarpThreads, 0); }
+
 // Where one thread is in a ring. Two mbarriers per stage: `full` completes when the stage may be read, `empty` when
 // it may be filled again. Stages are passed in order and every user passes every one, so that position alone gives
 // stage and parity: a phase ends once per round.

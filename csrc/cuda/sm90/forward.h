@@ -1,0 +1,238 @@
+// Forward attention for compute capability 9.0, after FlashAttention-3 (Shah et al., 2024): persistent blocks of one
+// producer warpgroup, whose first warp copies tiles while the others find the next ones, and two or three consumer
+// warpgroups of 64 query rows each. A consumer issues the scores of the next tile and the product with this tile's
+// values together and does the softmax of the one while the other runs; consumers take turns, so that one computes
+// while another one's products run.
+#ifndef PFM_CUDA_SM90_FORWARD_H_
+#define PFM_CUDA_SM90_FORWARD_H_
+
+#include "forward_arguments.h"
+#include "forward_loader.h"
+#include "forward_rows.h"
+#include "forward_shared.h"
+
+namespace pfm::cuda::sm90 {
+
+template <class T, int kRow>
+class ForwardConsumer {
+ public:
+  using Shared = ForwardShared<kRow>;
+  static constexpr ForwardTile kTile = Shared::kTile;
+  static constexpr int kDim = kTile.head_dim, kDimV = kTile.head_dim_v, kTileK = kTile.tile_k;
+
+  PFM_DEVICE ForwardConsumer(const ForwardArguments& arguments, const Shared& shared, int consumer)
+      : arguments_(arguments),
+        shared_(shared),
+        consumer_(consumer),
+        thread_(ptx::ThreadIndex() % kWarpgroupThreads),
+        query_ring_(shared.query_ring()),
+        key_ring_(shared.key_ring()),
+        value_ring_(shared.value_ring()),
+        stream_ring_(shared.stream_ring()),
+        turns_(kTurnBarrier, consumer) {}
+
+  PFM_DEVICE void Run() {
+    Entry entry = NextEntry();
+    while (entry.kind != EntryKind::kStop) {
+      const Entry item = entry;
+      rows_.Start(arguments_.sink == nullptr ? nullptr : arguments_.sink + item.head);
+      query_ring_.WaitFull();
+      entry = NextEntry();
+      const bool has_tiles = entry.is_key_tile();
+      if (has_tiles) entry = ComputeTiles(entry);
+      StoreRows(item, has_tiles);
+      query_ring_.Advance();
+    }
+    turns_.Finish();
+  }
+
+ private:
+  // With the bits of a partial tile, so that the stage is free again at once.
+  PFM_DEVICE Entry NextEntry() {
+    stream_ring_.WaitFull();
+    const Entry entry = ptx::LoadShared<Entry>(shared_.stream().EntryAt(stream_ring_.stage()));
+    if (entry.kind == EntryKind::kPartialTile) {
+      const int row = consumer_ * Shared::kWarpgroupRows + Row();
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        visible_[half] = ptx::LoadShared<uint32_t>(
+            shared_.stream().Word(stream_ring_.stage(), ptx::LaneIndex() % 4, row + 8 * half));
+      }
+    }
+    ArriveByWarp(stream_ring_.empty());
+    stream_ring_.Advance();
+    return entry;
+  }
+
+  // All key tiles of an item; returns the entry after them.
+  PFM_DEVICE Entry ComputeTiles(Entry entry) {
+    entry = FirstTile(entry.kind == EntryKind::kPartialTile);
+    bool has_output = false;
+    while (entry.is_key_tile()) {
+      entry = entry.kind == EntryKind::kPartialTile ? Step<true>(has_output) : Step<false>(has_output);
+      has_output = true;
+    }
+    LastTile(has_output);
+    return entry;
+  }
+
+  PFM_DEVICE Entry FirstTile(bool is_partial) {
+    float scores[kTileK / 2], rescale[2];
+    key_ring_.WaitFull();
+    IssueScores(scores);
+    ptx::WarpgroupWait<0>();
+    ptx::Settle(scores);
+    Release(&key_ring_);
+    if (is_partial) Hide(visible_, scores);
+    rows_.Update(arguments_.scale, scores, rescale);
+    PackOperand<T>(scores, probabilities_);
+    return NextEntry();
+  }
+
+  // The scores of this tile and the output of the one before.
+  template <bool kIsPartial>
+  PFM_DEVICE Entry Step(bool has_output) {
+    float scores[kTileK / 2], rescale[2];
+    key_ring_.WaitFull();
+    turns_.Take();
+    IssueScores(scores);
+    value_ring_.WaitFull();
+    IssueOutput(has_output);
+    turns_.Pass();
+    ptx::WarpgroupWait<1>();
+    ptx::Settle(scores);
+    Release(&key_ring_);
+    if constexpr (kIsPartial) Hide(visible_, scores);
+    rows_.Update(arguments_.scale, scores, rescale);
+    ptx::Settle(scores);
+    const Entry next = NextEntry();  // has a loop, across which ptxas does not move the softmax to behind the wait
+    ptx::WarpgroupWait<0>();
+    ptx::Settle(out_);
+    Release(&value_ring_);
+    ScaleRows(out_, rescale);
+    PackOperand<T>(scores, probabilities_);
+    return next;
+  }
+
+  PFM_DEVICE void LastTile(bool has_output) {
+    value_ring_.WaitFull();
+    IssueOutput(has_output);
+    ptx::WarpgroupWait<0>();
+    ptx::Settle(out_);
+    Release(&value_ring_);
+  }
+
+  PFM_DEVICE void IssueScores(float (&scores)[kTileK / 2]) {
+    const typename Shared::Query query = shared_.query(ptx::Fresh(consumer_));
+    const typename Shared::Key key = shared_.key(key_ring_.stage());
+    ptx::WarpgroupFence();
+#pragma unroll
+    for (int d = 0; d < kDim; d += kDepth) {
+      ptx::Wgmma<T, kTileK, ptx::Major::kK, ptx::Major::kK>(scores, query.AlongColumns(d), key.AlongColumns(d),
+                                                            d > 0);
+    }
+    ptx::WarpgroupCommit();
+  }
+
+  PFM_DEVICE void IssueOutput(bool adds) {
+    const typename Shared::Value value = shared_.value(value_ring_.stage());
+    ptx::WarpgroupFence();
+#pragma unroll
+    for (int k = 0; k < kTileK; k += kDepth) {
+      ptx::Wgmma<T, kDimV, ptx::Major::kMN>(out_, probabilities_[k / kDepth], value.AlongRows(k), adds || k > 0);
+    }
+    ptx::WarpgroupCommit();
+  }
+
+  template <class AnyRing>
+  PFM_DEVICE static void Release(AnyRing* ring) {
+    ArriveByWarp(ring->empty());
+    ring->Advance();
+  }
+
+  // Of the warpgroup; this lane's second row is 8 further.
+  PFM_DEVICE int Row() const { return thread_ / kWarpThreads * 16 + ptx::LaneIndex() / 4; }
+
+  // The output goes through the place of the queries, which are not needed any more, and frees it for the next ones.
+  PFM_DEVICE void StoreRows(const Entry& item, bool has_tiles) {
+    const int32_t row0 = item.tile * kTile.tile_q + consumer_ * Shared::kWarpgroupRows;
+    const typename Shared::Out out = shared_.out(ptx::Fresh(consumer_));
+    rows_.SumLanes();
+    if (has_tiles) {
+      const float scale[2] = {rows_.OutputScale(0), rows_.OutputScale(1)};
+      ScaleRows(out_, scale);
+      WriteRows(out, [&](int i) { return ptx::Pack<T>(out_[i], out_[i + 1]); });
+    } else {
+      WriteRows(out, [](int) { return 0u; });
+    }
+    ptx::FenceProxyAsync();
+    ptx::BarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads);
+    if (thread_ == 0) {
+      out.Store(arguments_.out, 0, row0, item.head, item.batch);  // rows beyond the last one are left out
+      ptx::CommitStores();
+    }
+    StoreLogSumExp(item, row0 + Row());
+    if (thread_ == 0) {
+      ptx::WaitStoresRead<0>();
+      ptx::ArriveBarrier(query_ring_.empty());
+    }
+  }
+
+  // pair_of(i): sums i and i + 1 of this lane as a pair of elements.
+  template <class PairOf>
+  PFM_DEVICE void WriteRows(const typename Shared::Out& out, PairOf pair_of) const {
+    const int row = Row(), column = ptx::LaneIndex() % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < kDimV / 2; i += 2) ptx::StoreShared(out.Pair(row, column, i / 2 % 2, i / 4), pair_of(i));
+  }
+
+  PFM_DEVICE void StoreLogSumExp(const Entry& item, int32_t row) const {
+    if (ptx::LaneIndex() % 4 != 0) return;
+    const int32_t rows = arguments_.mask.seqlen_q;
+    const int64_t head = static_cast<int64_t>(item.batch) * arguments_.work.heads_q + item.head;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      if (row + 8 * half < rows)
+        ptx::StoreGlobal(arguments_.lse + head * rows + row + 8 * half, rows_.LogSumExp(half));
+    }
+  }
+
+  const ForwardArguments& arguments_;
+  const Shared& shared_;
+  int consumer_, thread_;
+  Ring<1> query_ring_;
+  typename Shared::Stages key_ring_, value_ring_;
+  typename Shared::Stream::Position stream_ring_;
+  Turns<Shared::kConsumers> turns_;
+
+  RowPair rows_;
+  float out_[kDimV / 2];
+  uint32_t probabilities_[kTileK / 16][4];
+  uint32_t visible_[2];  // of the last partial tile
+};
+
+template <class T, int kRow>
+PFM_KERNEL_BOUNDS((kForward[kRow].threads()), 1)
+void Forward(PFM_KERNEL_ARGUMENT ForwardArguments arguments) {
+  using Shared = ForwardShared<kRow>;
+  const Shared shared;
+  shared.InitRings();
+  const int warp = WarpIndex();
+  if (warp < kWarpgroupWarps) {
+    ptx::DecreaseRegisters<kForward[kRow].producer_registers>();
+    if (warp > 0) {
+      typename Shared::ScoutsOfTile scouts(warp - 1, shared.stream(), shared.stream_ring(), shared.talk(),
+                                           kScoutBarrier);
+      scouts.Run(arguments.mask, arguments.work);
+    } else if (ptx::ElectOne()) {
+      ForwardLoader<kRow>(arguments, shared).Run();
+    }
+  } else {
+    ptx::IncreaseRegisters<kForward[kRow].consumer_registers>();
+    ForwardConsumer<T, kRow>(arguments, shared, warp / kWarpgroupWarps - 1).Run();
+  }
+}
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_FORWARD_H_

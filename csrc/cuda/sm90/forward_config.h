@@ -1,0 +1,77 @@
+// Tile shapes of the sm90 forward: data, one row per instantiation, with shared memory and registers checked here.
+#ifndef PFM_CUDA_SM90_FORWARD_CONFIG_H_
+#define PFM_CUDA_SM90_FORWARD_CONFIG_H_
+
+#include <cstdint>
+
+namespace pfm::cuda::sm90 {
+
+constexpr int kForwardShared = 227 * 1024;    // of one block, and so of a multiprocessor
+constexpr int kForwardRegisters = 64 * 1024;  // the same
+
+struct ForwardTile {
+  int head_dim, head_dim_v;
+  int tile_q, tile_k;
+  int stages;  // of key and of value
+  int producer_registers, consumer_registers;
+
+  constexpr int consumers() const { return tile_q / 64; }  // warpgroups, 64 rows each
+  constexpr int threads() const { return 128 * (1 + consumers()); }
+  constexpr int query_bytes() const { return tile_q * head_dim * 2; }
+  constexpr int stage_bytes() const { return tile_k * (head_dim + head_dim_v) * 2; }
+  // A kind with its tile, and a bit for each pair of a partial tile: rows padded by 8 words against bank conflicts.
+  static constexpr int entries = 4;
+  constexpr int entry_bytes() const { return 16 + 4 * (tile_q + 8) * 4; }
+  static constexpr int scout_bytes = 32;  // what the list-building warps tell each other
+  constexpr int barrier_bytes() const { return 16 * (1 + 2 * stages + entries); }
+  constexpr int shared_bytes() const {
+    return 1024 + query_bytes() + stages * stage_bytes() + entries * entry_bytes() + scout_bytes + barrier_bytes();
+  }
+  constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
+  // What a consumer thread holds at the worst moment: output sums and probabilities that are multiplied, the next
+  // scores; some 24 for rows, addresses and the rest.
+  constexpr int live_registers() const { return head_dim_v / 2 + tile_k / 4 + tile_k / 2 + 24; }
+
+  // Per tile. Bytes that shared memory moves: operands of wgmma (query with every key tile; keys and values once per
+  // warpgroup) and the copies in.
+  constexpr int64_t shared_traffic() const { return query_bytes() + (consumers() + 1) * stage_bytes(); }
+  constexpr int64_t pairs() const { return tile_q * tile_k; }
+};
+
+constexpr ForwardTile kForward[] = {
+    // Three warpgroups: 1.33x fewer bytes of keys and values per pair than two, and exp2 of two beside the products
+    // of the third. The output is small, so 128 keys fit the registers.
+    {64, 64, 192, 128, 2, 32, 160},
+    // 128 keys: 64 output sums, 32 words of probabilities and 64 scores fit 232 registers.
+    {128, 128, 128, 128, 2, 56, 224},
+    // Latent attention: as above with longer scores; two stages of 128 keys just fit shared memory.
+    {192, 128, 128, 128, 2, 56, 224},
+    // 128 output sums leave room for 64 keys; 80 keys in two stages would leave none for lists and masks.
+    {256, 256, 128, 64, 2, 56, 224},
+};
+
+constexpr int kForwardRows = sizeof(kForward) / sizeof(kForward[0]);
+
+constexpr bool ForwardTableIsSound() {
+  for (const ForwardTile& tile : kForward) {
+    if (tile.head_dim % 64 != 0 || tile.head_dim_v % 64 != 0 || tile.head_dim_v > tile.head_dim) return false;
+    if (tile.tile_q % 64 != 0 || tile.consumers() > 3) return false;
+    if (tile.tile_k % 16 != 0 || tile.tile_k > 128) return false;  // a word of bits for a quarter of the keys
+    if (tile.shared_bytes() > kForwardShared || tile.registers() > kForwardRegisters) return false;
+    if (tile.live_registers() > tile.consumer_registers) return false;
+  }
+  return true;
+}
+static_assert(ForwardTableIsSound(), "every row fits shared memory and registers, and the output fits the query");
+
+// -1: none.
+constexpr int ForwardRowFor(int64_t head_dim, int64_t head_dim_v) {
+  for (int row = 0; row < kForwardRows; ++row) {
+    if (kForward[row].head_dim == head_dim && kForward[row].head_dim_v == head_dim_v) return row;
+  }
+  return -1;
+}
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_FORWARD_CONFIG_H_

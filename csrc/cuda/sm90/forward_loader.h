@@ -1,0 +1,85 @@
+// The thread that copies what the stream of tiles names: queries, keys and values.
+#ifndef PFM_CUDA_SM90_FORWARD_LOADER_H_
+#define PFM_CUDA_SM90_FORWARD_LOADER_H_
+
+#include "forward_arguments.h"
+#include "forward_shared.h"
+
+namespace pfm::cuda::sm90 {
+
+template <int kRow>
+class ForwardLoader {
+ public:
+  using Shared = ForwardShared<kRow>;
+
+  PFM_DEVICE ForwardLoader(const ForwardArguments& arguments, const Shared& shared)
+      : arguments_(arguments),
+        shared_(shared),
+        query_ring_(shared.query_ring()),
+        key_ring_(shared.key_ring()),
+        value_ring_(shared.value_ring()),
+        stream_ring_(shared.stream_ring()) {}
+
+  // The queries of an item come after its first keys: they have to wait until the output of the item before has left
+  // their place.
+  PFM_DEVICE void Run() {
+    bool waits_for_query = false;
+    for (;;) {
+      const Entry entry = NextEntry();
+      if (entry.is_key_tile()) LoadKey(entry.tile);
+      if (waits_for_query) LoadQuery();
+      waits_for_query = entry.kind == EntryKind::kQueryTile;
+      if (entry.is_key_tile()) LoadValue(entry.tile);
+      if (entry.kind == EntryKind::kQueryTile) item_ = entry;
+      if (entry.kind == EntryKind::kStop) return;
+    }
+  }
+
+ private:
+  PFM_DEVICE Entry NextEntry() {
+    stream_ring_.WaitFull();
+    const Entry entry = ptx::LoadShared<Entry>(shared_.stream().EntryAt(stream_ring_.stage()));
+    ptx::ArriveBarrier(stream_ring_.empty());
+    stream_ring_.Advance();
+    return entry;
+  }
+
+  PFM_DEVICE void LoadQuery() {
+    query_ring_.WaitEmpty();
+    ptx::ArriveExpectBytes(query_ring_.full(), Shared::kConsumers * Shared::Query::kBytes);
+    for (int consumer = 0; consumer < Shared::kConsumers; ++consumer) {
+      const int row = item_.tile * Shared::kTile.tile_q + consumer * Shared::kWarpgroupRows;
+      shared_.query(consumer).Load(arguments_.query, 0, row, item_.head, item_.batch, query_ring_.full());
+    }
+    query_ring_.Advance();
+  }
+
+  PFM_DEVICE void LoadKey(int32_t tile) {
+    key_ring_.WaitEmpty();
+    ptx::ArriveExpectBytes(key_ring_.full(), Shared::Key::kBytes);
+    shared_.key(key_ring_.stage())
+        .Load(arguments_.key, 0, tile * Shared::kTile.tile_k, KvHead(), item_.batch, key_ring_.full());
+    key_ring_.Advance();
+  }
+
+  PFM_DEVICE void LoadValue(int32_t tile) {
+    value_ring_.WaitEmpty();
+    ptx::ArriveExpectBytes(value_ring_.full(), Shared::Value::kBytes);
+    shared_.value(value_ring_.stage())
+        .Load(arguments_.value, 0, tile * Shared::kTile.tile_k, KvHead(), item_.batch, value_ring_.full());
+    value_ring_.Advance();
+  }
+
+  PFM_DEVICE int32_t KvHead() const { return item_.head / arguments_.heads_per_kv_head; }
+
+  const ForwardArguments& arguments_;
+  const Shared& shared_;
+  Ring<1> query_ring_;
+  typename Shared::Stages key_ring_, value_ring_;
+  typename Shared::Stream::Position stream_ring_;
+  Entry item_ = {};
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_FORWARD_LOADER_H_

@@ -1,0 +1,73 @@
+// Where things are in the shared memory of a forward block, and the types of one row of the table.
+#ifndef PFM_CUDA_SM90_FORWARD_SHARED_H_
+#define PFM_CUDA_SM90_FORWARD_SHARED_H_
+
+#include "forward_config.h"
+#include "operand.h"
+#include "scouts.h"
+#include "tile_stream.h"
+
+namespace pfm::cuda::sm90 {
+
+// Named barriers; 0 is SyncThreads.
+constexpr int kScoutBarrier = 1;
+constexpr int kStoreBarrier = 2;  // of the first consumer, the next one has the next
+constexpr int kTurnBarrier = 5;   // the same
+
+template <int kRow>
+struct ForwardShared {
+  static constexpr ForwardTile kTile = kForward[kRow];
+  static constexpr int kConsumers = kTile.consumers();
+  static constexpr int kScouts = kWarpgroupWarps - 1;  // of the producer warpgroup one warp loads
+  static constexpr int kWarpgroupRows = 64;
+
+  using Query = OperandTile<kWarpgroupRows, kTile.head_dim>;  // of a warpgroup; its output takes the same place
+  using Out = OperandTile<kWarpgroupRows, kTile.head_dim_v>;
+  using Key = OperandTile<kTile.tile_k, kTile.head_dim>;
+  using Value = OperandTile<kTile.tile_k, kTile.head_dim_v>;
+  using Stream = TileStream<kTile.tile_q, kTile.tile_k>;
+  using ScoutsOfTile = Scouts<kTile.tile_q, kTile.tile_k, kScouts>;
+  using Stages = Ring<kTile.stages>;
+
+  ptx::SharedAddress base = (ptx::DynamicShared() + kTileAlignment - 1) / kTileAlignment * kTileAlignment;
+
+  static constexpr int kKeyAt = kConsumers * Query::kBytes;
+  static constexpr int kValueAt = kKeyAt + kTile.stages * Key::kBytes;
+  static constexpr int kStreamAt = kValueAt + kTile.stages * Value::kBytes;
+  static constexpr int kTalkAt = kStreamAt + Stream::kBytes;
+  static constexpr int kQueryRingAt = kTalkAt + ScoutsOfTile::kTalkBytes;
+  static constexpr int kKeyRingAt = kQueryRingAt + Ring<1>::kBarrierBytes;
+  static constexpr int kValueRingAt = kKeyRingAt + Stages::kBarrierBytes;
+  static constexpr int kStreamRingAt = kValueRingAt + Stages::kBarrierBytes;
+  static constexpr int kEnd = kStreamRingAt + Stream::Position::kBarrierBytes;
+  static_assert(kTileAlignment + kEnd == kTile.shared_bytes(), "the plan is what the table says");
+
+  PFM_DEVICE Query query(int consumer) const { return {base + consumer * Query::kBytes}; }
+  PFM_DEVICE Out out(int consumer) const { return {base + consumer * Query::kBytes}; }
+  PFM_DEVICE Key key(int stage) const { return {base + kKeyAt + stage * Key::kBytes}; }
+  PFM_DEVICE Value value(int stage) const { return {base + kValueAt + stage * Value::kBytes}; }
+  PFM_DEVICE Stream stream() const { return {base + kStreamAt}; }
+  PFM_DEVICE ptx::SharedAddress talk() const { return base + kTalkAt; }
+
+  PFM_DEVICE Ring<1> query_ring() const { return Ring<1>(base + kQueryRingAt); }
+  PFM_DEVICE Stages key_ring() const { return Stages(base + kKeyRingAt); }
+  PFM_DEVICE Stages value_ring() const { return Stages(base + kValueRingAt); }
+  PFM_DEVICE typename Stream::Position stream_ring() const { return typename Stream::Position(base + kStreamRingAt); }
+
+  // By all threads, before anything else.
+  PFM_DEVICE void InitRings() const {
+    if (ptx::ThreadIndex() == 0) {
+      constexpr int kConsumerWarps = kConsumers * kWarpgroupWarps;
+      query_ring().Init(1, kConsumers);
+      key_ring().Init(1, kConsumerWarps);
+      value_ring().Init(1, kConsumerWarps);
+      stream_ring().Init(1, kConsumerWarps + 1);
+      ptx::FenceBarrierInit();
+    }
+    ptx::SyncThreads();
+  }
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_FORWARD_SHARED_H_

@@ -1,0 +1,168 @@
+// The warps that find out what a block has to do: they take work items, look at the mask, and write the stream of
+// live tiles ahead of those who load and compute them.
+#ifndef PFM_CUDA_SM90_SCOUTS_H_
+#define PFM_CUDA_SM90_SCOUTS_H_
+
+#include <cstdint>
+
+#include "../common/shared_columns.h"
+#include "forward_arguments.h"
+#include "tile_stream.h"
+
+namespace pfm::cuda::sm90 {
+
+// Bit c of lane r becomes bit r of lane c. Collective.
+PFM_DEVICE inline uint32_t TransposeBits(uint32_t bits) {
+  constexpr uint32_t kLowHalves[5] = {0x0000ffffu, 0x00ff00ffu, 0x0f0f0f0fu, 0x33333333u, 0x55555555u};
+#pragma unroll
+  for (int step = 0; step < 5; ++step) {
+    const int distance = 16 >> step;
+    const uint32_t low = kLowHalves[step], other = ptx::ShuffleXor(bits, distance);
+    const bool is_upper = (ptx::LaneIndex() & distance) != 0;
+    bits = is_upper ? (bits & ~low) | (other >> distance & low) : (bits & low) | (other & low) << distance;
+  }
+  return bits;
+}
+
+// kScouts warps, all of which come to the same entries; the first one speaks for them.
+template <int kTileQ, int kTileK, int kScouts>
+class Scouts {
+ public:
+  using Stream = TileStream<kTileQ, kTileK>;
+  static constexpr int kTalkBytes = 32;  // the next item and a vote per scout, for even and for odd ones
+
+  PFM_DEVICE Scouts(int scout, Stream stream, typename Stream::Position position, ptx::SharedAddress talk,
+                    int barrier)
+      : scout_(scout), stream_(stream), position_(position), talk_(talk), barrier_(barrier) {}
+
+  PFM_DEVICE void Run(const MaskTable& table, const WorkOrder& work) {
+    for (int32_t item = NextItem(work); item < work.items; item = NextItem(work)) {
+      const Entry query_tile = DescribeItem(table, work, item);
+      Publish(query_tile);
+      for (int32_t first = 0; first < table.key_tiles; first += kWarpThreads) Scan(table, query_tile, first);
+    }
+    Publish({EntryKind::kStop, 0, 0, 0});
+  }
+
+ private:
+  static_assert(4 * (1 + kScouts) * 2 <= kTalkBytes, "room for what is said");
+
+  // A counter instead of a fixed share: how long a tile takes is only known when its columns have been read.
+  PFM_DEVICE int32_t NextItem(const WorkOrder& work) {
+    const ptx::SharedAddress said = Talk();
+    if (IsSpeaker()) ptx::StoreShared(said, ptx::AtomicAdd(work.next, 1));
+    ptx::BarrierSync(barrier_, kScouts * kWarpThreads);
+    return ptx::LoadShared<int32_t>(said);
+  }
+
+  PFM_DEVICE static Entry DescribeItem(const MaskTable& table, const WorkOrder& work, int32_t item) {
+    const int32_t group_items = work.heads_per_group * table.query_tiles;
+    const int32_t first_head = item / group_items * work.heads_per_group;
+    const int32_t heads = Min(work.heads_per_group, work.query_heads - first_head);
+    const int32_t batch_head = first_head + item % group_items % heads, rank = item % group_items / heads;
+    const int32_t batch = batch_head / work.heads_q, head = batch_head % work.heads_q;
+    const int32_t* order = table.order + table.MaskOf(batch, head) * table.query_tiles;
+    return {EntryKind::kQueryTile, ptx::LoadGlobal(order + rank), head, batch};
+  }
+
+  // The 32 key tiles from `first`: one per lane by their bounds, then those that these leave undecided.
+  PFM_DEVICE void Scan(const MaskTable& table, const Entry& query_tile, int32_t first) {
+    const int32_t row0 = query_tile.tile * kTileQ, row1 = Min(row0 + kTileQ, table.seqlen_q);
+    const int32_t key_tile = first + ptx::LaneIndex();
+    TileClass by_bounds = TileClass::kEmpty;
+    if (key_tile < table.key_tiles) {
+      const bool tail = (key_tile + 1) * kTileK > table.seqlen_k;
+      by_bounds = MaskOf(table, query_tile).ByColumnBounds(key_tile, row0, row1, tail);
+    }
+    uint32_t candidates = ptx::Ballot(by_bounds != TileClass::kEmpty);
+    const uint32_t undecided = ptx::Ballot(by_bounds == TileClass::kUndecided);
+    for (; candidates != 0; candidates &= candidates - 1) {
+      const int lane = ptx::LowestBit(candidates);
+      const bool is_full = (undecided >> lane & 1) == 0;
+      const TileClass found = is_full ? TileClass::kFull : Look(MaskOf(table, query_tile), first + lane, row0);
+      if (found == TileClass::kFull) Publish({EntryKind::kFullTile, first + lane, 0, 0});
+      if (found == TileClass::kPartial) Publish({EntryKind::kPartialTile, first + lane, 0, 0});
+    }
+  }
+
+  // Pointers into the mask would take more registers than the producers have, if they were kept.
+  PFM_DEVICE static HeadMask MaskOf(const MaskTable& table, const Entry& query_tile) {
+    return HeadMask(table, ptx::Fresh(query_tile.batch), query_tile.head);
+  }
+
+  // The class of an undecided tile from its columns; its bits go to the next stage, which a tile that is not partial
+  // leaves to the next one.
+  PFM_DEVICE TileClass Look(const HeadMask& mask, int32_t key_tile, int32_t row0) {
+    position_.WaitEmpty();
+    bool any = false, all = true;
+    constexpr int kBlocks = Stream::kWords * (kTileQ / 32);
+#pragma unroll 1
+    for (int block = scout_; block < kBlocks; block += kScouts) {
+      const int word = block % Stream::kWords, first_row = block / Stream::kWords * 32;
+      const int lane = ptx::LaneIndex(), key = 8 * (lane / 2) + 2 * word + lane % 2;
+      const bool exists = lane < Stream::kKeys;
+      const uint32_t rows = exists ? VisibleRows(mask, key_tile, key, row0 + first_row) : 0;
+      const uint32_t real = exists ? LowBits(mask.table().seqlen_q - row0 - first_row) : 0;
+      any |= (rows & real) != 0;
+      all &= (~rows & real) == 0;
+      ptx::StoreShared(stream_.Word(position_.stage(), word, first_row + lane), TransposeBits(rows));
+    }
+    return Vote(ptx::Ballot(any) != 0, ptx::Ballot(!all) == 0);
+  }
+
+  PFM_DEVICE static uint32_t VisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
+    const int64_t stride = mask.table().padded_keys;
+    const int32_t* range = mask.ColumnArray(0, key_tile) + key;
+    uint32_t bits = RowsOf(range, stride, row0);
+    for (int hole = 0; hole < mask.table().holes; ++hole) {
+      range += 2 * stride;
+      bits &= ~RowsOf(range, stride, row0);
+    }
+    return bits;
+  }
+
+  PFM_DEVICE static uint32_t RowsOf(const int32_t* range, int64_t stride, int32_t row0) {
+    const int32_t begin = ptx::LoadGlobal(range) - row0, end = ptx::LoadGlobal(range + stride) - row0;
+    return LowBits(end) & ~LowBits(begin);
+  }
+
+  // Everybody's bits are in shared memory when this returns.
+  PFM_DEVICE TileClass Vote(bool any, bool all) {
+    const ptx::SharedAddress said = Talk() + 4;
+    if (ptx::LaneIndex() == 0) ptx::StoreShared(said + 4 * scout_, (any ? 1 : 0) | (all ? 0 : 2));
+    ptx::BarrierSync(barrier_, kScouts * kWarpThreads);
+    int32_t votes = 0;
+#pragma unroll
+    for (int scout = 0; scout < kScouts; ++scout) votes |= ptx::LoadShared<int32_t>(said + 4 * scout);
+    return votes == 1 ? TileClass::kFull : votes == 3 ? TileClass::kPartial : TileClass::kEmpty;
+  }
+
+  // What is said may be overwritten two barriers later: between them everybody has read it.
+  PFM_DEVICE ptx::SharedAddress Talk() {
+    turn_ ^= 1;
+    return talk_ + turn_ * (kTalkBytes / 2);
+  }
+
+  PFM_DEVICE bool IsSpeaker() const { return scout_ == 0 && ptx::LaneIndex() == 0; }
+
+  // The others do not wait: the ring may be rounds ahead of them, which a parity would not tell.
+  PFM_DEVICE void Publish(const Entry& entry) {
+    if (IsSpeaker()) {
+      position_.WaitEmpty();
+      ptx::StoreShared(stream_.EntryAt(position_.stage()), entry);
+      ptx::ArriveBarrier(position_.full());
+    }
+    position_.Advance();
+  }
+
+  int scout_;
+  Stream stream_;
+  typename Stream::Position position_;
+  ptx::SharedAddress talk_;
+  int barrier_;
+  int turn_ = 0;
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_SCOUTS_H_
