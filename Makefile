@@ -1,6 +1,7 @@
 # Everything a checkout needs: `make test` and `make demo` work on a bare machine with Python 3.10-3.12 and g++.
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
+FORMERS_VENV ?= .venv-paddleformers
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 
@@ -11,8 +12,10 @@ BUILD_INPUTS := setup.py pyproject.toml tools/build_kernels.py $(shell find csrc
 PYTHON_FILES := setup.py paddle_flashmask tests tools $(wildcard examples benchmarks)
 CXX_FILES := $(shell find csrc tests -name '*.h' -o -name '*.cc' -o -name '*.cu')
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
+FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build test demo bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
+.PHONY: all always venv build test test-paddleformers demo bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
 
 all: build
 
@@ -41,6 +44,22 @@ $(STAMPS)/options: always
 
 test: build
 	$(BIN)/python -m pytest
+
+# In an environment of its own, which PaddleNLP's excludes. The package is installed into it, not editable: the binaries
+# in the source tree belong to $(VENV). `pytest` and not `python -m pytest`, so that the installed one is found.
+test-paddleformers: $(FORMERS_STAMPS)/build
+	$(FORMERS_VENV)/bin/pytest tests/paddleformers
+$(FORMERS_STAMPS)/venv: requirements/paddleformers.txt
+	@mkdir -p $(FORMERS_STAMPS)
+	@test -x $(FORMERS_VENV)/bin/python || $(PYTHON) -m venv $(FORMERS_VENV)
+	@$(FORMERS_VENV)/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "$(FORMERS_VENV) is not Python 3.11 or 3.12: make test-paddleformers PYTHON=python3.11"; exit 1; }
+	$(FORMERS_PIP) install -q --no-deps -r requirements/paddleformers.txt
+	@touch $@
+$(FORMERS_STAMPS)/build: $(FORMERS_STAMPS)/venv $(BUILD_INPUTS) $(shell find paddle_flashmask -name '*.py')
+	rm -rf build/lib.*
+	PFM_CUDA=0 MAX_JOBS=$(JOBS) $(FORMERS_PIP) install -q --no-build-isolation --no-deps .
+	@touch $@
 
 demo: build
 	$(BIN)/python examples/demo.py
