@@ -235,10 +235,10 @@ def test_attention_weights_are_refused_on_the_eager_path():
         build("llama", False)(**inputs, output_attentions=True)
 
 
-def test_a_device_that_ignores_indices_is_refused(monkeypatch):
+def test_a_device_that_ignores_indices_is_refused():
     config = fusion_arguments()["config"]
     with pytest.raises(NotImplementedError, match="on device 'npu': PaddleNLP ignores them there; supported: cpu, gpu"):
-        attention._refuse_what_would_lose_the_mask(config, None, "npu")
+        attention.refuse_what_would_lose_the_mask(config, None, "npu")
 
 
 @pytest.mark.parametrize("shape", [[2], [2, 1, 6, 3], [2, 1, 6, 1, 1]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import paddle
 import paddle.nn.functional as F
@@ -41,8 +42,8 @@ def fusion_flash_attention_over(original: Callable) -> Callable:
     ):
         indices = attn_mask_startend_row_indices
         if indices is not None:
-            _refuse_what_would_lose_the_mask(config, alibi, get_env_device())
-            columns, causal = _columns(indices, config)
+            refuse_what_would_lose_the_mask(config, alibi, get_env_device())
+            columns, causal = columns_and_causal(indices, config)
             out = no_recompute(
                 functional.flashmask_attention,
                 query_states,
@@ -52,7 +53,11 @@ def fusion_flash_attention_over(original: Callable) -> Callable:
                 causal=causal,
                 enable=skip_recompute,
             )
-        elif attention_mask is not None and get_env_device() in SUPPORTED_DEVICES and _context_parallel(config) <= 1:
+        elif (
+            attention_mask is not None
+            and get_env_device() in SUPPORTED_DEVICES
+            and _degree(config, "context_parallel_degree") <= 1
+        ):
             if alibi is not None:
                 batch, _, heads, _ = query_states.shape
                 attention_mask = attention_mask.cast(alibi.dtype) + alibi.reshape([batch, heads, 1, -1])
@@ -80,7 +85,7 @@ def fusion_flash_attention_over(original: Callable) -> Callable:
                 npu_is_casual,
                 skip_recompute=skip_recompute,
             )
-        out = _heads_last(out, config, sequence_parallel, reshard_layer)
+        out = heads_last(out, config, sequence_parallel, reshard_layer)
         return (out, None) if output_attentions else out
 
     return fusion_flash_attention
@@ -99,7 +104,7 @@ class RoutedAttentionFunction:
             return self
         if "attn_func" not in layer.__dict__:
             raise AttributeError(f"{type(layer).__name__!r} object has no attribute 'attn_func'")
-        return _with_column_indices(layer.__dict__["attn_func"])
+        return attention_over(layer.__dict__["attn_func"], _indices_unless_fused)
 
     def __set__(self, layer, value) -> None:
         layer.__dict__["attn_func"] = value
@@ -108,7 +113,20 @@ class RoutedAttentionFunction:
         del layer.__dict__["attn_func"]
 
 
-def _with_column_indices(attention: Callable) -> Callable:
+def _indices_unless_fused(given: dict[str, Any]) -> paddle.Tensor | None:
+    """The indices, but not those that go through fusion_flash_attention anyway. DeepSeek's take the operator at once:
+    before fusion_flash_attention it would scale its queries and pad its values, which the operator does not need."""
+    if given["config"].use_flash_attention and "softmax_scale" not in given:
+        return None
+    return given["attn_mask_startend_row_indices"]
+
+
+def attention_over(attention: Callable, indices_of: Callable[[dict[str, Any]], paddle.Tensor | None]) -> Callable:
+    """A `scaled_dot_product_attention` of PaddleNLP's models, on the operator where there are column indices.
+
+    attention: the function of the model; its parameters have the same names in all of them, but no model has all.
+    indices_of: finds the indices among the arguments; None leaves the call to `attention`.
+    """
     signature = inspect.signature(attention)
 
     @functools.wraps(attention)  # recompute reads the signature
@@ -116,42 +134,45 @@ def _with_column_indices(attention: Callable) -> Callable:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
-        config, indices = given["config"], given.get("attn_mask_startend_row_indices")
-        if indices is None or config.use_flash_attention:
+        indices = indices_of(given)
+        if indices is None:
             return attention(*args, **kwargs)
-        if "softmax_scale" in given:  # DeepSeek rescales and pads its heads only on the flash path
-            raise NotImplementedError(
-                "attn_mask_startend_row_indices need use_flash_attention=True in the config of this model; "
-                "without it the packed documents would see each other"
-            )
         if given["output_attentions"]:
             raise NotImplementedError(
                 "output_attentions=True with attn_mask_startend_row_indices: the operator makes no attention weights"
             )
         from paddlenlp.utils.tools import get_env_device
 
-        _refuse_what_would_lose_the_mask(config, given.get("alibi"), get_env_device())
-        columns, causal = _columns(indices, config)
+        config = given["config"]
+        refuse_what_would_lose_the_mask(config, given.get("alibi"), get_env_device())
+        columns, causal = columns_and_causal(indices, config)
+        dropout, training = _dropout(given)
         out = functional.flashmask_attention(
             given["query_states"],
             given["key_states"],
             given["value_states"],
             columns,
             causal=causal,
-            dropout=getattr(config, "attention_dropout", 0.0) if "training" in given else 0.0,
-            training=given.get("training", True),
+            dropout=dropout,
+            training=training,
+            softmax_scale=given.get("softmax_scale"),
         )
-        return _heads_last(out, config, given["sequence_parallel"], given.get("reshard_layer"))
+        return heads_last(out, config, given["sequence_parallel"], given.get("reshard_layer"))
 
     return routed
 
 
-def _columns(indices: paddle.Tensor, config) -> tuple[paddle.Tensor, bool]:
-    """Indices as [B, Hm, S, n], and whether they are the causal form.
+def _dropout(given: dict[str, Any]) -> tuple[float, bool]:
+    """Probability and whether it is on: Gemma hands both over, Llama has none, the others have it in their config."""
+    if "attn_dropout_prob" in given:
+        return given["attn_dropout_prob"], given["trainer_mode"]
+    if "training" in given:
+        return given["config"].attention_dropout, given["training"]
+    return 0.0, False
 
-    [B, S] and [B, Hm, S] have n = 1. One and two bounds are the causal form, as everywhere in PaddleNLP, unless the
-    model config says `flash_mask_causal = False`; four bounds never are.
-    """
+
+def as_columns(indices: paddle.Tensor) -> paddle.Tensor:
+    """Indices [B, S] or [B, Hm, S] (n = 1) or [B, Hm, S, n] as [B, Hm, S, n]."""
     if indices.ndim == 2:
         indices = indices.unsqueeze(1)
     if indices.ndim == 3:
@@ -161,23 +182,53 @@ def _columns(indices: paddle.Tensor, config) -> tuple[paddle.Tensor, bool]:
             "attn_mask_startend_row_indices must be [B, S], [B, Hm, S] or [B, Hm, S, n] with n in 1, 2, 4; "
             f"got shape {list(indices.shape)}"
         )
-    return indices, indices.shape[-1] != 4 and getattr(config, "flash_mask_causal", True)
+    return indices
 
 
-def _context_parallel(config) -> int:
-    return getattr(config, "context_parallel_degree", 1) or 1
+def columns_and_causal(indices: paddle.Tensor, config) -> tuple[paddle.Tensor, bool]:
+    """Indices as [B, Hm, S, n] for the heads of this rank, and whether they are the causal form.
+
+    One and two bounds are the causal form, as everywhere in PaddleNLP, unless the model config says
+    `flash_mask_causal = False`; four bounds never are.
+    """
+    columns = _of_this_rank(as_columns(indices), config)
+    return columns, columns.shape[-1] != 4 and getattr(config, "flash_mask_causal", True)
 
 
-def _refuse_what_would_lose_the_mask(config, alibi, device: str) -> None:
+def _of_this_rank(columns: paddle.Tensor, config) -> paddle.Tensor:
+    """The masks of the query heads that tensor parallel leaves here; every rank gets the masks of all heads."""
+    heads = columns.shape[1]
+    if heads == 1:
+        return columns
+    if _degree(config, "sep_parallel_degree") > 1:
+        raise NotImplementedError(
+            f"{heads} masks of heads in attn_mask_startend_row_indices with sep_parallel_degree = "
+            f"{config.sep_parallel_degree}: give one mask for all heads"
+        )
+    degree = _degree(config, "tensor_parallel_degree")
+    if heads % degree and degree % heads:
+        raise ValueError(
+            f"{heads} masks of heads in attn_mask_startend_row_indices cannot be shared out to "
+            f"tensor_parallel_degree = {degree}: one must divide the other"
+        )
+    first = config.tensor_parallel_rank * heads // degree if degree > 1 else 0
+    return columns[:, first : first + max(heads // degree, 1)] if degree > 1 else columns
+
+
+def _degree(config, name: str) -> int:
+    return max(getattr(config, name, 1) or 1, 1)
+
+
+def refuse_what_would_lose_the_mask(config, alibi, device: str) -> None:
     if alibi is not None or getattr(config, "alibi", False):
         raise NotImplementedError(
             "alibi and attn_mask_startend_row_indices cannot be used together: PaddleNLP drops alibi when it gets "
             "indices. Set alibi to false in the model config, or train without flash_mask"
         )
-    if _context_parallel(config) > 1:
+    if _degree(config, "context_parallel_degree") > 1:
         raise NotImplementedError(
-            f"context_parallel_degree = {_context_parallel(config)} with attn_mask_startend_row_indices: PaddleNLP's "
-            "ring attention takes no mask, so packed documents would see each other. Set it to 1"
+            f"context_parallel_degree = {config.context_parallel_degree} with attn_mask_startend_row_indices: "
+            "PaddleNLP's ring attention takes no mask, so packed documents would see each other. Set it to 1"
         )
     if device not in SUPPORTED_DEVICES:
         raise NotImplementedError(
@@ -186,7 +237,7 @@ def _refuse_what_would_lose_the_mask(config, alibi, device: str) -> None:
         )
 
 
-def _heads_last(out: paddle.Tensor, config, sequence_parallel: bool, reshard_layer) -> paddle.Tensor:
+def heads_last(out: paddle.Tensor, config, sequence_parallel: bool, reshard_layer) -> paddle.Tensor:
     """[B, S, H, D] to [B, S, H * D], or [B * S, H * D] under sequence parallel."""
     if reshard_layer is not None:
         degree = config.sep_parallel_degree

@@ -1,0 +1,43 @@
+"""Attributes of another library put aside for ours, and put back exactly."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import warnings
+from typing import Any
+
+_NOTHING = object()
+
+
+class Replacements:
+    """What was replaced in classes and modules, in order."""
+
+    def __init__(self) -> None:
+        self._done: list[tuple[Any, str, Any, Any]] = []
+
+    def put(self, owner: Any, name: str, replacement: Any) -> None:
+        """owner.name becomes `replacement`; owner is a class or a module."""
+        self._done.append((owner, name, vars(owner).get(name, _NOTHING), replacement))
+        setattr(owner, name, replacement)
+
+    def take_back(self) -> None:
+        """Everything is as it was found, but what something else has replaced since is left to it, with a warning."""
+        while self._done:
+            owner, name, original, replacement = self._done.pop()
+            if vars(owner).get(name, _NOTHING) is not replacement:
+                warnings.warn(
+                    f"{owner.__name__}.{name} was replaced after the operator was put there; it is left as it is",
+                    stacklevel=3,
+                )
+            elif original is _NOTHING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+
+
+def unknown_version(found: str) -> NotImplementedError:
+    version = importlib.metadata.version("paddlenlp")
+    return NotImplementedError(
+        f"paddle_flashmask knows how to route PaddleNLP 3.0.0b3 and 3.0.0b4; this is {version}, where {found}. "
+        "Install paddlenlp==3.0.0b4, or do not call paddle_flashmask.enable()"
+    )

@@ -1,0 +1,217 @@
+"""Column indices for PaddleNLP's models whose forward takes none: Mistral, Mixtral, Gemma and DeepSeek-V3.
+
+Their forward gets the parameter `attn_mask_startend_row_indices` that the other models have. The columns then travel
+in place of the dense mask, which every layer hands on as an argument, through recompute too: nothing is kept aside.
+Below the model they are told from a dense mask by their type: that one is floating there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import paddle
+
+from paddle_flashmask import functional
+
+from .attention import as_columns, attention_over, columns_and_causal, refuse_what_would_lose_the_mask
+from .replacements import Replacements, unknown_version
+
+INDICES = "attn_mask_startend_row_indices"
+_MARK = "is_flashmask_columns"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Names of one model's classes in its module."""
+
+    causal_lm: str
+    base_model: str
+    attention_layer: str | None = None
+    """The layer that computes attention itself; the others call the module's `scaled_dot_product_attention`."""
+
+
+MODELS = {
+    "paddlenlp.transformers.mistral.modeling": Model("MistralForCausalLM", "MistralModel", "MistralAttention"),
+    "paddlenlp.transformers.mixtral.modeling": Model("MixtralForCausalLM", "MixtralModel"),
+    "paddlenlp.transformers.gemma.modeling": Model("GemmaForCausalLM", "GemmaModel"),
+}
+MODEL_WITH_BASE_THAT_TAKES_THEM = {
+    "paddlenlp.transformers.deepseek_v3.modeling": Model("DeepseekV3ForCausalLM", "DeepseekV2Model"),
+}
+MISTRAL_ATTENTION_PARAMETERS = [
+    "self",
+    "hidden_states",
+    "attention_mask",
+    "position_ids",
+    "past_key_value",
+    "output_attentions",
+    "use_cache",
+]
+
+
+def patch(module: ModuleType, replacements: Replacements) -> None:
+    """Raises NotImplementedError for a version in which the model is laid out otherwise."""
+    name = module.__name__
+    if name in MODEL_WITH_BASE_THAT_TAKES_THEM:
+        model = MODEL_WITH_BASE_THAT_TAKES_THEM[name]
+        _give_indices(_attribute(module, model.causal_lm), replacements)
+        base = _attribute(module, model.base_model)
+        replacements.put(base, "forward", _columns_from_mask_to_indices(base.forward))
+        return
+    model = MODELS[name]
+    base = _attribute(module, model.base_model)
+    _give_indices(_attribute(module, model.causal_lm), replacements)
+    _give_indices(base, replacements)
+    prepare = _attribute(base, "_prepare_decoder_attention_mask")
+    replacements.put(base, "_prepare_decoder_attention_mask", _let_columns_pass(prepare))
+    if hasattr(module, "is_casual_mask"):
+        replacements.put(module, "is_casual_mask", _columns_are_not_causal(module.is_casual_mask))
+    if model.attention_layer is None:
+        attention = _attribute(module, "scaled_dot_product_attention")
+        if "attention_mask" not in inspect.signature(attention).parameters:
+            raise unknown_version(f"{name}.scaled_dot_product_attention has no parameter attention_mask")
+        replacements.put(module, "scaled_dot_product_attention", attention_over(attention, _columns_in_place_of_mask))
+    else:
+        layer = _attribute(module, model.attention_layer)
+        parameters = list(inspect.signature(layer.forward).parameters)
+        if parameters != MISTRAL_ATTENTION_PARAMETERS:
+            raise unknown_version(f"{layer.__name__}.forward has the parameters {parameters}")
+        replacements.put(layer, "forward", _mistral_attention_over(layer.forward, module.rotate_half))
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    if name not in vars(owner):
+        raise unknown_version(f"{owner.__name__} has no {name}")
+    return vars(owner)[name]
+
+
+def _give_indices(model_class: type, replacements: Replacements) -> None:
+    """model_class.forward takes `attn_mask_startend_row_indices`, last and by keyword."""
+    original = _attribute(model_class, "forward")
+    signature = inspect.signature(original)
+    parameters = signature.parameters
+    missing = {"attention_mask", "position_ids", "past_key_values", "output_attentions"} - parameters.keys()
+    if missing or INDICES in parameters:
+        raise unknown_version(f"{model_class.__name__}.forward has the parameters {list(parameters)}")
+
+    @functools.wraps(original)
+    def forward(*args, **kwargs):
+        indices = kwargs.pop(INDICES, None)
+        if indices is None:
+            return original(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        _refuse(bound.arguments)
+        bound.arguments["attention_mask"] = _marked(indices)
+        return original(*bound.args, **bound.kwargs)
+
+    ours = inspect.Parameter(INDICES, inspect.Parameter.KEYWORD_ONLY, default=None)
+    kinds = [p for p in parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    rest = [p for p in parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    forward.__signature__ = signature.replace(parameters=[*kinds, ours, *rest])
+    replacements.put(model_class, "forward", forward)
+
+
+def _refuse(given: dict[str, Any]) -> None:
+    from paddlenlp.utils.tools import get_env_device
+
+    config = given["self"].config
+    refuse_what_would_lose_the_mask(config, None, get_env_device())
+    if getattr(config, "sep_parallel_degree", 1) > 1:
+        raise NotImplementedError(
+            f"sep_parallel_degree = {config.sep_parallel_degree} with {INDICES} in {type(given['self']).__name__}: "
+            "PaddleNLP puts its own positions there, which do not restart. Set it to 1"
+        )
+    if given.get("attention_mask") is not None:
+        raise ValueError(f"attention_mask and {INDICES} were both given; a mask is one of them")
+    if given.get("past_key_values") is not None:
+        raise ValueError(f"past_key_values with {INDICES}: the columns are those of a whole sequence, not of a step")
+    asked = given.get("output_attentions")
+    if config.output_attentions if asked is None else asked:
+        raise NotImplementedError(f"output_attentions=True with {INDICES}: the operator makes no attention weights")
+
+
+def _marked(indices: paddle.Tensor) -> paddle.Tensor:
+    columns = as_columns(indices)
+    if columns.dtype != paddle.int32:
+        raise TypeError(f"{INDICES} must be int32, got {columns.dtype}")
+    columns = columns.detach()  # a tensor of our own to put the mark on
+    setattr(columns, _MARK, True)
+    return columns
+
+
+def _is_marked(mask: Any) -> bool:
+    return getattr(mask, _MARK, False)
+
+
+def _let_columns_pass(prepare: Any) -> Any:
+    """prepare makes the dense mask that is added to the scores from what the model was given; a function of an
+    instance whose first argument after it is the mask, or a staticmethod."""
+    is_static = isinstance(prepare, staticmethod)
+    function = prepare.__func__ if is_static else prepare
+
+    @functools.wraps(function)
+    def columns_or_dense(*args, **kwargs):
+        mask = inspect.signature(function).bind(*args, **kwargs).arguments["attention_mask"]
+        return mask if _is_marked(mask) else function(*args, **kwargs)
+
+    return staticmethod(columns_or_dense) if is_static else columns_or_dense
+
+
+def _columns_are_not_causal(is_causal_mask: Callable) -> Callable:
+    """With use_flash_attention a model drops a mask of which this function says that it is the causal one."""
+
+    @functools.wraps(is_causal_mask)
+    def is_causal(attention_mask):
+        return not _is_marked(attention_mask) and is_causal_mask(attention_mask)
+
+    return is_causal
+
+
+def _columns_from_mask_to_indices(original: Callable) -> Callable:
+    @functools.wraps(original)
+    def forward(self, *args, **kwargs):
+        if _is_marked(kwargs.get("attention_mask")):
+            kwargs[INDICES] = kwargs.pop("attention_mask")
+        return original(self, *args, **kwargs)
+
+    return forward
+
+
+def _columns_in_place_of_mask(given: dict[str, Any]) -> paddle.Tensor | None:
+    mask = given["attention_mask"]
+    return mask if mask is not None and mask.dtype == paddle.int32 else None
+
+
+def _mistral_attention_over(original: Callable, rotate_half: Callable) -> Callable:
+    @functools.wraps(original)
+    def forward(
+        self,
+        hidden_states,
+        attention_mask=None,
+        position_ids=None,
+        past_key_value=None,
+        output_attentions=False,
+        use_cache=False,
+    ):
+        if _columns_in_place_of_mask({"attention_mask": attention_mask}) is None:
+            return original(
+                self, hidden_states, attention_mask, position_ids, past_key_value, output_attentions, use_cache
+            )
+        batch, length, _ = hidden_states.shape
+        query = self.q_proj(hidden_states).reshape([batch, length, self.num_heads, self.head_dim])
+        key = self.k_proj(hidden_states).reshape([batch, length, self.num_key_value_heads, self.head_dim])
+        value = self.v_proj(hidden_states).reshape([batch, length, self.num_key_value_heads, self.head_dim])
+        cos, sin = (table[position_ids].unsqueeze(2) for table in self.rotary_emb(value, seq_len=length))
+        query, key = (x * cos + rotate_half(x) * sin for x in (query, key))
+        columns, causal = columns_and_causal(attention_mask, self.config)
+        out = functional.flashmask_attention(query, key, value, columns, causal=causal)
+        out = self.o_proj(out.reshape([batch, length, self.num_heads * self.head_dim]))
+        cache = (key.transpose([0, 2, 1, 3]), value.transpose([0, 2, 1, 3])) if use_cache else None
+        return out, None, cache
+
+    return forward
