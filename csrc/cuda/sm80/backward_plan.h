@@ -1,0 +1,117 @@
+// The backward on the host, common to the architectures: its workspace and its launches in order. Only the pass over
+// key tiles differs.
+#ifndef PFM_CUDA_SM80_BACKWARD_PLAN_H_
+#define PFM_CUDA_SM80_BACKWARD_PLAN_H_
+
+#include <cstdint>
+
+#include "../common/arena.h"
+#include "../common/result.h"
+#include "../prepare.h"
+#include "config.h"
+#include "launch.h"
+
+namespace pfm::cuda::sm80 {
+
+// What the pass over key tiles is made of.
+struct KeyPass {
+  int head_dim, tile_q, tile_k;
+  bool can_add_dquery;
+  int blocks_per_multiprocessor;  // that are worth splitting a group of query heads for
+};
+
+struct BackwardPlan {
+  bool adds_dquery;  // by atomics; otherwise a pass of its own computes it
+  size_t dquery_bytes;
+  int query_row;  // of kQueryGradient
+  MaskTable query_mask;
+  BackwardArguments arguments;
+
+  BackwardPlan(const pfm_params& params, const KeyPass& pass, const ptx::DeviceLimits& limits, Arena* arena)
+      : adds_dquery(params.deterministic == 0 && pass.can_add_dquery),
+        query_row(RowFor(kQueryGradient, params.head_dim, params.head_dim_v)) {
+    const QueryGradientTile& query_tile = kQueryGradient[query_row];
+    arguments.params = params;
+    arguments.mask = TakeMaskTable(params, pass.tile_q, pass.tile_k, arena);
+    query_mask = adds_dquery ? arguments.mask : TakeMaskTable(params, query_tile.tile_q, query_tile.tile_k, arena);
+    arguments.dropout = MakeDropout(params.dropout, params.seed, params.offset);
+    const int64_t heads = params.batch * params.heads_q;
+    arguments.padded_rows = RoundUp<int64_t>(params.seqlen_q, Max(kRowsPerBlock, pass.tile_q));
+    arguments.row_blocks = static_cast<int32_t>(arguments.padded_rows / kRowsPerBlock);
+    arguments.lse = arena->Take<float>(heads * arguments.padded_rows);
+    arguments.delta = arena->Take<float>(heads * arguments.padded_rows);
+    arguments.dsink = arena->Take<float>(heads * arguments.row_blocks);
+    arguments.padded_dim = pass.head_dim;
+    const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
+    arguments.splits = SplitsOfGroup(pass.blocks_per_multiprocessor * multiprocessors);
+    const int64_t parts = arguments.splits == 1 ? 0
+                                                : arguments.splits * params.batch * params.heads_kv *
+                                                      arguments.mask.padded_keys * pass.head_dim;
+    arguments.dkey_parts = arena->Take<float>(parts);
+    arguments.dvalue_parts = arena->Take<float>(parts);
+    const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
+    dquery_bytes = static_cast<size_t>(sums) * sizeof(float);
+    arguments.dquery = arena->Take<float>(sums);
+    if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
+  }
+
+  BackwardArguments QueryGradientArguments() const {
+    BackwardArguments result = arguments;
+    result.mask = query_mask;
+    return result;
+  }
+
+ private:
+  // The least number of blocks per key tile and key-value head, a divisor of the group, that makes enough blocks.
+  int32_t SplitsOfGroup(int64_t enough) const {
+    const pfm_params& params = arguments.params;
+    const int64_t group = params.heads_q / params.heads_kv;
+    const int64_t blocks = params.batch * params.heads_kv * arguments.mask.key_tiles;
+    int64_t splits = 1;
+    while (splits < group && (blocks * splits < enough || group % splits != 0)) ++splits;
+    return static_cast<int32_t>(splits);
+  }
+};
+
+template <class T>
+Result RunQueryGradient(const BackwardPlan& plan) {
+  if (plan.adds_dquery) {
+    return FromLaunch("the conversion of dquery", LaunchConvertQueryGradient<T>(plan.arguments));
+  }
+  const BackwardArguments arguments = plan.QueryGradientArguments();
+  const Result mask = FromLaunch("mask preparation", PrepareMask(arguments.params, arguments.mask));
+  if (Failed(mask)) return mask;
+  return FromLaunch("the dquery kernel", LaunchQueryGradient<T>(plan.query_row, arguments));
+}
+
+// launch_key_pass(): launches the pass over key tiles.
+template <class T, class LaunchKeyPass>
+Result RunBackward(const BackwardPlan& plan, LaunchKeyPass&& launch_key_pass) {
+  const BackwardArguments& arguments = plan.arguments;
+  const pfm_params& params = arguments.params;
+  const bool has_rows = params.batch > 0 && params.seqlen_q > 0;
+  const bool has_keys = params.batch > 0 && params.seqlen_k > 0;
+  Result result;
+  if (has_rows) result = FromLaunch("the preparation of rows", LaunchPrepareRows(arguments));
+  if (!Failed(result) && params.dsink != nullptr) {
+    result = FromLaunch("the gradient of the sink", LaunchSumSink(arguments));
+  }
+  if (!Failed(result) && has_rows && arguments.dquery != nullptr) {
+    result = FromLaunch("clearing dquery", ptx::ClearMemory(arguments.dquery, plan.dquery_bytes, params.stream));
+  }
+  const bool needs_key_pass =
+      params.dkey.data != nullptr || params.dvalue.data != nullptr || arguments.dquery != nullptr;
+  if (!Failed(result) && has_keys && needs_key_pass) {
+    result = FromLaunch("mask preparation", PrepareMask(params, arguments.mask));
+    if (!Failed(result)) result = FromLaunch("the backward kernel", launch_key_pass());
+    if (!Failed(result) && arguments.splits > 1) {
+      result = FromLaunch("the sum of dkey and dvalue", LaunchSumParts<T>(arguments));
+    }
+  }
+  if (!Failed(result) && has_rows && params.dquery.data != nullptr) result = RunQueryGradient<T>(plan);
+  return result;
+}
+
+}  // namespace pfm::cuda::sm80
+
+#endif  // PFM_CUDA_SM80_BACKWARD_PLAN_H_

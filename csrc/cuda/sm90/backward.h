@@ -1,0 +1,293 @@
+// dkey, dvalue and, by atomics, dquery for compute capability 9.0: a block owns a key tile and walks the live query
+// tiles of every query head of its group. A producer warp finds them and has query and dout copied; two consumer
+// warpgroups own 64 keys each. Scores are computed transposed, keys as rows: P^T and dS^T are left operands of the
+// products behind dvalue and dkey without leaving the registers, and a thread masks two columns of its own.
+#ifndef PFM_CUDA_SM90_BACKWARD_H_
+#define PFM_CUDA_SM90_BACKWARD_H_
+
+#include <cstdint>
+
+#include "../sm80/score_rules.h"
+#include "backward_arguments.h"
+#include "backward_mask.h"
+#include "backward_products.h"
+#include "backward_shared.h"
+
+namespace pfm::cuda::sm90 {
+
+// Which keys, and which query heads from first_head on.
+struct BackwardBlock {
+  int32_t batch, kv_head, first_head, key_tile, split;
+
+  PFM_DEVICE explicit BackwardBlock(const sm80::BackwardArguments& arguments) {
+    const int32_t all_heads = static_cast<int32_t>(arguments.params.batch * arguments.params.heads_kv);
+    const int32_t kv_heads = static_cast<int32_t>(arguments.params.heads_kv);
+    batch = ptx::BlockIndex() % all_heads / kv_heads;
+    kv_head = ptx::BlockIndex() % all_heads % kv_heads;
+    split = ptx::BlockIndex() / all_heads % arguments.splits;
+    key_tile = ptx::BlockIndex() / all_heads / arguments.splits;
+    first_head = (kv_head * arguments.splits + split) * arguments.heads_per_split();
+  }
+};
+
+template <class T, int kRow, bool kAddsQuery>
+struct BackwardKernel {
+  static constexpr BackwardTile kTile = kBackward[kRow];
+  static constexpr int kDim = kTile.head_dim, kTileQ = kTile.tile_q, kTileK = kTile.tile_k;
+  static constexpr int kConsumerThreads = kTile.consumers() * kWarpgroupThreads;
+  static constexpr int kStageBytes = 2 * kTile.query_bytes() + 2 * kTileQ * 4;
+  static constexpr int kLeftBarrier = 1;  // named barriers: of all consumers; from kStoreBarrier on, of a warpgroup
+  static constexpr int kStoreBarrier = 2;
+
+  using Shared = BackwardShared<kRow>;
+  using Scores = float[kTileQ / 2];          // 64 keys x kTileQ
+  using Rounded = uint32_t[kTileQ / 16][4];  // the same as a left operand
+  using Sums = float[kDim / 2];              // 64 keys x kDim
+  using QuerySums = float[32];               // 64 queries x 64 columns
+
+  // ---- Producer: one warp.
+
+  PFM_DEVICE static void CopyKeys(const BackwardArguments& arguments, const BackwardBlock& block,
+                                  const Shared& shared) {
+    ptx::ArriveExpectBytes(shared.keys_full(), 2 * Shared::KeyTile::kBytes);
+    const int key0 = block.key_tile * kTileK;
+    shared.key().Load(arguments.key, 0, key0, block.kv_head, block.batch, shared.keys_full());
+    shared.value().Load(arguments.value, 0, key0, block.kv_head, block.batch, shared.keys_full());
+  }
+
+  PFM_DEVICE static void CopyQueries(const BackwardArguments& arguments, const BackwardBlock& block,
+                                     const Shared& shared, const LiveTile& tile, int stage, ptx::SharedAddress full) {
+    ptx::ArriveExpectBytes(full, kStageBytes);
+    const int row0 = tile.index * kTileQ;
+    shared.query(stage).Load(arguments.query, 0, row0, tile.head, block.batch, full);
+    shared.dout(stage).Load(arguments.dout, 0, row0 + arguments.dout_row, tile.head, block.batch, full);
+    const sm80::BackwardArguments& rows = arguments.rows;
+    const int64_t row = int64_t{16} * tile.row_block;
+    ptx::LoadBulk(shared.lse(stage), rows.lse + row, Shared::kNumbersBytes, full);
+    ptx::LoadBulk(shared.delta(stage), rows.delta + row, Shared::kNumbersBytes, full);
+  }
+
+  PFM_DEVICE static void Produce(const BackwardArguments& arguments, const BackwardBlock& block,
+                                 const Shared& shared) {
+    const bool copies = ptx::ElectOne();
+    if (copies) CopyKeys(arguments, block, shared);
+    LiveTiles<kTileQ, kTileK> tiles(arguments.rows, block.batch, block.first_head, block.key_tile);
+    typename Shared::Stages stages = shared.stages();
+    LiveTile tile;
+    do {
+      tile = tiles.Next();
+      stages.WaitEmpty();
+      if (copies) {
+        ptx::StoreShared(shared.tile(stages.stage()), tile);
+        if (tile.exists()) {
+          CopyQueries(arguments, block, shared, tile, stages.stage(), stages.full());
+        } else {
+          ptx::ArriveBarrier(stages.full());
+        }
+      }
+      stages.Advance();
+    } while (tile.exists());
+  }
+
+  // ---- Consumers: a warpgroup each.
+
+  PFM_DEVICE static LiveTile WaitForTile(const Shared& shared, const typename Shared::Stages& stages) {
+    stages.WaitFull();
+    return ptx::LoadShared<LiveTile>(shared.tile(stages.stage()));
+  }
+
+  // scores: S^T in, P^T out.
+  PFM_DEVICE static void Exponentiate(const sm80::ScoreScale& scale, ptx::SharedAddress lse, Scores& scores) {
+#pragma unroll
+    for (int n = 0; n < kTileQ / 8; ++n) {
+      const RowPair shift = LoadRowPair(lse, n);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& score = scores[4 * n + e];
+        score = ptx::Exp2(score * scale.factor - (e % 2 == 0 ? shift.first : shift.second));
+      }
+    }
+  }
+
+  // dscores: dP^T in, dS^T out.
+  PFM_DEVICE static void Differentiate(const Scores& probabilities, ptx::SharedAddress delta, Scores& dscores) {
+#pragma unroll
+    for (int n = 0; n < kTileQ / 8; ++n) {
+      const RowPair mean = LoadRowPair(delta, n);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& dscore = dscores[4 * n + e];
+        dscore = probabilities[4 * n + e] * (dscore - (e % 2 == 0 ? mean.first : mean.second));
+      }
+    }
+  }
+
+  // The sums lie in the order of the accumulators, so that a lane adds four neighbours at once and a warp 512 bytes:
+  // against a bulk reduction from shared memory this saves 64 KB of its traffic per 32 KB of sums and a barrier;
+  // which one costs less is to be measured.
+  PFM_DEVICE static void AddQueryGradient(const sm80::BackwardArguments& rows, int32_t row_block, int first_block,
+                                          const QuerySums& sums) {
+    const int warp = ptx::ThreadIndex() / 32 % 4;
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+      const float quad[4] = {sums[4 * n], sums[4 * n + 1], sums[4 * n + 2], sums[4 * n + 3]};
+      ptx::AtomicAddQuad(sm80::DqueryFragment(rows, row_block + warp, 8 * first_block + n, ptx::LaneIndex()), quad);
+    }
+  }
+
+  // What this block has summed of its 64 keys from row on, for SumParts.
+  PFM_DEVICE static void StoreParts(const sm80::BackwardArguments& rows, const BackwardBlock& block, int row,
+                                    float* parts, const Sums& sums) {
+    const int64_t heads = rows.params.batch * rows.params.heads_kv;
+    const int64_t head = block.split * heads + block.batch * rows.params.heads_kv + block.kv_head;
+    float* to = parts + (head * rows.mask.padded_keys + block.key_tile * kTileK + row) * kDim;
+    to += ptx::LaneIndex() % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < kDim / 8; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        ptx::StoreGlobal(reinterpret_cast<RowPair*>(to + 8 * half * kDim + 8 * n),
+                         {sums[4 * n + 2 * half], sums[4 * n + 2 * half + 1]});
+      }
+    }
+  }
+
+  // Rounded, by way of the rows that the keys of this warpgroup had in shared memory.
+  PFM_DEVICE static void StoreGradient(const ptx::TensorMap& to, const BackwardBlock& block, int warpgroup, int row,
+                                       typename Shared::KeyTile tile, const Sums& sums) {
+    uint32_t rounded[kDim / 16][4];
+    Round<T>(sums, rounded);
+    StoreRounded(rounded, tile, row);
+    ptx::FenceProxyAsync();
+    ptx::BarrierSync(kStoreBarrier + warpgroup, kWarpgroupThreads);
+    if (ptx::ThreadIndex() % kWarpgroupThreads != 0) return;
+    const int key0 = block.key_tile * kTileK + 64 * warpgroup;
+    for (int part = 0; part < Shared::KeyTile::kBlocks; ++part) {
+      const int at[4] = {part * kBlockColumns, key0, block.kv_head, block.batch};
+      ptx::StoreBox(to, at, tile.Block(part) + 64 * warpgroup * kRowBytes);
+    }
+    ptx::CommitStores();
+  }
+
+  PFM_DEVICE static void Finish(const BackwardArguments& arguments, const BackwardBlock& block, const Shared& shared,
+                                int warpgroup, int row, Sums& dkey, Sums& dvalue) {
+    const sm80::BackwardArguments& rows = arguments.rows;
+    if (rows.splits > 1) {
+      StoreParts(rows, block, row, rows.dkey_parts, dkey);
+      StoreParts(rows, block, row, rows.dvalue_parts, dvalue);
+      return;
+    }
+    ptx::BarrierSync(kLeftBarrier, kConsumerThreads);  // nobody reads key and value any more
+    if (rows.params.dvalue.data != nullptr) {
+      StoreGradient(arguments.dvalue, block, warpgroup, row, shared.value(), dvalue);
+    }
+    if (rows.params.dkey.data != nullptr) {
+      Multiply(dkey, rows.params.softmax_scale);
+      StoreGradient(arguments.dkey, block, warpgroup, row, shared.key(), dkey);
+    }
+    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();
+  }
+
+  PFM_DEVICE static void Consume(const BackwardArguments& arguments, const BackwardBlock& block, const Shared& shared,
+                                 int warpgroup) {
+    const sm80::BackwardArguments& rows = arguments.rows;
+    const sm80::ScoreScale scale(rows.params.softmax_scale);
+    const int thread_key = 64 * warpgroup + ptx::ThreadIndex() / 32 % 4 * 16 + ptx::LaneIndex() / 4;
+    // dquery of a tile: 64 rows and 64 columns per warpgroup.
+    const int query_block = warpgroup % (kTileQ / 64), column_block = warpgroup / (kTileQ / 64);
+    Sums dkey, dvalue;
+    typename Shared::Stages stages = shared.stages();
+    ptx::WaitBarrier(shared.keys_full(), 0);
+    LiveTile tile = WaitForTile(shared, stages);
+    bool continues = false;  // dkey and dvalue hold something
+    while (tile.exists()) {
+      const int stage = stages.stage();
+      Scores scores, dscores;
+      ptx::WarpgroupFence();
+      MultiplyAlongColumns<T>(scores, shared.key(), 64 * warpgroup, shared.query(stage));
+      ptx::WarpgroupCommit();
+      MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
+      ptx::WarpgroupCommit();
+      VisibleScores<kTileQ> visible;
+      const bool partial = (tile.partial >> warpgroup & 1) != 0;
+      if (partial) {
+        visible.Read(HeadMask(rows.mask, block.batch, tile.head), block.key_tile, thread_key, tile.index * kTileQ);
+      }
+
+      ptx::WarpgroupWait<1>();  // the scores
+      ptx::Settle(scores);
+      if (scale.before != 1.0f) Multiply(scores, scale.before);
+      if (partial) visible.Hide(scores);
+      Exponentiate(scale, shared.lse(stage), scores);
+      Rounded probabilities;
+      Round<T>(scores, probabilities);
+      ptx::WarpgroupFence();
+      MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
+      ptx::WarpgroupCommit();
+
+      ptx::WarpgroupWait<1>();  // dP
+      ptx::Settle(dscores);
+      Differentiate(scores, shared.delta(stage), dscores);
+      Rounded rounded;
+      Round<T>(dscores, rounded);
+      if constexpr (kAddsQuery) {
+        StoreRounded(rounded, shared.dscores(stage), thread_key);
+        ptx::FenceProxyAsync();
+      }
+      ptx::WarpgroupFence();
+      MultiplyRegisters<T>(dkey, rounded, shared.query(stage), continues);
+      ptx::WarpgroupCommit();
+      continues = true;
+      if constexpr (kAddsQuery) {
+        QuerySums dquery;
+        ptx::BarrierSync(kLeftBarrier, kConsumerThreads);  // dS of both warpgroups is there
+        MultiplyAlongRows<T>(dquery, shared.dscores(stage), query_block, shared.key(), column_block);
+        ptx::WarpgroupCommit();
+        ptx::WarpgroupWait<0>();
+        ptx::Settle(dquery);
+        AddQueryGradient(rows, tile.row_block + 4 * query_block, column_block, dquery);
+      } else {
+        ptx::WarpgroupWait<0>();
+      }
+      ArriveByWarp(stages.empty());
+      stages.Advance();
+      tile = WaitForTile(shared, stages);
+    }
+    if (!continues) {
+      Fill(dkey, 0.0f);
+      Fill(dvalue, 0.0f);
+    }
+    Finish(arguments, block, shared, warpgroup, thread_key, dkey, dvalue);
+  }
+
+  PFM_DEVICE static void InitBarriers(const Shared& shared) {
+    ptx::InitBarrier(shared.keys_full(), 1);
+    shared.stages().Init(1, kConsumerThreads / kWarpThreads);
+    ptx::FenceBarrierInit();
+  }
+
+  PFM_DEVICE static void Run(const BackwardArguments& arguments) {
+    const Shared shared;
+    const BackwardBlock block(arguments.rows);
+    if (ptx::ThreadIndex() == 0) InitBarriers(shared);
+    ptx::SyncThreads();
+    const int warp = ptx::Shuffle(ptx::ThreadIndex() / 32, 0);  // the compiler sees that it is the same for all lanes
+    if (warp < kWarpgroupWarps) {
+      ptx::DecreaseRegisters<kTile.producer_registers>();
+      if (warp == 0) Produce(arguments, block, shared);
+    } else {
+      ptx::IncreaseRegisters<kTile.consumer_registers>();
+      Consume(arguments, block, shared, warp / kWarpgroupWarps - 1);
+    }
+  }
+};
+
+template <class T, int kRow, bool kAddsQuery>
+PFM_KERNEL_BOUNDS((kBackward[kRow].threads()), 1)
+void Backward(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
+  BackwardKernel<T, kRow, kAddsQuery>::Run(arguments);
+}
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_H_

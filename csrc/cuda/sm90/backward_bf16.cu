@@ -1,0 +1,7 @@
+#include "backward_launch.h"
+
+namespace pfm::cuda::sm90 {
+
+template ptx::LaunchStatus LaunchBackward<ptx::BFloat16>(int row, const BackwardArguments& arguments);
+
+}  // namespace pfm::cuda::sm90

@@ -1,0 +1,119 @@
+// Masks of the sm90 backward: the live query tiles of a key tile, exact, and which scores of a partial one are
+// hidden.
+#ifndef PFM_CUDA_SM90_BACKWARD_MASK_H_
+#define PFM_CUDA_SM90_BACKWARD_MASK_H_
+
+#include <cstdint>
+
+#include "../common/candidate_tiles.h"
+#include "../common/shared_columns.h"
+#include "../sm80/backward_arguments.h"
+#include "backward_shared.h"
+
+namespace pfm::cuda::sm90 {
+
+// Which of the rows [row0, row0 + 32) see a key of a key tile, one bit per row. From global memory: what is read is a
+// few hundred bytes that the first-level cache keeps, and the registers are needed for sums.
+PFM_DEVICE inline uint32_t VisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
+  const int32_t* begin = mask.ColumnArray(0, key_tile) + key;
+  const auto rows_of = [&](const int32_t* at) {
+    return LowBits(ptx::LoadGlobal(at + mask.table().padded_keys) - row0) & ~LowBits(ptx::LoadGlobal(at) - row0);
+  };
+  uint32_t bits = rows_of(begin);
+#pragma unroll 1
+  for (int hole = 1; hole <= mask.table().holes; ++hole)
+    bits &= ~rows_of(begin + 2 * hole * mask.table().padded_keys);
+  return bits;
+}
+
+// The live tiles of all query heads of a block, head by head: a warp walks them. What bounds leave undecided the
+// columns decide, a few keys per lane.
+template <int kTileQ, int kTileK>
+class LiveTiles {
+ public:
+  PFM_DEVICE LiveTiles(const sm80::BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
+      : arguments_(arguments), batch_(batch), key_tile_(key_tile), head_(first_head), candidates_(mask(), key_tile) {}
+
+  PFM_DEVICE LiveTile Next() {
+    while (true) {
+      const CandidateTile tile = candidates_.Next();
+      if (!tile.exists()) {
+        if ((head_ + 1) % arguments_.heads_per_split() == 0) return {-1, head_, 0, 0};
+        ++head_;
+        candidates_ = Candidates(mask(), key_tile_);
+        continue;
+      }
+      uint32_t partial = 0;
+      if (tile.undecided && !Classify(tile.index * kTileQ, &partial)) continue;
+      const int64_t row = (batch_ * arguments_.params.heads_q + head_) * arguments_.padded_rows + tile.index * kTileQ;
+      return {tile.index, head_, partial, static_cast<int32_t>(row / 16)};
+    }
+  }
+
+ private:
+  static constexpr int kKeys = kTileK / 32, kKeysPerWarpgroup = 2;
+  using Candidates = CandidateTiles<Walk::kQueryTiles, kTileQ, kTileK>;
+
+  PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, batch_, head_); }
+
+  // Whether any pair of the tile is visible; in *partial the warpgroups with hidden ones.
+  PFM_DEVICE bool Classify(int32_t row0, uint32_t* partial) const {
+    const int32_t rows = arguments_.mask.seqlen_q - row0;
+    uint32_t any = 0;
+#pragma unroll
+    for (int i = 0; i < kKeys; ++i) {
+      bool all = true;
+#pragma unroll
+      for (int word = 0; word < kTileQ / 32; ++word) {
+        const uint32_t visible = VisibleRows(mask(), key_tile_, 32 * i + ptx::LaneIndex(), row0 + 32 * word);
+        any |= visible;
+        all &= visible == LowBits(rows - 32 * word);
+      }
+      if (ptx::Ballot(!all) != 0) *partial |= 1u << i / kKeysPerWarpgroup;
+    }
+    return ptx::Ballot(any != 0) != 0;
+  }
+
+  const sm80::BackwardArguments& arguments_;
+  int32_t batch_, key_tile_, head_;
+  Candidates candidates_;
+};
+
+// Which scores of a tile a thread of a consumer sees: of its two keys, one bit per row.
+template <int kTileQ>
+struct VisibleScores {
+  static constexpr int kWords = kTileQ / 32;
+
+  uint32_t rows[2][kWords];
+
+  PFM_DEVICE void Read(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int word = 0; word < kWords; ++word)
+        rows[half][word] = VisibleRows(mask, key_tile, key + 8 * half, row0 + 32 * word);
+    }
+  }
+
+  // scores: as wgmma leaves keys by queries.
+  PFM_DEVICE void Hide(float (&scores)[kTileQ / 2]) const {
+    const int shift = ptx::LaneIndex() % 4 * 2;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int word = 0; word < kWords; ++word) {
+        const uint32_t visible = rows[half][word] >> shift;
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          float* const pair = scores + 4 * (4 * word + n) + 2 * half;
+          if ((visible & 1u << 8 * n) == 0) pair[0] = -ptx::Infinity();
+          if ((visible & 2u << 8 * n) == 0) pair[1] = -ptx::Infinity();
+        }
+      }
+    }
+  }
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_MASK_H_

@@ -1,0 +1,70 @@
+// What the sm90 backward has in shared memory, and where.
+#ifndef PFM_CUDA_SM90_BACKWARD_SHARED_H_
+#define PFM_CUDA_SM90_BACKWARD_SHARED_H_
+
+#include <cstdint>
+
+#include "backward_config.h"
+#include "operand.h"
+#include "pipeline.h"
+
+namespace pfm::cuda::sm90 {
+
+// What the producer hands over with a stage.
+struct alignas(16) LiveTile {
+  int32_t index;  // of the query tile; -1: no tile is left
+  int32_t head;
+  uint32_t partial;   // bit w: warpgroup w has hidden scores
+  int32_t row_block;  // its first row among those of all heads, padded, over 16
+
+  PFM_DEVICE bool exists() const { return index >= 0; }
+};
+
+template <int kRow>
+class BackwardShared {
+ public:
+  static constexpr BackwardTile kTile = kBackward[kRow];
+  using KeyTile = OperandTile<kTile.tile_k, kTile.head_dim>;
+  using QueryTile = OperandTile<kTile.tile_q, kTile.head_dim>;
+  using ScoreTile = OperandTile<kTile.tile_k, kTile.tile_q>;
+
+  PFM_DEVICE BackwardShared()
+      : base_((ptx::DynamicShared() + kTileAlignment - 1) / kTileAlignment * kTileAlignment) {}
+
+  PFM_DEVICE KeyTile key() const { return {base_}; }
+  PFM_DEVICE KeyTile value() const { return {base_ + KeyTile::kBytes}; }
+  PFM_DEVICE QueryTile query(int stage) const { return {base_ + kStages + stage * 2 * QueryTile::kBytes}; }
+  PFM_DEVICE QueryTile dout(int stage) const { return {query(stage).base + QueryTile::kBytes}; }
+
+  // Of the rows of the query tile, float32.
+  PFM_DEVICE ptx::SharedAddress lse(int stage) const { return base_ + kRows + stage * kStageRowBytes; }
+  PFM_DEVICE ptx::SharedAddress delta(int stage) const { return lse(stage) + kNumbersBytes; }
+  PFM_DEVICE ptx::SharedAddress tile(int stage) const { return delta(stage) + kNumbersBytes; }
+
+  // mbarriers: key and value are there; those of the stages.
+  PFM_DEVICE ptx::SharedAddress keys_full() const { return base_ + kBarriers; }
+  using Stages = Ring<kTile.stages>;
+  PFM_DEVICE Stages stages() const { return Stages(base_ + kBarriers + kMBarrierBytes); }
+
+  // dS^T of every other tile.
+  PFM_DEVICE ScoreTile dscores(int stage) const { return {base_ + kScores + stage % 2 * ScoreTile::kBytes}; }
+
+  static constexpr int kNumbersBytes = 4 * kTile.tile_q;
+
+ private:
+  static constexpr int kStageRowBytes = kTile.row_bytes();
+  static constexpr int kStages = 2 * KeyTile::kBytes;
+  static constexpr int kScores = kStages + kTile.stages * 2 * QueryTile::kBytes;
+  static constexpr int kRows = kScores + 2 * ScoreTile::kBytes;
+  static constexpr int kBarriers = kRows + kTile.stages * kTile.row_bytes();
+  static_assert(kBarriers % 16 == 0 && kScores % kTileAlignment == 0, "aligned");
+  static_assert(kTileAlignment + kBarriers + kMBarrierBytes + Stages::kBarrierBytes == kTile.shared_bytes(),
+                "the plan is what the table says");
+  static_assert(kTile.stages == 2, "the two dS^T take turns as the stages do");
+
+  ptx::SharedAddress base_;
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_SHARED_H_
