@@ -40,18 +40,20 @@ struct MaskTable {
 class HeadMask {
  public:
   PFM_DEVICE HeadMask(const MaskTable& table, int32_t batch, int32_t head)
-      : table_(&table), batch_mask_head_(batch * table.heads_mask + head / table.heads_per_mask) {}
+      : HeadMask(table, IndexOf(table, batch, head)) {}
+
+  // The same from IndexOf, one number to keep.
+  PFM_DEVICE HeadMask(const MaskTable& table, int32_t index) : table_(&table), batch_mask_head_(index) {}
+
+  PFM_DEVICE static int32_t IndexOf(const MaskTable& table, int32_t batch, int32_t head) {
+    return batch * table.heads_mask + head / table.heads_per_mask;
+  }
 
   PFM_DEVICE const MaskTable& table() const { return *table_; }
 
   // One thread on its own, from the bounds.
   PFM_DEVICE TileClass ByBounds(int32_t key_tile, int32_t row0, int32_t row1, bool tail) const {
     if (table_->block_mask != nullptr && !BlockIsVisible(row0, key_tile)) return TileClass::kEmpty;
-    return ByColumnBounds(key_tile, row0, row1, tail);
-  }
-
-  // The same without block_mask.
-  PFM_DEVICE TileClass ByColumnBounds(int32_t key_tile, int32_t row0, int32_t row1, bool tail) const {
     TileBounds bounds;
     bounds.visible = BoundsOf(0, key_tile);
     const int32_t rows = table_->seqlen_q;
@@ -68,6 +70,14 @@ class HeadMask {
            static_cast<int64_t>(key_tile) * table_->tile_k;
   }
 
+  // Of the visible range, then of each hole that the table has.
+  PFM_DEVICE RowRangeBounds BoundsOf(int range, int32_t key_tile) const {
+    const int64_t stride = table_->key_tiles;
+    const int32_t* at = table_->bounds + (Mask() * (1 + table_->holes) + range) * 4 * stride + key_tile;
+    return {ptx::LoadGlobal(at), ptx::LoadGlobal(at + stride), ptx::LoadGlobal(at + 2 * stride),
+            ptx::LoadGlobal(at + 3 * stride)};
+  }
+
  private:
   PFM_DEVICE int64_t Mask() const { return table_->masks == 1 ? 0 : batch_mask_head_; }
 
@@ -77,13 +87,6 @@ class HeadMask {
     const int64_t block_row = row0 / kBlockMaskBlock;
     const int64_t block_column = static_cast<int64_t>(key_tile) * table_->tile_k / kBlockMaskBlock;
     return ptx::LoadGlobal(table_->block_mask + head + block_row * table_->block_mask_columns + block_column) != 0;
-  }
-
-  PFM_DEVICE RowRangeBounds BoundsOf(int range, int32_t key_tile) const {
-    const int64_t stride = table_->key_tiles;
-    const int32_t* at = table_->bounds + (Mask() * (1 + table_->holes) + range) * 4 * stride + key_tile;
-    return {ptx::LoadGlobal(at), ptx::LoadGlobal(at + stride), ptx::LoadGlobal(at + 2 * stride),
-            ptx::LoadGlobal(at + 3 * stride)};
   }
 
   const MaskTable* table_;

@@ -12,13 +12,13 @@
 namespace pfm::cuda::sm90 {
 
 // Bit c of lane r becomes bit r of lane c. Collective.
-PFM_DEVICE inline uint32_t TransposeBits(uint32_t bits) {
+PFM_DEVICE inline uint32_t TransposeBits(uint32_t bits, int lane) {
   constexpr uint32_t kLowHalves[5] = {0x0000ffffu, 0x00ff00ffu, 0x0f0f0f0fu, 0x33333333u, 0x55555555u};
 #pragma unroll
   for (int step = 0; step < 5; ++step) {
     const int distance = 16 >> step;
     const uint32_t low = kLowHalves[step], other = ptx::ShuffleXor(bits, distance);
-    const bool is_upper = (ptx::LaneIndex() & distance) != 0;
+    const bool is_upper = (lane & distance) != 0;
     bits = is_upper ? (bits & ~low) | (other >> distance & low) : (bits & low) | (other & low) << distance;
   }
   return bits;
@@ -39,7 +39,9 @@ class Scouts {
     for (int32_t item = NextItem(work); item < work.items; item = NextItem(work)) {
       const Entry query_tile = DescribeItem(table, work, item);
       Publish(query_tile);
-      for (int32_t first = 0; first < table.key_tiles; first += kWarpThreads) Scan(table, query_tile, first);
+      const int32_t mask = HeadMask::IndexOf(table, query_tile.batch, query_tile.head);
+      const int32_t row0 = query_tile.tile * kTileQ;
+      for (int32_t first = 0; first < table.key_tiles; first += kWarpThreads) Scan(table, mask, row0, first);
     }
     Publish({EntryKind::kStop, 0, 0, 0});
   }
@@ -51,7 +53,7 @@ class Scouts {
   PFM_DEVICE int32_t NextItem(const WorkOrder& work) {
     const ptx::SharedAddress said = Talk();
     if (IsSpeaker()) ptx::StoreShared(said, ptx::AtomicAdd(work.next, 1));
-    ptx::BarrierSync(barrier_, kScouts * kWarpThreads);
+    Meet();
     return ptx::LoadShared<int32_t>(said);
   }
 
@@ -65,58 +67,69 @@ class Scouts {
     return {EntryKind::kQueryTile, ptx::LoadGlobal(order + rank), head, batch};
   }
 
-  // The 32 key tiles from `first`: one per lane by their bounds, then those that these leave undecided.
-  PFM_DEVICE void Scan(const MaskTable& table, const Entry& query_tile, int32_t first) {
-    const int32_t row0 = query_tile.tile * kTileQ, row1 = Min(row0 + kTileQ, table.seqlen_q);
-    const int32_t key_tile = first + ptx::LaneIndex();
+  // The 32 key tiles from `first`: one per lane by their bounds, then those that these leave undecided. Pointers into
+  // the mask would take more registers than the producers have, if they were kept: hence Fresh.
+  PFM_DEVICE void Scan(const MaskTable& table, int32_t mask, int32_t row0, int32_t first) {
+    const int32_t key_tile = first + ptx::LaneIndex(), row1 = Min(row0 + kTileQ, table.seqlen_q);
     TileClass by_bounds = TileClass::kEmpty;
-    if (key_tile < table.key_tiles) {
-      const bool tail = (key_tile + 1) * kTileK > table.seqlen_k;
-      by_bounds = MaskOf(table, query_tile).ByColumnBounds(key_tile, row0, row1, tail);
-    }
+    if (key_tile < table.key_tiles) by_bounds = ByBounds(HeadMask(table, ptx::Fresh(mask)), key_tile, row0, row1);
     uint32_t candidates = ptx::Ballot(by_bounds != TileClass::kEmpty);
     const uint32_t undecided = ptx::Ballot(by_bounds == TileClass::kUndecided);
     for (; candidates != 0; candidates &= candidates - 1) {
       const int lane = ptx::LowestBit(candidates);
       const bool is_full = (undecided >> lane & 1) == 0;
-      const TileClass found = is_full ? TileClass::kFull : Look(MaskOf(table, query_tile), first + lane, row0);
+      const TileClass found =
+          is_full ? TileClass::kFull : Look(HeadMask(table, ptx::Fresh(mask)), first + lane, row0);
       if (found == TileClass::kFull) Publish({EntryKind::kFullTile, first + lane, 0, 0});
       if (found == TileClass::kPartial) Publish({EntryKind::kPartialTile, first + lane, 0, 0});
     }
   }
 
-  // Pointers into the mask would take more registers than the producers have, if they were kept.
-  PFM_DEVICE static HeadMask MaskOf(const MaskTable& table, const Entry& query_tile) {
-    return HeadMask(table, ptx::Fresh(query_tile.batch), query_tile.head);
+  // One hole after the other: all of them at once would take more registers.
+  PFM_DEVICE static TileClass ByBounds(const HeadMask& mask, int32_t key_tile, int32_t row0, int32_t row1) {
+    const RowRangeBounds absent = {mask.table().seqlen_q, mask.table().seqlen_q, 0, 0};
+    const bool tail = (key_tile + 1) * kTileK > mask.table().seqlen_k;
+    TileBounds bounds = {mask.BoundsOf(0, key_tile), {absent, absent}};
+    TileClass found = ClassifyByBounds(bounds, row0, row1, tail);
+#pragma unroll 1
+    for (int hole = 1; hole <= mask.table().holes && found != TileClass::kEmpty; ++hole) {
+      bounds.hole[0] = mask.BoundsOf(hole, key_tile);
+      const TileClass with_hole = ClassifyByBounds(bounds, row0, row1, tail);
+      if (with_hole != TileClass::kFull) found = with_hole;
+    }
+    return found;
   }
 
   // The class of an undecided tile from its columns; its bits go to the next stage, which a tile that is not partial
   // leaves to the next one.
   PFM_DEVICE TileClass Look(const HeadMask& mask, int32_t key_tile, int32_t row0) {
-    position_.WaitEmpty();
+    if (IsSpeaker()) position_.WaitEmpty();
+    Meet();
+    const int32_t* columns = mask.ColumnArray(0, key_tile);
     bool any = false, all = true;
     constexpr int kBlocks = Stream::kWords * (kTileQ / 32);
 #pragma unroll 1
     for (int block = scout_; block < kBlocks; block += kScouts) {
+      const int lane = ptx::Fresh(ptx::LaneIndex());
       const int word = block % Stream::kWords, first_row = block / Stream::kWords * 32;
-      const int lane = ptx::LaneIndex(), key = 8 * (lane / 2) + 2 * word + lane % 2;
       const bool exists = lane < Stream::kKeys;
-      const uint32_t rows = exists ? VisibleRows(mask, key_tile, key, row0 + first_row) : 0;
+      const int key = 8 * (lane / 2) + 2 * word + lane % 2;
+      const uint32_t rows = exists ? VisibleRows(mask.table(), columns + key, row0 + first_row) : 0;
       const uint32_t real = exists ? LowBits(mask.table().seqlen_q - row0 - first_row) : 0;
       any |= (rows & real) != 0;
       all &= (~rows & real) == 0;
-      ptx::StoreShared(stream_.Word(position_.stage(), word, first_row + lane), TransposeBits(rows));
+      ptx::StoreShared(stream_.Word(position_.stage(), word, first_row + lane), TransposeBits(rows, lane));
     }
     return Vote(ptx::Ballot(any) != 0, ptx::Ballot(!all) == 0);
   }
 
-  PFM_DEVICE static uint32_t VisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
-    const int64_t stride = mask.table().padded_keys;
-    const int32_t* range = mask.ColumnArray(0, key_tile) + key;
-    uint32_t bits = RowsOf(range, stride, row0);
-    for (int hole = 0; hole < mask.table().holes; ++hole) {
-      range += 2 * stride;
-      bits &= ~RowsOf(range, stride, row0);
+  // Of one key: begin and end of its visible range and of its holes, an array each.
+  PFM_DEVICE static uint32_t VisibleRows(const MaskTable& table, const int32_t* range, int32_t row0) {
+    uint32_t bits = RowsOf(range, table.padded_keys, row0);
+#pragma unroll 1
+    for (int hole = 0; hole < table.holes; ++hole) {
+      range += 2 * table.padded_keys;
+      bits &= ~RowsOf(range, table.padded_keys, row0);
     }
     return bits;
   }
@@ -130,22 +143,24 @@ class Scouts {
   PFM_DEVICE TileClass Vote(bool any, bool all) {
     const ptx::SharedAddress said = Talk() + 4;
     if (ptx::LaneIndex() == 0) ptx::StoreShared(said + 4 * scout_, (any ? 1 : 0) | (all ? 0 : 2));
-    ptx::BarrierSync(barrier_, kScouts * kWarpThreads);
+    Meet();
     int32_t votes = 0;
 #pragma unroll
     for (int scout = 0; scout < kScouts; ++scout) votes |= ptx::LoadShared<int32_t>(said + 4 * scout);
     return votes == 1 ? TileClass::kFull : votes == 3 ? TileClass::kPartial : TileClass::kEmpty;
   }
 
-  // What is said may be overwritten two barriers later: between them everybody has read it.
+  // What is said is overwritten two sayings later: at the meeting of the one between them everybody has read it.
   PFM_DEVICE ptx::SharedAddress Talk() {
     turn_ ^= 1;
     return talk_ + turn_ * (kTalkBytes / 2);
   }
 
+  PFM_DEVICE void Meet() const { ptx::BarrierSync(barrier_, kScouts * kWarpThreads); }
+
   PFM_DEVICE bool IsSpeaker() const { return scout_ == 0 && ptx::LaneIndex() == 0; }
 
-  // The others do not wait: the ring may be rounds ahead of them, which a parity would not tell.
+  // The speaker alone waits for stages: the others may be rounds behind or ahead of it, which a parity does not tell.
   PFM_DEVICE void Publish(const Entry& entry) {
     if (IsSpeaker()) {
       position_.WaitEmpty();
