@@ -6,6 +6,7 @@ import importlib.metadata
 import subprocess
 import sys
 
+import paddleformers.cli.train.dpo.dpo_trainer as dpo_trainer
 import paddleformers.datasets.DPODataset as dpo_data
 import paddleformers.nn.attention.flashmask_attention as stock
 import paddleformers.transformers.gemma3_text.modeling as gemma3
@@ -21,7 +22,7 @@ OURS = attention.paddle_flashmask_attention
 
 
 def state() -> tuple[dict, ...]:
-    classes = (dpo_data.BaseDPODataSet, gemma3.Gemma3Attention)
+    classes = (dpo_data.BaseDPODataSet, dpo_trainer.DPOTrainer, gemma3.Gemma3Attention)
     return dict(AttentionInterface._global_mapping), vars(stock).copy(), *(dict(vars(cls)) for cls in classes)
 
 
@@ -44,6 +45,7 @@ def test_enable_routes_the_default_too_and_disable_restores_the_very_objects():
     assert ALL_ATTENTION_FUNCTIONS["flashmask"] is ALL_ATTENTION_FUNCTIONS["paddle_flashmask"] is OURS
     paddle_flashmask.disable()
     assert state() == before
+    assert "attn_implementation" not in vars(gemma3.Gemma3Attention)  # an attribute of layers, not of the class
 
 
 def test_enable_over_a_registration(registered):
@@ -128,6 +130,23 @@ def test_what_something_else_put_there_is_left_alone(monkeypatch):
     with pytest.warns(UserWarning, match="'flashmask' of PaddleFormers was replaced .* left as it is"):
         paddle_flashmask.disable()
     assert ALL_ATTENTION_FUNCTIONS["flashmask"] is theirs
+    assert "paddle_flashmask" not in ALL_ATTENTION_FUNCTIONS
+
+
+def test_a_method_that_something_else_replaced_is_left_alone(monkeypatch):
+    monkeypatch.setattr(dpo_data.BaseDPODataSet, "_postprocess_sequence", dpo_data.BaseDPODataSet._postprocess_sequence)
+    paddle_flashmask.enable()
+    theirs = lambda *_: None  # noqa: E731
+    dpo_data.BaseDPODataSet._postprocess_sequence = theirs
+    with pytest.warns(UserWarning, match=r"BaseDPODataSet\._postprocess_sequence was replaced .* left as it is"):
+        paddle_flashmask.disable()
+    assert dpo_data.BaseDPODataSet._postprocess_sequence is theirs
+
+
+def test_a_library_without_what_is_replaced_is_refused(monkeypatch):
+    monkeypatch.delattr(dpo_data.BaseDPODataSet, "_postprocess_sequence")
+    with pytest.raises(NotImplementedError, match=r"DPODataset lacks BaseDPODataSet\._postprocess_sequence"):
+        patch.register()
     assert "paddle_flashmask" not in ALL_ATTENTION_FUNCTIONS
 
 

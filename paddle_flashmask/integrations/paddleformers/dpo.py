@@ -1,4 +1,4 @@
-"""DPO batches of PaddleFormers with the columns that their layout needs.
+"""PaddleFormers' DPO: batches with the columns that their layout needs, and runs of one process.
 
 PaddleFormers lays a pair out as [p1 .. pP-1, pP c1 .., pP r1 ..]: the last prompt token stands at the head of both
 answers. Its data set (1.2.0, `BaseDPODataSet._postprocess_sequence`) counts the first of the two among the columns of
@@ -53,6 +53,24 @@ def postprocess_over(original: Callable) -> Callable:
         return with_correct_columns(original(self, example))
 
     return _postprocess_sequence
+
+
+def wrap_ref_model_over(original: Callable) -> Callable:
+    """The replacement of `DPOTrainer._wrap_ref_model`, which `evaluate` calls for the policy too.
+
+    1.2.0 wraps both models for distributed runs even where there is one process, which Paddle 3.3 refuses.
+    """
+
+    @functools.wraps(original)
+    def _wrap_ref_model(self, model):
+        import paddle
+
+        if model is None or self.using_fleet_model or paddle.distributed.get_world_size() > 1:
+            return original(self, model)
+        self.amp_dtype = "float16" if self.args.fp16 else "bfloat16"
+        return paddle.amp.decorate(models=model, level=self.args.fp16_opt_level, dtype=self.amp_dtype)
+
+    return _wrap_ref_model
 
 
 class DPOBatches(PreferenceCollator):

@@ -3,20 +3,20 @@ by itself."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import inspect
 import sys
 import warnings
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from .._import_hook import AfterImport
 
 NAME = "paddle_flashmask"
 INTERFACE = "paddleformers.nn.attention.interface"
 STOCK_FLASHMASK = "paddleformers.nn.attention.flashmask_attention"
-DPO_DATA_SET = "paddleformers.datasets.DPODataset"
-GEMMA3 = "paddleformers.transformers.gemma3_text.modeling"
 # Until 0.4 the registry's functions got [B, S, H, D], which no signature tells from the [B, H, S, D] of today; so the
 # version decides.
 KNOWN_VERSIONS = ("1.2.",)
@@ -35,21 +35,54 @@ ENTRY_PARAMETERS = [
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Replacement:
+    """A class attribute of PaddleFormers and what takes its place, made of the names of the operator's entries and of
+    what was there (None where the attribute is new)."""
+
+    class_name: str
+    attribute: str
+    make: Callable[[tuple[str, ...], Any], Any]
+    is_new: bool = False
+
+
+def _kept_implementation(names: tuple[str, ...], original: Any) -> Any:
+    from .gemma3 import KeptImplementation
+
+    return KeptImplementation(names)
+
+
+def _correct_columns(names: tuple[str, ...], original: Callable) -> Callable:
+    from .dpo import postprocess_over
+
+    return postprocess_over(original)
+
+
+def _single_process_model(names: tuple[str, ...], original: Callable) -> Callable:
+    from .dpo import wrap_ref_model_over
+
+    return wrap_ref_model_over(original)
+
+
+REPLACEMENTS = {
+    "paddleformers.transformers.gemma3_text.modeling": Replacement(
+        "Gemma3Attention", "attn_implementation", _kept_implementation, is_new=True
+    ),
+    "paddleformers.datasets.DPODataset": Replacement("BaseDPODataSet", "_postprocess_sequence", _correct_columns),
+    "paddleformers.cli.train.dpo.dpo_trainer": Replacement("DPOTrainer", "_wrap_ref_model", _single_process_model),
+}
+
+
 class PaddleFormersPatch:
-    """Registers the operator under `names`, keeps Gemma 3 at it, and corrects the columns of the DPO data set.
-    `install` changes modules that are imported and waits for the others."""
+    """Registers the operator under `names` and makes the REPLACEMENTS. `install` changes modules that are imported and
+    waits for the others."""
 
     def __init__(self, *names: str) -> None:
         self._names = names
         self._mapping: dict[str, Callable] | None = None
         self._replaced: dict[str, Callable | None] = {}
-        self._data_set: type | None = None
-        self._postprocess: tuple[Callable, Callable] | None = None
-        self._gemma3_layer: type | None = None
-        self._replaced_attribute: object = None
-        self._hook = AfterImport(
-            {INTERFACE: self._register, DPO_DATA_SET: self._correct_columns, GEMMA3: self._keep_implementation}
-        )
+        self._attributes: list[tuple[type, str, Any, Any]] = []
+        self._hook = AfterImport({INTERFACE: self._register, **dict.fromkeys(REPLACEMENTS, self._replace)})
 
     def install(self) -> None:
         """Raises NotImplementedError (at once, or when PaddleFormers is imported) for a version it does not know."""
@@ -63,19 +96,14 @@ class PaddleFormersPatch:
         self._hook.stop()
         self._unregister()
         self._give_paddles_function_back()
-        if self._data_set is not None:
-            original, replacement = self._postprocess
-            if self._data_set._postprocess_sequence is replacement:
-                self._data_set._postprocess_sequence = original
+        while self._attributes:
+            changed, attribute, original, replacement = self._attributes.pop()
+            if vars(changed).get(attribute) is not replacement:
+                _warn_left(f"{changed.__module__}.{changed.__name__}.{attribute}")
+            elif original is None:
+                delattr(changed, attribute)
             else:
-                _warn_left(f"{DPO_DATA_SET}.{self._data_set.__name__}._postprocess_sequence")
-            self._data_set = self._postprocess = None
-        if self._gemma3_layer is not None:
-            if self._replaced_attribute is None:
-                del self._gemma3_layer.attn_implementation
-            else:
-                self._gemma3_layer.attn_implementation = self._replaced_attribute
-            self._gemma3_layer = self._replaced_attribute = None
+                setattr(changed, attribute, original)
 
     def _register(self, module: ModuleType) -> None:
         interface = getattr(module, "AttentionInterface", None)
@@ -121,25 +149,15 @@ class PaddleFormersPatch:
         if getattr(module, "flashmask_attention", None) is functional.flashmask_attention:
             module.flashmask_attention = flash_attention.flashmask_attention
 
-    def _correct_columns(self, module: ModuleType) -> None:
-        data_set = getattr(module, "BaseDPODataSet", None)
-        original = vars(data_set).get("_postprocess_sequence") if data_set is not None else None
-        if original is None:
-            raise _unknown_version(f"{DPO_DATA_SET} lacks BaseDPODataSet._postprocess_sequence")
-        from .dpo import postprocess_over
-
-        self._data_set = data_set
-        self._postprocess = original, postprocess_over(original)
-        data_set._postprocess_sequence = self._postprocess[1]
-
-    def _keep_implementation(self, module: ModuleType) -> None:
-        layer = getattr(module, "Gemma3Attention", None)
-        if layer is None:
-            raise _unknown_version(f"{GEMMA3} lacks Gemma3Attention")
-        from .gemma3 import KeptImplementation
-
-        self._gemma3_layer, self._replaced_attribute = layer, vars(layer).get("attn_implementation")
-        layer.attn_implementation = KeptImplementation(self._names)
+    def _replace(self, module: ModuleType) -> None:
+        wanted = REPLACEMENTS[module.__name__]
+        changed = getattr(module, wanted.class_name, None)
+        original = None if changed is None else vars(changed).get(wanted.attribute)
+        if changed is None or (original is None and not wanted.is_new):
+            raise _unknown_version(f"{module.__name__} lacks {wanted.class_name}.{wanted.attribute}")
+        replacement = wanted.make(self._names, original)
+        self._attributes.append((changed, wanted.attribute, original, replacement))
+        setattr(changed, wanted.attribute, replacement)
 
 
 def _warn_left(what: str) -> None:
@@ -160,7 +178,8 @@ _REGISTRATION = PaddleFormersPatch(NAME)
 
 
 def register() -> None:
-    """Adds `paddle_flashmask` to the attention implementations of PaddleFormers, and corrects its DPO columns.
+    """Adds `paddle_flashmask` to the attention implementations of PaddleFormers, keeps Gemma 3 at it, corrects the
+    columns of DPO pairs, and lets DPO run in one process.
 
     For the rest of the process; PaddleFormers' other implementations stay as they are. Calling it again changes
     nothing. Raises NotImplementedError for a version of PaddleFormers that it does not know.
