@@ -36,14 +36,14 @@ struct BackwardKernel {
   static constexpr int kDim = kTile.head_dim, kTileQ = kTile.tile_q, kTileK = kTile.tile_k;
   static constexpr int kConsumerThreads = kTile.consumers() * kWarpgroupThreads;
   static constexpr int kStageBytes = 2 * kTile.query_bytes() + 2 * kTileQ * 4;
-  static constexpr int kLeftBarrier = 1;  // named barriers: of all consumers; from kStoreBarrier on, of a warpgroup
-  static constexpr int kStoreBarrier = 2;
+  static constexpr int kConsumersBarrier = 1, kWarpgroupBarrier = 2;  // named barriers; a warpgroup has its own
 
   using Shared = BackwardShared<kRow>;
-  using Scores = float[kTileQ / 2];          // 64 keys x kTileQ
-  using Rounded = uint32_t[kTileQ / 16][4];  // the same as a left operand
-  using Sums = float[kDim / 2];              // 64 keys x kDim
-  using QuerySums = float[32];               // 64 queries x 64 columns
+  using Scores = float[kTileQ / 2];  // 64 keys x kTileQ
+  static constexpr int kSteps = kTileQ / kDepth;
+  using Rounded = uint32_t[kSteps][4];  // the same as a left operand
+  using Sums = float[kDim / 2];         // 64 keys x kDim
+  using QuerySums = float[32];          // 64 queries x 64 columns
 
   // ---- Producer: one warp.
 
@@ -91,15 +91,17 @@ struct BackwardKernel {
 
   // ---- Consumers: a warpgroup each.
 
-  PFM_DEVICE static LiveTile WaitForTile(const Shared& shared, const typename Shared::Stages& stages) {
+  // Is there another one?
+  PFM_DEVICE static bool WaitForTile(const Shared& shared, const typename Shared::Stages& stages) {
     stages.WaitFull();
-    return ptx::LoadShared<LiveTile>(shared.tile(stages.stage()));
+    return ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).exists();
   }
 
-  // scores: S^T in, P^T out.
-  PFM_DEVICE static void Exponentiate(const sm80::ScoreScale& scale, ptx::SharedAddress lse, Scores& scores) {
+  // Of 16 queries, scores: S^T in, P^T out.
+  PFM_DEVICE static void Exponentiate(const sm80::ScoreScale& scale, ptx::SharedAddress lse, int step,
+                                      Scores& scores) {
 #pragma unroll
-    for (int n = 0; n < kTileQ / 8; ++n) {
+    for (int n = 2 * step; n < 2 * step + 2; ++n) {
       const RowPair shift = LoadRowPair(lse, n);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -109,10 +111,11 @@ struct BackwardKernel {
     }
   }
 
-  // dscores: dP^T in, dS^T out.
-  PFM_DEVICE static void Differentiate(const Scores& probabilities, ptx::SharedAddress delta, Scores& dscores) {
+  // Of 16 queries, dscores: dP^T in, dS^T out.
+  PFM_DEVICE static void Differentiate(const Scores& probabilities, ptx::SharedAddress delta, int step,
+                                       Scores& dscores) {
 #pragma unroll
-    for (int n = 0; n < kTileQ / 8; ++n) {
+    for (int n = 2 * step; n < 2 * step + 2; ++n) {
       const RowPair mean = LoadRowPair(delta, n);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -122,9 +125,9 @@ struct BackwardKernel {
     }
   }
 
-  // The sums lie in the order of the accumulators, so that a lane adds four neighbours at once and a warp 512 bytes:
-  // against a bulk reduction from shared memory this saves 64 KB of its traffic per 32 KB of sums and a barrier;
-  // which one costs less is to be measured.
+  // The sums lie in the order of the accumulators, so that a lane adds four neighbours at once and a warp 512 bytes.
+  // Against a bulk reduction this saves the way through shared memory, 4 to 8 bytes per pair of what bounds this
+  // kernel, and a barrier; which one costs less is to be measured.
   PFM_DEVICE static void AddQueryGradient(const sm80::BackwardArguments& rows, int32_t row_block, int first_block,
                                           const QuerySums& sums) {
     const int warp = ptx::ThreadIndex() / 32 % 4;
@@ -155,11 +158,12 @@ struct BackwardKernel {
   // Rounded, by way of the rows that the keys of this warpgroup had in shared memory.
   PFM_DEVICE static void StoreGradient(const ptx::TensorMap& to, const BackwardBlock& block, int warpgroup, int row,
                                        typename Shared::KeyTile tile, const Sums& sums) {
-    uint32_t rounded[kDim / 16][4];
-    Round<T>(sums, rounded);
+    uint32_t rounded[kDim / kDepth][4];
+#pragma unroll
+    for (int step = 0; step < kDim / kDepth; ++step) Round<T>(sums, step, rounded[step]);
     StoreRounded(rounded, tile, row);
     ptx::FenceProxyAsync();
-    ptx::BarrierSync(kStoreBarrier + warpgroup, kWarpgroupThreads);
+    ptx::BarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);
     if (ptx::ThreadIndex() % kWarpgroupThreads != 0) return;
     const int key0 = block.key_tile * kTileK + 64 * warpgroup;
     for (int part = 0; part < Shared::KeyTile::kBlocks; ++part) {
@@ -177,7 +181,7 @@ struct BackwardKernel {
       StoreParts(rows, block, row, rows.dvalue_parts, dvalue);
       return;
     }
-    ptx::BarrierSync(kLeftBarrier, kConsumerThreads);  // nobody reads key and value any more
+    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more
     if (rows.params.dvalue.data != nullptr) {
       StoreGradient(arguments.dvalue, block, warpgroup, row, shared.value(), dvalue);
     }
@@ -188,8 +192,7 @@ struct BackwardKernel {
     if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();
   }
 
-  PFM_DEVICE static void Consume(const BackwardArguments& arguments, const BackwardBlock& block, const Shared& shared,
-                                 int warpgroup) {
+  PFM_DEVICE static void Consume(const BackwardArguments& arguments, const Shared& shared, int warpgroup) {
     const sm80::BackwardArguments& rows = arguments.rows;
     const sm80::ScoreScale scale(rows.params.softmax_scale);
     const int thread_key = 64 * warpgroup + ptx::ThreadIndex() / 32 % 4 * 16 + ptx::LaneIndex() / 4;
@@ -198,9 +201,8 @@ struct BackwardKernel {
     Sums dkey, dvalue;
     typename Shared::Stages stages = shared.stages();
     ptx::WaitBarrier(shared.keys_full(), 0);
-    LiveTile tile = WaitForTile(shared, stages);
     bool continues = false;  // dkey and dvalue hold something
-    while (tile.exists()) {
+    while (WaitForTile(shared, stages)) {
       const int stage = stages.stage();
       Scores scores, dscores;
       ptx::WarpgroupFence();
@@ -208,28 +210,51 @@ struct BackwardKernel {
       ptx::WarpgroupCommit();
       MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
       ptx::WarpgroupCommit();
-      VisibleScores<kTileQ> visible;
-      const bool partial = (tile.partial >> warpgroup & 1) != 0;
-      if (partial) {
-        visible.Read(HeadMask(rows.mask, block.batch, tile.head), block.key_tile, thread_key, tile.index * kTileQ);
+      Rounded probabilities, rounded;
+      const auto finish_scores = [&] {
+        ptx::Settle(scores);
+        if (scale.before != 1.0f) Multiply(scores, scale.before);
+        const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
+        if ((tile.partial >> warpgroup & 1) != 0) {
+          const BackwardBlock block(rows);
+          const HeadMask mask(rows.mask, block.batch, tile.head);
+          HideScores<kTileQ>(mask, block.key_tile, thread_key, tile.index * kTileQ, scores);
+        }
+      };
+      const auto issue_dvalue = [&] {
+        ptx::WarpgroupFence();
+        MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
+        ptx::WarpgroupCommit();
+      };
+      if constexpr (kTile.early_dvalue) {
+        ptx::WarpgroupWait<1>();
+        finish_scores();
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          Exponentiate(scale, shared.lse(stage), step, scores);
+          Round<T>(scores, step, probabilities[step]);
+        }
+        issue_dvalue();
+        ptx::WarpgroupWait<1>();  // dP
+        ptx::Settle(dscores);
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          Differentiate(scores, shared.delta(stage), step, dscores);
+          Round<T>(dscores, step, rounded[step]);
+        }
+      } else {
+        ptx::WarpgroupWait<0>();
+        finish_scores();
+        ptx::Settle(dscores);
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          Exponentiate(scale, shared.lse(stage), step, scores);
+          Round<T>(scores, step, probabilities[step]);
+          Differentiate(scores, shared.delta(stage), step, dscores);
+          Round<T>(dscores, step, rounded[step]);
+        }
+        issue_dvalue();
       }
-
-      ptx::WarpgroupWait<1>();  // the scores
-      ptx::Settle(scores);
-      if (scale.before != 1.0f) Multiply(scores, scale.before);
-      if (partial) visible.Hide(scores);
-      Exponentiate(scale, shared.lse(stage), scores);
-      Rounded probabilities;
-      Round<T>(scores, probabilities);
-      ptx::WarpgroupFence();
-      MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
-      ptx::WarpgroupCommit();
-
-      ptx::WarpgroupWait<1>();  // dP
-      ptx::Settle(dscores);
-      Differentiate(scores, shared.delta(stage), dscores);
-      Rounded rounded;
-      Round<T>(dscores, rounded);
       if constexpr (kAddsQuery) {
         StoreRounded(rounded, shared.dscores(stage), thread_key);
         ptx::FenceProxyAsync();
@@ -240,24 +265,24 @@ struct BackwardKernel {
       continues = true;
       if constexpr (kAddsQuery) {
         QuerySums dquery;
-        ptx::BarrierSync(kLeftBarrier, kConsumerThreads);  // dS of both warpgroups is there
+        ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
         MultiplyAlongRows<T>(dquery, shared.dscores(stage), query_block, shared.key(), column_block);
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
         ptx::Settle(dquery);
+        const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
         AddQueryGradient(rows, tile.row_block + 4 * query_block, column_block, dquery);
       } else {
         ptx::WarpgroupWait<0>();
       }
       ArriveByWarp(stages.empty());
       stages.Advance();
-      tile = WaitForTile(shared, stages);
     }
     if (!continues) {
       Fill(dkey, 0.0f);
       Fill(dvalue, 0.0f);
     }
-    Finish(arguments, block, shared, warpgroup, thread_key, dkey, dvalue);
+    Finish(arguments, BackwardBlock(rows), shared, warpgroup, thread_key, dkey, dvalue);
   }
 
   PFM_DEVICE static void InitBarriers(const Shared& shared) {
@@ -268,16 +293,15 @@ struct BackwardKernel {
 
   PFM_DEVICE static void Run(const BackwardArguments& arguments) {
     const Shared shared;
-    const BackwardBlock block(arguments.rows);
     if (ptx::ThreadIndex() == 0) InitBarriers(shared);
     ptx::SyncThreads();
     const int warp = ptx::Shuffle(ptx::ThreadIndex() / 32, 0);  // the compiler sees that it is the same for all lanes
     if (warp < kWarpgroupWarps) {
       ptx::DecreaseRegisters<kTile.producer_registers>();
-      if (warp == 0) Produce(arguments, block, shared);
+      if (warp == 0) Produce(arguments, BackwardBlock(arguments.rows), shared);
     } else {
       ptx::IncreaseRegisters<kTile.consumer_registers>();
-      Consume(arguments, block, shared, warp / kWarpgroupWarps - 1);
+      Consume(arguments, shared, warp / kWarpgroupWarps - 1);
     }
   }
 };

@@ -12,7 +12,8 @@ constexpr int kBackwardRegisters = 65536;         // of a multiprocessor, and so
 struct BackwardTile {
   int head_dim;  // of query, key and value
   int tile_q, tile_k;
-  int stages;  // of query and dout
+  int stages;         // of query and dout
+  bool early_dvalue;  // the product behind dvalue starts before dP is waited for, with P in more registers
   int producer_registers, consumer_registers;
 
   constexpr int consumers() const { return tile_k / 64; }  // warpgroups, 64 keys each
@@ -30,26 +31,32 @@ struct BackwardTile {
   }
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
   // What a consumer thread holds at the worst moment, when dS is computed: dkey and dvalue, scores and dP, P rounded
-  // and in flight; or when dquery is waited for: dkey and dvalue, the next scores, dquery, dS in flight.
-  constexpr int live_registers() const { return head_dim + tile_q + tile_q / 4 + tile_q / 16; }
+  // and in flight; some 24 for addresses and the rest.
+  constexpr int live_registers() const { return head_dim + tile_q + (early_dvalue ? tile_q / 4 : 0) + 24; }
 
-  // Bytes that shared memory moves per tile: operands of wgmma from shared memory, dS^T written, copies in, dquery
-  // from registers to L2 on the same path.
-  constexpr int traffic() const {
-    const int scores = 2 * (2 * key_bytes() + 2 * consumers() * query_bytes()) / 2;
+  // Per tile. Bytes that shared memory moves: operands of wgmma that are there, dS^T written, the copies in; and what
+  // the sums of dquery take of the same path on their way to the second-level cache.
+  constexpr int64_t shared_traffic() const {
+    const int scores = 2 * (2 * 64 * head_dim * consumers() + consumers() * query_bytes());
     const int sums = 2 * consumers() * query_bytes();
-    const int dquery_blocks = tile_q / 64 * (head_dim / 64);  // 64 x 64
-    const int dquery = dquery_blocks * (64 * tile_k * 2 + 64 * tile_k * 2) + tile_q * head_dim * 4;
+    const int dquery = consumers() * 2 * (2 * 64 * tile_k) + 4 * tile_q * head_dim;
     return scores + sums + dquery + dscore_bytes() + 2 * query_bytes();
   }
+  constexpr int64_t pairs() const { return tile_q * tile_k; }
 };
 
 // Keys as rows of the scores: 64 per warpgroup, so that dkey and dvalue of a warpgroup stay in its registers and
-// P^T and dS^T feed them from registers.
+// P^T and dS^T feed them from registers. 240 registers leave the producer 24, which is enough for one warp that looks
+// for live tiles itself: the key tile stays, so it is two tiles ahead.
 constexpr BackwardTile kBackward[] = {
-    // 64 queries: dkey and dvalue take 128 registers, scores and dP 64; 128 queries would take 64 more
-    {128, 64, 128, 2, 24, 240},
+    // 128 queries: 19.5 bytes of shared memory per pair instead of 23.5 with 64, and half as many tiles. Scores and
+    // dP take 128 registers, so P is rounded where it lies and dvalue waits for dP.
+    {64, 128, 128, 2, false, 24, 240},
+    // 64 queries: dkey and dvalue take 128 registers, scores and dP 64. 41 bytes per pair.
+    {128, 64, 128, 2, true, 24, 240},
 };
+static_assert(kBackward[0].shared_traffic() * 10 == 195 * kBackward[0].pairs(), "bytes per pair");
+static_assert(kBackward[1].shared_traffic() == 41 * kBackward[1].pairs(), "bytes per pair");
 
 constexpr int kBackwardRows = sizeof(kBackward) / sizeof(kBackward[0]);
 

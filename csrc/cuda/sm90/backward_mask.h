@@ -12,18 +12,23 @@
 
 namespace pfm::cuda::sm90 {
 
-// Which of the rows [row0, row0 + 32) see a key of a key tile, one bit per row. From global memory: what is read is a
-// few hundred bytes that the first-level cache keeps, and the registers are needed for sums.
-PFM_DEVICE inline uint32_t VisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
-  const int32_t* begin = mask.ColumnArray(0, key_tile) + key;
-  const auto rows_of = [&](const int32_t* at) {
-    return LowBits(ptx::LoadGlobal(at + mask.table().padded_keys) - row0) & ~LowBits(ptx::LoadGlobal(at) - row0);
-  };
-  uint32_t bits = rows_of(begin);
+// Which of the rows from row0 on see a key of a key tile, one bit per row. From global memory: what is read is a few
+// hundred bytes that the first-level cache keeps, and the registers are needed for sums.
+template <int kWords>
+PFM_DEVICE inline void FindVisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0,
+                                       uint32_t (&rows)[kWords]) {
+  const int32_t* begins = mask.ColumnArray(0, key_tile) + key;
 #pragma unroll 1
-  for (int hole = 1; hole <= mask.table().holes; ++hole)
-    bits &= ~rows_of(begin + 2 * hole * mask.table().padded_keys);
-  return bits;
+  for (int range = 0; range <= mask.table().holes; ++range) {
+    const int32_t begin = ptx::LoadGlobal(begins) - row0;
+    const int32_t end = ptx::LoadGlobal(begins + mask.table().padded_keys) - row0;
+#pragma unroll
+    for (int word = 0; word < kWords; ++word) {
+      const uint32_t inside = LowBits(end - 32 * word) & ~LowBits(begin - 32 * word);
+      rows[word] = range == 0 ? inside : rows[word] & ~inside;
+    }
+    begins += 2 * mask.table().padded_keys;
+  }
 }
 
 // The live tiles of all query heads of a block, head by head: a warp walks them. What bounds leave undecided the
@@ -60,14 +65,15 @@ class LiveTiles {
   PFM_DEVICE bool Classify(int32_t row0, uint32_t* partial) const {
     const int32_t rows = arguments_.mask.seqlen_q - row0;
     uint32_t any = 0;
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < kKeys; ++i) {
+      uint32_t visible[kTileQ / 32];
+      FindVisibleRows(mask(), key_tile_, 32 * i + ptx::LaneIndex(), row0, visible);
       bool all = true;
 #pragma unroll
       for (int word = 0; word < kTileQ / 32; ++word) {
-        const uint32_t visible = VisibleRows(mask(), key_tile_, 32 * i + ptx::LaneIndex(), row0 + 32 * word);
-        any |= visible;
-        all &= visible == LowBits(rows - 32 * word);
+        any |= visible[word];
+        all &= visible[word] == LowBits(rows - 32 * word);
       }
       if (ptx::Ballot(!all) != 0) *partial |= 1u << i / kKeysPerWarpgroup;
     }
@@ -79,40 +85,27 @@ class LiveTiles {
   Candidates candidates_;
 };
 
-// Which scores of a tile a thread of a consumer sees: of its two keys, one bit per row.
+// Of the scores of a thread, keys by queries as wgmma leaves them, those that the columns of its two keys hide.
 template <int kTileQ>
-struct VisibleScores {
-  static constexpr int kWords = kTileQ / 32;
-
-  uint32_t rows[2][kWords];
-
-  PFM_DEVICE void Read(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
+PFM_DEVICE inline void HideScores(const HeadMask& mask, int32_t key_tile, int key, int32_t row0,
+                                  float (&scores)[kTileQ / 2]) {
+  const int shift = ptx::LaneIndex() % 4 * 2;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+  for (int half = 0; half < 2; ++half) {
+    uint32_t rows[kTileQ / 32];
+    FindVisibleRows(mask, key_tile, key + 8 * half, row0, rows);
 #pragma unroll
-      for (int word = 0; word < kWords; ++word)
-        rows[half][word] = VisibleRows(mask, key_tile, key + 8 * half, row0 + 32 * word);
-    }
-  }
-
-  // scores: as wgmma leaves keys by queries.
-  PFM_DEVICE void Hide(float (&scores)[kTileQ / 2]) const {
-    const int shift = ptx::LaneIndex() % 4 * 2;
+    for (int word = 0; word < kTileQ / 32; ++word) {
+      const uint32_t visible = rows[word] >> shift;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int word = 0; word < kWords; ++word) {
-        const uint32_t visible = rows[half][word] >> shift;
-#pragma unroll
-        for (int n = 0; n < 4; ++n) {
-          float* const pair = scores + 4 * (4 * word + n) + 2 * half;
-          if ((visible & 1u << 8 * n) == 0) pair[0] = -ptx::Infinity();
-          if ((visible & 2u << 8 * n) == 0) pair[1] = -ptx::Infinity();
-        }
+      for (int n = 0; n < 4; ++n) {
+        float* const pair = scores + 4 * (4 * word + n) + 2 * half;
+        if ((visible & 1u << 8 * n) == 0) pair[0] = -ptx::Infinity();
+        if ((visible & 2u << 8 * n) == 0) pair[1] = -ptx::Infinity();
       }
     }
   }
-};
+}
 
 }  // namespace pfm::cuda::sm90
 

@@ -43,16 +43,11 @@ PFM_DEVICE inline void MultiplyRegisters(float (&sums)[kColumns / 2], const uint
   }
 }
 
-// Sums as the left operand of a product whose depth is their columns.
-template <class T, int kSteps>
-PFM_DEVICE inline void Round(const float (&sums)[8 * kSteps], uint32_t (&operand)[kSteps][4]) {
+// 16 columns of sums as the left operand of a product that sums over them.
+template <class T, int kCount>
+PFM_DEVICE inline void Round(const float (&sums)[kCount], int step, uint32_t (&operand)[4]) {
 #pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
-#pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      operand[step][r] = ptx::Pack<T>(sums[8 * step + 2 * r], sums[8 * step + 2 * r + 1]);
-    }
-  }
+  for (int r = 0; r < 4; ++r) operand[r] = ptx::Pack<T>(sums[8 * step + 2 * r], sums[8 * step + 2 * r + 1]);
 }
 
 // What Round made of 64 x 16 kSteps sums, as rows from that of this thread on.
