@@ -86,7 +86,7 @@ def patch(module: ModuleType, replacements: Replacements) -> None:
 
 def _attribute(owner: Any, name: str) -> Any:
     if name not in vars(owner):
-        raise unknown_version(f"{owner.__name__} has no {name}")
+        raise unknown_version(f"{owner.__name__} lacks {name}")
     return vars(owner)[name]
 
 
