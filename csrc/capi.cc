@@ -299,6 +299,10 @@ int32_t pfm_set_cpu_isa(const char* name) {
 
 const char* pfm_cuda_architectures(void) { return pfm::cuda::Architectures(); }
 
+int32_t pfm_set_newest_cuda_kernels(int32_t compute_capability) {
+  return StatusOf(pfm::cuda::SetNewestKernels(compute_capability));
+}
+
 int32_t pfm_cuda_compute_capability(int32_t* compute_capability) {
   if (compute_capability == nullptr) return Fail(PFM_INVALID_ARGUMENT, "compute_capability is null");
   return StatusOf(pfm::cuda::ComputeCapability(compute_capability));

@@ -116,6 +116,10 @@ PFM_EXPORT int32_t pfm_set_cpu_isa(const char* name);
 // What the CUDA kernels of this library are compiled for, such as "sm_80 sm_90 compute_80"; "" without any.
 PFM_EXPORT const char* pfm_cuda_architectures(void);
 
+// From now on CUDA calls of this process leave out kernels that need a later compute capability than this: 80 or 90;
+// 0: none are left out. For tests and comparisons; workspace sizes change with it.
+PFM_EXPORT int32_t pfm_set_newest_cuda_kernels(int32_t compute_capability);
+
 // 10 * major + minor compute capability of the current CUDA device, if this library has kernels for it.
 PFM_EXPORT int32_t pfm_cuda_compute_capability(int32_t* compute_capability);
 

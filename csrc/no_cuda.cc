@@ -10,6 +10,7 @@ Result Absent() { return {PFM_UNSUPPORTED, "device is CUDA, but this build has n
 
 const char* Architectures() { return ""; }
 Result ComputeCapability(int32_t*) { return Absent(); }
+Result SetNewestKernels(int32_t) { return Absent(); }
 Result ForwardWorkspace(const pfm_params&, size_t*) { return Absent(); }
 Result BackwardWorkspace(const pfm_params&, size_t*) { return Absent(); }
 Result Forward(const pfm_params&) { return Absent(); }

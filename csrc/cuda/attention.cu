@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cstdint>
 
 #include "../core/host_device.h"
@@ -13,6 +14,8 @@ namespace {
 constexpr int kRowAlignment = 16;                       // bytes that one copy moves
 constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;  // of a 1-D grid
 constexpr uintptr_t kWorkspaceAlignment = 256;
+
+std::atomic<int32_t> newest_kernels{0};  // compute capability; 0: any
 
 Result CheckTensor(const char* name, const pfm_tensor& tensor) {
   if (tensor.data == nullptr) return {};
@@ -94,7 +97,11 @@ Result Supported(const pfm_params& params, bool check_pointers) {
 // What every entry point asks first: may it run, and where?
 Result Ready(const pfm_params& params, bool check_pointers, ptx::DeviceLimits* limits) {
   const Result supported = Supported(params, check_pointers);
-  return Failed(supported) ? supported : CurrentDevice(limits);
+  if (Failed(supported)) return supported;
+  const Result device = CurrentDevice(limits);
+  const int32_t newest = newest_kernels;
+  if (newest != 0) limits->compute_capability = Min(limits->compute_capability, newest);
+  return device;
 }
 
 size_t ForwardBytes(const pfm_params& params, const ptx::DeviceLimits& limits) {
@@ -115,6 +122,14 @@ Result ComputeCapability(int32_t* compute_capability) {
   const Result device = CurrentDevice(&limits);
   *compute_capability = limits.compute_capability;
   return device;
+}
+
+Result SetNewestKernels(int32_t compute_capability) {
+  if (compute_capability != 0 && compute_capability != 80 && compute_capability != 90) {
+    return Fail(PFM_INVALID_ARGUMENT, "compute_capability is %d, expected 80, 90 or 0", compute_capability);
+  }
+  newest_kernels = compute_capability;
+  return {};
 }
 
 Result ForwardWorkspace(const pfm_params& params, size_t* bytes) {

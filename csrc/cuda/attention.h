@@ -15,6 +15,9 @@ const char* Architectures();
 // 10 * major + minor of the current device, if the kernels run on it.
 Result ComputeCapability(int32_t* compute_capability);
 
+// Leaves out the kernels for later compute capabilities than this: 80 or 90; 0: none.
+Result SetNewestKernels(int32_t compute_capability);
+
 // The rest is of the current device. What these kernels refuse although it is valid: float32, head dims that are no
 // multiple of 8, rows that are not aligned to 16 bytes.
 

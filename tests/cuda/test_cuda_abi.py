@@ -111,3 +111,20 @@ def test_what_the_library_says_of_itself(emulated: EmulatedKernels) -> None:
     emulated.configure(1, compute_capability=90)
     assert emulated.cuda_architectures() == "emulated"
     assert emulated.cuda_compute_capability() == 90
+
+
+def test_kernels_of_a_later_architecture_can_be_left_out(emulated: EmulatedKernels) -> None:
+    problem = Problem(batch=1, seqlen_q=256, seqlen_k=256, head_dim=128, head_dim_v=128, dtype="bfloat16")
+    sizes = {}
+    for capability in (80, 90):
+        emulated.configure(1, compute_capability=capability)
+        sizes[capability] = emulated.forward_workspace(EmulatedCall(emulated, problem).params)
+    assert sizes[80] != sizes[90]
+    try:
+        for newest, size in ((80, sizes[80]), (90, sizes[90]), (0, sizes[90])):
+            emulated.set_newest_cuda_kernels(newest)
+            assert emulated.forward_workspace(EmulatedCall(emulated, problem).params) == size
+        with pytest.raises(KernelError, match="compute_capability is 86, expected 80, 90 or 0"):
+            emulated.set_newest_cuda_kernels(86)
+    finally:
+        emulated.set_newest_cuda_kernels(0)

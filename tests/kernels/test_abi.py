@@ -48,6 +48,7 @@ def test_library_exports_only_the_abi(kernels: Kernels) -> None:
         "pfm_cpu_isa",
         "pfm_cuda_architectures",
         "pfm_cuda_compute_capability",
+        "pfm_set_newest_cuda_kernels",
         "pfm_set_cpu_isa",
         "pfm_last_error",
     }

@@ -135,6 +135,11 @@ class Kernels:
         self._check("pfm_cuda_compute_capability", status)
         return capability.value
 
+    def set_newest_cuda_kernels(self, compute_capability: int) -> None:
+        """80 or 90; 0: any."""
+        status = self._library.pfm_set_newest_cuda_kernels(c_int32(compute_capability))
+        self._check("pfm_set_newest_cuda_kernels", status)
+
     def default_threads(self) -> int:
         return self._library.pfm_default_cpu_threads()
 

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +209,9 @@ class HostDevice:
 
         return Broken(self.kernels, problem)
 
+    def newest_kernels(self) -> Iterator[int]:
+        return iter([80])
+
 
 @pytest.mark.parametrize("broken", ["", "out", "lse", "dquery", "dkey", "dvalue", "dsink"])
 def test_a_wrong_result_is_a_failure(kernels: Kernels, broken: str) -> None:
@@ -233,6 +236,7 @@ def fake_gpu(driver: Path, kernels: Kernels, monkeypatch):
     """A CudaDevice whose memory is the host's and whose kernels are the CPU's."""
     monkeypatch.setattr(device, "_DRIVERS", (str(driver),))
     monkeypatch.setattr(device, "CUDA", 0)
+    monkeypatch.setattr(device, "each_newest_kernels", lambda kernels: iter([80]))
     yield device.CudaDevice(kernels.path)
     ctypes.CDLL(str(driver)).fake_fail_from_now_on(0)
 

@@ -20,6 +20,7 @@ from .plan import Settings
 FLOP = {"forward": 4, "backward": 10}
 TOKENS = 32768  # batch * length
 HIDDEN = 4096  # heads * head_dim, as in the paper
+OLDER_KERNELS = "ours_80"  # the kernels for compute capability 8.0, where those for 9.0 run
 _MATMUL_SIZE = 8192
 # Two kernels in bf16 differ by rounding alone: norms of the difference over the norm.
 _TOLERANCE = {"forward": 0.01, "backward": 0.03}
@@ -102,10 +103,12 @@ class Bench:
         ours.both()
         synchronize(self.device)
         built, absent, seconds = {}, {}, {}
+        if not self.rehearsal and self.kernels.cuda_compute_capability() == 90:
+            peers = [*peers, OLDER_KERNELS]
         for name in peers:
             begin = time.perf_counter()
             try:
-                built[name] = self._peer(name, mask, ours.inputs, problem.scale)
+                built[name] = self._peer(name, mask, problem, ours.inputs)
             except Exception as refusal:  # a peer may refuse a problem in any way; the others still run
                 absent[name] = f"{type(refusal).__name__}: {refusal}"[:300]
                 continue
@@ -119,17 +122,21 @@ class Bench:
             figures[direction] = self._measure(row, mask, direction, contestants)
         return figures
 
-    def _peer(self, name: str, mask: PaperMask, inputs: dict[str, Any], scale: float) -> Any:
+    def _peer(self, name: str, mask: PaperMask, problem: Problem, inputs: dict[str, Any]) -> Any:
+        """Of a kind with peers.Peer."""
         from . import peers
+        from .torch_call import TorchCall
 
+        if name == OLDER_KERNELS:
+            return TorchCall(self.kernels, problem, inputs, newest_kernels=80)
         if name in peers.SDPA:
-            return peers.sdpa(name, inputs, mask.causal, scale)
-        return peers.flex(mask, inputs, scale, idiomatic=name == "flex_idiomatic")
+            return peers.sdpa(name, inputs, mask.causal, problem.scale)
+        return peers.flex(mask, inputs, problem.scale, idiomatic=name == "flex_idiomatic")
 
     def _compare(self, name: str, outputs: dict[str, Any], peer: Any) -> None:
-        pairs = [("forward", outputs["out"], peer.out)]
         gradients = (outputs["dquery"], outputs["dkey"], outputs["dvalue"])
-        pairs += [("backward", ours, theirs) for ours, theirs in zip(gradients, peer.gradients(), strict=True)]
+        pairs = [("backward", ours, theirs) for ours, theirs in zip(gradients, peer.gradients(), strict=True)]
+        pairs.append(("forward", outputs["out"], peer.out))
         for direction, ours, theirs in pairs:
             norm = self.torch.linalg.vector_norm
             difference = float(norm((ours - theirs).float()) / norm(theirs.float()))

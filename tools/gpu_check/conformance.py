@@ -1,20 +1,42 @@
-"""Every hardware primitive, on the GPU against its emulated body: tests/emulator/conformance."""
+"""Every hardware primitive, on the GPU against its emulated body: tests/emulator/conformance; and those of compute
+capability 9.0 against plain C++: tests/emulator/hopper."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 from .outcome import Case, NotRun
 from .plan import REPOSITORY, Settings
 
 SCRIPT = "tests/emulator/conformance/run.py"
+# Programs of tests/emulator/hopper and their arguments; "none" is the product without a mistake.
+HOPPER_PROGRAMS = {"program": ("none", "0"), "layouts": (), "copies": ()}
 _SECONDS = 200
 
 
 def cases(settings: Settings) -> list[Case]:
-    return [Case("device against emulated primitives", conform)]
+    found = [Case("device against emulated primitives", conform)]
+    for name, arguments in HOPPER_PROGRAMS.items():
+        found.append(Case(f"primitives of 9.0: {name}", lambda name=name, rest=arguments: run_hopper(name, rest)))
+    return found
+
+
+def run_hopper(name: str, arguments: tuple[str, ...]) -> None:
+    """The program says what is wrong, and nothing otherwise."""
+    nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / name
+        command = [nvcc, "-std=c++17", "-O2", "-gencode=arch=compute_90a,code=sm_90a", "-Icsrc", "-Itests"]
+        command += [f"tests/emulator/hopper/{name}.cu", "-o", str(program)]
+        for step in (command, [str(program), *arguments]):
+            done = subprocess.run(step, capture_output=True, text=True, timeout=_SECONDS, cwd=REPOSITORY, check=False)
+            output = done.stdout + done.stderr
+            assert done.returncode == 0, f"{' '.join(step)} ended with {done.returncode}: {output[-2000:]}"
+    assert not output.strip(), output[-2000:]
 
 
 def conform() -> dict[str, str]:

@@ -23,12 +23,32 @@ CUDA = 1
 _DRIVERS = ("libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1", "/usr/local/nvidia/lib/libcuda.so.1")
 
 
+# Compute capability of the kernels that a device of 9.0 has a choice of.
+KERNELS_OF_90 = (90, 80)
+
+
 class Device(Protocol):
     kernels: Kernels
 
     def call(self, problem: Problem, deterministic: bool = False) -> Call:
         """A call whose arrays live where the kernels of this device reach them."""
         ...
+
+    def newest_kernels(self) -> Iterator[int]:
+        """For a loop whose body runs once per generation of kernels (80, 90) that this device has a choice of."""
+        ...
+
+
+def each_newest_kernels(kernels: Kernels) -> Iterator[int]:
+    if kernels.cuda_compute_capability() != 90:
+        yield 80
+        return
+    try:
+        for newest in KERNELS_OF_90:
+            kernels.set_newest_cuda_kernels(newest)
+            yield newest
+    finally:
+        kernels.set_newest_cuda_kernels(0)
 
 
 def open_device(settings: Settings) -> Device:
@@ -44,11 +64,14 @@ class EmulatedDevice:
         from emulated import EmulatedCall, EmulatedKernels
 
         self.kernels = EmulatedKernels(library)
-        self.kernels.configure(seed=1)
+        self.kernels.configure(seed=1, compute_capability=90)
         self._call = EmulatedCall
 
     def call(self, problem: Problem, deterministic: bool = False) -> Call:
         return self._call(self.kernels, problem, deterministic)
+
+    def newest_kernels(self) -> Iterator[int]:
+        return each_newest_kernels(self.kernels)
 
 
 class CudaDevice:
@@ -69,6 +92,9 @@ class CudaDevice:
 
     def call(self, problem: Problem, deterministic: bool = False) -> Call:
         return CudaCall(self, problem, deterministic)
+
+    def newest_kernels(self) -> Iterator[int]:
+        return each_newest_kernels(self.kernels)
 
     def check(self, function: str, *arguments: Any) -> None:
         """Raises DeviceLost: what is called here fails only after a kernel went wrong."""

@@ -40,8 +40,9 @@ def cases(settings: Settings) -> list[Case]:
 def compare(device: Device, problem: Problem, deterministic: bool) -> None:
     """Raises AssertionError unless both kinds of kernels keep to the error rule, and so to each other."""
     expectation = Expectation(problem, draws=_draws(problem))
-    call = device.call(problem, deterministic)
-    expectation.check({**call.forward(), **call.backward()}, "on the GPU")
+    for newest in device.newest_kernels():
+        call = device.call(problem, deterministic)
+        expectation.check({**call.forward(), **call.backward()}, f"on the GPU, kernels of {newest / 10}")
     if has_cpu_kernels(device):
         on_cpu = Call(device.kernels, problem, workers=min(8, os.cpu_count() or 1))
         expectation.check({**on_cpu.forward(), **on_cpu.backward()}, "on the CPU")

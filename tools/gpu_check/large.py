@@ -51,8 +51,10 @@ def cases(settings: Settings) -> list[Case]:
     # The special runs first: few, and they must not fall to the clock.
     found = [
         Case("the reference agrees with NumPy's", lambda: torch_checks(settings).reference_agrees()),
-        Case("CUDA graph, 20 replays", lambda: torch_checks(settings).graph_replays()),
-        Case("two streams at once", lambda: torch_checks(settings).two_streams()),
+        Case("CUDA graph, 20 replays", lambda: torch_checks(settings).graph_replays(0.0)),
+        Case("CUDA graph, 20 replays, dropout", lambda: torch_checks(settings).graph_replays(0.1)),
+        Case("two streams at once", lambda: torch_checks(settings).two_streams(0.0)),
+        Case("two streams at once, dropout", lambda: torch_checks(settings).two_streams(0.1)),
         Case("seed and offset from device memory", lambda: torch_checks(settings).pointer_seed()),
     ]
     for row in REHEARSED_LONG if settings.emulated else LONG:

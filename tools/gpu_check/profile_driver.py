@@ -1,4 +1,5 @@
-"""What runs under Nsight Compute: one forward and one backward. profile_driver LIBRARY KIND HEAD_DIM."""
+"""What runs under Nsight Compute: one forward and one backward by each generation of kernels.
+profile_driver LIBRARY KIND HEAD_DIM."""
 
 from __future__ import annotations
 
@@ -28,9 +29,11 @@ def main() -> None:
         causal=causal,
         startend=startend,
     )
-    call = CudaDevice(Path(library)).call(problem)
-    call.forward()
-    call.backward()
+    device = CudaDevice(Path(library))
+    for _ in device.newest_kernels():
+        call = device.call(problem)
+        call.forward()
+        call.backward()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ CASES: dict[str, dict[str, Any]] = {
     "head_dim 128, holes": _FEATURES | {"kind": "random_4", "dims": (128, 128)},
     "head_dim 64, documents, blocks": _FEATURES | {"kind": "causal_document", "dims": (64, 64), "blocks": True},
     "head_dim 256, ordered": _FEATURES | {"kind": "document", "dims": (256, 256), "deterministic": True},
+    "head_dim 128, no dropout": _FEATURES | {"kind": "random_4", "dims": (128, 128), "dropout": 0.0},
     "head_dim 40 and 24, float16": _FEATURES | {"kind": "random_2", "dims": (40, 24), "dtype": "float16"},
 }
 
@@ -26,8 +27,10 @@ def main() -> None:
     device = CudaDevice(Path(library), guard_bytes=0, poison=tool != "initcheck")
     choice = CASES[name]
     problem = problem_of(choice)
-    call = device.call(problem, choice.get("deterministic", False))
-    Expectation(problem).check({**call.forward(), **call.backward()}, f"under {tool}")
+    expectation = Expectation(problem)
+    for newest in device.newest_kernels():
+        call = device.call(problem, choice.get("deterministic", False))
+        expectation.check({**call.forward(), **call.backward()}, f"under {tool}, kernels of {newest / 10}")
     print("results are right")
 
 

@@ -53,7 +53,9 @@ class TorchCall:
         inputs: dict[str, torch.Tensor],
         deterministic: bool = False,
         backward: bool = True,
+        newest_kernels: int = 0,
     ) -> None:
+        """newest_kernels: see Kernels.set_newest_cuda_kernels."""
         self.kernels, self.problem, self.inputs = kernels, problem, inputs
         self.device = inputs["query"].device
         on_gpu = self.device.type == "cuda"
@@ -76,6 +78,8 @@ class TorchCall:
             if name in inputs:
                 setattr(self.params, field, inputs[name].data_ptr())
         self.outputs = self._outputs(backward)
+        self._newest_kernels = newest_kernels
+        self._choose_kernels()
         sizes = [kernels.forward_workspace(self.params)]
         if backward:
             sizes.append(kernels.backward_workspace(self.params))
@@ -118,7 +122,12 @@ class TorchCall:
     def _enqueue(self, launch: Any) -> None:
         if self.device.type == "cuda":
             self.params.stream = torch.cuda.current_stream().cuda_stream
+            self._choose_kernels()
         launch(self.params)
+
+    def _choose_kernels(self) -> None:
+        if self.device.type == "cuda":
+            self.kernels.set_newest_cuda_kernels(self._newest_kernels)
 
     def forward(self) -> None:
         self._enqueue(self.kernels.forward)
@@ -129,6 +138,15 @@ class TorchCall:
     def both(self) -> None:
         self.forward()
         self.backward()
+
+    @property
+    def out(self) -> torch.Tensor:
+        return self.outputs["out"]
+
+    def gradients(self) -> tuple[torch.Tensor, ...]:
+        """Of query, key and value, after a forward and a backward."""
+        self.both()
+        return tuple(self.outputs[name] for name in ("dquery", "dkey", "dvalue"))
 
 
 def _tensor(tensor: torch.Tensor) -> Tensor:

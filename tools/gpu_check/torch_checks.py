@@ -57,18 +57,17 @@ class Checks:
     def busy_problem(self, seed: int = 0, **changes: Any) -> Problem:
         """Every feature that could go wrong in time rather than in place."""
         size = 1000 if self.device.type == "cuda" else 100
-        shape = {"heads_q": 8, "heads_kv": 2, "head_dim": 128, "head_dim_v": 128, "dtype": "bfloat16"} | changes
+        fields = {"heads_q": 8, "heads_kv": 2, "head_dim": 128, "head_dim_v": 128, "dtype": "bfloat16", "dropout": 0.1}
         startend, causal = mask_samples.sample_mask("random_4", np.random.default_rng(seed), 1, 1, size, size)
         return Problem(
             seqlen_q=size,
             seqlen_k=size,
             startend=startend,
             causal=causal,
-            dropout=0.1,
             sink=True,
             dlse=True,
             data_seed=seed,
-            **shape,
+            **(fields | changes),
         )
 
     def many_elements(self) -> dict[str, Any]:
@@ -85,10 +84,10 @@ class Checks:
             assert bool(torch.isfinite(tensor.view(-1)[-(1 << 20) :]).all()), f"{name}: the end was not written"
         return figures
 
-    def graph_replays(self) -> dict[str, Any]:
+    def graph_replays(self, dropout: float) -> dict[str, Any]:
         if self.device.type != "cuda":
             raise NotRun("no CUDA graphs without a GPU")
-        call = self.call(self.busy_problem(), deterministic=True)
+        call = self.call(self.busy_problem(dropout=dropout), deterministic=True)
         self._run_poisoned(call)
         expected = {name: tensor.clone() for name, tensor in call.outputs.items()}
         graph = torch.cuda.CUDAGraph()
@@ -102,10 +101,10 @@ class Checks:
             self._expect_bits(expected, call.outputs, f"in replay {replay}")
         return {"replays": REPLAYS}
 
-    def two_streams(self) -> dict[str, Any]:
+    def two_streams(self, dropout: float) -> dict[str, Any]:
         if self.device.type != "cuda":
             raise NotRun("no streams without a GPU")
-        calls = [self.call(self.busy_problem(seed), deterministic=True) for seed in (1, 2)]
+        calls = [self.call(self.busy_problem(seed, dropout=dropout), deterministic=True) for seed in (1, 2)]
         expected = []
         for call in calls:
             self._run_poisoned(call)
