@@ -8,7 +8,9 @@ import numpy as np
 import paddle
 import paddleformers.datasets.DPODataset as dpo_data
 import pytest
+from paddleformers.cli.hparams import FinetuningArguments
 from paddleformers.cli.train.dpo.dpo_argument import DPOConfig
+from paddleformers.cli.train.dpo.dpo_trainer import DPOTrainer
 from paddleformers.datasets.collate import dpo_collate_fn
 from paddleformers.nn.criterion.interface import CriterionLayer
 from tiny_models import VOCABULARY, build
@@ -170,3 +172,45 @@ def test_the_stock_columns_change_the_rejected_answers():
     found = losses_and_gradients("eager", collated(True))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     assert np.abs(found[1] - expected[1]).max() > 1e-2
+
+
+def trainer_losses(implementation: str, mask: str, folder) -> list[float]:
+    found = []
+
+    class Trainer(DPOTrainer):
+        def compute_loss(self, *arguments, **options):
+            loss = super().compute_loss(*arguments, **options)
+            found.append(float(loss))
+            return loss
+
+    paddle.seed(5)
+    config = DPOConfig(beta=0.1, loss_type="sigmoid")
+    model, reference = (build("llama", implementation, dpo_config=config) for _ in range(2))
+    arguments = FinetuningArguments(
+        output_dir=str(folder),
+        device="cpu",
+        max_steps=6,
+        per_device_train_batch_size=2,
+        learning_rate=1e-3,
+        logging_steps=1,
+        save_strategy="no",
+        do_train=True,
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        model=model,
+        ref_model=reference,
+        dpo_config=config,
+        args=arguments,
+        train_dataset=pack_preference(pairs(LENGTHS * 4), 40),
+        data_collator=DPOBatches(0, length=40, mask=mask),
+    )
+    trainer.set_optimizer_grouped_parameters(model.parameters())
+    trainer.train()
+    return found
+
+
+def test_its_trainer_takes_our_batches(registered, tmp_path):
+    ours = trainer_losses("paddle_flashmask", "columns", tmp_path / "ours")
+    assert len(ours) == 6 and ours[0] == pytest.approx(np.log(2)) and ours[-1] < ours[0] - 0.05
+    np.testing.assert_allclose(ours, trainer_losses("eager", "dense", tmp_path / "dense"), rtol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import paddle
 import pytest
-from tiny_models import FULL_ATTENTION, build, documents, loss_sum, packed_batch
+from tiny_models import FULL_ATTENTION, TOKENS, build, documents, loss_sum, packed_batch
 
 STEPS = 6
 
@@ -41,3 +41,11 @@ def test_steps(name, registered):
     if name in FULL_ATTENTION:
         dense = losses(name, "eager", lambda step: [packed_batch("dense", seed=step)])
         np.testing.assert_allclose(found, dense, rtol=1e-5)
+
+
+def test_the_models_own_loss(registered):
+    """PaddleFormers' criterion takes the labels of this package's packs as they are, already shifted."""
+    batch = packed_batch()
+    model = build("llama", "paddle_flashmask")
+    loss = model(**batch)[0]
+    assert float(loss) == pytest.approx(float(loss_sum(model, batch)[0]) / TOKENS, rel=1e-6)
