@@ -1,0 +1,137 @@
+"""The forward of compute capability 9.0 in the emulator: a pairwise cover of every mask and feature that it takes,
+against the error rule and bit for bit in two orders of execution; what it does not take is left to the sm80 kernels."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from emulated import SHARED_LARGE, SHARED_MEDIUM, EmulatedCall, EmulatedKernels
+from support import mask_samples
+from support.cases import problem_of
+from support.compare import Expectation, assert_same_bits
+from support.pairwise import pairwise
+from support.problem import Problem
+from test_cuda_attention import expectation_of
+
+HOPPER = 90
+HEAD_DIMS = [(64, 64), (128, 128), (192, 128), (256, 256)]
+# Around and across the tiles (128 or 192 queries in slices of 64, 64 to 128 keys).
+SIZES = [(1, 1), (65, 127), (2, 300), (128, 128), (193, 97), (257, 300), (400, 70)]
+CHOICES = {
+    "kind": mask_samples.kinds(),
+    "size": SIZES,
+    "instantiation": list(itertools.product(HEAD_DIMS, ("bfloat16", "float16"))),
+    "heads": [(1, 1, 1), (2, 1, 2), (3, 3, 1)],
+    "window": [(-1, -1), (-1, -1), (0, 0), (90, -1), (-1, 20)],
+    "causal_offset": [None, None, 40, -25],
+    "sink": [False, True],
+    "layout": ["packed", "heads_first", "sequence_first"],
+    "batch": [1, 2],
+    "softmax_scale": [None, None, 0.7],
+    "multiprocessors": [1, 2, 100],
+}
+SEEDS = (1, 2)
+
+
+def cases() -> list[dict]:
+    names = ("dims", "dtype")
+    return [
+        {**case, **dict(zip(names, case["instantiation"], strict=True)), "blocks": False} for case in pairwise(CHOICES)
+    ]
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[str(index) for index in range(len(CASES))])
+def test_case(emulated: EmulatedKernels, case: dict) -> None:
+    problem = problem_of(case)
+    expectation = expectation_of(problem)
+    call = EmulatedCall(emulated, problem, multiprocessors=case["multiprocessors"])
+    runs = []
+    for seed in SEEDS:
+        emulated.configure(seed, compute_capability=HOPPER)
+        runs.append(call.forward())
+        expectation.check(runs[-1], f"kind={case['kind']} seed={seed}")
+    assert_same_bits(runs[0], runs[1], "between two orders of execution")
+
+
+def plain_problem(**changes) -> Problem:
+    sizes = {"batch": 2, "seqlen_q": 140, "seqlen_k": 150, "head_dim": 128, "head_dim_v": 128}
+    return Problem(**{**sizes, "dtype": "bfloat16", "causal": True, **changes})
+
+
+def workspace_and_results(emulated: EmulatedKernels, call: EmulatedCall, **device) -> tuple[int, dict]:
+    emulated.configure(1, **device)
+    return emulated.forward_workspace(call.params), call.forward()
+
+
+@pytest.mark.parametrize("dims", HEAD_DIMS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_these_kernels_run(emulated: EmulatedKernels, dims: tuple[int, int], dtype: str) -> None:
+    """They are told from those of sm80 by their workspace."""
+    call = EmulatedCall(emulated, plain_problem(head_dim=dims[0], head_dim_v=dims[1], dtype=dtype, seqlen_k=400))
+    size, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    other_size, theirs = workspace_and_results(emulated, call, compute_capability=80)
+    assert size != other_size
+    np.testing.assert_allclose(ours["out"], theirs["out"], atol=0.02)
+
+
+NOT_TAKEN = {
+    "dropout": {"dropout": 0.1},
+    "block_mask": {"block_mask": np.ones((2, 1, 2, 2), dtype=np.int32)},
+    "head_dim 96": {"head_dim": 96, "head_dim_v": 96},
+    "head_dim 128 and 64": {"head_dim_v": 64},
+    "negative scale": {"softmax_scale": -0.3},
+    "scale of zero": {"softmax_scale": 0.0},
+    "no keys": {"seqlen_k": 0},
+    "no queries": {"seqlen_q": 0},
+}
+
+
+@pytest.mark.parametrize("changes", NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: dict) -> None:
+    call = EmulatedCall(emulated, plain_problem(**changes))
+    size, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
+    assert size == expected_size
+    assert_same_bits(ours, expected, "between compute capability 9.0 and 8.0")
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"compute_capability": 100},
+        {"compute_capability": 89},
+        {"compute_capability": HOPPER, "shared_limit": SHARED_MEDIUM},
+    ],
+)
+def test_other_cards_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
+    call = EmulatedCall(emulated, plain_problem())
+    size, ours = workspace_and_results(emulated, call, **{"shared_limit": SHARED_LARGE, **device})
+    expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
+    assert size == expected_size
+    assert_same_bits(ours, expected, "between this card and one of compute capability 8.0")
+
+
+def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKernels) -> None:
+    """A stride of zero, of which a tensor copy knows nothing."""
+    call = EmulatedCall(emulated, plain_problem())
+    call.params.key.stride_batch = 0
+    size, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
+    assert size == expected_size
+    assert_same_bits(ours, expected, "between compute capability 9.0 and 8.0")
+
+
+@pytest.mark.parametrize("sink", [False, True])
+def test_rows_and_tiles_that_see_nothing(emulated: EmulatedKernels, sink: bool) -> None:
+    """Query tiles without a key tile, and rows without a key in tiles that have some."""
+    problem = plain_problem(causal_offset=-200, seqlen_q=420, seqlen_k=300, sink=sink)
+    call = EmulatedCall(emulated, problem)
+    emulated.configure(1, compute_capability=HOPPER)
+    results = call.forward()
+    Expectation(problem).check(results)
+    assert not results["out"][:, :200].any() and results["out"][:, 200:].any()
