@@ -7,6 +7,7 @@ import paddle
 import pytest
 from paddlenlp.transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from paddlenlp.transformers.llama import fusion_ops
+from support.dtypes import round_to
 
 import paddle_flashmask
 from paddle_flashmask import functional, masks
@@ -246,3 +247,44 @@ def test_a_wrong_shape_is_named(shape):
     given = {**fusion_arguments(), "attn_mask_startend_row_indices": paddle.zeros(shape, dtype="int32")}
     with paddle_flashmask.enabled(), pytest.raises(ValueError, match=r"with n in 1, 2, 4; got shape"):
         fusion_ops.fusion_flash_attention(**given)
+
+
+def rounded_attention(query, key, value, visible, dtype: str) -> np.ndarray:
+    """A plain implementation in `dtype`: every product and the probabilities are stored rounded."""
+    group = query.shape[2] // key.shape[2]
+    query = query.transpose(0, 2, 1, 3)
+    key, value = (np.repeat(x.transpose(0, 2, 1, 3), group, axis=1) for x in (key, value))
+    stored = (lambda x: x) if dtype == "float64" else (lambda x: round_to(x, dtype))
+    scores = np.where(visible, stored(query @ key.swapaxes(-1, -2)) / np.sqrt(query.shape[-1]), -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    out = stored(stored(weights / weights.sum(axis=-1, keepdims=True)) @ value)
+    return out.transpose(0, 2, 1, 3).reshape(*out.shape[:1], out.shape[2], -1)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("flash", [True, False])
+def test_16_bit_states_are_within_their_rounding(flash, dtype):
+    """At attention alone: Paddle has no 16-bit matrix product on the CPU for the rest of a model."""
+    mask = masks.prefix_lm_document([[20, 33, 11], [64]], [[5, 12, 0], [30]])
+    rng = np.random.default_rng(1)
+    states = [round_to(rng.standard_normal([2, 64, heads, 32]), dtype) for heads in (4, 2, 2)]
+    given = dict(zip(("query_states", "key_states", "value_states"), map(paddle.to_tensor, states), strict=True))
+    given = {name: state.astype(dtype) for name, state in given.items()}
+    for state in given.values():
+        state.stop_gradient = False
+    config = fusion_arguments(flash_mask_causal=False, use_flash_attention=flash)["config"]
+    with paddle_flashmask.enabled():
+        attend = build("llama", flash).llama.layers[0].self_attn.attn_func
+        out = attend(
+            **given,
+            config=config,
+            attention_mask=None,
+            output_attentions=False,
+            attn_mask_startend_row_indices=mask.to_paddle(),
+        )
+        out.sum().backward()
+    assert all(state.grad.dtype == state.dtype for state in given.values())
+    exact = rounded_attention(*(x.astype(np.float64) for x in states), mask.to_dense(), "float64")
+    plain = rounded_attention(*states, mask.to_dense(), dtype)
+    ours = out.astype("float32").numpy()
+    assert np.abs(ours - exact).max() <= 2 * np.abs(plain - exact).max()

@@ -101,8 +101,9 @@ def test_positions_are_those_given(name):
         assert abs(float(packed_loss(model, batch)) - restarting) > 1e-4
 
 
-def test_a_base_model_takes_them_too():
-    model = build("gemma").gemma
+@pytest.mark.parametrize("flash", [True, False])
+def test_a_base_model_takes_them_too(flash):
+    model = build("gemma", flash).gemma
     with paddle_flashmask.enabled():
         given = model(**inputs())[0]
         blind = inputs()
