@@ -3,6 +3,7 @@
 #define PFM_EMULATOR_HOPPER_H_
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -155,6 +156,11 @@ inline void WarpgroupWait(Where where) {
 template <int kCount>
 inline void Settle(float (&sums)[kCount]) {
   static_cast<void>(sums);
+}
+
+template <int kCount>
+inline void Discard(float (&sums)[kCount]) {
+  std::fill_n(sums, kCount, std::numeric_limits<float>::quiet_NaN());
 }
 
 template <class T, int kColumns, Major kA, Major kB>

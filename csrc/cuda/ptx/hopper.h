@@ -101,6 +101,10 @@ PFM_DEVICE inline void WarpgroupWait(Where where = Where::Here());
 template <int kCount>
 PFM_DEVICE inline void Settle(float (&sums)[kCount]);
 
+// Before the first instruction of new sums: what was there is not needed, and takes no registers until then.
+template <int kCount>
+PFM_DEVICE inline void Discard(float (&sums)[kCount]);
+
 // kColumns: 64, 80, 96, 128, 176, 192 or 256. T: Float16 or BFloat16.
 template <class T, int kColumns, Major kA, Major kB>
 PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], uint64_t a, uint64_t b, bool accumulates,

@@ -212,6 +212,12 @@ PFM_DEVICE inline void Settle(float (&sums)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
+template <int kCount>
+PFM_DEVICE inline void Discard(float (&sums)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "=f"(sums[i]));
+}
+
 }  // namespace pfm::cuda::ptx
 
 #endif  // PFM_CUDA_PTX_HOPPER_DEVICE_H_

@@ -97,6 +97,15 @@ struct BackwardKernel {
     return ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).exists();
   }
 
+  // Of two keys of this thread.
+  PFM_DEVICE static void Hide(const sm80::BackwardArguments& rows, const LiveTile& tile, int warpgroup,
+                              int thread_key, Scores& scores) {
+    if ((tile.partial >> warpgroup & 1) == 0) return;
+    const BackwardBlock block(rows);  // again: it would take registers throughout the loop
+    const HeadMask mask(rows.mask, block.batch, tile.head);
+    HideScores<kTileQ>(mask, block.key_tile, thread_key, tile.index * kTileQ, scores);
+  }
+
   // Of 16 queries, scores: S^T in, P^T out.
   PFM_DEVICE static void Exponentiate(const sm80::ScoreScale& scale, ptx::SharedAddress lse, int step,
                                       Scores& scores) {
@@ -192,41 +201,64 @@ struct BackwardKernel {
     if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();
   }
 
-  PFM_DEVICE static void Consume(const BackwardArguments& arguments, const Shared& shared, int warpgroup) {
+  // The products of a tile overlap with those of the next one: its scores are issued behind dkey and dquery of this
+  // one, so that the tensor cores have work while sums go to memory and until dP of the next tile is issued.
+  PFM_DEVICE static bool SumTiles(const BackwardArguments& arguments, const Shared& shared, int warpgroup,
+                                  int thread_key, typename Shared::Stages stages, Sums& dkey, Sums& dvalue) {
     const sm80::BackwardArguments& rows = arguments.rows;
     const sm80::ScoreScale scale(rows.params.softmax_scale);
-    const int thread_key = 64 * warpgroup + ptx::ThreadIndex() / 32 % 4 * 16 + ptx::LaneIndex() / 4;
     // dquery of a tile: 64 rows and 64 columns per warpgroup.
     const int query_block = warpgroup % (kTileQ / 64), column_block = warpgroup / (kTileQ / 64);
-    Sums dkey, dvalue;
-    typename Shared::Stages stages = shared.stages();
-    ptx::WaitBarrier(shared.keys_full(), 0);
     bool continues = false;  // dkey and dvalue hold something
-    while (WaitForTile(shared, stages)) {
-      const int stage = stages.stage();
-      Scores scores, dscores;
+    Scores scores;
+    const auto issue_scores = [&](const typename Shared::Stages& of) {
+      MultiplyAlongColumns<T>(scores, shared.key(), 64 * warpgroup, shared.query(of.stage()));
+      ptx::WarpgroupCommit();
+    };
+    if (kTile.overlaps) {
+      if (!WaitForTile(shared, stages)) return false;
       ptx::WarpgroupFence();
-      MultiplyAlongColumns<T>(scores, shared.key(), 64 * warpgroup, shared.query(stage));
-      ptx::WarpgroupCommit();
-      MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
-      ptx::WarpgroupCommit();
-      Rounded probabilities, rounded;
+      issue_scores(stages);
+    }
+    while (kTile.overlaps || WaitForTile(shared, stages)) {
+      const int stage = stages.stage();
+      Scores dscores;
+      Rounded probabilities, rounded_dscores;
+      QuerySums dquery;
       const auto finish_scores = [&] {
         ptx::Settle(scores);
         if (scale.before != 1.0f) Multiply(scores, scale.before);
-        const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
-        if ((tile.partial >> warpgroup & 1) != 0) {
-          const BackwardBlock block(rows);
-          const HeadMask mask(rows.mask, block.batch, tile.head);
-          HideScores<kTileQ>(mask, block.key_tile, thread_key, tile.index * kTileQ, scores);
-        }
+        Hide(rows, ptx::LoadShared<LiveTile>(shared.tile(stage)), warpgroup, thread_key, scores);
       };
       const auto issue_dvalue = [&] {
         ptx::WarpgroupFence();
         MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
         ptx::WarpgroupCommit();
       };
-      if constexpr (kTile.early_dvalue) {
+      const auto issue_dkey_and_dquery = [&] {
+        ptx::WarpgroupFence();
+        MultiplyRegisters<T>(dkey, rounded_dscores, shared.query(stage), continues);
+        if constexpr (kAddsQuery) {
+          ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
+          MultiplyAlongRows<T>(dquery, shared.dscores(stage), query_block, shared.key(), column_block);
+        }
+        ptx::WarpgroupCommit();
+        continues = true;
+      };
+      const auto finish_tile = [&] {
+        if constexpr (kAddsQuery) {
+          ptx::Settle(dquery);
+          const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
+          AddQueryGradient(rows, tile.row_block + 4 * query_block, column_block, dquery);
+        }
+        ArriveByWarp(stages.empty());
+      };
+
+      ptx::WarpgroupFence();
+      if (!kTile.overlaps) issue_scores(stages);
+      MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
+      ptx::WarpgroupCommit();
+      if constexpr (kTile.overlaps) {
         ptx::WarpgroupWait<1>();
         finish_scores();
 #pragma unroll
@@ -235,12 +267,12 @@ struct BackwardKernel {
           Round<T>(scores, step, probabilities[step]);
         }
         issue_dvalue();
-        ptx::WarpgroupWait<1>();  // dP
+        ptx::WarpgroupWait<1>();
         ptx::Settle(dscores);
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           Differentiate(scores, shared.delta(stage), step, dscores);
-          Round<T>(dscores, step, rounded[step]);
+          Round<T>(dscores, step, rounded_dscores[step]);
         }
       } else {
         ptx::WarpgroupWait<0>();
@@ -249,40 +281,53 @@ struct BackwardKernel {
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           Exponentiate(scale, shared.lse(stage), step, scores);
-          Round<T>(scores, step, probabilities[step]);
           Differentiate(scores, shared.delta(stage), step, dscores);
-          Round<T>(dscores, step, rounded[step]);
+          Round<T>(scores, step, probabilities[step]);
+          Round<T>(dscores, step, rounded_dscores[step]);
         }
         issue_dvalue();
       }
       if constexpr (kAddsQuery) {
-        StoreRounded(rounded, shared.dscores(stage), thread_key);
+        StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);
         ptx::FenceProxyAsync();
       }
-      ptx::WarpgroupFence();
-      MultiplyRegisters<T>(dkey, rounded, shared.query(stage), continues);
-      ptx::WarpgroupCommit();
-      continues = true;
-      if constexpr (kAddsQuery) {
-        QuerySums dquery;
-        ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
-        MultiplyAlongRows<T>(dquery, shared.dscores(stage), query_block, shared.key(), column_block);
-        ptx::WarpgroupCommit();
-        ptx::WarpgroupWait<0>();
-        ptx::Settle(dquery);
-        const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
-        AddQueryGradient(rows, tile.row_block + 4 * query_block, column_block, dquery);
+      if constexpr (kTile.overlaps) {
+        ptx::WarpgroupWait<0>();  // dvalue: the registers of P are needed
+        typename Shared::Stages next = stages;
+        next.Advance();
+        // Nothing is in flight at this branch, and each way has all of its products: otherwise the compiler waits
+        // after every one of them.
+        if (!WaitForTile(shared, next)) {
+          issue_dkey_and_dquery();
+          ptx::WarpgroupWait<0>();
+          finish_tile();
+          return true;
+        }
+        issue_dkey_and_dquery();
+        issue_scores(next);
+        ptx::WarpgroupWait<1>();  // for all but these
+        finish_tile();
+        stages = next;
       } else {
+        issue_dkey_and_dquery();
         ptx::WarpgroupWait<0>();
+        finish_tile();
+        stages.Advance();
       }
-      ArriveByWarp(stages.empty());
-      stages.Advance();
     }
-    if (!continues) {
+    return continues;
+  }
+
+  PFM_DEVICE static void Consume(const BackwardArguments& arguments, const Shared& shared, int warpgroup) {
+    const int thread_key = 64 * warpgroup + ptx::ThreadIndex() / 32 % 4 * 16 + ptx::LaneIndex() / 4;
+    typename Shared::Stages stages = shared.stages();
+    Sums dkey, dvalue;
+    ptx::WaitBarrier(shared.keys_full(), 0);
+    if (!SumTiles(arguments, shared, warpgroup, thread_key, stages, dkey, dvalue)) {
       Fill(dkey, 0.0f);
       Fill(dvalue, 0.0f);
     }
-    Finish(arguments, BackwardBlock(rows), shared, warpgroup, thread_key, dkey, dvalue);
+    Finish(arguments, BackwardBlock(arguments.rows), shared, warpgroup, thread_key, dkey, dvalue);
   }
 
   PFM_DEVICE static void InitBarriers(const Shared& shared) {

@@ -12,8 +12,10 @@ constexpr int kBackwardRegisters = 65536;         // of a multiprocessor, and so
 struct BackwardTile {
   int head_dim;  // of query, key and value
   int tile_q, tile_k;
-  int stages;         // of query and dout
-  bool early_dvalue;  // the product behind dvalue starts before dP is waited for, with P in more registers
+  int stages;  // of query and dout
+  // The product behind dvalue starts before dP is waited for, with P in more registers, and the next scores before
+  // this tile is done.
+  bool overlaps;
   int producer_registers, consumer_registers;
 
   constexpr int consumers() const { return tile_k / 64; }  // warpgroups, 64 keys each
@@ -32,7 +34,7 @@ struct BackwardTile {
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
   // What a consumer thread holds at the worst moment, when dS is computed: dkey and dvalue, scores and dP, P rounded
   // and in flight; some 24 for addresses and the rest.
-  constexpr int live_registers() const { return head_dim + tile_q + (early_dvalue ? tile_q / 4 : 0) + 24; }
+  constexpr int live_registers() const { return head_dim + tile_q + (overlaps ? tile_q / 4 : 0) + 24; }
 
   // Per tile. Bytes that shared memory moves: operands of wgmma that are there, dS^T written, the copies in; and what
   // the sums of dquery take of the same path on their way to the second-level cache.

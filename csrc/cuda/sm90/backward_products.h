@@ -15,6 +15,7 @@ namespace pfm::cuda::sm90 {
 template <class T, int kLeftRows, int kRightRows, int kSummed>
 PFM_DEVICE inline void MultiplyAlongColumns(float (&sums)[kRightRows / 2], OperandTile<kLeftRows, kSummed> left,
                                             int left_row, OperandTile<kRightRows, kSummed> right) {
+  ptx::Discard(sums);
 #pragma unroll
   for (int at = 0; at < kSummed; at += kDepth) {
     ptx::Wgmma<T, kRightRows, ptx::Major::kK, ptx::Major::kK>(sums, left.AlongColumns(at, left_row),
@@ -26,6 +27,7 @@ PFM_DEVICE inline void MultiplyAlongColumns(float (&sums)[kRightRows / 2], Opera
 template <class T, int kSummed, int kLeftColumns, int kRightColumns>
 PFM_DEVICE inline void MultiplyAlongRows(float (&sums)[32], OperandTile<kSummed, kLeftColumns> left, int left_block,
                                          OperandTile<kSummed, kRightColumns> right, int right_block) {
+  ptx::Discard(sums);
 #pragma unroll
   for (int at = 0; at < kSummed; at += kDepth) {
     ptx::Wgmma<T, kBlockColumns, ptx::Major::kMN, ptx::Major::kMN>(sums, left.AlongRows(at, left_block),
