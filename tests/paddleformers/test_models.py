@@ -62,7 +62,7 @@ def test_the_stock_sdpa_loses_the_same_mask():
     assert np.abs(lost[0] - kept[0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3_vl_text", "gpt_oss"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "qwen3_vl_text", "gpt_oss"])
 def test_recompute(name, calls):
     batch = packed_batch()
     options = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
@@ -101,7 +101,7 @@ def test_a_mask_for_every_head(heads):
     assert_same(run(build("llama", "paddle_flashmask"), [batch]), run(build("llama", "eager"), documents(batch)))
 
 
-@pytest.mark.parametrize("name", ["llama", "ernie4_5"])
+@pytest.mark.parametrize("name", ["llama", "ernie4_5", "qwen2"])
 def test_decoding_with_a_cache(name):
     """One token at a time gives the logits of the whole sequence."""
     whole = documents(packed_batch())[1]["input_ids"]

@@ -29,7 +29,7 @@ def losses(name: str, implementation: str, batches_of_step) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen2_5_vl_text", "qwen3_vl_text", "gpt_oss"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "qwen3_vl_text", "gpt_oss"])
 def test_steps(name, registered):
     def packed(step):
         return [packed_batch(seed=step)]

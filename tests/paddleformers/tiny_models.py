@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import types
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +28,22 @@ from paddleformers.transformers.qwen3_vl.configuration import Qwen3VLTextConfig
 from paddleformers.transformers.qwen3_vl.modeling import Qwen3VLTextModel
 
 from paddle_flashmask.packing import SFTCollator, pack_sft
+
+
+def _without_paddlefleet(model: str) -> tuple[type, type]:
+    """Config and plain causal language model of Qwen2 or Qwen3. Their module also imports the base class of a second
+    implementation, from a library that is not on PyPI; here it gets an empty class of that name."""
+    provider = types.ModuleType("paddleformers.transformers.gpt_provider")
+    provider.GPTModelProvider = type("GPTModelProvider", (), {})
+    sys.modules[provider.__name__] = provider
+    package = f"paddleformers.transformers.{model.lower()}"
+    try:
+        modeling = importlib.import_module(f"{package}.modeling")
+    finally:
+        del sys.modules[provider.__name__]
+    config = getattr(importlib.import_module(f"{package}.configuration"), f"{model}Config")
+    return config, getattr(modeling, f"{model}ForCausalLMDeprecated")
+
 
 LENGTHS = [5, 9, 7]
 TOKENS = sum(LENGTHS)
@@ -81,6 +100,8 @@ def _with(config, options: dict):
 FULL_ATTENTION = {
     "llama": _causal_lm(LlamaConfig, LlamaForCausalLM),
     "ernie4_5": _causal_lm(Ernie4_5Config, Ernie4_5ForCausalLM),
+    "qwen2": _causal_lm(*_without_paddlefleet("Qwen2")),
+    "qwen3": _causal_lm(*_without_paddlefleet("Qwen3")),
     "qwen2_5_vl_text": _vl_text(Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel),
     "qwen3_vl_text": _vl_text(Qwen3VLTextConfig, Qwen3VLTextModel),
 }
