@@ -40,12 +40,12 @@ struct ForwardTile {
 
 // Not measured yet: the reasons are counts of bytes, registers and clocks.
 constexpr ForwardTile kForward[] = {
+    // 64 output sums, 32 words of probabilities and 64 scores are what two warpgroups have registers for.
+    {128, 128, 128, 128, 2, 56, 224},
     // Three warpgroups: exp2 takes as long as the products here, so two compute beside the one that multiplies. 128
     // keys would leave the producers 32 registers, which they exceed. A tile is short, so four are on their way.
     {64, 64, 192, 96, 4, 56, 152},
-    // 64 output sums, 32 words of probabilities and 64 scores are what two warpgroups have registers for.
-    {128, 128, 128, 128, 2, 56, 224},
-    // Latent attention: the same with longer scores; two stages of 128 keys just fit shared memory.
+    // Latent attention: as 128 with longer scores; two stages of 128 keys just fit shared memory.
     {192, 128, 128, 128, 2, 56, 224},
     // 128 output sums; 80 keys in two stages would leave no shared memory for lists and masks.
     {256, 256, 128, 64, 2, 56, 224},

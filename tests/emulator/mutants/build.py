@@ -3,6 +3,7 @@ compiled, with one row of its table of tiles; all else are the objects of the em
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,7 @@ import build_kernels  # noqa: E402
 
 CSRC = REPOSITORY / "csrc"
 # The launchers try one row of the table after the other; here the first one is all.
-LAUNCHERS = {
-    "forward_launch.h": "LaunchForwardRow",
-    "backward_launch.h": "LaunchBackwardRow",
-    "query_gradient_launch.h": "LaunchQueryGradientRow",
-}
+NEXT_ROW = re.compile(r"return Launch\w+Row<T, kRow \+ 1>\([^;]*\);")
 
 
 def replace_once(path: Path, old: str, new: str) -> None:
@@ -43,12 +40,8 @@ class Builder:
         """A library in which `old` in csrc/cuda/`file` is `new`, for the kernels of csrc/cuda/`rebuilt`."""
         csrc = self.folder / name / "csrc"
         shutil.copytree(CSRC, csrc)
-        for launcher, function in LAUNCHERS.items():
-            replace_once(
-                csrc / "cuda" / "sm80" / launcher,
-                f"return {function}<T, kRow + 1>(row, arguments);",
-                'return {1, "one row is built"};',
-            )
+        for launcher in (csrc / "cuda").glob("sm*/*_launch.h"):
+            launcher.write_text(NEXT_ROW.sub('return {1, "one row is built"};', launcher.read_text()))
         replace_once(csrc / "cuda" / file, old, new)
         source = CSRC / "cuda" / rebuilt
         command = [part.replace(str(CSRC), str(csrc)) for part in self.units[source].command]

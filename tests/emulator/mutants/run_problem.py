@@ -1,7 +1,7 @@
 """Runs one small problem on a library of emulated kernels and prints a line of JSON: what the emulator reported and
 which values left the error rule. In a process of its own, because a broken kernel may do anything.
 
-    run_problem.py LIBRARY forward|backward|deterministic
+    run_problem.py LIBRARY forward|backward|deterministic COMPUTE_CAPABILITY HEAD_DIM
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from support.problem import Problem  # noqa: E402
 SEEDS = (1, 2)
 
 
-def small_problem() -> Problem:
+def small_problem(head_dim: int, seqlen_k: int) -> Problem:
     """Three or more tiles each way with ragged ends, two heads that share keys, all kinds of tiles."""
-    startend, causal = mask_samples.sample_mask("causal_document", np.random.default_rng(5), 1, 1, 330, 330)
+    startend, causal = mask_samples.sample_mask("causal_document", np.random.default_rng(5), 1, 1, 330, seqlen_k)
     return Problem(
         seqlen_q=330,
-        seqlen_k=330,
+        seqlen_k=seqlen_k,
         heads_q=2,
         heads_kv=1,
-        head_dim=64,
-        head_dim_v=64,
+        head_dim=head_dim,
+        head_dim_v=head_dim,
         dtype="bfloat16",
         causal=causal,
         startend=startend,
@@ -40,13 +40,16 @@ def small_problem() -> Problem:
     )
 
 
-def main(library: str, what: str) -> dict[str, str | None]:
-    problem = small_problem()
+def main(library: str, what: str, capability: str, head_dim: str) -> dict[str, str | None]:
+    # Tiles of 9.0 are larger and its rings longer.
+    problem = small_problem(int(head_dim), seqlen_k=900 if capability == "90" else 330)
     expectation = Expectation(problem)
     kernels = EmulatedKernels(Path(library))
     for seed in SEEDS:
-        call = EmulatedCall(kernels, problem, deterministic=what == "deterministic")
-        kernels.configure(seed)
+        # Forward by one block, where blocks are persistent: its rings go around several times.
+        multiprocessors = 1 if what == "forward" else 0
+        call = EmulatedCall(kernels, problem, what == "deterministic", multiprocessors)
+        kernels.configure(seed, compute_capability=int(capability))
         try:
             results = call.forward()
             if what != "forward":
