@@ -1,0 +1,191 @@
+"""The backward of compute capability 9.0 in the emulator: a pairwise cover of every mask and feature that it takes,
+against the error rule in two orders of execution; deterministic gradients bit for bit; what it does not take is left
+to the sm80 kernels."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
+from support import mask_samples
+from support.cases import problem_of
+from support.compare import Expectation, assert_same_bits
+from support.dense import GRADIENTS
+from support.pairwise import pairwise
+from support.problem import Problem
+from test_cuda_attention import expectation_of
+
+HOPPER = 90
+HEAD_DIMS = (64, 128)
+DTYPES = ("bfloat16", "float16")
+# Around and across the tiles (64 or 128 queries, 128 keys in halves of 64).
+SIZES = [(1, 1), (65, 127), (2, 300), (300, 2), (128, 128), (193, 97), (257, 300)]
+CHOICES = {
+    "kind": mask_samples.kinds(),
+    "size": SIZES,
+    # One choice: together they decide which instantiation runs.
+    "instantiation": list(itertools.product(HEAD_DIMS, DTYPES, (False, True))),
+    "heads": [(1, 1, 1), (2, 1, 2), (3, 3, 1), (4, 2, 2), (4, 1, 1)],
+    "window": [(-1, -1), (-1, -1), (0, 0), (90, -1), (-1, 20)],
+    "causal_offset": [None, None, 40, -25],
+    "sink": [False, True],
+    "dlse": [False, True],
+    "layout": ["packed", "heads_first", "sequence_first"],
+    "batch": [1, 2],
+    "softmax_scale": [None, None, 0.7, -0.3],
+    "multiprocessors": [1, 4, 100],  # 4 and 100: query heads of a group in blocks of their own
+    "gradients": [GRADIENTS, GRADIENTS, ("dquery",), ("dkey",), ("dvalue",), ("dquery", "dvalue"), ("dsink",)],
+}
+SEEDS = (1, 2)
+
+
+def cases() -> list[dict]:
+    rows = []
+    for case in pairwise(CHOICES):
+        head_dim, dtype, deterministic = case["instantiation"]
+        rows.append({**case, "dims": (head_dim, head_dim), "dtype": dtype, "deterministic": deterministic})
+    return [{**row, "blocks": False} for row in rows]
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=[str(index) for index in range(len(CASES))])
+def test_case(emulated: EmulatedKernels, case: dict) -> None:
+    problem = problem_of(case)
+    expectation = expectation_of(problem)
+    call = EmulatedCall(emulated, problem, case["deterministic"], case["multiprocessors"], case["gradients"])
+    emulated.configure(0)
+    call.forward()
+    runs = []
+    for seed in SEEDS:
+        emulated.configure(seed, compute_capability=HOPPER)
+        runs.append(call.backward())
+        expectation.check(runs[-1], f"kind={case['kind']} seed={seed}")
+    if case["deterministic"]:
+        assert_same_bits(runs[0], runs[1], "between two orders of execution")
+
+
+def plain_problem(**changes) -> Problem:
+    sizes = {"batch": 2, "seqlen_q": 140, "seqlen_k": 150, "heads_q": 4, "heads_kv": 1}
+    return Problem(**{**sizes, "head_dim": 128, "head_dim_v": 128, "dtype": "bfloat16", "causal": True, **changes})
+
+
+def deterministic_call(emulated: EmulatedKernels, problem: Problem) -> EmulatedCall:
+    """Four multiprocessors: the sm80 kernels split the group of query heads, these do not, so that their workspace
+    tells them apart."""
+    return EmulatedCall(emulated, problem, deterministic=True, multiprocessors=4)
+
+
+def workspace_and_gradients(emulated: EmulatedKernels, call: EmulatedCall, **device) -> tuple[int, dict]:
+    emulated.configure(1)
+    call.forward()
+    emulated.configure(1, **device)
+    return emulated.backward_workspace(call.params), call.backward()
+
+
+def assert_left_to_sm80(emulated: EmulatedKernels, call: EmulatedCall, **device) -> None:
+    size, ours = workspace_and_gradients(emulated, call, **device)
+    expected_size, expected = workspace_and_gradients(emulated, call, compute_capability=80)
+    assert size == expected_size
+    assert_same_bits(ours, expected, "between this card and one of compute capability 8.0")
+
+
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_these_kernels_run(emulated: EmulatedKernels, head_dim: int, dtype: str) -> None:
+    call = deterministic_call(emulated, plain_problem(head_dim=head_dim, head_dim_v=head_dim, dtype=dtype))
+    size, ours = workspace_and_gradients(emulated, call, compute_capability=HOPPER)
+    other_size, theirs = workspace_and_gradients(emulated, call, compute_capability=80)
+    assert size != other_size
+    np.testing.assert_allclose(ours["dkey"], theirs["dkey"], atol=0.1)
+
+
+NOT_TAKEN = {
+    "dropout": {"dropout": 0.1},
+    "block_mask": {"block_mask": np.ones((2, 1, 2, 2), dtype=np.int32)},
+    "head_dim 96": {"head_dim": 96, "head_dim_v": 96},
+    "head_dim 128 and 64": {"head_dim_v": 64},
+    "no keys": {"seqlen_k": 0},
+    "no queries": {"seqlen_q": 0},
+}
+
+
+@pytest.mark.parametrize("changes", NOT_TAKEN.values(), ids=NOT_TAKEN)
+def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: dict) -> None:
+    call = deterministic_call(emulated, plain_problem(**changes))
+    assert_left_to_sm80(emulated, call, compute_capability=HOPPER)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        {"compute_capability": 100},
+        {"compute_capability": 89},
+        {"compute_capability": HOPPER, "shared_limit": SHARED_SMALL},
+    ],
+)
+def test_other_cards_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
+    call = deterministic_call(emulated, plain_problem())
+    assert_left_to_sm80(emulated, call, **device)
+
+
+def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKernels) -> None:
+    """A stride of zero, of which a tensor copy knows nothing: the gradient of a sum is such a tensor."""
+    call = deterministic_call(emulated, plain_problem())
+    call.params.dout.stride_batch = 0
+    assert_left_to_sm80(emulated, call, compute_capability=HOPPER)
+
+
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_gradient_of_lse_alone(emulated: EmulatedKernels, head_dim: int, deterministic: bool) -> None:
+    problem = plain_problem(head_dim=head_dim, head_dim_v=head_dim, dlse=True)
+    call = EmulatedCall(emulated, problem, deterministic)
+    emulated.configure(1, compute_capability=HOPPER)
+    call.forward()
+    call.params.dout.data = None
+    alone = call.backward()
+    problem.inputs["dout"][...] = 0
+    # A zero dout leaves nothing of dvalue, exactly.
+    assert not alone["dvalue"].any()
+    Expectation(problem).check(alone)
+
+
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("heads", [(2, 2), (4, 1)])
+def test_same_bits_in_every_order_of_execution(
+    emulated: EmulatedKernels, head_dim: int, heads: tuple[int, int]
+) -> None:
+    startend, causal = mask_samples.sample_mask("random_2", np.random.default_rng(3), 2, 1, 140, 300)
+    problem = plain_problem(
+        head_dim=head_dim,
+        head_dim_v=head_dim,
+        heads_q=heads[0],
+        heads_kv=heads[1],
+        seqlen_k=300,
+        startend=startend,
+        causal=causal,
+        sink=True,
+    )
+    call = EmulatedCall(emulated, problem, deterministic=True, multiprocessors=100)
+    emulated.configure(0, compute_capability=HOPPER)
+    call.forward()
+    runs = []
+    for seed in range(4):
+        emulated.configure(seed, compute_capability=HOPPER)
+        runs.append(call.backward())
+    for seed, run in enumerate(runs[1:], 1):
+        assert_same_bits(runs[0], run, f"between seeds 0 and {seed}")
+
+
+def test_keys_and_rows_that_nothing_sees(emulated: EmulatedKernels) -> None:
+    """Key tiles without a query tile, and query tiles without a key tile."""
+    problem = plain_problem(causal_offset=-200, seqlen_q=420, seqlen_k=500, sink=True)
+    call = EmulatedCall(emulated, problem)
+    _, results = workspace_and_gradients(emulated, call, compute_capability=HOPPER)
+    Expectation(problem).check(results)
+    assert not results["dkey"][:, 220:].any() and results["dkey"][:, :220].any()
+    assert not results["dquery"][:, :200].any() and results["dquery"][:, 200:].any()
