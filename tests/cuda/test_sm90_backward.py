@@ -88,7 +88,7 @@ def workspace_and_gradients(emulated: EmulatedKernels, call: EmulatedCall, **dev
 
 def assert_left_to_sm80(emulated: EmulatedKernels, call: EmulatedCall, **device) -> None:
     size, ours = workspace_and_gradients(emulated, call, **device)
-    expected_size, expected = workspace_and_gradients(emulated, call, compute_capability=80)
+    expected_size, expected = workspace_and_gradients(emulated, call, **{**device, "compute_capability": 80})
     assert size == expected_size
     assert_same_bits(ours, expected, "between this card and one of compute capability 8.0")
 

@@ -51,14 +51,14 @@ struct BackwardTile {
 // P^T and dS^T feed them from registers. 240 registers leave the producer 24, which is enough for one warp that looks
 // for live tiles itself: the key tile stays, so it is two tiles ahead.
 constexpr BackwardTile kBackward[] = {
+    // 64 queries: dkey and dvalue take 128 registers, scores and dP 64. 42 bytes of shared memory per pair.
+    {128, 64, 128, 2, true, 24, 240},
     // 128 queries: 20 bytes of shared memory per pair instead of 24 with 64, and half as many tiles. Scores and
     // dP take 128 registers, so P is rounded where it lies and dvalue waits for dP.
     {64, 128, 128, 2, false, 24, 240},
-    // 64 queries: dkey and dvalue take 128 registers, scores and dP 64. 42 bytes of shared memory per pair.
-    {128, 64, 128, 2, true, 24, 240},
 };
-static_assert(kBackward[0].shared_traffic() == 20 * kBackward[0].pairs(), "bytes per pair");
-static_assert(kBackward[1].shared_traffic() == 42 * kBackward[1].pairs(), "bytes per pair");
+static_assert(kBackward[0].shared_traffic() == 42 * kBackward[0].pairs(), "bytes per pair");
+static_assert(kBackward[1].shared_traffic() == 20 * kBackward[1].pairs(), "bytes per pair");
 
 constexpr int kBackwardRows = sizeof(kBackward) / sizeof(kBackward[0]);
 
