@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import warnings
 
 import numpy as np
 import paddle
@@ -56,10 +58,23 @@ def test_forward_names_the_indices_while_enabled(name):
 
 def test_everything_is_given_back():
     before = [dict(vars(owner)) for owner in PATCHED]
-    with paddle_flashmask.enabled():
-        while_enabled = [dict(vars(owner)) for owner in PATCHED]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with paddle_flashmask.enabled():
+            while_enabled = [dict(vars(owner)) for owner in PATCHED]
     assert all(changed != original for changed, original in zip(while_enabled, before, strict=True))
     assert [dict(vars(owner)) for owner in PATCHED] == before
+    for owner in PATCHED:  # and no other test left something behind
+        if "forward" in vars(owner):
+            assert owner.forward.__code__.co_filename == sys.modules[owner.__module__].__file__
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_arguments_arrive(name):
+    model = build(name)
+    with paddle_flashmask.enabled():
+        out = model(**inputs(), return_dict=True, output_hidden_states=True)
+    assert len(out.hidden_states) == 3 and out.logits.shape == [2, LENGTH, 64]
 
 
 @pytest.mark.parametrize("flash", [True, False])

@@ -18,7 +18,7 @@ class Replacements:
     def put(self, owner: Any, name: str, replacement: Any) -> None:
         """owner.name becomes `replacement`; owner is a class or a module."""
         self._done.append((owner, name, vars(owner).get(name, _NOTHING), replacement))
-        setattr(owner, name, replacement)
+        _set(owner, name, replacement)
 
     def take_back(self) -> None:
         """Everything is as it was found, but what something else has replaced since is left to it, with a warning."""
@@ -32,7 +32,12 @@ class Replacements:
             elif original is _NOTHING:
                 delattr(owner, name)
             else:
-                setattr(owner, name, original)
+                _set(owner, name, original)
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    """Past the metaclass of PaddleNLP's models, which wraps a `forward` that is set where it finds it out of date."""
+    (type.__setattr__ if isinstance(owner, type) else setattr)(owner, name, value)
 
 
 def unknown_version(found: str) -> NotImplementedError:
