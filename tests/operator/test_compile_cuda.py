@@ -33,15 +33,24 @@ def kernel(spill_bytes: int, **changes) -> compile_cuda.Kernel:
 
 
 def test_what_ptxas_says_becomes_rows() -> None:
-    rows = {("Forward", "1"): ("96,96", "128x64", "67072")}
+    rows = {("sm80", "Forward", "1"): ("96,96", "128x64", "67072"), ("sm90", "Forward", "1"): ("", "", "")}
     forward, prepare = compile_cuda.kernels_in(LOG, rows)
     assert forward == compile_cuda.Kernel("Forward", "fp16", "96,96", "128x64", "sm_80", "67072", 255, 16, 48)
     assert prepare == compile_cuda.Kernel("PrepareColumns", "", "", "", "sm_90", "", 56, 0, 0)
 
 
+def test_kernels_for_sm90a_have_the_rows_of_their_own_table() -> None:
+    log = LOG.replace("sm80", "sm90").replace("'sm_80'", "'sm_90a'")
+    rows = {("sm80", "Forward", "1"): ("96,96", "128x64", "67072"), ("sm90", "Forward", "1"): ("64,64", "192x96", "5")}
+    forward, _ = compile_cuda.kernels_in(log, rows)
+    assert forward == compile_cuda.Kernel("Forward", "fp16", "64,64", "192x96", "sm_90a", "5", 255, 16, 48)
+    assert forward.allowed_spill_bytes == 0
+
+
 def test_every_allowed_spill_is_of_a_tile_that_exists() -> None:
-    tiles = {(name, dims, tile) for (name, _), (dims, tile, _) in compile_cuda.table_rows().items()}
+    tiles = {(name, dims, tile) for (_, name, _), (dims, tile, _) in compile_cuda.table_rows().items()}
     assert {key[:3] for key in compile_cuda.ALLOWED_SPILLS} <= tiles
+    assert not any(arch == "sm_90a" for *_, arch in compile_cuda.ALLOWED_SPILLS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""Counts instructions in the machine code of the kernels for compute capability 9.0.
+
+    python3 tools/sass.py
+
+Needs nvcc, and cuobjdump of the CUDA toolkit or of requirements/cuda.txt.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import build_kernels
+import compile_cuda
+
+INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(?P<name>[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*)")
+# Matrix products, tensor copies in and out, additions to global memory, exp2, multiply-add, spills.
+SHOWN = ("HGMMA", "UTMALDG", "UTMASTG", "UTMAREDG", "RED", "MUFU.EX2", "FFMA", "R2P", "STL", "LDL")
+
+
+def find_cuobjdump(toolkit: build_kernels.CudaToolkit) -> Path | None:
+    candidates = [toolkit.nvcc.parent / "cuobjdump"]
+    candidates += [Path(path) for path in [shutil.which("cuobjdump")] if path]
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        candidates += sorted(Path(folder).glob("cu*/bin/cuobjdump"), reverse=True)
+    return next((path for path in candidates if path.exists()), None)
+
+
+def functions_in(text: str) -> dict[str, Counter[str]]:
+    """Of `cuobjdump -sass`: mangled name -> how often each instruction occurs, with all its suffixes."""
+    functions: dict[str, Counter[str]] = {}
+    for part in re.split(r"^\s*Function : ", text, flags=re.MULTILINE)[1:]:
+        symbol, _, body = part.partition("\n")
+        functions[symbol.strip()] = Counter(match["name"] for match in INSTRUCTION.finditer(body))
+    return functions
+
+
+def count(instructions: Counter[str], name: str) -> int:
+    """With any suffixes."""
+    return sum(n for found, n in instructions.items() if found == name or found.startswith(f"{name}."))
+
+
+def hopper_functions(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> dict[str, Counter[str]]:
+    units = build_kernels.cuda_units(toolkit, build_kernels.find_compiler(), build_kernels.CUDA_ARCHS)
+    units = [unit for unit in units if build_kernels.SM90_FOLDER in unit.source.parents]
+    functions = {}
+    for result in build_kernels.ObjectCache().compile_all(units):
+        answer = subprocess.run([cuobjdump, "-sass", result], capture_output=True, text=True)
+        functions.update(functions_in(answer.stdout))
+    return functions
+
+
+def main() -> None:
+    toolkit = build_kernels.wanted_cuda("1")
+    cuobjdump = find_cuobjdump(toolkit)
+    if cuobjdump is None:
+        raise build_kernels.BuildError("cuobjdump was not found: `pip install -r requirements/cuda.txt`")
+    rows = compile_cuda.table_rows()
+    print("| kernel | dtype | D, Dv | " + " | ".join(SHOWN) + " |\n" + "|---" * (3 + len(SHOWN)) + "|")
+    for symbol, instructions in sorted(hopper_functions(toolkit, cuobjdump).items()):
+        name, dtype, head_dims = compile_cuda.identity_of(symbol, rows)[:3]
+        counts = " | ".join(str(count(instructions, shown)) for shown in SHOWN)
+        print(f"| {name} | {dtype} | {head_dims} | {counts} |")
+
+
+if __name__ == "__main__":
+    main()
