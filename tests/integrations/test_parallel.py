@@ -1,8 +1,14 @@
-"""The layouts that tensor, sequence and segment parallel hand to attention, without the processes."""
+"""The layouts that tensor, sequence and segment parallel hand to attention, and two processes of the first two."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -18,6 +24,7 @@ import paddle_flashmask
 from paddle_flashmask import masks
 from paddle_flashmask.integrations.paddlenlp.attention import attention_over
 
+PROGRAM = Path(__file__).with_name("tensor_parallel_rank.py")
 B, S, HEADS, KEY_HEADS, HEAD_DIM = 2, 12, 8, 4, 16
 DOCUMENTS = masks.causal_document([[5, 7], [3, 4, 5]], S)
 
@@ -175,3 +182,46 @@ def test_what_cannot_be_split_is_refused(settings, error, message, flash):
             fusion_ops.fusion_flash_attention(**given)
         else:
             attention_over(llama.scaled_dot_product_attention, columns_among)(**given)
+
+
+CASES = ["llama", "llama+sequence", "llama+heads", "qwen2+sequence", "mistral", "gemma"]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def test_two_tensor_parallel_processes_are_one(tmp_path):
+    """Whole models, with the shares of a model that is not split: its dense mask, its loss, its gradients."""
+    endpoints = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    running = []
+    for rank in range(2):
+        settings = {
+            "PADDLE_TRAINER_ID": str(rank),
+            "PADDLE_TRAINERS_NUM": "2",
+            "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+            "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+            "PADDLE_DISTRI_BACKEND": "gloo",
+            "OMP_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-W", "ignore", str(PROGRAM), str(tmp_path / f"{rank}.json"), *CASES]
+        log = (tmp_path / f"{rank}.log").open("w")
+        running.append(subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log))
+    try:
+        codes = [process.wait(timeout=240) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert codes == [0, 0], (tmp_path / "0.log").read_text()[-3000:]
+    for rank in range(2):
+        result = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert list(result) == CASES
+        for case, (loss, expected, difference) in result.items():
+            assert loss == pytest.approx(expected, rel=1e-6), case
+            assert difference < 1e-5, case

@@ -1,0 +1,117 @@
+"""One of two tensor parallel ranks on the CPU: `python tensor_parallel_rank.py OUT CASE...` with PaddleNLP's variables.
+
+A case is MODEL or MODEL+sequence or MODEL+heads. Writes {case: [loss, loss of the whole model, greatest difference of a
+gradient relative to its parameter's greatest]} to OUT. Paddle has a few of the collectives that tensor parallel layers
+use for no CPU; they are made here of those that Gloo has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import paddle
+import paddle.distributed as dist
+from model_cases import LENGTH, batch_of, build, dense_loss, packed_loss, summed_loss
+from paddle.base import core
+from paddle.distributed import fleet
+from paddle.distributed.fleet.layers.mpu import mp_ops
+from paddlenlp.utils.log import logger
+
+import paddle_flashmask
+from paddle_flashmask import masks
+
+DEGREE = 2
+
+
+class Operators:
+    def __init__(self, operators):
+        self._operators = operators
+
+    def __getattr__(self, name):
+        return getattr(self._operators, name)
+
+    def c_identity(self, x, *options):
+        return x.clone()
+
+
+class Concatenation(paddle.autograd.PyLayer):
+    @staticmethod
+    def forward(ctx, x, group):
+        parts = []
+        dist.all_gather(parts, x, group=group)
+        return paddle.concat(parts, axis=-1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.split(DEGREE, axis=-1)[dist.get_rank()]
+
+
+def all_reduce_on_calc_stream(group, tensor, operation, *options):
+    group.all_reduce(tensor, operation, True).wait()
+
+
+def reduce_scatter(output, tensor, op, group, sync_op):
+    total = tensor.clone()
+    dist.all_reduce(total, op, group=group)
+    paddle.assign(total.split(DEGREE, axis=0)[dist.get_rank()], output)
+
+
+def start() -> None:
+    core.ProcessGroup.all_reduce_on_calc_stream = all_reduce_on_calc_stream
+    mp_ops._C_ops = Operators(mp_ops._C_ops)
+    dist.collective._c_concat = lambda x, group=None: Concatenation.apply(x, group)
+    dist.stream.reduce_scatter = reduce_scatter
+    strategy = fleet.DistributedStrategy()
+    strategy.hybrid_configs = {"dp_degree": 1, "mp_degree": DEGREE, "pp_degree": 1, "sharding_degree": 1}
+    fleet.init(is_collective=True, strategy=strategy)
+
+
+def of_rank(whole: paddle.Tensor, shape: list[int]) -> paddle.Tensor:
+    for axis, (full, part) in enumerate(zip(whole.shape, shape, strict=True)):
+        if full != part:
+            return whole.split(DEGREE, axis=axis)[dist.get_rank()]
+    return whole
+
+
+def loss_of_heads(model, batch) -> paddle.Tensor:
+    """Every head has a window of its own within the answers."""
+    windows = [batch.mask & masks.sliding_window(LENGTH, width).expand(2) for width in (2, 4, 7, 12)]
+    columns = paddle.concat([window.to_paddle() for window in windows], axis=1)
+    given = (batch.input_ids, batch.labels, batch.position_ids)
+    return summed_loss(model, *given, attn_mask_startend_row_indices=columns) / batch.scored
+
+
+def compare(case: str) -> list[float]:
+    name, _, what = case.partition("+")
+    batch = batch_of("share question, n=1")
+    options = {"sequence_parallel": True, "seq_length": LENGTH} if what == "sequence" else {}
+    options |= {"tensor_parallel_degree": DEGREE, "tensor_parallel_rank": dist.get_rank()}
+    whole, part = build(name), build(name, flash=True, tensor_parallel_output=False, **options)
+    parameters = dict(whole.named_parameters())
+    for key, parameter in part.named_parameters():
+        parameter.set_value(of_rank(parameters[key], parameter.shape))
+    loss_of = loss_of_heads if what == "heads" else packed_loss
+    with paddle_flashmask.enabled():
+        expected = loss_of(whole, batch) if what == "heads" else dense_loss(whole, batch)
+        expected.backward()
+        loss = loss_of(part, batch)
+        loss.backward()
+    difference = 0.0
+    for key, parameter in part.named_parameters():
+        gradient = of_rank(parameters[key].grad, parameter.shape)
+        if getattr(parameter, "sequence_parallel", False):
+            dist.all_reduce(parameter.grad)  # every rank has that of its own rows
+        difference = max(difference, float((parameter.grad - gradient).abs().max() / gradient.abs().max()))
+    return [float(loss), float(expected), difference]
+
+
+if __name__ == "__main__":
+    logger.set_level("ERROR")
+    start()
+    result = {case: compare(case) for case in sys.argv[2:]}
+    with open(sys.argv[1], "w", encoding="utf-8") as out:
+        json.dump(result, out)
+    dist.barrier()
+    os._exit(0)  # Gloo's threads sometimes abort while the interpreter ends
