@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sm90_backward_mutants import CASES as SM90_BACKWARD
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 FORWARD, BACKWARD, QUERY_GRADIENT = "sm80/forward.h", "sm80/backward.h", "sm80/query_gradient.h"
@@ -205,6 +206,11 @@ CASES |= {
     "sm90 forward: bits of neighbouring keys exchanged": sm90_forward(
         SM90_SCOUTS, "2 * word + lane % 2", "2 * word + (lane + 1) % 2", VALUES
     ),
+}
+
+CASES |= {
+    f"sm90 backward: {name}": Mutant(file, old, new, "sm90/backward_bf16.cu", what, expected, 90, 128)
+    for name, (file, old, new, what, expected) in SM90_BACKWARD.items()
 }
 
 
