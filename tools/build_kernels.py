@@ -47,7 +47,7 @@ ISA_FLAGS = {
 }
 IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
 
-EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas"]
+EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas", "-Wno-psabi"]
 CUDA_ARCHS = ("80", "90")
 CUDA_PTX = "80"  # in every build: what later cards compile for themselves
 # The sources of csrc/cuda/sm90 use instructions that 9.0 alone has, and are compiled for nothing else; in a build

@@ -2,8 +2,8 @@
 
     make emulate-all
 
-The device (shared memory, multiprocessors), determinism and the order of execution change from case to case. Prints
-failures as they come and writes one CSV row per mask kind and head dims.
+The device (compute capability, shared memory, multiprocessors), determinism and the order of execution change from
+case to case. Prints failures as they come and writes one CSV row per mask kind and head dims.
 """
 
 from __future__ import annotations
@@ -55,10 +55,15 @@ FEATURES = {
     "all": {"heads": (4, 2, 2), "blocks": True, "sink": True, "dropout": 0.2, "dlse": True, "layout": "heads_first"},
 }
 DEVICES = [
-    {"shared_limit": shared, "multiprocessors": multiprocessors, "deterministic": deterministic}
-    for shared in (SHARED_LARGE, SHARED_SMALL, SHARED_MEDIUM)
+    {"compute_capability": card, "shared_limit": shared, "multiprocessors": count, "deterministic": deterministic}
+    for card, shared in (
+        (90, SHARED_LARGE),
+        (80, SHARED_SMALL),
+        (80, SHARED_MEDIUM),
+        (80, SHARED_LARGE),
+    )
     for deterministic in (False, True)
-    for multiprocessors in (1, 100)
+    for count in (1, 100)
 ]
 kernels: EmulatedKernels | None = None
 
@@ -79,7 +84,7 @@ def run(numbered: tuple[int, dict]) -> tuple[dict, str]:
     number, case = numbered
     device = DEVICES[number % len(DEVICES)]
     problem = problem_of(case)
-    kernels.configure(number + 1, shared_limit=device["shared_limit"])
+    kernels.configure(number + 1, device["compute_capability"], device["shared_limit"])
     call = EmulatedCall(kernels, problem, device["deterministic"], device["multiprocessors"])
     try:
         expectation_of(problem).check({**call.forward(), **call.backward()})

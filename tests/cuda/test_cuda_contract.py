@@ -121,10 +121,11 @@ ROWS = ("query", "key", "value", "out", "dout", "dquery", "dkey", "dvalue")
 FAR = 2**33  # bytes, 2^32 elements
 
 
-def test_batches_more_than_2_to_the_31_elements_apart(emulated: EmulatedKernels) -> None:
+@pytest.mark.parametrize("capability", [80, 90])
+def test_batches_more_than_2_to_the_31_elements_apart(emulated: EmulatedKernels, capability: int) -> None:
     """The second batch of every tensor lies 8 GiB behind the first; nothing in between is memory of the call."""
-    emulated.configure(1)
-    problem = problem_of(batch=2, startend=None, causal=True)
+    emulated.configure(1, compute_capability=capability)
+    problem = problem_of(batch=2, startend=None, causal=True, dropout=0.0)
     call = EmulatedCall(emulated, problem, deterministic=True)
     expected = {**call.forward(), **call.backward()}
 

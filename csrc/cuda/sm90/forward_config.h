@@ -27,7 +27,9 @@ struct ForwardTile {
   constexpr int shared_bytes() const {
     return 1024 + query_bytes() + stages * stage_bytes() + entries * entry_bytes() + scout_bytes + barrier_bytes();
   }
+  // What the warpgroups take of the registers that the block starts with.
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
+  constexpr int launch_registers() const { return kForwardRegisters / threads() / 8 * 8 * threads(); }
   // What a consumer thread holds at the worst moment: output sums and probabilities that are multiplied, the next
   // scores; some 24 for rows, addresses and the rest.
   constexpr int live_registers() const { return head_dim_v / 2 + tile_k / 4 + tile_k / 2 + 24; }
@@ -58,7 +60,7 @@ constexpr bool ForwardTableIsSound() {
     if (tile.head_dim % 64 != 0 || tile.head_dim_v % 64 != 0 || tile.head_dim_v > tile.head_dim) return false;
     if (tile.tile_q % 64 != 0 || tile.consumers() > 3) return false;
     if (tile.tile_k % 16 != 0 || tile.tile_k > 128) return false;  // a word of bits for a quarter of the keys
-    if (tile.shared_bytes() > kForwardShared || tile.registers() > kForwardRegisters) return false;
+    if (tile.shared_bytes() > kForwardShared || tile.registers() > tile.launch_registers()) return false;
     if (tile.live_registers() > tile.consumer_registers) return false;
   }
   return true;

@@ -1,0 +1,118 @@
+"""What a tile of each sm90 kernel costs on paper: registers, shared memory, and clocks of a multiprocessor per pair of
+query and key on each unit. The largest one bounds the kernel, if nothing else does.
+
+    python3 tools/config_budget.py
+
+Counts from csrc/cuda/sm90/*_config.h and the throughput of compute capability 9.0 in NVIDIA's documents; nothing here
+is measured.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import build_kernels
+
+# Per multiprocessor and clock (H100 white paper; CUDA programming guide, "Throughput of native arithmetic
+# instructions"; wgmma and shared memory: 128 bytes).
+TENSOR_PRODUCTS = 2048  # multiply-adds of 16-bit elements
+EXP2 = 16
+LANES = 128
+SHARED_BYTES = 128
+
+# Multiply-adds per pair are these times head_dim and head_dim_v.
+PRODUCTS = {"Forward": (1, 1), "Backward": (3, 2)}
+# Arithmetic of a full tile per pair beside exp2. Forward: maximum, multiply-add, sum, half a conversion; and a rescale
+# per element of the output. Backward: multiply-add, subtract, multiply, two halves of conversions.
+INSTRUCTIONS = {"Forward": 3.5, "Backward": 4.0}
+
+PROGRAM = r"""
+#include <cstdio>
+#include "cuda/sm90/backward_config.h"
+#include "cuda/sm90/forward_config.h"
+using namespace pfm::cuda::sm90;
+template <class Tile>
+void Print(const char* kernel, const Tile& t, int head_dim_v) {
+  std::printf("%s %d %d %d %d %d %d %d %d %d %lld\n", kernel, t.head_dim, head_dim_v, t.tile_q, t.tile_k,
+              t.consumers(), t.shared_bytes(), t.registers(), t.live_registers(), t.consumer_registers,
+              static_cast<long long>(t.shared_traffic()));
+}
+int main() {
+  for (const auto& t : kForward) Print("Forward", t, t.head_dim_v);
+  for (const auto& t : kBackward) Print("Backward", t, t.head_dim);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Budget:
+    kernel: str
+    head_dim: int
+    head_dim_v: int
+    tile_q: int
+    tile_k: int
+    consumers: int
+    shared_bytes: int
+    registers: int  # of the block
+    live_registers: int  # of a consumer thread, estimated in the table
+    consumer_registers: int
+    shared_traffic: int  # bytes per tile
+
+    @property
+    def bytes_per_pair(self) -> float:
+        return self.shared_traffic / (self.tile_q * self.tile_k)
+
+    @property
+    def clocks(self) -> dict[str, float]:
+        """Per pair."""
+        of_dim, of_dim_v = PRODUCTS[self.kernel]
+        rescale = self.head_dim_v / self.tile_k if self.kernel == "Forward" else 0
+        return {
+            "tensor": (of_dim * self.head_dim + of_dim_v * self.head_dim_v) / TENSOR_PRODUCTS,
+            "shared": self.bytes_per_pair / SHARED_BYTES,
+            "exp2": 1 / EXP2,
+            "lanes": (INSTRUCTIONS[self.kernel] + rescale) / LANES,
+        }
+
+    @property
+    def bound(self) -> str:
+        """The unit that takes longest, and others within a twentieth of it."""
+        longest = max(self.clocks.values())
+        return " = ".join(unit for unit, clocks in self.clocks.items() if clocks > 0.95 * longest)
+
+
+def budgets() -> list[Budget]:
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder) / "config.cc", Path(folder) / "config"
+        source.write_text(PROGRAM)
+        include = f"-I{build_kernels.ROOT / 'csrc'}"
+        subprocess.run(
+            [build_kernels.find_compiler(), "-std=c++17", include, str(source), "-o", str(program)], check=True
+        )
+        lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
+    return [Budget(kernel, *map(int, numbers)) for kernel, *numbers in map(str.split, lines)]
+
+
+def markdown(rows: list[Budget]) -> str:
+    units = list(rows[0].clocks)
+    lines = [
+        "| kernel | D, Dv | tile | warpgroups | shared | registers | live | bytes/pair | "
+        + " | ".join(f"{unit} clk/pair" for unit in units)
+        + " | bound by |",
+        "|" + "---|" * (9 + len(units)),
+    ]
+    for row in rows:
+        clocks = " | ".join(f"{row.clocks[unit]:.3f}" for unit in units)
+        lines.append(
+            f"| {row.kernel} | {row.head_dim}, {row.head_dim_v} | {row.tile_q}x{row.tile_k} | {row.consumers} + 1 | "
+            f"{row.shared_bytes} | {row.registers} | {row.live_registers} of {row.consumer_registers} | "
+            f"{row.bytes_per_pair:.1f} | {clocks} | {row.bound} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(budgets()))
