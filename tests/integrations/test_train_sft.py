@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from paddlenlp.transformers import MistralConfig
+from paddlenlp.transformers import GPTConfig
 from paddlenlp.transformers.llama import fusion_ops
 
 from paddle_flashmask import functional
@@ -164,16 +164,16 @@ def test_a_folder_that_is_not_there_is_named(run, tmp_path, key):
 
 
 def test_models_that_do_not_fit_are_refused(run, tmp_path, tokenizer):
-    folder = tmp_path / "mistral"
+    folder = tmp_path / "gpt"
     tokenizer.save_pretrained(str(folder))
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = MistralConfig(vocab_size=len(tokenizer), num_key_value_heads=2, **sizes)
+    config = GPTConfig(vocab_size=len(tokenizer), **sizes)
     config.save_pretrained(str(folder))
     with pytest.raises(ConfigError, match="has no 'architectures'"):
         run(model_name_or_path=str(folder))
-    config.architectures = ["MistralForCausalLM"]
+    config.architectures = ["GPTForCausalLM"]
     config.save_pretrained(str(folder))
-    with pytest.raises(UnsupportedConfigError, match="MistralForCausalLM of PaddleNLP takes no column indices"):
+    with pytest.raises(UnsupportedConfigError, match="GPTForCausalLM of PaddleNLP takes no column indices"):
         run(model_name_or_path=str(folder))
 
 

@@ -120,7 +120,7 @@ def load_model(arguments: Arguments, config: Any, model_class: Any, write: Calla
         model = model_class.from_config(config, dtype=config.dtype)
     if model_args.flash_mask and "attn_mask_startend_row_indices" not in inspect.signature(model.forward).parameters:
         raise UnsupportedConfigError(
-            f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; Llama and Qwen2 do"
+            f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; docs/models.md says which do"
         )
     return model
 
