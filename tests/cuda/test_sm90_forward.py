@@ -135,3 +135,13 @@ def test_rows_and_tiles_that_see_nothing(emulated: EmulatedKernels, sink: bool) 
     results = call.forward()
     Expectation(problem).check(results)
     assert not results["out"][:, :200].any() and results["out"][:, 200:].any()
+
+
+def test_heads_in_groups_that_fit_the_cache(emulated: EmulatedKernels) -> None:
+    """Keys and values of a head take 10 MB, so that the three heads make a group of two and one of one."""
+    problem = plain_problem(batch=1, seqlen_k=20000, heads_q=3, heads_kv=3, window=(100, 30))
+    call = EmulatedCall(emulated, problem, multiprocessors=2)
+    _, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    _, theirs = workspace_and_results(emulated, call, compute_capability=80)
+    for name in ("out", "lse"):
+        np.testing.assert_allclose(ours[name], theirs[name], atol=0.02)
