@@ -47,6 +47,7 @@ class Scouts {
   }
 
  private:
+  static constexpr int kRowBlocks = kTileQ / 32;
   static_assert(4 * (1 + kScouts) * 2 <= kTalkBytes, "room for what is said");
 
   // A counter instead of a fixed share: how long a tile takes is only known when its columns have been read.
@@ -101,42 +102,45 @@ class Scouts {
   }
 
   // The class of an undecided tile from its columns; its bits go to the next stage, which a tile that is not partial
-  // leaves to the next one.
+  // leaves to the next one. A scout takes a quarter of the keys at a time: their bounds are read once, and the blocks
+  // of 32 rows hide each other's latencies.
   PFM_DEVICE TileClass Look(const HeadMask& mask, int32_t key_tile, int32_t row0) {
     if (IsSpeaker()) position_.WaitEmpty();
     Meet();
-    const int32_t* columns = mask.ColumnArray(0, key_tile);
+    const int lane = ptx::LaneIndex();
+    const bool exists = lane < Stream::kKeys;
     bool any = false, all = true;
-    constexpr int kBlocks = Stream::kWords * (kTileQ / 32);
 #pragma unroll 1
-    for (int block = scout_; block < kBlocks; block += kScouts) {
-      const int lane = ptx::Fresh(ptx::LaneIndex());
-      const int word = block % Stream::kWords, first_row = block / Stream::kWords * 32;
-      const bool exists = lane < Stream::kKeys;
+    for (int word = scout_; word < Stream::kWords; word += kScouts) {
+      uint32_t rows[kRowBlocks] = {};
       const int key = 8 * (lane / 2) + 2 * word + lane % 2;
-      const uint32_t rows = exists ? VisibleRows(mask.table(), columns + key, row0 + first_row) : 0;
-      const uint32_t real = exists ? LowBits(mask.table().seqlen_q - row0 - first_row) : 0;
-      any |= (rows & real) != 0;
-      all &= (~rows & real) == 0;
-      ptx::StoreShared(stream_.Word(position_.stage(), word, first_row + lane), TransposeBits(rows, lane));
+      if (exists) ReadRows(mask.table(), mask.ColumnArray(0, key_tile) + key, row0, rows);
+#pragma unroll
+      for (int block = 0; block < kRowBlocks; ++block) {
+        const uint32_t real = exists ? LowBits(mask.table().seqlen_q - row0 - 32 * block) : 0;
+        any |= (rows[block] & real) != 0;
+        all &= (~rows[block] & real) == 0;
+        const uint32_t bits = TransposeBits(rows[block], lane);
+        ptx::StoreShared(stream_.Word(position_.stage(), word, 32 * block + lane), bits);
+      }
     }
     return Vote(ptx::Ballot(any) != 0, ptx::Ballot(!all) == 0);
   }
 
-  // Of one key: begin and end of its visible range and of its holes, an array each.
-  PFM_DEVICE static uint32_t VisibleRows(const MaskTable& table, const int32_t* range, int32_t row0) {
-    uint32_t bits = RowsOf(range, table.padded_keys, row0);
+  // The rows that see a key, from its visible range and its holes: begin and end of each, an array apart.
+  PFM_DEVICE static void ReadRows(const MaskTable& table, const int32_t* range, int32_t row0,
+                                  uint32_t (&rows)[kRowBlocks]) {
+    const auto for_blocks = [&](auto change) {
+      const int32_t begin = ptx::LoadGlobal(range) - row0, end = ptx::LoadGlobal(range + table.padded_keys) - row0;
+#pragma unroll
+      for (int b = 0; b < kRowBlocks; ++b) change(rows[b], LowBits(end - 32 * b) & ~LowBits(begin - 32 * b));
+    };
+    for_blocks([](uint32_t& row, uint32_t visible) { row = visible; });
 #pragma unroll 1
     for (int hole = 0; hole < table.holes; ++hole) {
       range += 2 * table.padded_keys;
-      bits &= ~RowsOf(range, table.padded_keys, row0);
+      for_blocks([](uint32_t& row, uint32_t hidden) { row &= ~hidden; });
     }
-    return bits;
-  }
-
-  PFM_DEVICE static uint32_t RowsOf(const int32_t* range, int64_t stride, int32_t row0) {
-    const int32_t begin = ptx::LoadGlobal(range) - row0, end = ptx::LoadGlobal(range + stride) - row0;
-    return LowBits(end) & ~LowBits(begin);
   }
 
   // Everybody's bits are in shared memory when this returns.
