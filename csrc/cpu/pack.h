@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "gemm.h"
 #include "tile_kernels.h"
 
 namespace pfm::cpu {
@@ -51,12 +52,28 @@ struct Pack {
     return values;
   }
 
+  // Rows of one head lie apart, so that the processor does not see them coming. A call begins with the first
+  // kRowsAhead of them and then stays that far ahead.
+  static constexpr int kRowsAhead = 8;
+
+  static PFM_INLINE void FetchRow(const void* base, int64_t row_stride, int row, int rows, int dim) {
+    if (row >= rows) return;
+    const Storage* from = static_cast<const Storage*>(base) + row * row_stride;
+    for (int i = 0; i < dim; i += 64 / static_cast<int>(sizeof(Storage))) __builtin_prefetch(from + i);
+  }
+
+  static void FetchFirstRows(const void* base, int64_t row_stride, int rows, int dim) {
+    for (int row = 0; row < kRowsAhead; ++row) FetchRow(base, row_stride, row, rows, dim);
+  }
+
   static int Count(int dim, int panel) { return dim - panel * kPanel < kPanel ? dim - panel * kPanel : kPanel; }
 
   static void Panels(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
                      int panel_rows) {
     const Float factor = Simd::Set(scale);
+    FetchFirstRows(src, row_stride, rows, dim);
     for (int row = 0; row < rows; ++row) {
+      FetchRow(src, row_stride, row + kRowsAhead, rows, dim);
       const Storage* from = static_cast<const Storage*>(src) + row * row_stride;
       for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
         const Sixteen values = Load(from + panel * kPanel, Count(dim, panel));
@@ -73,6 +90,7 @@ struct Pack {
   static void Transposed(const void* src, int64_t row_stride, int keys, int dim, float* dst) {
     const int padded = PaddedDim(dim);
     for (int key_panel = 0; key_panel < kKeyPanels; ++key_panel) {
+      for (int c = 0; c < kPanel; ++c) FetchRow(src, row_stride, (key_panel + 1) * kPanel + c, keys, dim);
       for (int d = 0; d < padded; d += kPanel) {
         float block[kPanel][kPanel] = {};
         for (int c = 0; c < kPanel && key_panel * kPanel + c < keys; ++c) {
@@ -91,6 +109,7 @@ struct Pack {
   static void Store(const float* src, int panel_rows, int rows, int dim, const float* row_scale, float scale,
                     void* dst, int64_t row_stride) {
     for (int row = 0; row < rows; ++row) {
+      FetchRow(dst, row_stride, row + kRowsAhead, rows, dim);
       const Float factor = Simd::Set(row_scale == nullptr ? scale : row_scale[row] * scale);
       Storage* to = static_cast<Storage*>(dst) + row * row_stride;
       for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
@@ -110,7 +129,11 @@ struct Pack {
 
   static void RowDots(const void* a, int64_t a_stride, const void* b, int64_t b_stride, int rows, int dim,
                       float* dot) {
+    FetchFirstRows(a, a_stride, rows, dim);
+    FetchFirstRows(b, b_stride, rows, dim);
     for (int row = 0; row < rows; ++row) {
+      FetchRow(a, a_stride, row + kRowsAhead, rows, dim);
+      FetchRow(b, b_stride, row + kRowsAhead, rows, dim);
       const Storage* left = static_cast<const Storage*>(a) + row * a_stride;
       const Storage* right = static_cast<const Storage*>(b) + row * b_stride;
       Float sum = Simd::Set(0.0f);
