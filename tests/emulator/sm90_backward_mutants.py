@@ -3,8 +3,9 @@ run, and the report that is expected, or None where values leave the error rule.
 
 from __future__ import annotations
 
-KERNEL, SHARED, MASK = "sm90/backward.h", "sm90/backward_shared.h", "sm90/backward_mask.h"
-PRODUCTS, PIPELINE = "sm90/backward_products.h", "sm90/pipeline.h"
+KERNEL, PRODUCER, CONSUMER = "sm90/backward.h", "sm90/backward_producer.h", "sm90/backward_own_keys.h"
+GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/backward_products.h"
+SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
 
 ASYNC = (
     r"asynchronous (read|write) of 16 bytes|by the asynchronous operation of|while an asynchronous|"
@@ -22,46 +23,46 @@ CASES: dict[str, tuple[str, str, str, str, str | None]] = {
         "backward",
         LATE,
     ),
-    "no wait for an empty stage": (KERNEL, "      stages.WaitEmpty();\n", "", "backward", ASYNC),
-    "fewer bytes expected": (KERNEL, "ArriveExpectBytes(full, kStageBytes)", "ArriveBarrier(full)", "backward", LATE),
+    "no wait for an empty stage": (PRODUCER, "      stages.WaitEmpty();\n", "", "backward", ASYNC),
+    "fewer bytes expected": (PRODUCER, "ArriveExpectBytes(full, kStageBytes)", "ArriveBarrier(full)", "backward", LATE),
     "keys used before they are there": (
-        KERNEL,
+        CONSUMER,
         "    ptx::WaitBarrier(shared.keys_full(), 0);\n",
         "",
         "backward",
         LATE,
     ),
     "a stage released before its products are done": (
-        KERNEL,
+        CONSUMER,
         "        issue_scores(next);\n",
         "        ArriveByWarp(stages.empty());\n        issue_scores(next);\n",
         "deterministic",
         f"race in shared memory|{ASYNC}",
     ),
-    "a stage never released": (KERNEL, "        ArriveByWarp(stages.empty());\n", "", "deterministic", "deadlock"),
+    "a stage never released": (CONSUMER, "        ArriveByWarp(stages.empty());\n", "", "deterministic", "deadlock"),
     "a wait that lets dkey and dquery fly": (
-        KERNEL,
+        CONSUMER,
         "ptx::WarpgroupWait<1>();  // for all but these",
         "ptx::WarpgroupWait<2>();",
         "backward",
         f"{ASYNC}|was changed while this instruction was in flight|sums were changed before this wait",
     ),
     "no wait for dP": (
-        KERNEL,
+        CONSUMER,
         "        ptx::WarpgroupWait<1>();\n        ptx::Settle(dscores);\n",
         "        ptx::Settle(dscores);\n",
         "deterministic",
         f"sums were changed before this wait|no WarpgroupFence|{ASYNC}",
     ),
     "no proxy fence after dS": (
-        KERNEL,
+        CONSUMER,
         "        StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n        ptx::FenceProxyAsync();\n",
         "        StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n",
         "backward",
         NO_PROXY_FENCE,
     ),
     "no barrier between dS and its product": (
-        KERNEL,
+        CONSUMER,
         "          ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there\n",
         "",
         "backward",
@@ -69,28 +70,28 @@ CASES: dict[str, tuple[str, str, str, str, str | None]] = {
     ),
     "one dS for every tile": (SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "backward", NO_ORDER),
     "keys overwritten while the other warpgroup uses them": (
-        KERNEL,
+        GRADIENTS,
         "    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more\n",
         "",
         "backward",
         NO_ORDER,
     ),
     "no proxy fence before the gradients are stored": (
-        KERNEL,
+        GRADIENTS,
         "    StoreRounded(rounded, tile, row);\n    ptx::FenceProxyAsync();\n",
         "    StoreRounded(rounded, tile, row);\n",
         "deterministic",
         NO_PROXY_FENCE,
     ),
     "no barrier before the gradients are stored": (
-        KERNEL,
+        GRADIENTS,
         "    ptx::BarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);\n",
         "",
         "deterministic",
         NO_ORDER,
     ),
     "the block ends while gradients are stored": (
-        KERNEL,
+        GRADIENTS,
         "    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();\n",
         "",
         "deterministic",
@@ -111,6 +112,12 @@ CASES: dict[str, tuple[str, str, str, str, str | None]] = {
         None,
     ),
     "both keys of a thread masked alike": (MASK, "key + 8 * half", "key", "deterministic", None),
-    "every tile starts the sums anew": (PRODUCTS, "continues || at > 0", "at > 0", "deterministic", None),
-    "dquery of both warpgroups in the same columns": (KERNEL, "8 * first_block + n", "n", "backward", None),
+    "every tile starts the sums anew": (
+        PRODUCTS,
+        "left[at / kDepth], right.AlongRows(at), continues || at > 0",
+        "left[at / kDepth], right.AlongRows(at), at > 0",
+        "deterministic",
+        None,
+    ),
+    "dquery of both warpgroups in the same columns": (SCORES, "8 * first_block + n", "n", "backward", None),
 }

@@ -105,7 +105,7 @@ PFM_DEVICE inline void Settle(float (&sums)[kCount]);
 template <int kCount>
 PFM_DEVICE inline void Discard(float (&sums)[kCount]);
 
-// kColumns: 64, 80, 96, 128, 176, 192 or 256. T: Float16 or BFloat16.
+// kColumns: 32, 64, 80, 96, 128, 176, 192 or 256. T: Float16 or BFloat16.
 template <class T, int kColumns, Major kA, Major kB>
 PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], uint64_t a, uint64_t b, bool accumulates,
                              Where where = Where::Here());

@@ -22,6 +22,8 @@ namespace pfm::cuda::ptx {
 #define PFM_S16(i) PFM_S8(i), PFM_S8((i) + 8)
 #define PFM_S32(i) PFM_S16(i), PFM_S16((i) + 16)
 #define PFM_S64(i) PFM_S32(i), PFM_S32((i) + 32)
+#define PFM_REGISTERS32 "{" PFM_R0 "}"
+#define PFM_SUMS32 PFM_S16(0)
 #define PFM_REGISTERS64 "{" PFM_R0 "," PFM_R16 "}"
 #define PFM_SUMS64 PFM_S32(0)
 #define PFM_REGISTERS80 "{" PFM_R0 "," PFM_R16 "," PFM_H32 "}"
@@ -51,7 +53,15 @@ PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], uint64_t a, uint64_t b
   constexpr int kTransposedA = kA == Major::kMN, kTransposedB = kB == Major::kMN;
   constexpr bool kIsBFloat16 = std::is_same_v<T, BFloat16>;
   const int adds = accumulates;
-  if constexpr (kColumns == 64) {
+  if constexpr (kColumns == 32) {
+    if constexpr (kIsBFloat16) {
+      PFM_WGMMA(32, "bf16", "%16, %17", "18", "%19, %20", "l"(a), "l"(b), "r"(adds), "n"(kTransposedA),
+                "n"(kTransposedB));
+    } else {
+      PFM_WGMMA(32, "f16", "%16, %17", "18", "%19, %20", "l"(a), "l"(b), "r"(adds), "n"(kTransposedA),
+                "n"(kTransposedB));
+    }
+  } else if constexpr (kColumns == 64) {
     if constexpr (kIsBFloat16) {
       PFM_WGMMA(64, "bf16", "%32, %33", "34", "%35, %36", "l"(a), "l"(b), "r"(adds), "n"(kTransposedA),
                 "n"(kTransposedB));
@@ -108,7 +118,7 @@ PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], uint64_t a, uint64_t b
                 "n"(kTransposedB));
     }
   } else {
-    static_assert(kColumns == 0, "64, 80, 96, 128, 176, 192 or 256 columns");
+    static_assert(kColumns == 0, "32, 64, 80, 96, 128, 176, 192 or 256 columns");
   }
 }
 
@@ -119,7 +129,15 @@ PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], const uint32_t (&a)[4]
   constexpr int kTransposedB = kB == Major::kMN;
   constexpr bool kIsBFloat16 = std::is_same_v<T, BFloat16>;
   const int adds = accumulates;
-  if constexpr (kColumns == 64) {
+  if constexpr (kColumns == 32) {
+    if constexpr (kIsBFloat16) {
+      PFM_WGMMA(32, "bf16", "{%16, %17, %18, %19}, %20", "21", "%22", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
+                "l"(b), "r"(adds), "n"(kTransposedB));
+    } else {
+      PFM_WGMMA(32, "f16", "{%16, %17, %18, %19}, %20", "21", "%22", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
+                "l"(b), "r"(adds), "n"(kTransposedB));
+    }
+  } else if constexpr (kColumns == 64) {
     if constexpr (kIsBFloat16) {
       PFM_WGMMA(64, "bf16", "{%32, %33, %34, %35}, %36", "37", "%38", "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]),
                 "l"(b), "r"(adds), "n"(kTransposedB));
@@ -176,7 +194,7 @@ PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], const uint32_t (&a)[4]
                 "r"(a[3]), "l"(b), "r"(adds), "n"(kTransposedB));
     }
   } else {
-    static_assert(kColumns == 0, "64, 80, 96, 128, 176, 192 or 256 columns");
+    static_assert(kColumns == 0, "32, 64, 80, 96, 128, 176, 192 or 256 columns");
   }
 }
 
@@ -194,6 +212,8 @@ PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], const uint32_t (&a)[4]
 #undef PFM_S16
 #undef PFM_S32
 #undef PFM_S64
+#undef PFM_REGISTERS32
+#undef PFM_SUMS32
 #undef PFM_REGISTERS64
 #undef PFM_SUMS64
 #undef PFM_REGISTERS80

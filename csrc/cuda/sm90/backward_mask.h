@@ -92,7 +92,7 @@ PFM_DEVICE inline void HideScores(const HeadMask& mask, int32_t key_tile, int ke
   const int shift = ptx::LaneIndex() % 4 * 2;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    uint32_t rows[kTileQ / 32];
+    uint32_t rows[kTileQ / 32] = {};
     FindVisibleRows(mask, key_tile, key + 8 * half, row0, rows);
 #pragma unroll
     for (int word = 0; word < kTileQ / 32; ++word) {

@@ -11,27 +11,40 @@
 
 namespace pfm::cuda::sm90 {
 
-// sums = left right, whose columns are summed over: kColumns rows of `right`, 64 rows of `left` from left_row on.
-template <class T, int kLeftRows, int kRightRows, int kSummed>
-PFM_DEVICE inline void MultiplyAlongColumns(float (&sums)[kRightRows / 2], OperandTile<kLeftRows, kSummed> left,
-                                            int left_row, OperandTile<kRightRows, kSummed> right) {
+// sums = left right, whose columns are summed over: 64 rows of `left` from left_row on, and as many of `right` from
+// right_row on as there are columns of sums.
+template <class T, int kCount, int kLeftRows, int kRightRows, int kSummed>
+PFM_DEVICE inline void MultiplyAlongColumns(float (&sums)[kCount], OperandTile<kLeftRows, kSummed> left, int left_row,
+                                            OperandTile<kRightRows, kSummed> right, int right_row = 0) {
   ptx::Discard(sums);
 #pragma unroll
   for (int at = 0; at < kSummed; at += kDepth) {
-    ptx::Wgmma<T, kRightRows, ptx::Major::kK, ptx::Major::kK>(sums, left.AlongColumns(at, left_row),
-                                                              right.AlongColumns(at), at > 0);
+    ptx::Wgmma<T, 2 * kCount, ptx::Major::kK, ptx::Major::kK>(sums, left.AlongColumns(at, left_row),
+                                                              right.AlongColumns(at, right_row), at > 0);
   }
 }
 
-// sums = left right, whose rows are summed over: blocks of 64 columns of each.
-template <class T, int kSummed, int kLeftColumns, int kRightColumns>
-PFM_DEVICE inline void MultiplyAlongRows(float (&sums)[32], OperandTile<kSummed, kLeftColumns> left, int left_block,
-                                         OperandTile<kSummed, kRightColumns> right, int right_block) {
+// sums = left right, whose rows are summed over: blocks of 64 columns, one of `left`.
+template <class T, int kCount, int kSummed, int kLeftColumns, int kRightColumns>
+PFM_DEVICE inline void MultiplyAlongRows(float (&sums)[kCount], OperandTile<kSummed, kLeftColumns> left,
+                                         int left_block, OperandTile<kSummed, kRightColumns> right, int right_block) {
   ptx::Discard(sums);
 #pragma unroll
   for (int at = 0; at < kSummed; at += kDepth) {
-    ptx::Wgmma<T, kBlockColumns, ptx::Major::kMN, ptx::Major::kMN>(sums, left.AlongRows(at, left_block),
-                                                                   right.AlongRows(at, right_block), at > 0);
+    ptx::Wgmma<T, 2 * kCount, ptx::Major::kMN, ptx::Major::kMN>(sums, left.AlongRows(at, left_block),
+                                                                right.AlongRows(at, right_block), at > 0);
+  }
+}
+
+// sums (+)= left right: the columns of `left` and the rows of `right` are summed over.
+template <class T, int kCount, int kSummed, int kRightColumns>
+PFM_DEVICE inline void MultiplyColumnsByRows(float (&sums)[kCount], OperandTile<64, kSummed> left,
+                                             OperandTile<kSummed, kRightColumns> right, int right_block,
+                                             bool continues) {
+#pragma unroll
+  for (int at = 0; at < kSummed; at += kDepth) {
+    ptx::Wgmma<T, 2 * kCount, ptx::Major::kK, ptx::Major::kMN>(sums, left.AlongColumns(at),
+                                                               right.AlongRows(at, right_block), continues || at > 0);
   }
 }
 

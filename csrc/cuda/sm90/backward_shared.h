@@ -46,8 +46,12 @@ class BackwardShared {
   using Stages = Ring<kTile.stages>;
   PFM_DEVICE Stages stages() const { return Stages(base_ + kBarriers + kMBarrierBytes); }
 
-  // dS^T of every other tile.
+  // Of every other tile: dS^T, and P^T where the warpgroups share keys.
   PFM_DEVICE ScoreTile dscores(int stage) const { return {base_ + kScores + stage % 2 * ScoreTile::kBytes}; }
+  PFM_DEVICE ScoreTile probabilities(int stage) const {
+    static_assert(kTile.shares_keys, "otherwise it stays in registers");
+    return {dscores(stage).base + 2 * ScoreTile::kBytes};
+  }
 
   static constexpr int kNumbersBytes = 4 * kTile.tile_q;
 
@@ -55,7 +59,7 @@ class BackwardShared {
   static constexpr int kStageRowBytes = kTile.row_bytes();
   static constexpr int kStages = 2 * KeyTile::kBytes;
   static constexpr int kScores = kStages + kTile.stages * 2 * QueryTile::kBytes;
-  static constexpr int kRows = kScores + 2 * ScoreTile::kBytes;
+  static constexpr int kRows = kScores + kTile.score_tiles() * ScoreTile::kBytes;
   static constexpr int kBarriers = kRows + kTile.stages * kTile.row_bytes();
   static_assert(kBarriers % 16 == 0 && kScores % kTileAlignment == 0, "aligned");
   static_assert(kTileAlignment + kBarriers + kMBarrierBytes + Stages::kBarrierBytes == kTile.shared_bytes(),
@@ -64,6 +68,21 @@ class BackwardShared {
 
   ptx::SharedAddress base_;
 };
+
+constexpr int kConsumerThreads = kConsumers * kWarpgroupThreads;
+constexpr int kConsumersBarrier = 1,
+              kWarpgroupBarrier = 2;  // named barriers; a warpgroup has its own
+
+// Is there another one?
+template <int kRow>
+PFM_DEVICE inline bool WaitForTile(const BackwardShared<kRow>& shared,
+                                   const typename BackwardShared<kRow>::Stages& stages) {
+  stages.WaitFull();
+  return ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).exists();
+}
+
+// The first of the two rows that a thread has of 64.
+PFM_DEVICE inline int ThreadRow() { return ptx::ThreadIndex() / 32 % 4 * 16 + ptx::LaneIndex() / 4; }
 
 }  // namespace pfm::cuda::sm90
 

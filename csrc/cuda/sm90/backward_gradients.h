@@ -1,0 +1,82 @@
+// How the sm90 backward leaves dkey and dvalue.
+#ifndef PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
+#define PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
+
+#include <cstdint>
+
+#include "backward_producer.h"
+#include "backward_products.h"
+
+namespace pfm::cuda::sm90 {
+
+// 64 keys of the key tile and kBackward[kRow].sum_columns() columns from those of first_block on: what a warpgroup
+// has summed. `row`: of the key tile, the first of this thread.
+template <class T, int kRow>
+struct BackwardGradients {
+  static constexpr BackwardTile kTile = kBackward[kRow];
+  static constexpr int kColumns = kTile.sum_columns();
+  using Shared = BackwardShared<kRow>;
+  using Sums = float[kColumns / 2];
+  using StoredTile = OperandTile<kTile.tile_k, kColumns>;
+
+  int warpgroup, first_key, first_block, row;
+
+  PFM_DEVICE void Finish(const BackwardArguments& arguments, const Shared& shared, Sums& dkey, Sums& dvalue) const {
+    const sm80::BackwardArguments& rows = arguments.rows;
+    const BackwardBlock block(rows);
+    if (rows.splits > 1) {
+      StoreParts(rows, block, rows.dkey_parts, dkey);
+      StoreParts(rows, block, rows.dvalue_parts, dvalue);
+      return;
+    }
+    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more
+    if (rows.params.dvalue.data != nullptr) {
+      Store(arguments.dvalue, block, {shared.value().Block(first_block)}, dvalue);
+    }
+    if (rows.params.dkey.data != nullptr) {
+      Multiply(dkey, rows.params.softmax_scale);
+      Store(arguments.dkey, block, {shared.key().Block(first_block)}, dkey);
+    }
+    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();
+  }
+
+ private:
+  // For SumParts.
+  PFM_DEVICE void StoreParts(const sm80::BackwardArguments& rows, const BackwardBlock& block, float* parts,
+                             const Sums& sums) const {
+    const int64_t heads = rows.params.batch * rows.params.heads_kv;
+    const int64_t head = block.split * heads + block.batch * rows.params.heads_kv + block.kv_head;
+    const int64_t key = head * rows.mask.padded_keys + block.key_tile * kTile.tile_k + row;
+    float* to = parts + key * kTile.head_dim + first_block * kBlockColumns + ptx::LaneIndex() % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < kColumns / 8; ++n) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        ptx::StoreGlobal(reinterpret_cast<RowPair*>(to + 8 * half * kTile.head_dim + 8 * n),
+                         {sums[4 * n + 2 * half], sums[4 * n + 2 * half + 1]});
+      }
+    }
+  }
+
+  // Rounded, by way of a part of shared memory that nobody needs any more.
+  PFM_DEVICE void Store(const ptx::TensorMap& to, const BackwardBlock& block, StoredTile tile,
+                        const Sums& sums) const {
+    uint32_t rounded[kColumns / kDepth][4];
+#pragma unroll
+    for (int step = 0; step < kColumns / kDepth; ++step) Round<T>(sums, step, rounded[step]);
+    StoreRounded(rounded, tile, row);
+    ptx::FenceProxyAsync();
+    ptx::BarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);
+    if (ptx::ThreadIndex() % kWarpgroupThreads != 0) return;
+    const int key0 = block.key_tile * kTile.tile_k + first_key;
+    for (int part = 0; part < StoredTile::kBlocks; ++part) {
+      const int at[4] = {(first_block + part) * kBlockColumns, key0, block.kv_head, block.batch};
+      ptx::StoreBox(to, at, tile.Block(part) + first_key * kRowBytes);
+    }
+    ptx::CommitStores();
+  }
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_

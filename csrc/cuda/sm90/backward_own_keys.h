@@ -1,0 +1,165 @@
+// Consumers of the sm90 backward that own 64 keys each. P^T and dS^T are left operands of the products behind dvalue
+// and dkey without leaving the registers; dS^T goes to shared memory for dquery alone.
+#ifndef PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
+#define PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
+
+#include <cstdint>
+
+#include "backward_gradients.h"
+#include "backward_producer.h"
+#include "backward_scores.h"
+
+namespace pfm::cuda::sm90 {
+
+template <class T, int kRow, bool kAddsQuery>
+struct OwnKeysConsumer {
+  static constexpr BackwardTile kTile = kBackward[kRow];
+  static constexpr int kTileQ = kTile.tile_q, kSteps = kTileQ / kDepth;
+  using Shared = BackwardShared<kRow>;
+  using Scores = float[kTileQ / 2];        // 64 keys x kTileQ
+  using Rounded = uint32_t[kSteps][4];     // the same as a left operand
+  using Sums = float[kTile.head_dim / 2];  // 64 keys x head_dim
+  using QuerySums = float[32];             // 64 queries x 64 columns
+
+  // Of two keys of this thread.
+  PFM_DEVICE static void Hide(const sm80::BackwardArguments& rows, const LiveTile& tile, int warpgroup,
+                              int thread_key, Scores& scores) {
+    if ((tile.partial >> warpgroup & 1) == 0) return;
+    const BackwardBlock block(rows);  // again: it would take registers throughout the loop
+    const HeadMask mask(rows.mask, block.batch, tile.head);
+    HideScores<kTileQ>(mask, block.key_tile, thread_key, tile.index * kTileQ, scores);
+  }
+
+  // The products of a tile overlap with those of the next one: its scores are issued behind dkey and dquery of this
+  // one, so that the tensor cores have work while sums go to memory and until dP of the next tile is issued.
+  PFM_DEVICE static bool SumTiles(const BackwardArguments& arguments, const Shared& shared, int warpgroup,
+                                  int thread_key, typename Shared::Stages stages, Sums& dkey, Sums& dvalue) {
+    const sm80::BackwardArguments& rows = arguments.rows;
+    const sm80::ScoreScale scale(rows.params.softmax_scale);
+    // dquery of a tile: 64 rows and 64 columns per warpgroup.
+    const int query_block = warpgroup % (kTileQ / 64), column_block = warpgroup / (kTileQ / 64);
+    bool continues = false;  // dkey and dvalue hold something
+    Scores scores;
+    const auto issue_scores = [&](const typename Shared::Stages& of) {
+      MultiplyAlongColumns<T>(scores, shared.key(), 64 * warpgroup, shared.query(of.stage()));
+      ptx::WarpgroupCommit();
+    };
+    if (kTile.overlaps) {
+      if (!WaitForTile<kRow>(shared, stages)) return false;
+      ptx::WarpgroupFence();
+      issue_scores(stages);
+    }
+    while (kTile.overlaps || WaitForTile<kRow>(shared, stages)) {
+      const int stage = stages.stage();
+      Scores dscores;
+      Rounded probabilities, rounded_dscores;
+      QuerySums dquery;
+      const auto finish_scores = [&] {
+        ptx::Settle(scores);
+        if (scale.before != 1.0f) Multiply(scores, scale.before);
+        Hide(rows, ptx::LoadShared<LiveTile>(shared.tile(stage)), warpgroup, thread_key, scores);
+      };
+      const auto issue_dvalue = [&] {
+        ptx::WarpgroupFence();
+        MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
+        ptx::WarpgroupCommit();
+      };
+      const auto issue_dkey_and_dquery = [&] {
+        ptx::WarpgroupFence();
+        MultiplyRegisters<T>(dkey, rounded_dscores, shared.query(stage), continues);
+        if constexpr (kAddsQuery) {
+          ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
+          MultiplyAlongRows<T>(dquery, shared.dscores(stage), query_block, shared.key(), column_block);
+        }
+        ptx::WarpgroupCommit();
+        continues = true;
+      };
+      const auto finish_tile = [&] {
+        if constexpr (kAddsQuery) {
+          ptx::Settle(dquery);
+          const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
+          AddQueryGradient(rows, tile.row_block + 4 * query_block, column_block, dquery);
+        }
+        ArriveByWarp(stages.empty());
+      };
+
+      ptx::WarpgroupFence();
+      if (!kTile.overlaps) issue_scores(stages);
+      MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
+      ptx::WarpgroupCommit();
+      if constexpr (kTile.overlaps) {
+        ptx::WarpgroupWait<1>();
+        finish_scores();
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          Exponentiate(scale, shared.lse(stage), step, scores);
+          Round<T>(scores, step, probabilities[step]);
+        }
+        issue_dvalue();
+        ptx::WarpgroupWait<1>();
+        ptx::Settle(dscores);
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          Differentiate(scores, shared.delta(stage), step, dscores);
+          Round<T>(dscores, step, rounded_dscores[step]);
+        }
+      } else {
+        ptx::WarpgroupWait<0>();
+        finish_scores();
+        ptx::Settle(dscores);
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          Exponentiate(scale, shared.lse(stage), step, scores);
+          Differentiate(scores, shared.delta(stage), step, dscores);
+          Round<T>(scores, step, probabilities[step]);
+          Round<T>(dscores, step, rounded_dscores[step]);
+        }
+        issue_dvalue();
+      }
+      if constexpr (kAddsQuery) {
+        StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);
+        ptx::FenceProxyAsync();
+      }
+      if constexpr (kTile.overlaps) {
+        ptx::WarpgroupWait<0>();  // dvalue: the registers of P are needed
+        typename Shared::Stages next = stages;
+        next.Advance();
+        // Nothing is in flight at this branch, and each way has all of its products: otherwise the compiler waits
+        // after every one of them.
+        if (!WaitForTile<kRow>(shared, next)) {
+          issue_dkey_and_dquery();
+          ptx::WarpgroupWait<0>();
+          finish_tile();
+          return true;
+        }
+        issue_dkey_and_dquery();
+        issue_scores(next);
+        ptx::WarpgroupWait<1>();  // for all but these
+        finish_tile();
+        stages = next;
+      } else {
+        issue_dkey_and_dquery();
+        ptx::WarpgroupWait<0>();
+        finish_tile();
+        stages.Advance();
+      }
+    }
+    return continues;
+  }
+
+  PFM_DEVICE static void Run(const BackwardArguments& arguments, const Shared& shared, int warpgroup) {
+    const int thread_key = 64 * warpgroup + ThreadRow();
+    typename Shared::Stages stages = shared.stages();
+    Sums dkey, dvalue;
+    ptx::WaitBarrier(shared.keys_full(), 0);
+    if (!SumTiles(arguments, shared, warpgroup, thread_key, stages, dkey, dvalue)) {
+      Fill(dkey, 0.0f);
+      Fill(dvalue, 0.0f);
+    }
+    BackwardGradients<T, kRow>{warpgroup, 64 * warpgroup, 0, thread_key}.Finish(arguments, shared, dkey, dvalue);
+  }
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_

@@ -1,0 +1,59 @@
+// What happens to accumulators between the products of the sm90 backward.
+#ifndef PFM_CUDA_SM90_BACKWARD_SCORES_H_
+#define PFM_CUDA_SM90_BACKWARD_SCORES_H_
+
+#include <cstdint>
+
+#include "../sm80/score_rules.h"
+#include "backward_arguments.h"
+#include "backward_products.h"
+
+namespace pfm::cuda::sm90 {
+
+// Of 16 queries, scores: S^T in, P^T out.
+template <int kCount>
+PFM_DEVICE inline void Exponentiate(const sm80::ScoreScale& scale, ptx::SharedAddress lse, int step,
+                                    float (&scores)[kCount]) {
+#pragma unroll
+  for (int n = 2 * step; n < 2 * step + 2; ++n) {
+    const RowPair shift = LoadRowPair(lse, n);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      float& score = scores[4 * n + e];
+      score = ptx::Exp2(score * scale.factor - (e % 2 == 0 ? shift.first : shift.second));
+    }
+  }
+}
+
+// Of 16 queries, dscores: dP^T in, dS^T out.
+template <int kCount>
+PFM_DEVICE inline void Differentiate(const float (&probabilities)[kCount], ptx::SharedAddress delta, int step,
+                                     float (&dscores)[kCount]) {
+#pragma unroll
+  for (int n = 2 * step; n < 2 * step + 2; ++n) {
+    const RowPair mean = LoadRowPair(delta, n);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      float& dscore = dscores[4 * n + e];
+      dscore = probabilities[4 * n + e] * (dscore - (e % 2 == 0 ? mean.first : mean.second));
+    }
+  }
+}
+
+// The sums lie in the order of the accumulators, so that a lane adds four neighbours at once and a warp 512 bytes.
+// Against a bulk reduction this saves the way through shared memory, 4 to 8 bytes per pair of what bounds this
+// kernel, and a barrier; which one costs less is to be measured.
+template <int kCount>
+PFM_DEVICE inline void AddQueryGradient(const sm80::BackwardArguments& rows, int32_t row_block, int first_block,
+                                        const float (&sums)[kCount]) {
+  const int warp = ptx::ThreadIndex() / 32 % 4;
+#pragma unroll
+  for (int n = 0; n < kCount / 4; ++n) {
+    const float quad[4] = {sums[4 * n], sums[4 * n + 1], sums[4 * n + 2], sums[4 * n + 3]};
+    ptx::AtomicAddQuad(sm80::DqueryFragment(rows, row_block + warp, 8 * first_block + n, ptx::LaneIndex()), quad);
+  }
+}
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_SCORES_H_

@@ -1,0 +1,108 @@
+// Consumers of the sm90 backward for large head dims, where dkey and dvalue of 64 keys do not fit the registers of
+// one warpgroup: the two share the 64 keys of a tile. Each computes the scores of half of the queries and sums half
+// of the columns of dkey, dvalue and dquery; P^T and dS^T go through shared memory.
+#ifndef PFM_CUDA_SM90_BACKWARD_SHARE_KEYS_H_
+#define PFM_CUDA_SM90_BACKWARD_SHARE_KEYS_H_
+
+#include <cstdint>
+
+#include "backward_gradients.h"
+#include "backward_producer.h"
+#include "backward_scores.h"
+
+namespace pfm::cuda::sm90 {
+
+template <class T, int kRow, bool kAddsQuery>
+struct ShareKeysConsumer {
+  static constexpr BackwardTile kTile = kBackward[kRow];
+  static constexpr int kQueries = kTile.tile_q / kConsumers, kSteps = kQueries / kDepth;
+  using Shared = BackwardShared<kRow>;
+  using Scores = float[kQueries / 2];           // 64 keys x kQueries
+  using Sums = float[kTile.sum_columns() / 2];  // 64 keys, or 64 queries, x half of head_dim
+  static constexpr int kSumBlocks = kTile.sum_columns() / kBlockColumns;
+
+  // Columns of a tile of scores that belong to this warpgroup, rounded.
+  PFM_DEVICE static void StoreScores(const Scores& scores, typename Shared::ScoreTile tile, int row,
+                                     int first_query) {
+    const int column = ptx::LaneIndex() % 4 * 2;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      uint32_t rounded[4];
+      Round<T>(scores, step, rounded);
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        ptx::StoreShared(tile.Pair(row, column, r % 2, first_query / 8 + 2 * step + r / 2), rounded[r]);
+      }
+    }
+  }
+
+  PFM_DEVICE static void Run(const BackwardArguments& arguments, const Shared& shared, int warpgroup) {
+    const sm80::BackwardArguments& rows = arguments.rows;
+    const sm80::ScoreScale scale(rows.params.softmax_scale);
+    const int first_query = kQueries * warpgroup, first_block = kSumBlocks * warpgroup;
+    Sums dkey, dvalue;
+    typename Shared::Stages stages = shared.stages();
+    bool continues = false;  // dkey and dvalue hold something
+    ptx::WaitBarrier(shared.keys_full(), 0);
+    while (WaitForTile<kRow>(shared, stages)) {
+      const int stage = stages.stage();
+      Scores scores, dscores;
+      ptx::WarpgroupFence();
+      MultiplyAlongColumns<T>(scores, shared.key(), 0, shared.query(stage), first_query);
+      ptx::WarpgroupCommit();
+      MultiplyAlongColumns<T>(dscores, shared.value(), 0, shared.dout(stage), first_query);
+      ptx::WarpgroupCommit();
+
+      ptx::WarpgroupWait<1>();
+      ptx::Settle(scores);
+      if (scale.before != 1.0f) Multiply(scores, scale.before);
+      const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
+      if (tile.partial != 0) {
+        const BackwardBlock block(rows);  // again: it would take registers throughout the loop
+        const HeadMask mask(rows.mask, block.batch, tile.head);
+        HideScores<kQueries>(mask, block.key_tile, ThreadRow(), tile.index * kTile.tile_q + first_query, scores);
+      }
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        Exponentiate(scale, shared.lse(stage) + 4 * first_query, step, scores);
+      }
+      StoreScores(scores, shared.probabilities(stage), ThreadRow(), first_query);
+      ptx::WarpgroupWait<0>();
+      ptx::Settle(dscores);
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        Differentiate(scores, shared.delta(stage) + 4 * first_query, step, dscores);
+      }
+      StoreScores(dscores, shared.dscores(stage), ThreadRow(), first_query);
+      ptx::FenceProxyAsync();
+      ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there
+
+      ptx::WarpgroupFence();
+      MultiplyColumnsByRows<T>(dvalue, shared.probabilities(stage), shared.dout(stage), first_block, continues);
+      MultiplyColumnsByRows<T>(dkey, shared.dscores(stage), shared.query(stage), first_block, continues);
+      continues = true;
+      if constexpr (kAddsQuery) {
+        Sums dquery;
+        MultiplyAlongRows<T>(dquery, shared.dscores(stage), 0, shared.key(), first_block);
+        ptx::WarpgroupCommit();
+        ptx::WarpgroupWait<0>();
+        ptx::Settle(dquery);
+        AddQueryGradient(rows, ptx::LoadShared<LiveTile>(shared.tile(stage)).row_block, first_block, dquery);
+      } else {
+        ptx::WarpgroupCommit();
+        ptx::WarpgroupWait<0>();
+      }
+      ArriveByWarp(stages.empty());
+      stages.Advance();
+    }
+    if (!continues) {
+      Fill(dkey, 0.0f);
+      Fill(dvalue, 0.0f);
+    }
+    BackwardGradients<T, kRow>{warpgroup, 0, first_block, ThreadRow()}.Finish(arguments, shared, dkey, dvalue);
+  }
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_SHARE_KEYS_H_
