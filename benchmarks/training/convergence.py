@@ -1,0 +1,234 @@
+"""Training curves of packed batches with column masks beside padded batches with the dense mask.
+
+    python -m benchmarks.training.convergence
+
+SFT, DPO and a reward model (RM) on the example data. Both contestants take the same samples in every step, in the same
+order, from the same weights: packed_flashmask as one sequence, padded_dense as one batch row per document (or per
+question with its two answers) through PaddleNLP's own attention. DPO and RM start from the weights of the packed SFT
+run. Writes training_convergence.csv, one row per step and per evaluation, and one plot.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+FIELDS = ["task", "contestant", "kind", "step", "loss", "accuracy", "margin", "seconds", "tokens"]
+CONTESTANTS = ("packed_flashmask", "padded_dense")
+# Samples per step, tokens per sample, learning rate.
+SETTINGS = {"sft": (8, 384, 2e-3), "dpo": (2, 512, 2e-4), "rm": (4, 512, 3e-4)}
+COLOURS = {"packed_flashmask": "#1b6ca8", "padded_dense": "#e07a1f"}
+LABELS = {"packed_flashmask": "packed, FlashMask", "padded_dense": "padded, dense mask"}
+TITLES = {"sft": "SFT", "dpo": "DPO", "rm": "reward model"}
+SMOOTHING = 20
+
+
+def run_all(
+    folder: Path, steps: int, eval_steps: int, dev_pairs: int, tasks: tuple[str, ...], output: Path
+) -> list[dict[str, Any]]:
+    """The rows of every run; they are written to `output` after each."""
+    from . import tasks as shared
+
+    model_folder = shared.prepare(folder, dev_pairs)
+    tokenizer = shared.load_tokenizer(model_folder)
+    rows: list[dict[str, Any]] = []
+    weights = None
+    for task in shared.TASKS:
+        if task not in tasks and task != "sft":
+            continue
+        size, max_length, learning_rate = SETTINGS[task]
+        samples = shared.load_samples(task, folder, tokenizer, max_length)
+        groups = shared.group(samples.train, size, seed=0)
+        dev = [samples.dev[i : i + 4] for i in range(0, len(samples.dev), 4)]
+        after: dict = {}
+        for contestant in CONTESTANTS:
+            started = time.perf_counter()
+            layout, mask = shared.CONTESTANTS[contestant]
+            lay_out = shared.packed if layout == "packed" else shared.documents
+            result, trained = train(
+                task,
+                model_folder,
+                mask,
+                weights,
+                [lay_out(task, g, max_length) for g in groups],
+                [lay_out(task, g, max_length) for g in dev],
+                tokenizer,
+                folder / f"{task}-{contestant}",
+                max_steps=steps,
+                eval_steps=eval_steps,
+                learning_rate=learning_rate,
+            )
+            rows += as_rows(task, contestant, result)
+            write(rows, output)
+            after[contestant] = trained
+            click.echo(f"{task} {contestant}: {time.perf_counter() - started:.0f} s")
+        if task == "sft":
+            weights = after["packed_flashmask"]
+    return rows
+
+
+def train(
+    task: str,
+    model_folder: Path,
+    mask: str,
+    weights: dict | None,
+    groups: list,
+    dev: list,
+    tokenizer: Any,
+    output: Path,
+    eval_steps: int,
+    **options: Any,
+) -> tuple[Any, dict]:
+    """One run. Returns what was logged and the weights at its end."""
+    from paddle_flashmask.integrations.paddlenlp.progress import ProgressLines
+
+    from . import tasks as shared
+
+    shared.set_seed(42)
+    progress = ProgressLines(lambda line: None)
+    evaluation = {"evaluation_strategy": "steps", "eval_steps": eval_steps} if dev else {"evaluation_strategy": "no"}
+    with shared.attention(mask):
+        model = shared.make_model(task, model_folder, mask, weights)
+        trainer = shared.make_trainer(
+            task,
+            model,
+            tokenizer,
+            groups,
+            dev,
+            mask,
+            output,
+            callbacks=[progress],
+            **options,
+            **evaluation,
+        )
+        if dev:
+            trainer.evaluate()
+        trainer.train()
+    return progress, {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def as_rows(task: str, contestant: str, progress: Any) -> list[dict[str, Any]]:
+    rows = []
+    for kind, logs, prefix in (("train", progress.metrics, ""), ("eval", progress.evaluations, "eval_")):
+        for number, log in enumerate(logs):
+            accuracy, margin = f"{prefix}accuracy", f"{prefix}margin"
+            if task == "dpo":
+                accuracy, margin = f"{prefix}rewards/accuracies", f"{prefix}rewards/margins"
+            values = [
+                task,
+                contestant,
+                kind,
+                log["step"],
+                log[f"{prefix}loss"],
+                log.get(accuracy, ""),
+                log.get(margin, ""),
+            ]
+            values += [progress.step_seconds[number], progress.tokens] if kind == "train" else ["", ""]
+            rows.append(dict(zip(FIELDS, [f"{v:.7g}" if isinstance(v, float) else v for v in values], strict=True)))
+    return rows
+
+
+def curve(rows: list[dict[str, Any]], task: str, contestant: str, kind: str, column: str) -> list[tuple[int, float]]:
+    found = [r for r in rows if (r["task"], r["contestant"], r["kind"]) == (task, contestant, kind) and r[column] != ""]
+    return [(int(r["step"]), float(r[column])) for r in found]
+
+
+def smooth(values: list[float]) -> list[float]:
+    """Mean of the last SMOOTHING values."""
+    windows = [values[max(0, i + 1 - SMOOTHING) : i + 1] for i in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(r["task"] for r in rows))
+    figure = Figure(figsize=(4.2 * len(tasks), 3.8), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        for contestant, width in (("padded_dense", 4), ("packed_flashmask", 1.4)):
+            points = curve(rows, task, contestant, "train", "loss")
+            steps, losses = zip(*points, strict=True)
+            colour = COLOURS[contestant]
+            axes.plot(steps, losses, color=colour, linewidth=0.6, alpha=0.25)
+            axes.plot(steps, smooth(list(losses)), color=colour, linewidth=width, label=LABELS[contestant])
+            held_out = curve(rows, task, contestant, "eval", "loss")
+            if held_out:
+                style = {"color": colour, "linestyle": "--", "linewidth": width * 0.7}
+                axes.plot(*zip(*held_out, strict=True), label=f"{LABELS[contestant]}: held out", **style)
+        axes.set_title(TITLES[task])
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def markdown(rows: list[dict[str, Any]], dev_pairs: int) -> str:
+    lines = [
+        f"| task | batches | loss, first {SMOOTHING} steps | loss, last {SMOOTHING} steps "
+        f"| held-out loss, start -> end | held-out accuracy, start -> end ({dev_pairs} pairs) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task in dict.fromkeys(r["task"] for r in rows):
+        for contestant in CONTESTANTS:
+            losses = [loss for _, loss in curve(rows, task, contestant, "train", "loss")]
+            cells = [
+                TITLES[task],
+                LABELS[contestant],
+                f"{mean(losses[:SMOOTHING]):.4f}",
+                f"{mean(losses[-SMOOTHING:]):.4f}",
+            ]
+            for column, form in (("loss", ".4f"), ("accuracy", ".1%")):
+                points = curve(rows, task, contestant, "eval", column)
+                cells.append(f"{points[0][1]:{form}} -> {points[-1][1]:{form}}" if points else "-")
+            lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    for task in dict.fromkeys(r["task"] for r in rows):
+        ours, theirs = (curve(rows, task, contestant, "train", "loss") for contestant in CONTESTANTS)
+        apart = [abs(a - b) / max(abs(b), 1e-9) for (_, a), (_, b) in zip(ours, theirs, strict=True)]
+        lines.append(
+            f"{TITLES[task]}: relative difference of the two losses {apart[0]:.1e} in step 1, at most "
+            f"{max(apart[:10]):.1e} in the first 10 steps, median {sorted(apart)[len(apart) // 2]:.1e}, "
+            f"largest {max(apart):.1e}"
+        )
+    return "\n".join(lines)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@click.command(help=__doc__)
+@click.option("--steps", default=300, show_default=True)
+@click.option("--eval-steps", default=50, show_default=True)
+@click.option("--dev-pairs", default=100, show_default=True, help="Preference pairs held out.")
+@click.option("--tasks", default="sft,dpo,rm", show_default=True, help="SFT always runs: the others start from it.")
+@click.option("--output", type=click.Path(path_type=Path), default="benchmarks/results/training_convergence.csv")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path), default="docs/images/training_convergence.png")
+def main(steps: int, eval_steps: int, dev_pairs: int, tasks: str, output: Path, plot_path: Path) -> None:
+    from paddlenlp.utils.log import logger
+
+    logger.set_level("ERROR")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = run_all(Path(folder), steps, eval_steps, dev_pairs, tuple(tasks.split(",")), output)
+    plot(rows, plot_path)
+    click.echo(markdown(rows, dev_pairs))
+
+
+if __name__ == "__main__":
+    main()
