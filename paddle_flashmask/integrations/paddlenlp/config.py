@@ -48,7 +48,8 @@ UNSUPPORTED_KEYS = {
     "eval_packing",
 }
 
-# What one process cannot do; PaddleNLP turns these off without a word.
+# Ways to divide one model over processes. One process cannot do them (PaddleNLP turns them off without a word), and
+# several are data parallel here.
 PARALLEL_KEYS = (
     "tensor_parallel_degree",
     "pipeline_parallel_degree",
@@ -154,13 +155,14 @@ def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
 
 
 def parse_groups(values: dict[str, Any], groups: tuple[type, ...]) -> tuple[Any, ...]:
-    """One instance of every dataclass, as PaddleNLP parses them."""
+    """One instance of every dataclass, as PaddleNLP parses them. Joins the other processes of a launched run."""
     from paddlenlp.trainer import PdArgumentParser
 
     known = {field.name for group in groups for field in dataclasses.fields(group) if field.init}
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ConfigError("; ".join(_unknown_key(key, known - UNSUPPORTED_KEYS) for key in unknown))
+    _check_data_parallel(values)
 
     parser = PdArgumentParser(groups)
 
@@ -177,6 +179,29 @@ def parse_groups(values: dict[str, Any], groups: tuple[type, ...]) -> tuple[Any,
             raise
         except ValueError as contradiction:  # PaddleNLP's own checks
             raise ConfigError(f"the configuration does not fit together: {contradiction}") from contradiction
+
+
+def _check_data_parallel(values: dict[str, Any]) -> None:
+    """Several processes are data parallel; PaddleNLP would divide the model as soon as its arguments are parsed."""
+    import paddle.distributed
+
+    processes = paddle.distributed.get_world_size()
+    if processes == 1:
+        return
+    asked = [key for key in PARALLEL_KEYS if _degree(values, key) > 1] + ["sharding"] * bool(values.get("sharding"))
+    if asked:
+        given = ", ".join(f"{key} = {values[key]!r}" for key in asked)
+        raise UnsupportedConfigError(
+            f"{given} on {processes} processes is not in this release: they are data parallel; "
+            "set the degrees to 1 and sharding to ''"
+        )
+
+
+def _degree(values: dict[str, Any], key: str) -> int:
+    try:
+        return int(values.get(key, 1))
+    except (TypeError, ValueError):  # the parser says it better
+        return 1
 
 
 def _unknown_key(key: str, known: set[str]) -> str:
@@ -210,7 +235,7 @@ def check_common(arguments: Arguments, data_paths: Sequence[tuple[str, str | Non
 
 
 def settle_machine(arguments: Arguments, values: dict[str, Any]) -> None:
-    """Fits device, precision and parallel degrees to this machine and one process, with a note for each change."""
+    """Fits device, precision and parallel degrees to this machine and its processes, with a note for each change."""
     _settle_device(arguments, values)
     _settle_parallel(arguments, values)
     if arguments.data.lazy and arguments.training.dataloader_num_workers > 0:
@@ -234,11 +259,12 @@ def _settle_device(arguments: Arguments, values: dict[str, Any]) -> None:
 
 def _settle_parallel(arguments: Arguments, values: dict[str, Any]) -> None:
     if arguments.training.world_size > 1:
-        raise UnsupportedConfigError(
-            f"this release trains in one process; it was started as one of {arguments.training.world_size}"
+        arguments.notes.append(
+            f"{arguments.training.world_size} processes, data parallel: each takes batches of its own"
         )
+        return
     for key in PARALLEL_KEYS:
-        if int(values.get(key, 1)) > 1:
+        if _degree(values, key) > 1:
             arguments.notes.append(f"{key} = {values[key]} has no effect: there is one process")
     if values.get("sharding"):
         arguments.notes.append(f"sharding = {values['sharding']!r} has no effect: there is one process")

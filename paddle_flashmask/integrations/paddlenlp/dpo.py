@@ -1,4 +1,4 @@
-"""PaddleNLP's DPO and KTO trainers, put right where they are wrong on one process or with packs."""
+"""PaddleNLP's DPO and KTO trainers, put right where they are wrong on one process, in data parallel or with packs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from paddlenlp.trl import DPOTrainer, KTOCriterion, KTOTrainer
 from .trainer import PackedOrder
 
 
-class _OneProcess(PackedOrder):
+class _Preferences(PackedOrder):
     def __init__(self, model, ref_model=None, **kwargs):
         super().__init__(model=model, ref_model=ref_model, **kwargs)
         # PaddleNLP looks at the direct children of the model only, where there is no dropout.
@@ -19,7 +19,8 @@ class _OneProcess(PackedOrder):
                     layer.p = 0.0
 
     def _wrap_ref_model(self, model):
-        """PaddleNLP hands the model to fleet.distributed_model, which fails on one process with Paddle 3.3."""
+        """PaddleNLP hands the model to fleet.distributed_model, which fails with Paddle 3.3. The reference has no
+        gradients that processes would have to share."""
         return model
 
     def log(self, logs, **kwargs):
@@ -31,7 +32,7 @@ class _OneProcess(PackedOrder):
             self.args.num_train_epochs = epochs
 
 
-class PackedDPOTrainer(_OneProcess, DPOTrainer):
+class PackedDPOTrainer(_Preferences, DPOTrainer):
     """Scores every token of both answers.
 
     PaddleNLP's script passes ignore_eos_token=True, which leaves the first token of the rejected answer out of its
@@ -69,7 +70,7 @@ class KTOLoss(KTOCriterion):
         return paddle.concat(losses).mean(), kl
 
 
-class PackedKTOTrainer(_OneProcess, KTOTrainer):
+class PackedKTOTrainer(_Preferences, KTOTrainer):
     def __init__(self, model, kto_config, **kwargs):
         criterion = KTOLoss(model.config, kto_config=kto_config)
         super().__init__(model=model, kto_config=kto_config, kto_criterion=criterion, **kwargs)

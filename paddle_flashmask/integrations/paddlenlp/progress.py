@@ -5,11 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 from paddlenlp.trainer import TrainerCallback
+
+from .processes import joined
 
 
 class ProgressLines(TrainerCallback):
-    """Writes one line per logged step and per evaluation. A token is one of a document; padding does not count."""
+    """Writes one line per logged step and per evaluation. A token is one of a document; padding does not count.
+
+    Of several processes, tokens are those of all.
+    """
 
     def __init__(self, write: Callable[[str], None]):
         self.write = write
@@ -18,6 +24,7 @@ class ProgressLines(TrainerCallback):
         self.metrics: list[dict[str, float]] = []
         self.tokens = 0
         self.step_seconds: list[float] = []
+        self._new_tokens = 0
         self._step_tokens = 0
         self._step_started = 0.0
 
@@ -29,11 +36,12 @@ class ProgressLines(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.step_seconds.append(time.perf_counter() - self._step_started)
-        self.tokens += self._step_tokens
+        self._new_tokens += self._step_tokens
         self._step_tokens = 0
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         logs = logs or {}
+        self._count_tokens()
         step = f"step {state.global_step}/{state.max_steps}"
         if "eval_loss" in logs:
             self.evaluations.append({"step": state.global_step, **logs})
@@ -46,6 +54,13 @@ class ProgressLines(TrainerCallback):
                 f"{step}  loss {logs['loss']:.6f}{_shown(logs, '')}  {self.tokens / seconds:,.0f} tokens/s  "
                 f"{seconds / len(self.step_seconds):.2f} s per step"
             )
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._count_tokens()
+
+    def _count_tokens(self):
+        self.tokens += int(joined(np.array([self._new_tokens])).sum())
+        self._new_tokens = 0
 
 
 _SHOWN = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddlenlp.trainer import Trainer
 
+from .processes import joined
 from .trainer import PackedOrder
 
 
@@ -65,9 +67,9 @@ class PackedRewardTrainer(PackedOrder, Trainer):
     def log(self, logs, **kwargs):
         for prefix in ("", "eval_"):
             if f"{prefix}loss" in logs and self._pairs[prefix]:
-                differences = [d for batch in self._pairs[prefix] for d in batch]
-                logs[f"{prefix}accuracy"] = sum(d > 0 for d in differences) / len(differences)
-                logs[f"{prefix}margin"] = float(sum(differences) / len(differences))
+                differences = joined(np.concatenate(self._pairs[prefix]))
+                logs[f"{prefix}accuracy"] = float((differences > 0).mean())
+                logs[f"{prefix}margin"] = float(differences.mean(dtype=np.float64))
                 self._pairs[prefix] = []
         return super().log(logs, **kwargs)
 

@@ -18,6 +18,7 @@ from paddle_flashmask.packing import PackingReport
 
 from .config import Arguments, ConfigError, UnsupportedConfigError
 from .data import PackDataset, PackStreamDataset
+from .processes import share_parameters
 
 SUMMARY_NAME = "training_summary.json"
 
@@ -118,6 +119,7 @@ def load_model(arguments: Arguments, config: Any, model_class: Any, write: Calla
     else:
         write("note: random weights (continue_training is false or autotuner_benchmark is true)")
         model = model_class.from_config(config, dtype=config.dtype)
+    share_parameters(model)
     if model_args.flash_mask and "attn_mask_startend_row_indices" not in inspect.signature(model.forward).parameters:
         raise UnsupportedConfigError(
             f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; docs/models.md says which do"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import ConfigError, read_values
+from .processes import is_first
 
 TASKS = ("sft", "dpo", "rm", "kto")
 
@@ -29,8 +30,13 @@ _OWN_KEYS = {
 
 
 def train(config: str | os.PathLike, overrides: Sequence[str] = (), write: Callable[[str], None] = print) -> Any:
-    """Trains as the PaddleNLP configuration file says: SFT, DPO, a reward model or KTO. Returns a TrainingResult."""
+    """Trains as the PaddleNLP configuration file says: SFT, DPO, a reward model or KTO. Returns a TrainingResult.
+
+    In a run of `python -m paddle.distributed.launch` every process calls this; the first one writes.
+    """
     task, reason = task_of(config, overrides)
+    if not is_first():
+        write = _nothing
     if reason:
         write(f"note: task {task} ({reason})")
     if task == "sft":
@@ -69,3 +75,7 @@ def task_of(config: str | os.PathLike, overrides: Sequence[str] = ()) -> tuple[s
             "'kto', or name the file so"
         )
     return "sft", ""
+
+
+def _nothing(line: str) -> None:
+    """What the other processes write."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import paddle
 from paddle.io import DistributedBatchSampler
 from paddlenlp.trainer.trainer_utils import has_length
@@ -18,7 +19,8 @@ class SeededBatchSampler(DistributedBatchSampler):
     PaddleNLP's one-process sampler draws the order from NumPy's global generator, so a run resumed after the first
     epoch sees the data in another order than the run it continues. And where the batches of an epoch are no multiple
     of those that a step accumulates, PaddleNLP adds the gradients of the last ones to the next epoch's first step;
-    here an epoch leaves them out, others in every epoch.
+    here an epoch leaves them out, others in every epoch. Of several processes each takes whole batches in turn; what is
+    left of an epoch after the last whole turn is left out too, where Paddle would hand out some packs twice.
     """
 
     def __init__(self, *args, seed: int, accumulated: int, **kwargs):
@@ -29,10 +31,15 @@ class SeededBatchSampler(DistributedBatchSampler):
 
     def __len__(self) -> int:
         batches = super().__len__()
+        if self.nranks > 1:
+            batches = len(self.dataset) // (self.batch_size * self.nranks)
         return batches if batches < self.accumulated else batches - batches % self.accumulated
 
     def __iter__(self):
-        return itertools.islice(super().__iter__(), len(self))
+        order = list(range(len(self.dataset)))
+        np.random.RandomState(self.epoch).shuffle(order)
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return iter(batches[self.local_rank :: self.nranks][: len(self)])
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch((self.seed * 1_000_003 + epoch) % 2**32)
@@ -43,11 +50,13 @@ class StreamLoader:
 
     Paddle's DataLoader reads in a thread of its own and waits for ever when the data set raises there. As with
     `SeededBatchSampler`, a pass has whole steps only; a pass without one would be repeated for ever, so that is a
-    DataError.
+    DataError. Every process reads the whole stream and takes its own batches of it.
     """
 
-    def __init__(self, dataset, batch_size: int, collate, accumulated: int):
+    def __init__(self, dataset, batch_size: int, collate, accumulated: int, processes: int, rank: int):
         self.accumulated = accumulated
+        self.processes = processes
+        self.rank = rank
         self.dataset = dataset
         self.batch_size = batch_size
         self.collate = collate
@@ -56,18 +65,22 @@ class StreamLoader:
         items = iter(self.dataset)
         steps = 0
         while True:
-            packs = list(itertools.islice(items, self.batch_size * self.accumulated))
+            packs = list(itertools.islice(items, self.batch_size * self.accumulated * self.processes))
             batches = [packs[i : i + self.batch_size] for i in range(0, len(packs), self.batch_size)]
-            if len(batches) < self.accumulated:
+            if len(batches) < self.accumulated * self.processes:
                 break
             steps += 1
-            for batch in batches:
+            for batch in batches[self.rank :: self.processes]:
                 yield {key: paddle.to_tensor(value) for key, value in self.collate(batch).items()}
         if steps == 0:
             raise DataError(
                 f"the training data makes {len(batches)} batches of {self.batch_size} packs, fewer than "
-                f"gradient_accumulation_steps = {self.accumulated}; with lazy = true no step would ever be complete"
+                f"gradient_accumulation_steps = {self.accumulated}{self._times_processes()}; with lazy = true no step "
+                "would ever be complete"
             )
+
+    def _times_processes(self) -> str:
+        return f" on each of {self.processes} processes" if self.processes > 1 else ""
 
 
 class PackedOrder:
@@ -81,11 +94,19 @@ class PackedOrder:
             self.args.per_device_train_batch_size,
             self.data_collator,
             self.args.gradient_accumulation_steps,
+            self.args.dataset_world_size,
+            self.args.dataset_rank,
         )
 
     def _get_train_sampler(self):
         if self.train_dataset is None or not has_length(self.train_dataset):
             return None
+        together = self.args.per_device_train_batch_size * self.args.dataset_world_size
+        if self.args.dataset_world_size > 1 and len(self.train_dataset) < together:
+            raise DataError(
+                f"the training data makes {len(self.train_dataset)} packs, fewer than per_device_train_batch_size = "
+                f"{self.args.per_device_train_batch_size} on each of {self.args.dataset_world_size} processes"
+            )
         return SeededBatchSampler(
             self.train_dataset,
             batch_size=self.args.per_device_train_batch_size,
