@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "bench": "Measure the operator on this machine.",
     "info": "What was built and what this machine runs.",
     "mask": "Draw a mask and count what it saves.",
+    "merge": "Add a LoRA adapter to the weights of its model.",
     "train": "Train from a PaddleNLP config.",
 }
 

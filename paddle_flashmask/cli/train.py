@@ -8,6 +8,18 @@ import warnings
 import click
 
 
+def quiet_paddlenlp(verbose: bool) -> None:
+    """Imports PaddleNLP without the noise of its imports and of what it calls that Paddle deprecates."""
+    if importlib.util.find_spec("paddlenlp") is None:
+        raise click.ClickException("this needs PaddleNLP: pip install 'paddle-flashmask[paddlenlp]'")
+    if verbose:
+        return
+    warnings.filterwarnings("ignore", module="(paddle|_distutils_hack|jieba)")
+    from paddlenlp.utils.log import logger
+
+    logger.set_level("WARNING")
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("config", type=click.Path(exists=True, dir_okay=False))
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
@@ -17,19 +29,11 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
 
     OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
     """
-    if importlib.util.find_spec("paddlenlp") is None:
-        raise click.ClickException("training needs PaddleNLP: pip install 'paddle-flashmask[paddlenlp]'")
-    if not verbose:
-        # Noise of importing PaddleNLP and of what it calls that Paddle deprecates.
-        warnings.filterwarnings("ignore", module="(paddle|_distutils_hack|jieba)")
-    from paddlenlp.utils.log import logger
-
+    quiet_paddlenlp(verbose)
     from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
     from paddle_flashmask.integrations.paddlenlp.data import DataError
     from paddle_flashmask.integrations.paddlenlp.task import train as train_config
 
-    if not verbose:
-        logger.set_level("WARNING")
     try:
         result = train_config(config, overrides, write=click.echo)
     except (ConfigError, DataError, UnsupportedConfigError) as error:

@@ -76,7 +76,6 @@ def test_missing_data_is_named(load):
     [
         ("dpo", {"ref_model_update_steps": 5}, "ref_model_update_steps = 5 is not in this release"),
         ("dpo", {"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not in this release"),
-        ("rm", {"lora": True}, "lora = true is not in this release for reward models"),
     ],
 )
 def test_what_this_release_does_not_do_is_named(load, task, changes, message):

@@ -45,6 +45,7 @@ def compare(result, other) -> None:
         ("llama", {}),
         ("llama", {"loss_type": "listwise", "lazy": False, "greedy_zero_padding": False}),
         ("qwen2", {"per_device_train_batch_size": 2}),
+        ("llama", {"lora": True, "lora_rank": 4, "learning_rate": 1e-2, "lazy": False}),
     ],
 )
 def test_packed_answers_equal_the_dense_mask_and_each_answer_alone(run, model_folders, monkeypatch, name, options):
@@ -143,9 +144,9 @@ def test_a_reward_model_starts_from_a_language_model(run, rm_config, dpo_config,
     assert all((before[key] == after[key]).all() for key in before)
 
 
-@pytest.mark.parametrize("lazy", [True, False])
-def test_resuming_after_an_epoch_of_an_odd_number_of_batches(run, tmp_path, lazy):
-    options = {"lazy": lazy, "load_best_model_at_end": False, "max_steps": 4}
+@pytest.mark.parametrize(("lazy", "lora"), [(True, False), (False, False), (False, True)])
+def test_resuming_after_an_epoch_of_an_odd_number_of_batches(run, tmp_path, lazy, lora):
+    options = {"lazy": lazy, "lora": lora, "load_best_model_at_end": False, "max_steps": 4}
     whole = run(**options, save_strategy="steps", save_steps=2, output_dir=str(tmp_path / "first"))
     resumed = run(**options, resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-2"))
     np.testing.assert_allclose([v for _, v in resumed.losses], [v for _, v in whole.losses[2:]], rtol=1e-6)

@@ -11,6 +11,7 @@ from paddle_flashmask.packing import KTOCollator, PreferenceCollator, RewardColl
 from .alignment_config import load_alignment_config, pads_to_max_seq_len
 from .config import Arguments, ConfigError, UnsupportedConfigError
 from .data import PackDataset, PackStreamDataset
+from .lora import with_lora
 from .preference_data import DPOBatches, KTOBatches, RewardBatches, TokenizedAnswers, pack_answers
 from .preference_rows import PreferenceLines
 from .run import (
@@ -24,7 +25,6 @@ from .run import (
     packing_line,
     train_and_save,
     training_session,
-    with_lora,
 )
 
 _BATCHES = {
@@ -116,7 +116,10 @@ def _load(task: str, arguments: Arguments, write: Callable[[str], None]) -> Any:
 def _trainer(task: str, arguments: Arguments, model: Any, **kwargs: Any) -> Any:
     if task == "rm":
         from .reward import PackedRewardTrainer
+        from .reward_model import SCORE_HEAD
 
+        if arguments.model.lora:
+            model = with_lora(model, arguments, trained_whole=[SCORE_HEAD])
         return PackedRewardTrainer(model=model, loss_type=arguments.options.loss_type, **kwargs)
     from .dpo import PackedDPOTrainer, PackedKTOTrainer
 

@@ -83,7 +83,7 @@ class KTOOptions(LoRAOptions):
 
 
 @dataclass
-class RewardOptions:
+class RewardOptions(LoRAOptions):
     """loss_type: "pairwise", -log sigmoid(difference) over every two answers of a question; "listwise", the
     Plackett-Luce likelihood of the whole order. The two agree for two answers."""
 
@@ -177,7 +177,6 @@ def _settle_lora(arguments: Arguments, values: dict[str, Any], has_reference: bo
 
 
 def _settle_reward(arguments: Arguments, values: dict[str, Any]) -> None:
-    if arguments.model.lora:
-        raise UnsupportedConfigError("lora = true is not in this release for reward models")
+    _settle_lora(arguments, values, has_reference=False)
     if arguments.options.loss_type not in REWARD_LOSSES:
         raise ConfigError(f"loss_type = {arguments.options.loss_type!r} must be one of {', '.join(REWARD_LOSSES)}")

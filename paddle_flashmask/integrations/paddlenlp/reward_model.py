@@ -18,6 +18,9 @@ from paddlenlp.transformers import (
 )
 
 from .config import UnsupportedConfigError
+from .lora import ADAPTER_CONFIG, load_with_adapter
+
+SCORE_HEAD = "score_head.weight"
 
 
 class _Score:
@@ -77,7 +80,11 @@ def reward_model_class(config: Any) -> type:
 
 
 def load_reward_model(folder: str | Path) -> Any:
-    """The reward model that a run saved in `folder`, for scoring; see its `forward`."""
+    """The reward model, or the LoRA adapter of one, that a run saved in `folder`, for scoring; see its `forward`."""
+    if (Path(folder) / ADAPTER_CONFIG).is_file():
+        model = load_with_adapter(folder, lambda config, _: reward_model_class(config))
+        model.eval()
+        return model
     config = AutoConfig.from_pretrained(str(folder))
     model = reward_model_class(config).from_pretrained(str(folder), config=config)
     model.eval()

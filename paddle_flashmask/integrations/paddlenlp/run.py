@@ -1,4 +1,4 @@
-"""What the training of every task shares: device, checkpoint, model, tokenizer, LoRA, the record of the run."""
+"""What the training of every task shares: device, checkpoint, model, tokenizer, the record of the run."""
 
 from __future__ import annotations
 
@@ -153,31 +153,6 @@ def load_tokenizer(arguments: Arguments, chat_template: str | None = None) -> An
     if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return tokenizer
-
-
-def with_lora(model: Any, arguments: Arguments) -> Any:
-    from paddlenlp.peft import LoRAConfig, LoRAModel
-    from paddlenlp.trl.llm_utils import get_lora_target_modules
-
-    options = arguments.model
-    if options.lora_path is not None:
-        return LoRAModel.from_pretrained(model=model, lora_path=options.lora_path)
-    alpha = getattr(arguments.options, "lora_alpha", -1)
-    config = LoRAConfig(
-        target_modules=get_lora_target_modules(model),
-        r=options.lora_rank,
-        lora_alpha=alpha if alpha > 0 else 4 if options.rslora else 2 * options.lora_rank,
-        rslora=options.rslora,
-        lora_plus_scale=options.lora_plus_scale,
-        pissa=options.pissa,
-        merge_weights=False,
-        dtype=model.config.dtype,
-        base_model_name_or_path=options.model_name_or_path,
-        use_quick_lora=options.use_quick_lora,
-    )
-    model = LoRAModel(model, config)
-    model.mark_only_lora_as_trainable()
-    return model
 
 
 def train_and_save(trainer: Any, training: Any, checkpoint: str | None) -> None:

@@ -10,6 +10,7 @@ from paddle_flashmask.packing import SFTCollator
 
 from .config import Arguments, ConfigError, load_sft_config, pads_to_max_length
 from .data import JSONLines, PackDataset, PackStreamDataset, PaddleNLPCollator, TokenizedRows, pack_rows
+from .lora import with_lora
 from .run import (
     TrainingResult,
     evaluate_and_save,
@@ -21,7 +22,6 @@ from .run import (
     packing_line,
     train_and_save,
     training_session,
-    with_lora,
 )
 
 

@@ -1,0 +1,70 @@
+"""LoRA adapters of PaddleNLP, new ones and saved ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .config import Arguments, ConfigError
+
+ADAPTER_CONFIG = "lora_config.json"
+# As a model is saved, and with unified_checkpoint.
+ADAPTER_WEIGHTS = ("lora_model_state.pdparams", "peft_model.safetensors.index.json")
+
+
+def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = ()) -> Any:
+    """The model with adapters, new ones or those of lora_path.
+
+    trained_whole: names of parameters that are trained and saved beside the adapters, as regular expressions.
+    """
+    from paddlenlp.peft import LoRAConfig, LoRAModel
+    from paddlenlp.trl.llm_utils import get_lora_target_modules
+
+    options = arguments.model
+    if options.lora_path is not None:
+        return LoRAModel.from_pretrained(model=model, lora_path=options.lora_path)
+    alpha = getattr(arguments.options, "lora_alpha", -1)
+    config = LoRAConfig(
+        target_modules=get_lora_target_modules(model),
+        trainable_modules=list(trained_whole) or None,
+        r=options.lora_rank,
+        lora_alpha=alpha if alpha > 0 else 4 if options.rslora else 2 * options.lora_rank,
+        rslora=options.rslora,
+        lora_plus_scale=options.lora_plus_scale,
+        pissa=options.pissa,
+        merge_weights=False,
+        dtype=model.config.dtype,
+        base_model_name_or_path=options.model_name_or_path,
+        use_quick_lora=options.use_quick_lora,
+    )
+    model = LoRAModel(model, config)
+    model.mark_only_lora_as_trainable()
+    return model
+
+
+def load_with_adapter(adapter: str | Path, model_class_of: Callable[[Any, Any], type], base: str | None = None) -> Any:
+    """The base model in float32 with the adapter around it: PaddleNLP's LoRAModel.
+
+    adapter: a folder that PaddleNLP saved. model_class_of: the class of the base from its configuration and the
+    LoRAConfig. base: folder or name of the model, or None for the one that the adapter names.
+    Raises ConfigError where one of them is not there.
+    """
+    from paddlenlp.peft import LoRAConfig, LoRAModel
+    from paddlenlp.transformers import AutoConfig
+
+    for names in ([ADAPTER_CONFIG], ADAPTER_WEIGHTS):
+        if not any((Path(adapter) / name).is_file() for name in names):
+            raise ConfigError(f"{adapter} is no LoRA adapter: there is no {' or '.join(names)}")
+    lora_config = LoRAConfig.from_pretrained(str(adapter))
+    lora_config.dtype = "float32"
+    lora_config.base_model_name_or_path = base or lora_config.base_model_name_or_path
+    name = lora_config.base_model_name_or_path
+    if not name:
+        raise ConfigError(f"{adapter} does not say which model it belongs to: name it as the base")
+    try:
+        config = AutoConfig.from_pretrained(name, dtype="float32")
+        model = model_class_of(config, lora_config).from_pretrained(name, config=config)
+    except OSError as error:
+        raise ConfigError(f"the base model {name!r} of {adapter} cannot be read: {error}") from error
+    return LoRAModel.from_pretrained(model, str(adapter), lora_config=lora_config)
