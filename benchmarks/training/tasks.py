@@ -57,7 +57,7 @@ class Samples:
 def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path:
     """The example data (fetched with pip), a tokenizer trained on its training part, and a model configuration.
 
-    shape: the keys of LLAMA for the model.
+    dev_pairs: preference pairs held out, and half the word-order pairs held out. shape: the model's keys of LLAMA.
     """
     sys.path.insert(0, str(ROOT / "examples"))
     from paddlenlp.transformers import AutoConfig
@@ -69,8 +69,10 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
     instructions = download_instructions(downloads)
     preferences = pairs(download_rows(downloads, PREFERENCES))
     write_rows(folder / "sft" / "train.json", instructions)
-    write_rows(folder / "train.jsonl", preferences[:-dev_pairs])
-    write_rows(folder / "dev.jsonl", preferences[-dev_pairs:])
+    order = word_order_pairs(instructions)
+    for name, rows, held_out in (("preferences", preferences, dev_pairs), ("words", order, 2 * dev_pairs)):
+        write_rows(folder / f"{name}-train.jsonl", rows[:-held_out])
+        write_rows(folder / f"{name}-dev.jsonl", rows[-held_out:])
     write_rows(folder / "words.jsonl", instructions + preferences[:-dev_pairs])
     make_model(model, folder / "words.jsonl")
     config = AutoConfig.from_pretrained(str(model))
@@ -81,14 +83,29 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
     return model
 
 
-def load_samples(task: str, folder: Path, tokenizer: Any, max_length: int) -> Samples:
-    """max_length: tokens of one document; longer preference rows are cut when they are packed."""
+def word_order_pairs(instructions: list[dict[str, str]]) -> list[dict]:
+    """Every instruction with its answer and, as the worse one, the words of that answer in a drawn order: pairs that a
+    small model can learn to tell apart from a thousand of them, which it cannot do with 200 of people's preferences."""
+    rng = np.random.default_rng(0)
+    pairs = [
+        {"src": row["src"], "tgt": "", "response": [row["tgt"], " ".join(rng.permutation(row["tgt"].split()))]}
+        for row in instructions
+        if len(row["tgt"].split()) > 4
+    ]
+    return [{**pairs[i], "sort": [1, 0]} for i in rng.permutation(len(pairs))]
+
+
+def load_samples(task: str, folder: Path, tokenizer: Any, max_length: int, data: str = "preferences") -> Samples:
+    """max_length: tokens of one document; longer preference rows are cut when they are packed.
+
+    data: of `dpo` and `rm`, "preferences" or "words".
+    """
     if task == "sft":
         return Samples(
             task, list(TokenizedRows(JSONLines(str(folder / "sft"), "train"), tokenizer, 256, max_length)), []
         )
     train, dev = (
-        list(TokenizedAnswers(PreferenceLines(str(folder / f"{part}.jsonl"), task), tokenizer, max_length))
+        list(TokenizedAnswers(PreferenceLines(str(folder / f"{data}-{part}.jsonl"), task), tokenizer, max_length))
         for part in ("train", "dev")
     )
     return Samples(task, train, dev)

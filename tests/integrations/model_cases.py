@@ -82,10 +82,10 @@ MODELS = {
 
 def build(name: str, flash: bool = False, **options) -> paddle.nn.Layer:
     family, extra = MODELS[name]
-    config = getattr(paddlenlp_models, f"{family}Config")(**{**BASE, **extra})
+    config = getattr(paddlenlp_models, f"{family}Config")(**{**BASE, **extra, **options})
     config.use_flash_attention = flash
     config.use_cache = False
-    for key, value in options.items():
+    for key, value in options.items():  # also those that a configuration takes no argument for
         setattr(config, key, value)
     paddle.seed(11)
     model = getattr(paddlenlp_models, f"{family}ForCausalLM")(config)

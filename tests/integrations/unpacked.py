@@ -1,4 +1,4 @@
-"""Models that take packed batches apart and run every question with each of its answers alone."""
+"""Models that take packed batches apart and run every document, or question with each of its answers, alone."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import functools
 
 import numpy as np
 import paddle
-from paddlenlp.transformers import LlamaModel, Qwen2Model
+from paddlenlp.transformers import DeepseekV2Model, GemmaModel, LlamaModel, MistralModel, Qwen2Model, Qwen2MoeModel
+
+BACKBONES = (LlamaModel, Qwen2Model, Qwen2MoeModel, DeepseekV2Model, MistralModel, GemmaModel)
 
 
 def questions(positions: np.ndarray, length: int) -> list[tuple[int, int, list[tuple[int, int]]]]:
     """(start, end of the shared part, [(start, end) of every answer]) of a pack, told from its positions alone: a
-    question starts at position 0 (prompts have several tokens here) and an answer where the positions fall back."""
+    question starts at position 0 (prompts have several tokens here) and an answer where the positions fall back. A
+    document without answers is shared whole and has one empty answer."""
     jumps = [t for t in range(length) if t == 0 or positions[t] != positions[t - 1] + 1]
     starts = [t for t in jumps if positions[t] == 0]
     laid_out = []
     for start, end in zip(starts, [*starts[1:], length], strict=True):
         later = [t for t in jumps if start < t < end]
-        shared_end = start + int(positions[later[0]])
+        shared_end = start + int(positions[later[0]]) if later else end
         edges = [shared_end, *later, end]
         laid_out.append((start, shared_end, list(zip(edges[:-1], edges[1:], strict=True))))
     return laid_out
 
 
 def run_apart(monkeypatch, calls: list[int]) -> None:
-    """Replaces the forward of the Llama and Qwen2 backbones; `calls` gets the length of every sequence run."""
-    for model_class in (LlamaModel, Qwen2Model):
+    """Replaces the forward of the backbones; `calls` gets the length of every sequence run."""
+    for model_class in BACKBONES:
         monkeypatch.setattr(model_class, "forward", _apart(model_class.forward, calls))
 
 

@@ -19,14 +19,13 @@ def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = (
     trained_whole: names of parameters that are trained and saved beside the adapters, as regular expressions.
     """
     from paddlenlp.peft import LoRAConfig, LoRAModel
-    from paddlenlp.trl.llm_utils import get_lora_target_modules
 
     options = arguments.model
     if options.lora_path is not None:
         return LoRAModel.from_pretrained(model=model, lora_path=options.lora_path)
     alpha = getattr(arguments.options, "lora_alpha", -1)
     config = LoRAConfig(
-        target_modules=get_lora_target_modules(model),
+        target_modules=_target_modules(model),
         trainable_modules=list(trained_whole) or None,
         r=options.lora_rank,
         lora_alpha=alpha if alpha > 0 else 4 if options.rslora else 2 * options.lora_rank,
@@ -41,6 +40,14 @@ def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = (
     model = LoRAModel(model, config)
     model.mark_only_lora_as_trainable()
     return model
+
+
+def _target_modules(model: Any) -> list[str]:
+    from paddlenlp.trl.llm_utils import get_lora_target_modules
+
+    if model.base_model_prefix == "gemma":  # unknown to PaddleNLP; the layers of Llama
+        return [f".*{name}_proj.*" for name in ("q", "k", "v", "o", "gate", "up", "down")]
+    return get_lora_target_modules(model)
 
 
 def load_with_adapter(adapter: str | Path, model_class_of: Callable[[Any, Any], type], base: str | None = None) -> Any:

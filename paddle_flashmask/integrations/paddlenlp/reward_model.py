@@ -11,11 +11,20 @@ from typing import Any
 import paddle
 from paddlenlp.transformers import (
     AutoConfig,
+    DeepseekV2Model,
+    DeepseekV2PretrainedModel,
+    DeepseekV3PretrainedModel,
+    GemmaModel,
+    GemmaPretrainedModel,
     LlamaModel,
     LlamaPretrainedModel,
+    MistralModel,
     Qwen2Model,
+    Qwen2MoeModel,
+    Qwen2MoePretrainedModel,
     Qwen2PretrainedModel,
 )
+from paddlenlp.transformers.mistral.modeling import MistralPreTrainedModel
 
 from .config import UnsupportedConfigError
 from .lora import ADAPTER_CONFIG, load_with_adapter
@@ -44,12 +53,11 @@ class _Score:
         answer_places=None,
     ):
         """Scores, float32 [A], at answer_places, int64 [A, 2 or more]: (batch row, place of an answer's last token)."""
+        mask = {"attention_mask": attention_mask}
+        if attn_mask_startend_row_indices is not None:  # some backbones take them only while the operator is enabled
+            mask = {"attn_mask_startend_row_indices": attn_mask_startend_row_indices}
         hidden = getattr(self, self.base_model_prefix)(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            attention_mask=attention_mask,
-            attn_mask_startend_row_indices=attn_mask_startend_row_indices,
-            return_dict=False,
+            input_ids=input_ids, position_ids=position_ids, return_dict=False, **mask
         )
         hidden = hidden[0] if isinstance(hidden, (tuple, list)) else hidden
         return self.score_head(hidden.gather_nd(answer_places[:, :2])).squeeze(-1).astype("float32")
@@ -63,20 +71,48 @@ class Qwen2ModelForScore(_Score, Qwen2PretrainedModel):
     backbone_class = Qwen2Model
 
 
+class Qwen2MoeModelForScore(_Score, Qwen2MoePretrainedModel):
+    backbone_class = Qwen2MoeModel
+
+
+class DeepseekV2ModelForScore(_Score, DeepseekV2PretrainedModel):
+    backbone_class = DeepseekV2Model
+
+
+class DeepseekV3ModelForScore(_Score, DeepseekV3PretrainedModel):
+    backbone_class = DeepseekV2Model  # as in DeepseekV3ForCausalLM
+
+
+class MistralModelForScore(_Score, MistralPreTrainedModel):
+    backbone_class = MistralModel
+
+
+class GemmaModelForScore(_Score, GemmaPretrainedModel):
+    backbone_class = GemmaModel
+
+
 _CLASSES = {
-    "LlamaForCausalLM": LlamaModelForScore,
-    "LlamaModelForScore": LlamaModelForScore,
-    "Qwen2ForCausalLM": Qwen2ModelForScore,
-    "Qwen2ModelForScore": Qwen2ModelForScore,
+    model_class.__name__.replace("ModelForScore", ""): model_class
+    for model_class in (
+        LlamaModelForScore,
+        Qwen2ModelForScore,
+        Qwen2MoeModelForScore,
+        DeepseekV2ModelForScore,
+        DeepseekV3ModelForScore,
+        MistralModelForScore,
+        GemmaModelForScore,
+    )
 }
 
 
 def reward_model_class(config: Any) -> type:
     """The class for a model configuration, by its architecture. Raises UnsupportedConfigError for others."""
     name = config.architectures[0]
-    if name not in _CLASSES:
-        raise UnsupportedConfigError(f"no reward model on {name}; supported: {', '.join(_CLASSES)}")
-    return _CLASSES[name]
+    family = name.removesuffix("ForCausalLM").removesuffix("ModelForScore")
+    if family not in _CLASSES:
+        known = ", ".join(f"{family}ForCausalLM" for family in _CLASSES)
+        raise UnsupportedConfigError(f"no reward model on {name}; supported: {known}")
+    return _CLASSES[family]
 
 
 def load_reward_model(folder: str | Path) -> Any:

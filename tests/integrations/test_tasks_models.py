@@ -1,0 +1,75 @@
+"""Every task with every model: `paddle-flashmask train` on columns, on the dense mask, and on every sample alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import paddlenlp.transformers as paddlenlp_models
+import pytest
+from model_cases import BASE, MODELS, build, dispatch_without_gradient, repaired_router
+from unpacked import run_apart
+
+from paddle_flashmask.integrations.paddlenlp.task import train
+
+DENSE = {"flash_mask": False, "use_flash_attention": False}
+LORA = {"lora": True, "lora_rank": 4, "learning_rate": 1e-2}
+TASKS = {
+    "sft": ("sft", {"max_steps": 5}),
+    "lora": ("sft", {"max_steps": 5, **LORA}),
+    "dpo": ("dpo", {}),
+    "dpo, no reference": ("dpo", {"reference_free": True}),
+    "dpo, lora": ("dpo", LORA),
+    "rm": ("rm", {}),
+    "kto": ("kto", {}),
+}
+FIGURES = ("logps/chosen", "logps/rejected", "margin")
+
+
+@pytest.fixture(scope="module")
+def folders(tokenizer, tmp_path_factory) -> dict[str, str]:
+    """Folders with a configuration and the tokenizer. Qwen2-MoE has weights too, with experts that differ from the
+    start: PaddleNLP draws equal ones, and which are taken is rounding noise then."""
+    found = {}
+    for name, (family, extra) in MODELS.items():
+        found[name] = str(tmp_path_factory.mktemp(name))
+        tokenizer.save_pretrained(found[name])
+        size = {"vocab_size": len(tokenizer), "max_position_embeddings": 512}
+        if name == "qwen2_moe":
+            build(name, **size).save_pretrained(found[name])
+            continue
+        config_class = getattr(paddlenlp_models, f"{family}Config")
+        config = config_class(architectures=[f"{family}ForCausalLM"], **{**BASE, **extra, **size})
+        config.save_pretrained(found[name])
+    return found
+
+
+def run(config: dict, folder: Path) -> list[list[float]]:
+    """Losses and FIGURES of five steps."""
+    folder.mkdir()
+    path = folder / "config.json"
+    path.write_text(json.dumps({**config, "output_dir": str(folder / "out")}))
+    metrics = train(path, write=lambda line: None).metrics
+    assert len(metrics) == 5
+    return [[entry[key] for entry in metrics] for key in ("loss", *FIGURES) if key in metrics[0]]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", MODELS)
+def test_columns_equal_the_dense_mask_and_each_sample_alone(name, task, folders, request, tmp_path, monkeypatch):
+    task, options = TASKS[task]
+    config = {**request.getfixturevalue(f"{task}_config"), "model_name_or_path": folders[name], "task": task, **options}
+    config["continue_training"] = name == "qwen2_moe"
+    lengths: list[int] = []
+    with dispatch_without_gradient():
+        found = run(config, tmp_path / "columns")
+        with repaired_router():
+            dense = run({**config, **DENSE}, tmp_path / "dense")
+            with monkeypatch.context() as patch:
+                run_apart(patch, lengths)
+                alone = run({**config, **DENSE}, tmp_path / "alone")
+    assert lengths and max(lengths) < (96 if task == "sft" else 128)  # less than a pack
+    scale = max(abs(value) for values in dense for value in values)
+    for expected in (dense, alone):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * scale)
