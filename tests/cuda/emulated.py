@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from ctypes import c_char_p, c_int, c_size_t, c_uint64, c_void_p
+from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 from support.call import Call
@@ -40,10 +40,15 @@ class EmulatedKernels(Kernels):
         self._library.pfm_emulator_configure.argtypes = [c_uint64, c_int, c_int, c_int]
         self._library.pfm_emulator_register.argtypes = [c_void_p, c_size_t, c_char_p, c_int]
         self._library.pfm_emulator_unregister.argtypes = [c_void_p]
+        self._library.pfm_emulator_warpgroup_products.restype = c_int64
 
     def configure(self, seed: int = 0, compute_capability: int = 80, shared_limit: int = SHARED_LARGE) -> None:
         """seed: of the order in which threads run and copies arrive."""
         self._library.pfm_emulator_configure(seed, 3, compute_capability, shared_limit)
+
+    def warpgroup_products(self) -> int:
+        """Instructions of warpgroups that multiply, of all launches so far."""
+        return self._library.pfm_emulator_warpgroup_products()
 
     def register(self, name: str, address: int, size: int, written: bool) -> None:
         """written: whether the bytes hold values; reading others before a kernel wrote them is an error."""

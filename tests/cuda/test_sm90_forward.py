@@ -33,6 +33,9 @@ CHOICES = {
     "multiprocessors": [1, 2, 100],
 }
 SEEDS = (1, 2)
+SLICE_ROWS = 64  # of a warpgroup
+TILE_K = {(64, 64): 96, (128, 128): 128, (192, 128): 128, (256, 256): 64}
+DEPTH = 16  # of one product
 
 
 def cases() -> list[dict]:
@@ -135,6 +138,31 @@ def test_rows_and_tiles_that_see_nothing(emulated: EmulatedKernels, sink: bool) 
     results = call.forward()
     Expectation(problem).check(results)
     assert not results["out"][:, :200].any() and results["out"][:, 200:].any()
+
+
+def seen_slices(visible: np.ndarray, tile_k: int) -> int:
+    """How many pairs of a slice of rows and a key tile hold a visible pair, of [heads, Sq, Sk]."""
+    slices = np.add.reduceat(visible, np.arange(0, visible.shape[1], SLICE_ROWS), axis=1, dtype=int)
+    return np.count_nonzero(np.add.reduceat(slices, np.arange(0, visible.shape[2], tile_k), axis=2))
+
+
+@pytest.mark.parametrize("dims", HEAD_DIMS)
+@pytest.mark.parametrize("kind", ["full", "document", "share_question", "random_4"])
+def test_a_warpgroup_skips_tiles_that_its_rows_do_not_see(
+    emulated: EmulatedKernels, dims: tuple[int, int], kind: str
+) -> None:
+    """By the count of products: two per tile that a slice of 64 rows sees, none where others alone see it."""
+    startend, causal = mask_samples.sample_mask(kind, np.random.default_rng(7), 1, 1, 460, 460)
+    problem = plain_problem(
+        batch=1, seqlen_q=460, seqlen_k=460, head_dim=dims[0], head_dim_v=dims[1], startend=startend, causal=causal
+    )
+    emulated.configure(1, compute_capability=HOPPER)
+    before = emulated.warpgroup_products()
+    results = EmulatedCall(emulated, problem, multiprocessors=2).forward()
+    products = emulated.warpgroup_products() - before
+    Expectation(problem).check(results)
+    tile_k = TILE_K[dims]
+    assert products == seen_slices(problem.visible[0], tile_k) * (dims[0] // DEPTH + tile_k // DEPTH)
 
 
 def test_heads_in_groups_that_fit_the_cache(emulated: EmulatedKernels) -> None:

@@ -33,6 +33,9 @@ std::recursive_mutex& Mutex();
 // Runs body once per thread of the grid. Throws Error.
 void Launch(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body);
 
+// Instructions of warpgroups that multiply, of all launches so far.
+int64_t WarpgroupProducts();
+
 // ---- Global memory: kernels may touch registered memory only.
 
 // written: whether the bytes hold values; otherwise they are filled with 0xff (NaN as a float) and reading one before
@@ -74,6 +77,7 @@ extern "C" {
 void pfm_emulator_configure(uint64_t seed, int resident_blocks, int compute_capability, int shared_limit);
 void pfm_emulator_register(void* memory, size_t bytes, const char* name, int written);
 void pfm_emulator_unregister(void* memory);
+int64_t pfm_emulator_warpgroup_products();
 }
 
 #endif  // PFM_EMULATOR_EMULATOR_H_

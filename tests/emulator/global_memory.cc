@@ -277,4 +277,6 @@ void pfm_emulator_register(void* memory, size_t bytes, const char* name, int wri
 }
 
 void pfm_emulator_unregister(void* memory) { pfm::emulator::Unregister(memory); }
+
+int64_t pfm_emulator_warpgroup_products() { return pfm::emulator::WarpgroupProducts(); }
 }

@@ -129,6 +129,7 @@ CASES = {
 
 SM90_FORWARD, SM90_LOADER, SM90_SCOUTS = "sm90/forward.h", "sm90/forward_loader.h", "sm90/scouts.h"
 SM90_SHARED, SM90_OPERAND, SM90_PIPELINE = "sm90/forward_shared.h", "sm90/operand.h", "sm90/pipeline.h"
+SM90_STREAM = "sm90/tile_stream.h"
 ASYNC = (
     r"asynchronous (read|write) of 16 bytes|by the asynchronous operation of|while an asynchronous|"
     r"more than the \d+ arrivals of a phase"
@@ -145,11 +146,13 @@ ISSUE_TO_VALUE = """    IssueOutput(has_output);
     const Entry next = NextEntry();  // has a loop, across which ptxas does not move the softmax to behind the wait
 """
 STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    ScaleRows"
+SKIPPED_TURN = "    turns_.Take();\n    turns_.Pass();\n"
+SKIPPED_VALUE = "    value_ring_.WaitFull();\n    Release(&value_ring_);\n    return NextEntry();\n"
 STAGE_OF_SCOUTS = "    if (IsSpeaker()) position_.WaitEmpty();\n    Meet();\n"
 
 
-def sm90_forward(file: str, old: str, new: str, expected: str | None) -> Mutant:
-    return Mutant(file, old, new, "sm90/forward_bf16.cu", "forward", expected, 90, 128)
+def sm90_forward(file: str, old: str, new: str, expected: str | None, what: str = "forward") -> Mutant:
+    return Mutant(file, old, new, "sm90/forward_bf16.cu", what, expected, 90, 128)
 
 
 CASES |= {
@@ -203,6 +206,28 @@ CASES |= {
     "sm90 forward: the output is stored without its swizzle": sm90_forward(
         SM90_OPERAND, "row * kRowBytes + row % 8 * 16 +", "row * kRowBytes +", VALUES
     ),
+    "sm90 forward: who skips a tile takes no turn": sm90_forward(
+        SM90_FORWARD, SKIPPED_TURN, "", f"deadlock|{ASYNC}|the block returned while a barrier waited", "slices"
+    ),
+    "sm90 forward: a skipped stage is kept": sm90_forward(
+        SM90_FORWARD,
+        SKIPPED_VALUE,
+        SKIPPED_VALUE.replace("Release(&value_ring_)", "value_ring_.Advance()"),
+        "deadlock",
+        "slices",
+    ),
+    "sm90 forward: a run of tiles starts the output anew": sm90_forward(
+        SM90_FORWARD, "      LastTile(*has_output);\n", "      LastTile(false);\n", VALUES, "slices"
+    ),
+    "sm90 forward: a later run does not rescale the output": sm90_forward(
+        SM90_FORWARD, "    if (has_output) ScaleRows(out_, rescale);\n", "", VALUES, "slices"
+    ),
+    "sm90 forward: a slice takes what the next one sees": sm90_forward(
+        SM90_STREAM, "(slices & SeesSome(slice)) != 0", "(slices & SeesSome(slice ^ 1)) != 0", VALUES, "slices"
+    ),
+    "sm90 forward: partial for another slice": sm90_forward(
+        SM90_STREAM, "(slices & MissesSome(slice)) != 0", "(slices & MissesSome(slice ^ 1)) != 0", VALUES, "slices"
+    ),
     "sm90 forward: bits of neighbouring keys exchanged": sm90_forward(
         SM90_SCOUTS, "2 * word + lane % 2", "2 * word + (lane + 1) % 2", VALUES
     ),
@@ -234,7 +259,7 @@ def outcome_of(library: Path, what: str, capability: int, head_dim: int) -> dict
 
 
 @pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), (90, 64), (90, 128)])
-@pytest.mark.parametrize("what", ["forward", "backward", "deterministic"])
+@pytest.mark.parametrize("what", ["forward", "slices", "backward", "deterministic"])
 def test_kernels_without_a_mistake_pass(builder, what: str, capability: int, head_dim: int) -> None:
     assert outcome_of(builder.library, what, capability, head_dim) == {"reported": None, "wrong": None}
 

@@ -6,6 +6,7 @@
 
 #include "async.h"
 #include "collectives.h"
+#include "emulator.h"
 #include "shared_memory.h"
 
 namespace pfm::emulator {
@@ -13,6 +14,7 @@ namespace pfm::emulator {
 namespace {
 
 constexpr int kWarps = 4, kRows = 64, kDepth = 16;
+int64_t products = 0;                     // under Mutex()
 constexpr uint32_t kPoison = 0x7fa0dead;  // a signalling NaN: arithmetic changes its bits
 
 // The sums of a warp while instructions that change them are in flight.
@@ -239,7 +241,10 @@ void ExecuteMultiply(Warp& warp) {
   instruction.group[w] = state.groups;
   instruction.sums[w] = operands.sums;
   TakeSums(warp, state, number, operands.columns / 2);
-  if (++instruction.issued == kWarps) Multiply(*warp.block, group, instruction);
+  if (++instruction.issued == kWarps) {
+    Multiply(*warp.block, group, instruction);
+    ++products;
+  }
 }
 
 // The instructions of the groups before `end` are over for this warp.
@@ -302,6 +307,11 @@ struct WaitOperands : AsyncOperands {
 };
 
 }  // namespace
+
+int64_t WarpgroupProducts() {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
+  return products;
+}
 
 void FenceWarpgroup(Where where) {
   AsyncOperands operands = {[](Warp& warp) { StateOf(warp).fenced = true; }};

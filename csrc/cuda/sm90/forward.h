@@ -37,21 +37,20 @@ class ForwardConsumer {
       const Entry item = entry;
       rows_.Start(arguments_.sink == nullptr ? nullptr : arguments_.sink + item.head);
       query_ring_.WaitFull();
-      entry = NextEntry();
-      const bool has_tiles = entry.is_key_tile();
-      if (has_tiles) entry = ComputeTiles(entry);
-      StoreRows(item, has_tiles);
+      bool has_output = false;
+      entry = ComputeTiles(NextEntry(), &has_output);
+      StoreRows(item, has_output);
       query_ring_.Advance();
     }
     turns_.Finish();
   }
 
  private:
-  // With the bits of a partial tile, so that the stage is free again at once.
+  // With the bits of a tile that is partial here, so that the stage is free again at once.
   PFM_DEVICE Entry NextEntry() {
     stream_ring_.WaitFull();
     const Entry entry = ptx::LoadShared<Entry>(shared_.stream().EntryAt(stream_ring_.stage()));
-    if (entry.kind == EntryKind::kPartialTile) {
+    if (entry.IsPartialFor(consumer_)) {
       const int row = consumer_ * Shared::kWarpgroupRows + Row();
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -64,27 +63,48 @@ class ForwardConsumer {
     return entry;
   }
 
-  // All key tiles of an item; returns the entry after them.
-  PFM_DEVICE Entry ComputeTiles(Entry entry) {
-    entry = FirstTile(entry.kind == EntryKind::kPartialTile);
-    bool has_output = false;
+  // All key tiles of an item, in runs of those that these rows see; returns the entry after them.
+  PFM_DEVICE Entry ComputeTiles(Entry entry, bool* has_output) {
     while (entry.is_key_tile()) {
-      entry = entry.kind == EntryKind::kPartialTile ? Step<true>(has_output) : Step<false>(has_output);
-      has_output = true;
+      if (!entry.IsSeenBy(consumer_)) {
+        entry = SkipTile();
+        continue;
+      }
+      entry = FirstTile(entry.IsPartialFor(consumer_), *has_output);
+      while (entry.IsSeenBy(consumer_)) {
+        entry = entry.IsPartialFor(consumer_) ? Step<true>(*has_output) : Step<false>(*has_output);
+        *has_output = true;
+      }
+      LastTile(*has_output);
+      *has_output = true;
     }
-    LastTile(has_output);
     return entry;
   }
 
-  PFM_DEVICE Entry FirstTile(bool is_partial) {
+  // Others see this tile, these rows do not: they use no turn and no stage, but pass them on.
+  PFM_DEVICE Entry SkipTile() {
+    turns_.Take();
+    turns_.Pass();
+    key_ring_.WaitFull();
+    Release(&key_ring_);
+    value_ring_.WaitFull();
+    Release(&value_ring_);
+    return NextEntry();
+  }
+
+  // The scores of a run's first tile, with no product to overlap them.
+  PFM_DEVICE Entry FirstTile(bool is_partial, bool has_output) {
     float scores[kTileK / 2], rescale[2];
     key_ring_.WaitFull();
+    turns_.Take();
     IssueScores(scores);
+    turns_.Pass();
     ptx::WarpgroupWait<0>();
     ptx::Settle(scores);
     Release(&key_ring_);
     if (is_partial) Hide(visible_, scores);
     rows_.Update(arguments_.scale, scores, rescale);
+    if (has_output) ScaleRows(out_, rescale);
     PackOperand<T>(scores, probabilities_);
     return NextEntry();
   }
@@ -154,11 +174,11 @@ class ForwardConsumer {
   PFM_DEVICE int Row() const { return thread_ / kWarpThreads * 16 + ptx::LaneIndex() / 4; }
 
   // The output goes through the place of the queries, which are not needed any more, and frees it for the next ones.
-  PFM_DEVICE void StoreRows(const Entry& item, bool has_tiles) {
+  PFM_DEVICE void StoreRows(const Entry& item, bool has_output) {
     const int32_t row0 = item.tile * kTile.tile_q + consumer_ * Shared::kWarpgroupRows;
     const typename Shared::Out out = shared_.out(ptx::Fresh(consumer_));
     rows_.SumLanes();
-    if (has_tiles) {
+    if (has_output) {
       const float scale[2] = {rows_.OutputScale(0), rows_.OutputScale(1)};
       ScaleRows(out_, scale);
       WriteRows(out, [&](int i) { return ptx::Pack<T>(out_[i], out_[i + 1]); });
@@ -208,7 +228,7 @@ class ForwardConsumer {
   RowPair rows_;
   float out_[kDimV / 2];
   uint32_t probabilities_[kTileK / 16][4];
-  uint32_t visible_[2];  // of the last partial tile
+  uint32_t visible_[2];  // of the last tile that was partial here
 };
 
 template <class T, int kRow>

@@ -19,7 +19,7 @@ struct ForwardShared {
   static constexpr ForwardTile kTile = kForward[kRow];
   static constexpr int kConsumers = kTile.consumers();
   static constexpr int kScouts = kWarpgroupWarps - 1;  // of the producer warpgroup one warp loads
-  static constexpr int kWarpgroupRows = 64;
+  static constexpr int kWarpgroupRows = kSliceRows;
 
   using Query = OperandTile<kWarpgroupRows, kTile.head_dim>;  // of a warpgroup; its output takes the same place
   using Out = OperandTile<kWarpgroupRows, kTile.head_dim_v>;

@@ -29,7 +29,7 @@ template <int kTileQ, int kTileK, int kScouts>
 class Scouts {
  public:
   using Stream = TileStream<kTileQ, kTileK>;
-  static constexpr int kTalkBytes = 32;  // the next item and a vote per scout, for even and for odd ones
+  static constexpr int kTalkBytes = 32;  // the next item and a finding per scout, for even and for odd ones
 
   PFM_DEVICE Scouts(int scout, Stream stream, typename Stream::Position position, ptx::SharedAddress talk,
                     int barrier)
@@ -43,11 +43,12 @@ class Scouts {
       const int32_t row0 = query_tile.tile * kTileQ;
       for (int32_t first = 0; first < table.key_tiles; first += kWarpThreads) Scan(table, mask, row0, first);
     }
-    Publish({EntryKind::kStop, 0, 0, 0});
+    Publish({EntryKind::kStop, 0, 0, 0, 0});
   }
 
  private:
   static constexpr int kRowBlocks = kTileQ / 32;
+  static_assert(kTileQ <= kMaxSlices * kSliceRows, "a bit for every slice");
   static_assert(4 * (1 + kScouts) * 2 <= kTalkBytes, "room for what is said");
 
   // A counter instead of a fixed share: how long a tile takes is only known when its columns have been read.
@@ -65,7 +66,7 @@ class Scouts {
     const int32_t batch_head = first_head + item % group_items % heads, rank = item % group_items / heads;
     const int32_t batch = batch_head / work.heads_q, head = batch_head % work.heads_q;
     const int32_t* order = table.order + table.MaskOf(batch, head) * table.query_tiles;
-    return {EntryKind::kQueryTile, ptx::LoadGlobal(order + rank), head, batch};
+    return {EntryKind::kQueryTile, 0, ptx::LoadGlobal(order + rank), head, batch};
   }
 
   // The 32 key tiles from `first`: one per lane by their bounds, then those that these leave undecided. Pointers into
@@ -79,10 +80,11 @@ class Scouts {
     for (; candidates != 0; candidates &= candidates - 1) {
       const int lane = ptx::LowestBit(candidates);
       const bool is_full = (undecided >> lane & 1) == 0;
-      const TileClass found =
-          is_full ? TileClass::kFull : Look(HeadMask(table, ptx::Fresh(mask)), first + lane, row0);
-      if (found == TileClass::kFull) Publish({EntryKind::kFullTile, first + lane, 0, 0});
-      if (found == TileClass::kPartial) Publish({EntryKind::kPartialTile, first + lane, 0, 0});
+      const int slices = is_full ? SlicesWithRows(table.seqlen_q - row0)
+                                 : Look(HeadMask(table, ptx::Fresh(mask)), first + lane, row0);
+      if ((slices & kAnySees) != 0) {
+        Publish({EntryKind::kKeyTile, static_cast<int16_t>(slices), first + lane, 0, 0});
+      }
     }
   }
 
@@ -101,15 +103,19 @@ class Scouts {
     return found;
   }
 
-  // The class of an undecided tile from its columns; its bits go to the next stage, which a tile that is not partial
-  // leaves to the next one. A scout takes a quarter of the keys at a time: their bounds are read once, and the blocks
-  // of 32 rows hide each other's latencies.
-  PFM_DEVICE TileClass Look(const HeadMask& mask, int32_t key_tile, int32_t row0) {
+  PFM_DEVICE static int SlicesWithRows(int32_t rows) {
+    return SeesSome(Min(CeilDiv<int32_t>(rows, kSliceRows), kTileQ / kSliceRows)) - 1;
+  }
+
+  // What the slices see of an undecided tile, from its columns; its bits go to the next stage, which a tile that
+  // nobody sees leaves to the next one. A scout takes a quarter of the keys at a time: their bounds are read once,
+  // and the blocks of 32 rows hide each other's latencies.
+  PFM_DEVICE int Look(const HeadMask& mask, int32_t key_tile, int32_t row0) {
     if (IsSpeaker()) position_.WaitEmpty();
     Meet();
     const int lane = ptx::LaneIndex();
     const bool exists = lane < Stream::kKeys;
-    bool any = false, all = true;
+    int slices = 0;
 #pragma unroll 1
     for (int word = scout_; word < Stream::kWords; word += kScouts) {
       uint32_t rows[kRowBlocks] = {};
@@ -118,13 +124,13 @@ class Scouts {
 #pragma unroll
       for (int block = 0; block < kRowBlocks; ++block) {
         const uint32_t real = exists ? LowBits(mask.table().seqlen_q - row0 - 32 * block) : 0;
-        any |= (rows[block] & real) != 0;
-        all &= (~rows[block] & real) == 0;
+        if ((rows[block] & real) != 0) slices |= SeesSome(32 * block / kSliceRows);
+        if ((~rows[block] & real) != 0) slices |= MissesSome(32 * block / kSliceRows);
         const uint32_t bits = TransposeBits(rows[block], lane);
         ptx::StoreShared(stream_.Word(position_.stage(), word, 32 * block + lane), bits);
       }
     }
-    return Vote(ptx::Ballot(any) != 0, ptx::Ballot(!all) == 0);
+    return Unite(slices);
   }
 
   // The rows that see a key, from its visible range and its holes: begin and end of each, an array apart.
@@ -143,15 +149,17 @@ class Scouts {
     }
   }
 
-  // Everybody's bits are in shared memory when this returns.
-  PFM_DEVICE TileClass Vote(bool any, bool all) {
-    const ptx::SharedAddress said = Talk() + 4;
-    if (ptx::LaneIndex() == 0) ptx::StoreShared(said + 4 * scout_, (any ? 1 : 0) | (all ? 0 : 2));
-    Meet();
-    int32_t votes = 0;
+  // What any lane of any scout found. Everybody's bits are in shared memory when this returns.
+  PFM_DEVICE int Unite(int found) {
 #pragma unroll
-    for (int scout = 0; scout < kScouts; ++scout) votes |= ptx::LoadShared<int32_t>(said + 4 * scout);
-    return votes == 1 ? TileClass::kFull : votes == 3 ? TileClass::kPartial : TileClass::kEmpty;
+    for (int distance = 16; distance > 0; distance /= 2) found |= ptx::ShuffleXor(found, distance);
+    const ptx::SharedAddress said = Talk() + 4;
+    if (ptx::LaneIndex() == 0) ptx::StoreShared(said + 4 * scout_, found);
+    Meet();
+    int32_t united = 0;
+#pragma unroll
+    for (int scout = 0; scout < kScouts; ++scout) united |= ptx::LoadShared<int32_t>(said + 4 * scout);
+    return united;
   }
 
   // What is said is overwritten two sayings later: at the meeting of the one between them everybody has read it.

@@ -7,18 +7,29 @@
 
 namespace pfm::cuda::sm90 {
 
-enum class EntryKind : int32_t { kQueryTile, kFullTile, kPartialTile, kStop };
+enum class EntryKind : int16_t { kQueryTile, kKeyTile, kStop };
+
+// What the slices of 64 rows of a query tile see of a key tile: each is a warpgroup's, which skips what it does not
+// see.
+constexpr int kSliceRows = 64;
+constexpr int kMaxSlices = 4;
+PFM_DEVICE constexpr int SeesSome(int slice) { return 1 << slice; }
+PFM_DEVICE constexpr int MissesSome(int slice) { return 1 << kMaxSlices << slice; }
+constexpr int kAnySees = (1 << kMaxSlices) - 1;
 
 struct alignas(16) Entry {
   EntryKind kind;
+  int16_t slices;       // of a key tile, else 0
   int32_t tile;         // of queries or of keys
   int32_t head, batch;  // of a query tile
 
-  PFM_DEVICE bool is_key_tile() const { return kind == EntryKind::kFullTile || kind == EntryKind::kPartialTile; }
+  PFM_DEVICE bool is_key_tile() const { return kind == EntryKind::kKeyTile; }
+  PFM_DEVICE bool IsSeenBy(int slice) const { return (slices & SeesSome(slice)) != 0; }
+  PFM_DEVICE bool IsPartialFor(int slice) const { return (slices & MissesSome(slice)) != 0; }
 };
 
-// Each stage has an entry and the bits of a partial tile, as the lanes of a consumer need them: of a row, word q has
-// the keys that lane q of every four holds, 8 j + 2 q + e at bit 2 j + e.
+// Each stage has an entry and the bits of a tile that some slice sees in part, as the lanes of a consumer need them:
+// of a row, word q has the keys that lane q of every four holds, 8 j + 2 q + e at bit 2 j + e.
 template <int kTileQ, int kTileK>
 struct TileStream {
   static_assert(kTileK % 8 == 0 && kTileK <= 128, "a quarter of the keys fits a word");

@@ -1,7 +1,7 @@
 """Runs one small problem on a library of emulated kernels and prints a line of JSON: what the emulator reported and
 which values left the error rule. In a process of its own, because a broken kernel may do anything.
 
-    run_problem.py LIBRARY forward|backward|deterministic COMPUTE_CAPABILITY HEAD_DIM
+    run_problem.py LIBRARY forward|slices|backward|deterministic COMPUTE_CAPABILITY HEAD_DIM
 """
 
 from __future__ import annotations
@@ -40,19 +40,33 @@ def small_problem(head_dim: int, seqlen_k: int) -> Problem:
     )
 
 
+def problem_of_slices(head_dim: int) -> Problem:
+    """Of the 128 keys from 128 t on, hidden[t] are the rows that do not see them: of 64 rows that go together, those
+    before see a tile that those after do not, the other way round, and either sees it in part."""
+    hidden = [(0, 0), (0, 64), (0, 64), (64, 128), (0, 0), (0, 100), (100, 330), (64, 90), (0, 0)]
+    seqlen_k = 128 * len(hidden)
+    startend = np.zeros((1, 1, seqlen_k, 4), np.int32)
+    startend[0, 0, :, :2] = np.repeat(hidden, 128, axis=0)
+    sizes = {"seqlen_q": 330, "seqlen_k": seqlen_k, "head_dim": head_dim, "head_dim_v": head_dim}
+    return Problem(**sizes, dtype="bfloat16", startend=startend, softmax_scale=1.0)
+
+
 def main(library: str, what: str, capability: str, head_dim: str) -> dict[str, str | None]:
     # Tiles of 9.0 are larger and its rings longer.
-    problem = small_problem(int(head_dim), seqlen_k=900 if capability == "90" else 330)
+    if what == "slices":
+        problem = problem_of_slices(int(head_dim))
+    else:
+        problem = small_problem(int(head_dim), seqlen_k=900 if capability == "90" else 330)
     expectation = Expectation(problem)
     kernels = EmulatedKernels(Path(library))
     for seed in SEEDS:
         # Forward by one block, where blocks are persistent: its rings go around several times.
-        multiprocessors = 1 if what == "forward" else 0
+        multiprocessors = 1 if what in ("forward", "slices") else 0
         call = EmulatedCall(kernels, problem, what == "deterministic", multiprocessors)
         kernels.configure(seed, compute_capability=int(capability))
         try:
             results = call.forward()
-            if what != "forward":
+            if what not in ("forward", "slices"):
                 results = call.backward()
         except KernelError as error:
             return {"reported": error.message, "wrong": None}
