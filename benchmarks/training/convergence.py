@@ -3,9 +3,10 @@
     python -m benchmarks.training.convergence
 
 SFT, DPO and reward models (RM) on the example data; the second reward model learns to tell an answer from its words in
-a drawn order. Both contestants take the same samples in every step, in the same order, from the same weights: packed_flashmask as one sequence, padded_dense as one batch row per document (or per
-question with its two answers) through PaddleNLP's own attention. DPO and RM start from the weights of the packed SFT
-run. Writes training_convergence.csv, one row per step and per evaluation, and one plot.
+a drawn order. Both contestants take the same samples in every step, in the same order, from the same weights:
+packed_flashmask as one sequence, padded_dense as one batch row per document (or per question with its two answers)
+through PaddleNLP's own attention. DPO and RM start from the weights of the packed SFT run. Writes
+training_convergence.csv, one row per step and per evaluation, and one plot.
 """
 
 from __future__ import annotations
