@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,9 +24,13 @@ if str(REPOSITORY) not in sys.path:
 
 from tools.gpu_check import __main__ as gpu_check
 from tools.gpu_check import (
+    bench,
+    bench_rows,
     build,
     cases,
     device,
+    flash_attention3,
+    gates,
     grid,
     paper_masks,
     plan,
@@ -340,11 +345,137 @@ def test_contestants_take_turns() -> None:
     assert timing.summary([3.0, 1.0, 2.0], flop=4e9)["tflops"] == pytest.approx(2.0)
 
 
+# --- Gates
+
+
+def row_of(mask: str, seqlen: int, head_dim: int, rate: float = 790.0) -> dict:
+    described = paper_masks.paper_mask(mask, seqlen)
+    names = ("tile_efficiency", "live_tiles_per_row", "partial_tiles")
+    shape = {"mask": mask, "seqlen": seqlen, "head_dim": head_dim, "matmul_tflops": rate}
+    return shape | {name: getattr(described, name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("mask", "seqlen", "head_dim", "forward", "backward"),
+    [
+        ("full", 8192, 128, 708, 616),
+        ("causal", 8192, 128, 685, 585),
+        ("sliding_window", 8192, 128, 465, 335),
+        ("global_sliding_window", 8192, 128, 486, 388),
+        ("full", 8192, 64, 545, 502),
+    ],
+)
+def test_goals_by_hand(mask: str, seqlen: int, head_dim: int, forward: float, backward: float) -> None:
+    row = row_of(mask, seqlen, head_dim)
+    assert gates.gates(row, "forward")["goal"] == pytest.approx(forward, rel=0.01)
+    assert gates.gates(row, "backward")["goal"] == pytest.approx(backward, rel=0.01)
+
+
+def test_gates_follow_the_matrix_product_and_exist_where_something_is_known() -> None:
+    slow, fast = (gates.gates(row_of("full", 8192, 128, rate), "forward") for rate in (395.0, 790.0))
+    assert {name: gate / 2 for name, gate in fast.items()} == pytest.approx(slow)
+    assert fast["par"] == pytest.approx(0.95 * 702) and fast["stretch"] == pytest.approx(0.93 * 790)
+    sparse = gates.gates(row_of("share_question", 8192, 128), "backward")
+    assert sparse["par"] is None and sparse["stretch"] is None
+
+
+def test_gates_that_are_passed_are_named() -> None:
+    row = row_of("full", 8192, 128)
+    for speed, names in ((660.0, "none"), (700.0, "par"), (720.0, "par, goal"), (740.0, "par, goal, stretch")):
+        assert gates.reached(row | {"forward": {"contestants": {"ours": {"tflops": speed}}}}, "forward") == names
+
+
+# --- FlashAttention-3
+
+
+class FakeInterface(types.ModuleType):
+    """Takes and returns as the package; says how it was called."""
+
+    def flash_attn_func(self, *inputs: np.ndarray, **options: object) -> tuple[np.ndarray, str]:
+        self.called = options
+        return inputs[0], "lse"
+
+    def flash_attn_varlen_func(self, *inputs: np.ndarray, **options: object) -> np.ndarray:
+        self.called = options | {"shape": inputs[0].shape}
+        return inputs[0]
+
+
+@pytest.mark.parametrize(
+    ("mask", "called"),
+    [
+        ("full", {"causal": False}),
+        ("causal", {"causal": True}),
+        ("sliding_window", {"window_size": (31, 0)}),
+        ("document", {"causal": False, "shape": (1024, 2, 8)}),
+        ("causal_document", {"causal": True, "shape": (1024, 2, 8)}),
+    ],
+)
+def test_masks_as_flash_attention3_takes_them(mask: str, called: dict, monkeypatch) -> None:
+    name = flash_attention3.MODULES[-1]
+    for module in flash_attention3.MODULES:
+        monkeypatch.setitem(sys.modules, module, FakeInterface(name) if module == name else None)
+    described = paper_masks.paper_mask(mask, 512)
+    interface = flash_attention3.interface()
+    inputs = [np.zeros((2, 512, 2, 8), np.float32)] * 3
+    attend = flash_attention3.attention(interface, described, 2, 0.5, np.array)
+    assert attend(*inputs).shape == (2, 512, 2, 8)
+    begins = interface.called.pop("cu_seqlens_q", None)
+    if begins is not None:
+        np.testing.assert_array_equal(np.diff(begins), described.documents * 2)
+        assert interface.called.pop("max_seqlen_k") == interface.called.pop("max_seqlen_q") == max(described.documents)
+        assert interface.called.pop("cu_seqlens_k") is begins
+    assert interface.called == called | {"softmax_scale": 0.5}
+
+
+def test_flash_attention3_that_is_absent_or_lacks_a_mask_is_not_run(monkeypatch) -> None:
+    for module in flash_attention3.MODULES:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(NotRun, match="absent: none of flash_attn_interface"):
+        flash_attention3.interface()
+    with pytest.raises(NotRun, match="no share_question mask"):
+        flash_attention3.attention(FakeInterface("fake"), paper_masks.paper_mask("share_question", 512), 1, 1.0, list)
+
+
+# TFLOP/s that each is at least good for on an H200, forward and backward; head_dim 64 at 0.6 of them.
+SLOWEST = {"ours": (500, 400), "ours_80": (280, 220), "sdpa_flash": (330, 280), "sdpa_cudnn": (480, 380)}
+SLOWEST |= {"flex": (230, 150), "flex_idiomatic": (230, 150), "fa3": (480, 380)}
+FIRST_CALLS = 6.0  # seconds per row: compiling FlexAttention, comparing
+
+
+@pytest.mark.parametrize("part", ["bench", "bench-masks", "bench-flex", "bench-long"])
+def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) -> None:
+    """The order is that in which they matter, so that a slow machine loses the last ones."""
+    seconds = []
+
+    def measured(settings: plan.Settings, rows: list, peers: list[str]) -> list[Case]:
+        for row in rows:
+            shorter = min(row.seqlen, 32768)  # about as dense, and quickly counted
+            density = paper_masks.paper_mask(row.mask, shorter).pairs / shorter**2
+            pairs = density * row.seqlen**2 * row.batch * row.heads
+            rates = [SLOWEST[name] for name in ("ours", bench.OLDER_KERNELS, *peers)]
+            slower = 0.6 if row.head_dim == 64 else 1.0
+            work = sum(4 / forward + 10 / backward for forward, backward in rates)
+            rounds = timing.WARM_UP + timing.ROUNDS
+            launches = len(rates) * 2 * rounds * 1e-3  # the cache is overwritten, the GPU waits for the host
+            seconds.append(work * row.head_dim * pairs / 1e12 / slower * rounds + launches + FIRST_CALLS)
+        return []
+
+    monkeypatch.setattr(bench_rows, "measured", measured)
+    getattr(bench_rows, plan.PARTS[part].function)(plan.Settings(part, tmp_path, tmp_path))
+    budget = plan.SUBSETS[part if part in plan.SUBSETS else "bench"][part]
+    assert sum(seconds) < budget, f"{sum(seconds):.0f} of {budget} s in {len(seconds)} rows"
+
+
+# --- What becomes of figures
+
+
 def measured_row() -> dict:
     contestants = {"ours": timing.summary([2.0], 8e11), "sdpa_flash": timing.summary([3.0], 8e11)}
     direction = {"flop": 8e11, "load": {"clocks.sm": 1700.0, "power.draw": 650.0}, "contestants": contestants}
     shape = {"mask": "causal", "seqlen": 8192, "head_dim": 128, "heads": 32, "heads_kv": 32, "batch": 4}
-    return shape | {"tile_efficiency": 0.985, "matmul_tflops": 800.0, "forward": direction, "backward": direction}
+    tiles = {"tile_efficiency": 0.985, "live_tiles_per_row": 32.5, "partial_tiles": 1 / 32.5, "matmul_tflops": 800.0}
+    absent = {"fa3": "NotRun: absent: none of these can be imported"}
+    return shape | tiles | {"forward": direction, "backward": direction, "absent": absent}
 
 
 def record_with_figures(emulated: bool = False) -> dict:
@@ -364,13 +495,15 @@ def record_with_figures(emulated: bool = False) -> dict:
 def test_the_table_shows_failures_and_ratios() -> None:
     text = table.of(record_with_figures())
     assert "failed: bench: document: flex: relative difference" in text
-    assert "sdpa_flash 1.50" in text and " 400.0   50  " in text
+    assert "sdpa_flash 1.50" in text and " 400.0   50  none; " in text
 
 
 def test_the_report_is_markdown_with_every_figure() -> None:
     text = report.markdown(record_with_figures())
     assert "NVIDIA H200, driver 580" in text and "commit 0123abc" in text
     assert "| causal | 8192 | 128 | 4 | 32 | 0.985 | forward | 2.000 | 400 | 50 | 51 | 1.50 | 1700 | 650 |" in text
+    assert "| causal | 8192 | 128 | forward | 400 | 0.60 | 0.58 | 0.54 | none |" in text
+    assert "* fa3: NotRun: absent: none of these can be imported (causal 8192 D128)" in text
     assert "| bench | failed | 3 | 1 | 0 | 10 |" in text
     assert "Mask preparation at 131072 keys: 9.5 us." in text
 

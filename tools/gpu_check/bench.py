@@ -115,10 +115,12 @@ class Bench:
             synchronize(self.device)
             seconds[name] = round(time.perf_counter() - begin, 2)
             self._compare(name, ours.outputs, built[name])
+            if built[name].no_backward:
+                absent[f"{name} backward"] = built[name].no_backward[:300]
         figures = self._describe(row, mask) | {"absent": absent, "first_call_seconds": seconds}
         for direction in FLOP:
-            contestants = {"ours": getattr(ours, direction)}
-            contestants |= {name: getattr(peer, direction) for name, peer in built.items()}
+            calls = {name: call for name, call in ({"ours": ours} | built).items() if runs(call, direction)}
+            contestants = {name: getattr(call, direction) for name, call in calls.items()}
             figures[direction] = self._measure(row, mask, direction, contestants)
         return figures
 
@@ -131,12 +133,15 @@ class Bench:
             return TorchCall(self.kernels, problem, inputs, newest_kernels=80)
         if name in peers.SDPA:
             return peers.sdpa(name, inputs, mask.causal, problem.scale)
+        if name == "fa3":
+            return peers.fa3(mask, inputs, problem.scale)
         return peers.flex(mask, inputs, problem.scale, idiomatic=name == "flex_idiomatic")
 
     def _compare(self, name: str, outputs: dict[str, Any], peer: Any) -> None:
-        gradients = (outputs["dquery"], outputs["dkey"], outputs["dvalue"])
-        pairs = [("backward", ours, theirs) for ours, theirs in zip(gradients, peer.gradients(), strict=True)]
-        pairs.append(("forward", outputs["out"], peer.out))
+        pairs = [("forward", outputs["out"], peer.out)]
+        if runs(peer, "backward"):
+            gradients = (outputs["dquery"], outputs["dkey"], outputs["dvalue"])
+            pairs += [("backward", ours, theirs) for ours, theirs in zip(gradients, peer.gradients(), strict=True)]
         for direction, ours, theirs in pairs:
             norm = self.torch.linalg.vector_norm
             difference = float(norm((ours - theirs).float()) / norm(theirs.float()))
@@ -153,6 +158,8 @@ class Bench:
             "dtype": row.dtype,
             "density": mask.pairs / row.seqlen**2,
             "tile_efficiency": mask.tile_efficiency,
+            "live_tiles_per_row": mask.live_tiles_per_row,
+            "partial_tiles": mask.partial_tiles,
             "matmul_tflops": self.matmul_tflops,
         }
 
@@ -179,6 +186,11 @@ class Bench:
         call = TorchCall(self.kernels, problem, random_inputs(problem, self.device), backward=direction == "backward")
         call.forward()
         return kernel_microseconds(getattr(call, direction), repetitions)
+
+
+def runs(call: Any, direction: str) -> bool:
+    """Of a kind with peers.Peer: some have a forward only."""
+    return direction == "forward" or not call.no_backward
 
 
 def problem_of(row: Row, mask: PaperMask) -> Problem:

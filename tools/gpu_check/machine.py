@@ -41,7 +41,7 @@ def commit() -> str:
 def describe() -> dict[str, Any]:
     values = _query(_DESCRIPTION)
     packages = {}
-    for package in ("torch", "triton", "numpy"):
+    for package in ("torch", "triton", "numpy", "flash-attn-3", "fa3-fwd"):
         try:
             packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -43,6 +43,11 @@ class PaperMask:
     prefixes: tuple[int, ...]
     questions: tuple[tuple[int, ...], ...]  # question and answers of share_question
 
+    @property
+    def window(self) -> int:
+        """Of the masks with a window."""
+        return window_of(self.seqlen)
+
     @functools.cached_property
     def pairs(self) -> int:
         """Visible pairs of one head."""
@@ -51,8 +56,22 @@ class PaperMask:
     @functools.cached_property
     def tile_efficiency(self) -> float:
         """Visible share of the 128 x 128 tiles that hold a visible pair: the ceiling of any kernel with such tiles."""
-        live = sum(int(np.count_nonzero(counts)) for counts in self._visible_per_tile)
-        return self.pairs / (live * TILE * TILE)
+        return self.pairs / (self._live_tiles * TILE * TILE)
+
+    @functools.cached_property
+    def live_tiles_per_row(self) -> float:
+        """Of a row of 128 queries, on average."""
+        return self._live_tiles / -(-self.seqlen // TILE)
+
+    @functools.cached_property
+    def partial_tiles(self) -> float:
+        """Share of the live tiles in which some pair is hidden."""
+        full = sum(int(np.count_nonzero(counts == TILE * TILE)) for counts in self._visible_per_tile)
+        return 1 - full / self._live_tiles
+
+    @functools.cached_property
+    def _live_tiles(self) -> int:
+        return sum(int(np.count_nonzero(counts)) for counts in self._visible_per_tile)
 
     @functools.cached_property
     def _visible_per_tile(self) -> list[np.ndarray]:
@@ -89,12 +108,16 @@ class PaperMask:
         return [*intervals, (channel[0], channel[1]), (channel[2], channel[3])]
 
 
+def window_of(seqlen: int) -> int:
+    return max(1, seqlen // 16)
+
+
 def paper_mask(name: str, seqlen: int) -> PaperMask:
     """At 8192, 32768 and 131072 tokens the paper's own documents; elsewhere those of 8192 in proportion."""
     lengths, prefixes, dropped = _documents(seqlen)
     masks = masks_package()
+    window = window_of(seqlen)
     starts = [sum(lengths[:index]) for index in range(len(lengths))]
-    window = max(1, seqlen // 16)
     questions = _questions(lengths)
     build = {
         "full": lambda: None,

@@ -1,4 +1,5 @@
-"""The peers: torch's scaled_dot_product_attention by back end, and compiled FlexAttention with block masks."""
+"""The peers: torch's scaled_dot_product_attention by back end, compiled FlexAttention with block masks, and
+FlashAttention-3 where it is installed."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from . import flash_attention3
 from .paper_masks import PaperMask
 
 Tensors = dict[str, torch.Tensor]
@@ -17,7 +19,6 @@ MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 SDPA = {
     "sdpa_flash": SDPBackend.FLASH_ATTENTION,
     "sdpa_cudnn": SDPBackend.CUDNN_ATTENTION,
-    "sdpa_efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
 _COMPILE_LIMIT = 512
 
@@ -29,9 +30,11 @@ class Peer:
     out: torch.Tensor
     forward: Callable[[], object]
     backward: Callable[[], tuple[torch.Tensor, ...]]
+    heads_first: bool
+    no_backward: str = ""  # why there is none
 
     def gradients(self) -> tuple[torch.Tensor, ...]:
-        return tuple(gradient.transpose(1, 2) for gradient in self.backward())
+        return tuple(_axes(gradient, self.heads_first) for gradient in self.backward())
 
 
 def sdpa(name: str, inputs: Tensors, causal: bool, scale: float) -> Peer:
@@ -63,14 +66,35 @@ def flex(mask: PaperMask, inputs: Tensors, scale: float, idiomatic: bool) -> Pee
     return _peer(attend, inputs)
 
 
+def fa3(mask: PaperMask, inputs: Tensors, scale: float) -> Peer:
+    """Raises NotRun where it is absent or does not know the mask."""
+    query = inputs["query"]
+
+    def lengths(starts: list[int]) -> torch.Tensor:
+        return torch.tensor(starts, dtype=torch.int32, device=query.device)
+
+    attend = flash_attention3.attention(flash_attention3.interface(), mask, query.shape[0], scale, lengths)
+    peer = _peer(attend, inputs, heads_first=False)
+    try:
+        peer.backward()
+    except Exception as refusal:  # a package of the forward alone may refuse in any way
+        peer.no_backward = f"{type(refusal).__name__}: {refusal}"
+    return peer
+
+
 def block_mask(function: MaskFunction, seqlen: int, device: torch.device) -> object:
     """Compiled on the GPU, where the dense mask of a long sequence would not fit."""
     return create_block_mask(function, None, None, seqlen, seqlen, device=str(device), _compile=device.type == "cuda")
 
 
-def _peer(attend: Callable[..., torch.Tensor], inputs: Tensors) -> Peer:
-    leaves = [inputs[name].detach().transpose(1, 2).requires_grad_() for name in ("query", "key", "value")]
-    dout = inputs["dout"].transpose(1, 2)
+def _axes(tensor: torch.Tensor, heads_first: bool) -> torch.Tensor:
+    """Between [B, S, H, D] and what the peer takes."""
+    return tensor.transpose(1, 2) if heads_first else tensor
+
+
+def _peer(attend: Callable[..., torch.Tensor], inputs: Tensors, heads_first: bool = True) -> Peer:
+    leaves = [_axes(inputs[name].detach(), heads_first).requires_grad_() for name in ("query", "key", "value")]
+    dout = _axes(inputs["dout"], heads_first)
 
     def forward() -> torch.Tensor:  # as in training; without gradients FlexAttention would be compiled twice
         return attend(*leaves)
@@ -80,7 +104,7 @@ def _peer(attend: Callable[..., torch.Tensor], inputs: Tensors) -> Peer:
     def backward() -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(out, leaves, dout, retain_graph=True)
 
-    return Peer(out.detach().transpose(1, 2), forward, backward)
+    return Peer(_axes(out.detach(), heads_first), forward, backward, heads_first)
 
 
 def column_function(mask: PaperMask, device: torch.device) -> MaskFunction | None:
@@ -105,7 +129,7 @@ def column_function(mask: PaperMask, device: torch.device) -> MaskFunction | Non
 
 def idiomatic_function(mask: PaperMask, device: torch.device) -> MaskFunction | None:
     """By the columns where a user would have no shorter way."""
-    window = max(1, mask.seqlen // 16)
+    window = mask.window
 
     def labels(lengths: tuple[int, ...]) -> torch.Tensor:
         """Which piece every token is in."""

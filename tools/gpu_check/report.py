@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import gates
 from .outcome import FAILED, NOT_RUN, PASSED
 from .table import rows
 
@@ -18,7 +19,7 @@ def markdown(record: dict[str, Any]) -> str:
         raise ValueError("this run was emulated: it has no figures to report")
     blocks = [_heading(record), _parts(record)]
     if rows(record):
-        blocks += [_method(record), _speeds(record)]
+        blocks += [_method(record), _speeds(record), _gates(record), *_absent(record)]
     preparation = _preparation(record)
     if preparation:
         blocks.append(preparation)
@@ -82,6 +83,35 @@ def _speeds(record: dict[str, Any]) -> str:
             cells += [f"{load[key]:.0f}" if key in load else "-" for key in ("clocks.sm", "power.draw")]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
+
+
+def _gates(record: dict[str, Any]) -> str:
+    """Ours in proportion to each gate of gates.py: 1.00 or more passes."""
+    lines = [
+        "Ours over each gate: `par` is 0.95 of the best published kernel, `goal` the model of "
+        "`tools/gpu_check/gates.py`, `stretch` a share of R; all in proportion to the R of the row.\n",
+        "| mask | S | D | pass | TFLOP/s | " + " | ".join(f"x {name}" for name in gates.NAMES) + " | passed |",
+        "|" + "---|" * (6 + len(gates.NAMES)),
+    ]
+    for row in rows(record):
+        for direction in ("forward", "backward"):
+            ours = row[direction]["contestants"]["ours"]["tflops"]
+            cells = [row["mask"], row["seqlen"], row["head_dim"], direction, f"{ours:.0f}"]
+            limits = gates.gates(row, direction)
+            cells += ["-" if limits[name] is None else f"{ours / limits[name]:.2f}" for name in gates.NAMES]
+            cells.append(gates.reached(row, direction))
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def _absent(record: dict[str, Any]) -> list[str]:
+    """Which peers did not run, once per reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows(record):
+        for name, reason in row.get("absent", {}).items():
+            found.setdefault((name, reason), []).append(f"{row['mask']} {row['seqlen']} D{row['head_dim']}")
+    lines = [f"* {name}: {reason} ({', '.join(where)})" for (name, reason), where in found.items()]
+    return ["Peers that did not run:\n\n" + "\n".join(lines)] if lines else []
 
 
 def _preparation(record: dict[str, Any]) -> str:

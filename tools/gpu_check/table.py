@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import gates
 from .outcome import FAILED, NOT_RUN, PASSED
 
 _FAILURES_SHOWN = 12
@@ -49,7 +50,8 @@ def figures(record: dict[str, Any]) -> list[str]:
     measured = rows(record)
     if not measured:
         return []
-    lines = [f"{'mask':22s} {'S':>6s} {'D':>3s} {'eta':>5s}  pass  {'TFLOP/s':>7s} {'% R':>4s}  ratio to each peer"]
+    head = f"{'mask':22s} {'S':>6s} {'D':>3s} {'eta':>5s}  pass  {'TFLOP/s':>7s} {'% R':>4s}"
+    lines = [f"{head}  gates passed; ratio to each peer"]
     for row in measured:
         for direction in ("forward", "backward"):
             speeds = {name: times["tflops"] for name, times in row[direction]["contestants"].items()}
@@ -58,6 +60,6 @@ def figures(record: dict[str, Any]) -> list[str]:
             share = 100 * ours / row["matmul_tflops"]
             lines.append(
                 f"{row['mask']:22s} {row['seqlen']:6d} {row['head_dim']:3d} {row['tile_efficiency']:5.3f}  "
-                f"{direction[:3]}   {ours:7.1f} {share:4.0f}  {ratios}"
+                f"{direction[:3]}   {ours:7.1f} {share:4.0f}  {gates.reached(row, direction)}; {ratios}"
             )
     return lines

@@ -46,6 +46,8 @@ def empty(layout: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
 class TorchCall:
     """forward() and backward() only enqueue work on the current stream; all memory is taken here."""
 
+    no_backward = ""  # as of peers.Peer
+
     def __init__(
         self,
         kernels: Kernels,
