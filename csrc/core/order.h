@@ -27,8 +27,9 @@ PFM_HOST_DEVICE void AddLiveQueryTiles(const TileBounds& bounds, int32_t tile_q,
   }
 }
 
-// Turns the difference array into counts in place and returns the largest. Holes of one tile are disjoint per column
-// but their covers can overlap, so a count may fall below zero: it is only an estimate and is clamped.
+// Turns the difference array into counts in place and returns the largest. The holes of a column ascend, so those of
+// a key tile cover disjoint rows: a count is the number of key tiles that bounds do not rule out, and where it is
+// zero, no key tile has a visible pair.
 PFM_HOST_DEVICE int32_t PrefixCounts(int32_t query_tiles, int32_t* difference) {
   int32_t running = 0;
   int32_t largest = 0;

@@ -4,6 +4,7 @@ to the sm80 kernels."""
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 
 import numpy as np
@@ -190,3 +191,43 @@ def test_keys_and_rows_that_nothing_sees(emulated: EmulatedKernels) -> None:
     Expectation(problem).check(results)
     assert not results["dkey"][:, 220:].any() and results["dkey"][:, :220].any()
     assert not results["dquery"][:, :200].any() and results["dquery"][:, 200:].any()
+
+
+class WatchedCall(EmulatedCall):
+    """Keeps what the last launch left in the workspace."""
+
+    def _run(self, workspace_size, launch, written: tuple[str, ...]) -> None:
+        def launch_and_look(params) -> None:
+            launch(params)
+            self.workspace = np.frombuffer(ctypes.string_at(params.workspace, params.workspace_size), np.uint32)
+
+        super()._run(workspace_size, launch_and_look, written)
+
+
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("capability", [80, HOPPER])
+@pytest.mark.parametrize("sink", [False, True])
+def test_only_reached_sums_of_dquery_are_cleared(
+    emulated: EmulatedKernels, head_dim: int, capability: int, sink: bool
+) -> None:
+    """Of one batch all rows see something, of the other one rows [128, 384) nothing. Sums that no key tile reaches stay
+    as they were, poison; dquery is zero there, with the sign bit clear."""
+    rows, dead = 460, slice(128, 384)
+    startend = np.zeros((2, 1, 150, 4), dtype=np.int32)
+    startend[..., :2] = 7, 19
+    startend[1, ..., 2:] = dead.start, dead.stop
+    problem = plain_problem(
+        seqlen_q=rows, head_dim=head_dim, head_dim_v=head_dim, startend=startend, causal=False, sink=sink
+    )
+    call = WatchedCall(emulated, problem)
+    _, results = workspace_and_gradients(emulated, call, compute_capability=capability)
+    Expectation(problem).check(results)
+    assert not np.signbit(results["dquery"][1, dead]).any() and not results["dquery"][1, dead].any()
+    assert results["dquery"][0, dead].all(axis=-1).any() and results["dquery"][1, dead.stop :].any()
+
+    padded_rows = 512
+    count = problem.batch * problem.heads_q * padded_rows * head_dim
+    sums = call.workspace[-count:].reshape(problem.batch, problem.heads_q, padded_rows, head_dim)
+    assert (sums[1, :, dead] == 0xFFFFFFFF).all()
+    reached = np.concatenate([sums[0, :, :448].ravel(), sums[1, :, : dead.start].ravel()])
+    assert np.isfinite(reached.view(np.float32)).all()

@@ -35,6 +35,14 @@ struct BackwardArguments {
   }
 };
 
+// Whether any key tile may reach the query tile of this padded row. Where none does, sums of dquery are neither
+// cleared nor added to nor read: the live tiles of every key tile are among those that are counted here.
+PFM_DEVICE inline bool IsReached(const BackwardArguments& arguments, int64_t batch, int64_t head, int64_t row) {
+  const MaskTable& mask = arguments.mask;
+  const int64_t first = mask.MaskOf(batch, static_cast<int32_t>(head)) * (mask.query_tiles + 1);
+  return ptx::LoadGlobal(mask.work + first + row / mask.tile_q) > 0;
+}
+
 // Where a lane's four accumulators of a 16x8 block are in the sums of dquery.
 PFM_DEVICE inline float* DqueryFragment(const BackwardArguments& arguments, int64_t row_block, int column_block,
                                         int lane) {

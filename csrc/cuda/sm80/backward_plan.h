@@ -22,8 +22,7 @@ struct KeyPass {
 
 struct BackwardPlan {
   bool adds_dquery;  // by atomics; otherwise a pass of its own computes it
-  size_t dquery_bytes;
-  int query_row;  // of kQueryGradient
+  int query_row;     // of kQueryGradient
   MaskTable query_mask;
   BackwardArguments arguments;
 
@@ -50,7 +49,6 @@ struct BackwardPlan {
     arguments.dkey_parts = arena->Take<float>(parts);
     arguments.dvalue_parts = arena->Take<float>(parts);
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
-    dquery_bytes = static_cast<size_t>(sums) * sizeof(float);
     arguments.dquery = arena->Take<float>(sums);
     if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
   }
@@ -91,19 +89,18 @@ Result RunBackward(const BackwardPlan& plan, LaunchKeyPass&& launch_key_pass) {
   const pfm_params& params = arguments.params;
   const bool has_rows = params.batch > 0 && params.seqlen_q > 0;
   const bool has_keys = params.batch > 0 && params.seqlen_k > 0;
+  const bool needs_key_pass =
+      params.dkey.data != nullptr || params.dvalue.data != nullptr || arguments.dquery != nullptr;
   Result result;
-  if (has_rows) result = FromLaunch("the preparation of rows", LaunchPrepareRows(arguments));
+  if (needs_key_pass && (has_rows || has_keys)) {
+    result = FromLaunch("mask preparation", PrepareMask(params, arguments.mask));
+  }
+  if (!Failed(result) && has_rows) result = FromLaunch("the preparation of rows", LaunchPrepareRows(arguments));
   if (!Failed(result) && params.dsink != nullptr) {
     result = FromLaunch("the gradient of the sink", LaunchSumSink(arguments));
   }
-  if (!Failed(result) && has_rows && arguments.dquery != nullptr) {
-    result = FromLaunch("clearing dquery", ptx::ClearMemory(arguments.dquery, plan.dquery_bytes, params.stream));
-  }
-  const bool needs_key_pass =
-      params.dkey.data != nullptr || params.dvalue.data != nullptr || arguments.dquery != nullptr;
   if (!Failed(result) && has_keys && needs_key_pass) {
-    result = FromLaunch("mask preparation", PrepareMask(params, arguments.mask));
-    if (!Failed(result)) result = FromLaunch("the backward kernel", launch_key_pass());
+    result = FromLaunch("the backward kernel", launch_key_pass());
     if (!Failed(result) && arguments.splits > 1) {
       result = FromLaunch("the sum of dkey and dvalue", LaunchSumParts<T>(arguments));
     }

@@ -52,7 +52,17 @@ PFM_DEVICE inline float RowDelta(const pfm_params& params, int64_t batch, int64_
   return sum;
 }
 
-// Grid: (batch, head, block of rows), the last one fastest.
+// The sums of dquery of kRowsPerBlock rows, which lie one after the other.
+PFM_DEVICE inline void ClearSums(const BackwardArguments& arguments, int64_t first_padded_row) {
+  const int vectors = kRowsPerBlock * arguments.padded_dim / 4;
+  float* const sums = DqueryFragment(arguments, first_padded_row / 16, 0, 0);
+  for (int at = ptx::ThreadIndex(); at < vectors; at += kRowWarps * 32) {
+    ptx::StoreGlobal(reinterpret_cast<ptx::Vector16*>(sums) + at, {});
+  }
+}
+
+// Grid: (batch, head, block of rows), the last one fastest. Row sums, and the sums of dquery of these rows cleared
+// where they are needed: one launch for both.
 PFM_KERNEL_BOUNDS(kRowWarps * 32, 1) void PrepareRows(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const pfm_params& params = arguments.params;
   const int64_t batch_head = ptx::BlockIndex() / arguments.row_blocks;
@@ -60,6 +70,9 @@ PFM_KERNEL_BOUNDS(kRowWarps * 32, 1) void PrepareRows(PFM_KERNEL_ARGUMENT Backwa
   const int64_t batch = batch_head / params.heads_q;
   const int64_t head = batch_head % params.heads_q;
   const int warp = ptx::ThreadIndex() / 32;
+  if (arguments.dquery != nullptr && IsReached(arguments, batch, head, first)) {
+    ClearSums(arguments, batch_head * arguments.padded_rows + first);
+  }
   float dsink = 0.0f;
   for (int64_t row = first + warp; row < first + kRowsPerBlock; row += kRowWarps) {
     float lse = ptx::Infinity();
@@ -115,7 +128,7 @@ PFM_KERNEL_BOUNDS(kSinkThreads, 1) void SumSink(PFM_KERNEL_ARGUMENT BackwardArgu
   if (thread == 0) ptx::StoreGlobal(params.dsink + head, sum);
 }
 
-// The float32 sums times softmax_scale to dquery: one thread per 8 columns.
+// The float32 sums times softmax_scale to dquery, zeros where there are none: one thread per 8 columns.
 template <class T>
 PFM_KERNEL_BOUNDS(kConvertThreads, 1)
 void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
@@ -126,18 +139,21 @@ void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const int64_t row = item / chunks % params.seqlen_q;
   const int64_t batch_head = item / chunks / params.seqlen_q;
   if (batch_head >= params.batch * params.heads_q) return;
-  // Row r of a block is the group r % 8 of four lanes, two columns each.
-  const int64_t padded_row = batch_head * arguments.padded_rows + row;
-  const int first_lane = static_cast<int>(row % 8) * 4;
-  const int half = static_cast<int>(row % 16) / 8;
-  ptx::Vector16 packed;
+  const int64_t batch = batch_head / params.heads_q, head = batch_head % params.heads_q;
+  ptx::Vector16 packed = {};
+  if (IsReached(arguments, batch, head, row)) {
+    // Row r of a block is the group r % 8 of four lanes, two columns each.
+    const int64_t padded_row = batch_head * arguments.padded_rows + row;
+    const int first_lane = static_cast<int>(row % 8) * 4;
+    const int half = static_cast<int>(row % 16) / 8;
 #pragma unroll
-  for (int quad = 0; quad < 4; ++quad) {
-    const float* sums = DqueryFragment(arguments, padded_row / 16, static_cast<int>(chunk), first_lane + quad);
-    const FloatPair pair = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(sums) + half);
-    packed.word[quad] = ptx::Pack<T>(pair.first * params.softmax_scale, pair.second * params.softmax_scale);
+    for (int quad = 0; quad < 4; ++quad) {
+      const float* sums = DqueryFragment(arguments, padded_row / 16, static_cast<int>(chunk), first_lane + quad);
+      const FloatPair pair = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(sums) + half);
+      packed.word[quad] = ptx::Pack<T>(pair.first * params.softmax_scale, pair.second * params.softmax_scale);
+    }
   }
-  char* out = RowOf(params.dquery, batch_head / params.heads_q, row, batch_head % params.heads_q);
+  char* out = RowOf(params.dquery, batch, row, head);
   ptx::StoreGlobal(reinterpret_cast<ptx::Vector16*>(out) + chunk, packed);
 }
 
