@@ -1,16 +1,18 @@
 """Tokenised samples to packed training batches with column masks. NumPy only, so it runs in data-loader workers.
 
 A pack is several documents laid end to end in one sequence of at most `max_length` tokens. Position ids restart at
-every document, and the mask columns let each document see only itself (causally). A document is a text (SFT), or a
-question with its answers (DPO, reward models, KTO), which see the question and themselves but not each other.
+every document, and the mask columns let each document see only itself, causally if nothing else is said. A document is
+a text (SFT), or a question with its answers (DPO, reward models, KTO), which see the question and themselves but not
+each other.
 """
 
 from __future__ import annotations
 
 from .answers import AnswerPack
+from .attention import IGNORED_LABEL, DocumentAttention
 from .collate import KTOCollator, PreferenceCollator, RewardCollator, SFTCollator
 from .packed import TOO_LONG_RULES, PackedRows, PackedStream
-from .packs import IGNORED_LABEL, Pack, PackingReport
+from .packs import Pack, PackingReport
 from .plan import ORDERS, plan_packs
 from .preference import pack_kto, pack_preference, pack_reward, stream_answers, with_kl_answers
 from .sft import pack_sft, stream_sft
@@ -20,6 +22,7 @@ __all__ = [
     "ORDERS",
     "TOO_LONG_RULES",
     "AnswerPack",
+    "DocumentAttention",
     "KTOCollator",
     "Pack",
     "PackedRows",

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .attention import IGNORED_LABEL
 from .packed import fits
-from .packs import IGNORED_LABEL, PackingReport
+from .packs import PackingReport, visible_pairs
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,16 @@ class AnswerPack:
         return int(self.input_ids.shape[0])
 
     @property
+    def causal(self) -> bool:
+        return True
+
+    @property
+    def columns(self) -> np.ndarray:
+        return self.key_ends[:, None]
+
+    @property
     def visible_pairs(self) -> int:
-        """Query-key pairs that attend to each other: key k is seen from row k to row key_ends[k]."""
-        return int((self.key_ends.astype(np.int64) - np.arange(len(self))).sum())
+        return visible_pairs(self)
 
 
 def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .answers import AnswerPack
-from .packs import IGNORED_LABEL, PackLike
+from .attention import IGNORED_LABEL
+from .packs import PackLike
 
 MASKS = ("columns", "dense")
 
@@ -19,13 +20,13 @@ class SFTCollator:
 
     pad_token_id: the input id of padding; its label is -100 and its position 0.
     length: S itself, or None for the longest pack of the batch rounded up to `multiple_of`.
-    mask: "columns" gives `startend_row_indices`, int32 [B, 1, S, 1], the causal columns of FlashMask: the end of the
-        key's document (or answer). A padding key gets 0: no row sees it; and every document ends before the padding,
-        so padding rows see nothing. "dense" gives the same mask as `attention_mask`, bool [B, 1, S, S], True where
-        a query may attend.
+    mask: "columns" gives `startend_row_indices`, int32 [B, 1, S, n], the columns of FlashMask. Causal packs have n = 1,
+        the end of what sees the key; others n = 2, and the first row that does (LTS, UTE). A padding key gets 0: no row
+        sees it; and every document ends before the padding, so padding rows see nothing. "dense" gives the same mask
+        as `attention_mask`, bool [B, 1, S, S], True where a query may attend.
 
     Calling it with B packs returns int64 [B, S] arrays `input_ids`, `labels`, `position_ids` and the mask.
-    Raises ValueError where a pack is longer than `length`, or for an empty batch.
+    Raises ValueError where a pack is longer than `length`, for an empty batch, and for packs of which some are causal.
     """
 
     pad_token_id: int
@@ -48,19 +49,22 @@ class SFTCollator:
             "labels": np.full((len(packs), size), IGNORED_LABEL, dtype=np.int64),
             "position_ids": np.zeros((len(packs), size), dtype=np.int64),
         }
-        ends = np.zeros((len(packs), size), dtype=np.int32)
+        if len({pack.causal for pack in packs}) > 1:
+            raise ValueError("the packs of a batch must all be causal, or none of them; got both")
+        causal = packs[0].causal
+        columns = np.zeros((len(packs), 1, size, 1 if causal else 2), dtype=np.int32)
         for b, pack in enumerate(packs):
             n = len(pack)
             batch["input_ids"][b, :n] = pack.input_ids
             batch["labels"][b, :n] = pack.labels
             batch["position_ids"][b, :n] = pack.position_ids
-            ends[b, :n] = pack.key_ends
+            columns[b, 0, :n] = pack.columns
         if self.mask == "columns":
-            batch["startend_row_indices"] = ends[:, None, :, None]
+            batch["startend_row_indices"] = columns
         else:
             rows = np.arange(size, dtype=np.int32)
-            causal = rows[:, None] >= rows[None, :]
-            batch["attention_mask"] = ((rows[:, None] < ends[:, None, :]) & causal)[:, None]
+            first = rows if causal else columns[:, :, None, :, 1]
+            batch["attention_mask"] = (rows[:, None] >= first) & (rows[:, None] < columns[:, :, None, :, 0])
         return batch
 
     def _padded_length(self, packs: Sequence[PackLike]) -> int:

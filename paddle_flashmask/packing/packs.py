@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 
-IGNORED_LABEL = -100
+from .attention import DocumentAttention
 
 
 @dataclass(frozen=True)
@@ -16,39 +17,52 @@ class Pack:
 
     input_ids, labels, position_ids: int64 [T]; position_ids restart at 0 in every document.
     document_lengths: int32 [number of documents], sums to T.
+    attention: what the tokens of a document see. The prefix of a document ends where its first label is.
     """
 
     input_ids: np.ndarray
     labels: np.ndarray
     position_ids: np.ndarray
     document_lengths: np.ndarray
+    attention: DocumentAttention = DocumentAttention()
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
 
     @property
-    def key_ends(self) -> np.ndarray:
-        """int32 [T]: for every token, the position after the last token of its document (the causal-document LTS)."""
-        return np.repeat(np.cumsum(self.document_lengths, dtype=np.int32), self.document_lengths)
+    def causal(self) -> bool:
+        return self.attention.causal
+
+    @functools.cached_property
+    def columns(self) -> np.ndarray:
+        return self.attention.columns(self.document_lengths, self.labels)
 
     @property
     def visible_pairs(self) -> int:
-        """Query-key pairs that attend to each other: the sum of n (n + 1) / 2 over the documents."""
-        lengths = self.document_lengths.astype(np.int64)
-        return int((lengths * (lengths + 1) // 2).sum())
+        return visible_pairs(self)
 
 
 class PackLike(Protocol):
-    """What the report and the collators read of a pack, whatever its documents are."""
+    """What the report and the collators read of a pack, whatever its documents are.
+
+    columns: int32 [T, 1] where `causal`, rows from columns[k, 0] on do not see key k; int32 [T, 2] otherwise, and rows
+    before columns[k, 1] do not see it either. visible_pairs: query-key pairs that attend to each other.
+    """
 
     input_ids: np.ndarray
     labels: np.ndarray
     position_ids: np.ndarray
     document_lengths: np.ndarray
-    key_ends: np.ndarray
+    causal: bool
+    columns: np.ndarray
     visible_pairs: int
 
     def __len__(self) -> int: ...
+
+
+def visible_pairs(pack: PackLike) -> int:
+    first = np.arange(len(pack)) if pack.causal else pack.columns[:, 1]
+    return int((pack.columns[:, 0].astype(np.int64) - first).sum())
 
 
 @dataclass

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .attention import DocumentAttention
 from .packed import PackedRows, PackedStream, Row, check_choices, fits, pack_all, require_keys
 from .packs import Pack, PackingReport
+
+CAUSAL = DocumentAttention()
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class _Document:
 @dataclass(frozen=True)
 class _SFTRows:
     too_long: str
+    attention: DocumentAttention
 
     def document(self, row: Row, report: PackingReport) -> _Document | None:
         number = report.rows
@@ -53,6 +57,7 @@ class _SFTRows:
             labels=np.concatenate([document.labels for document in documents]),
             position_ids=np.concatenate([np.arange(n, dtype=np.int64) for n in lengths]),
             document_lengths=lengths,
+            attention=self.attention,
         )
 
 
@@ -63,6 +68,7 @@ def pack_sft(
     order: str = "first_fit_decreasing",
     too_long: str = "drop",
     seed: int | None = None,
+    attention: DocumentAttention = CAUSAL,
 ) -> PackedRows:
     """Packs tokenised samples into sequences of at most `max_length` tokens.
 
@@ -72,12 +78,13 @@ def pack_sft(
     too_long: what happens to a row of more than max_length tokens: "drop" leaves it out, "truncate" keeps its first
         max_length tokens, "error" raises ValueError. The report counts both, so nothing is lost silently.
     seed: shuffles the rows before packing; None keeps their order. The same rows and seed give the same packs.
+    attention: what the tokens of a document see of each other; the collators follow it.
 
     Raises ValueError for a row without the two keys, without tokens or with unequal lengths, and for an unknown
     order or rule.
     """
     check_choices(max_length, order, too_long)
-    return pack_all(rows, _SFTRows(too_long), max_length, order, seed)
+    return pack_all(rows, _SFTRows(too_long, attention), max_length, order, seed)
 
 
 def stream_sft(
@@ -88,10 +95,11 @@ def stream_sft(
     too_long: str = "drop",
     seed: int | None = None,
     buffer_rows: int = 500,
+    attention: DocumentAttention = CAUSAL,
 ) -> PackedStream:
     """As `pack_sft`, but packs `buffer_rows` rows at a time, so memory does not grow with the data.
 
     rows: as for `pack_sft`; re-iterable if the stream is read more than once. A pack never crosses a buffer.
     """
     check_choices(max_length, order, too_long)
-    return PackedStream(rows, _SFTRows(too_long), max_length, order, seed, buffer_rows)
+    return PackedStream(rows, _SFTRows(too_long, attention), max_length, order, seed, buffer_rows)

@@ -112,3 +112,11 @@ def test_broken_json_is_named(tmp_path, text, message):
         load_sft_config(path)
     with pytest.raises(ConfigError, match="cannot read the configuration"):
         load_sft_config(tmp_path / "none.json")
+
+
+def test_the_backend_is_named(load, monkeypatch):
+    assert load().backend == load(flashmask_backend="paddle_flashmask").backend == "paddle_flashmask"
+    with pytest.raises(ConfigError, match="flashmask_backend = 'torch' must be one of paddle_flashmask, paddle"):
+        load(flashmask_backend="torch")
+    with pytest.raises(UnsupportedConfigError, match="this Paddle is built without CUDA and has no FlashMask"):
+        load(flashmask_backend="paddle")

@@ -44,7 +44,8 @@ def test_one_round_and_a_system_message(tgt):
     assert parsed({"src": "q", **tgt, "response": ["x", "y"], "sort": [1, 0]}) == ([], "q", ["x", "y"], None)
     assert parsed({"prompt": "q", "chosen": "x", "rejected": "y"}) == ([], "q", ["x", "y"], None)
     prompt = [message("system", "be kind"), message("user", "q")]
-    assert parsed({"prompt": prompt, "chosen": "x", "rejected": "y"})[1] == "be kind\nq"
+    row = parse_preference_row(json.dumps({"prompt": prompt, "chosen": "x", "rejected": "y"}), "line", "dpo")
+    assert (row.system, row.question) == ("be kind", "q")
 
 
 def test_ranked_and_marked_answers():

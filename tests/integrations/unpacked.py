@@ -26,13 +26,16 @@ def questions(positions: np.ndarray, length: int) -> list[tuple[int, int, list[t
     return laid_out
 
 
-def run_apart(monkeypatch, calls: list[int]) -> None:
-    """Replaces the forward of the backbones; `calls` gets the length of every sequence run."""
+def run_apart(monkeypatch, calls: list[int], keep_mask: bool = False) -> None:
+    """Replaces the forward of the backbones; `calls` gets the length of every sequence run.
+
+    keep_mask: every sequence has its own part of the dense mask; otherwise none, it is causal.
+    """
     for model_class in BACKBONES:
-        monkeypatch.setattr(model_class, "forward", _apart(model_class.forward, calls))
+        monkeypatch.setattr(model_class, "forward", _apart(model_class.forward, calls, keep_mask))
 
 
-def _apart(forward, calls: list[int]):
+def _apart(forward, calls: list[int], keep_mask: bool):
     @functools.wraps(forward)
     def run(self, input_ids=None, position_ids=None, attention_mask=None, **kwargs):
         mask = attention_mask.numpy()
@@ -44,7 +47,9 @@ def _apart(forward, calls: list[int]):
                 for first, last in answers:
                     places = [*range(start, shared_end), *range(first, last)]
                     index = paddle.to_tensor(places)
-                    hidden = forward(self, input_ids=input_ids[b][index].unsqueeze(0), return_dict=False)
+                    own = paddle.to_tensor(mask[b : b + 1][..., places, :][..., places]) if keep_mask else None
+                    ids = input_ids[b][index].unsqueeze(0)
+                    hidden = forward(self, input_ids=ids, attention_mask=own, return_dict=False)
                     hidden = hidden[0] if isinstance(hidden, (tuple, list)) else hidden
                     calls.append(len(places))
                     for i, place in enumerate(places):

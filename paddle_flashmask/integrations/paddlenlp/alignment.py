@@ -55,7 +55,7 @@ def _run(task: str, arguments: Arguments, write: Callable[[str], None]) -> Train
     checkpoint = find_checkpoint(training, write)
     set_seed(training.seed)
     model = _load(task, arguments, write)
-    tokenizer = load_tokenizer(arguments)
+    tokenizer = load_tokenizer(arguments, data_args.chat_template)
 
     train_rows = _rows(task, arguments, tokenizer, data_args.train_dataset_path) if training.do_train else None
     eval_rows = _rows(task, arguments, tokenizer, data_args.dev_dataset_path) if training.do_eval else None
@@ -150,7 +150,12 @@ def _frozen_copy(model: Any) -> Any:
 
 
 def _rows(task: str, arguments: Arguments, tokenizer: Any, path: str) -> TokenizedAnswers:
-    return TokenizedAnswers(PreferenceLines(path, task), tokenizer, arguments.data.max_seq_len)
+    data = arguments.data
+    return TokenizedAnswers(PreferenceLines(path, task), tokenizer, data.max_seq_len, chat=_uses_template(data))
+
+
+def _uses_template(data: Any) -> bool:
+    return data.chat_template is not None and data.chat_template.lower() != "none"
 
 
 def _packed(arguments: Arguments, rows: TokenizedAnswers | None, lazy: bool) -> PackDataset | PackStreamDataset | None:

@@ -21,6 +21,7 @@ from .config import (
     parse_groups,
     read_values,
     settle_machine,
+    take_backend,
 )
 
 # Loss types of PaddleNLP's DPOCriterion, and how each takes a reference model.
@@ -35,7 +36,8 @@ REWARD_LOSSES = ("pairwise", "listwise")
 class PreferenceData:
     """Optional fields are Optional[...] because PaddleNLP's parser reads no other spelling.
 
-    max_seq_len: tokens per pack. max_prompt_len: tokens that the prompt of a row longer than that keeps.
+    max_seq_len: tokens per pack. max_prompt_len: tokens that the prompt of a row longer than that keeps. chat_template:
+    as for SFT, but used only where it is given.
     """
 
     train_dataset_path: Optional[str] = None  # noqa: UP045
@@ -46,6 +48,7 @@ class PreferenceData:
     lazy: bool = False
     pad_to_multiple_of: Optional[int] = None  # noqa: UP045
     pad_to_max_length: bool = False
+    chat_template: Optional[str] = None  # noqa: UP045
 
 
 @dataclass
@@ -100,9 +103,13 @@ def load_alignment_config(task: str, path: str | os.PathLike, overrides: Sequenc
     """
     values = read_values(path, overrides)
     values.pop("task", None)
+    for key in ("attention_mask_type", "attention_window_size"):
+        if key in values:
+            raise ConfigError(f"{key} is a key of SFT; in {task}, answers see their question and themselves, causally")
+    backend = take_backend(values)
     groups = (ModelConfig, PreferenceData, AlignmentTraining, OPTIONS[task])
     model, data, training, options = parse_groups(values, groups)
-    arguments = Arguments(model, data, training, notes=[], options=options)
+    arguments = Arguments(model, data, training, notes=[], options=options, backend=backend)
     paths = [("train_dataset_path", data.train_dataset_path)] if training.do_train else []
     paths += [("dev_dataset_path", data.dev_dataset_path)] if training.do_eval else []
     check_common(arguments, paths)

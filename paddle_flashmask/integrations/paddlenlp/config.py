@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import ConfigError, UnsupportedConfigError
+from .mask_type import MaskOptions
+
 if TYPE_CHECKING:
     from paddlenlp.trl import ModelConfig, SFTConfig
 
@@ -48,6 +51,8 @@ UNSUPPORTED_KEYS = {
     "eval_packing",
 }
 
+BACKENDS = ("paddle_flashmask", "paddle")
+
 # Ways to divide one model over processes. One process cannot do them (PaddleNLP turns them off without a word), and
 # several are data parallel here.
 PARALLEL_KEYS = (
@@ -60,19 +65,12 @@ PARALLEL_KEYS = (
 )
 
 
-class ConfigError(ValueError):
-    """The configuration asks for something impossible or contradictory."""
-
-
-class UnsupportedConfigError(NotImplementedError):
-    """The configuration is a valid one of PaddleNLP, but this release does not do what it asks."""
-
-
 @dataclasses.dataclass
 class Arguments:
     """The argument groups of PaddleNLP, and what was changed in them (`notes`, to be shown to the user).
 
-    data: DataConfig for SFT, PreferenceData otherwise. options: the keys of one task's loss, none for SFT.
+    data: DataConfig for SFT, PreferenceData otherwise. options: the keys that only one task has. backend: one of
+    BACKENDS.
     """
 
     model: ModelConfig
@@ -80,6 +78,7 @@ class Arguments:
     training: SFTConfig
     notes: list[str]
     options: Any = None
+    backend: str = "paddle_flashmask"
 
 
 def load_sft_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Arguments:
@@ -94,8 +93,10 @@ def load_sft_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> A
 
     values = read_values(path, overrides)
     values.pop("task", None)
-    model, data, training = parse_groups(values, (ModelConfig, DataConfig, SFTConfig))
-    arguments = Arguments(model, data, training, notes=[])
+    backend = take_backend(values)
+    model, data, training, options = parse_groups(values, (ModelConfig, DataConfig, SFTConfig, MaskOptions))
+    arguments = Arguments(model, data, training, notes=[], options=options, backend=backend)
+    options.check()
     check_common(arguments, (("dataset_name_or_path", data.dataset_name_or_path),))
     if not 0 < data.src_length < data.max_length:
         raise ConfigError(
@@ -114,6 +115,21 @@ def read_values(path: str | os.PathLike, overrides: Sequence[str]) -> dict[str, 
     # PaddleNLP would report to every logger it finds; its VisualDL writer fails with protobuf 7.
     values.setdefault("report_to", "none")
     return values
+
+
+def take_backend(values: dict[str, Any]) -> str:
+    """Takes our key `flashmask_backend` out of the values: whose kernels compute attention on column masks."""
+    import paddle
+
+    backend = values.pop("flashmask_backend", BACKENDS[0])
+    if backend not in BACKENDS:
+        raise ConfigError(f"flashmask_backend = {backend!r} must be one of {', '.join(BACKENDS)}")
+    if backend == "paddle" and not paddle.is_compiled_with_cuda():
+        raise UnsupportedConfigError(
+            "flashmask_backend = 'paddle': this Paddle is built without CUDA and has no FlashMask; "
+            "use 'paddle_flashmask'"
+        )
+    return backend
 
 
 def _read_json(path: Path) -> dict[str, Any]:

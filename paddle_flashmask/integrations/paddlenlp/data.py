@@ -11,28 +11,40 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddle_flashmask.packing import IGNORED_LABEL, Pack, PackedRows, PackedStream, SFTCollator, pack_sft, stream_sft
+from paddle_flashmask.packing import (
+    IGNORED_LABEL,
+    DocumentAttention,
+    Pack,
+    PackedRows,
+    PackedStream,
+    SFTCollator,
+    pack_sft,
+    stream_sft,
+)
 
+from .chat import DataError, encode_chat, messages_of, split_system, with_system
 
-class DataError(ValueError):
-    """A data file is missing or a row of it cannot be used; the message names the file and the line."""
+CAUSAL = DocumentAttention()
 
 
 @dataclass(frozen=True)
 class SFTRow:
-    """One row of a data file. `sources` and `targets` are the rounds of a conversation, usually one."""
+    """One row of a data file. `sources` and `targets` are the rounds of a conversation, usually one. `system` stands
+    before them, "" where there is none; `context` is for the chat template."""
 
     sources: list[str]
     targets: list[str]
     context: dict[str, Any]
     place: str
+    system: str = ""
 
 
 class JSONLines:
     """The rows of `<folder>/<split>.json`, or of `<folder>/<split>/*.json` in the order of their names.
 
     A row is a JSON object on one line: `src` and `tgt`, strings, or lists of strings for a conversation, and an
-    optional `context` object for the chat template. Blank lines are skipped. Iterating reads the files again.
+    optional `context` object for the chat template; or `messages`, of a system (if any), then of user and assistant in
+    turns. Blank lines are skipped. Iterating reads the files again.
     """
 
     def __init__(self, folder: str, split: str):
@@ -56,6 +68,8 @@ def _parse_row(line: str, place: str) -> SFTRow:
         raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno})") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected an object with 'src' and 'tgt'; got {type(row).__name__}")
+    if "messages" in row and "src" not in row:
+        return _messages_row(row["messages"], place)
     rounds = {}
     for key in ("src", "tgt"):
         if key not in row:
@@ -70,6 +84,20 @@ def _parse_row(line: str, place: str) -> SFTRow:
     if not isinstance(context, dict):
         raise DataError(f"{place}: 'context' must be an object; got {type(context).__name__}")
     return SFTRow(rounds["src"], rounds["tgt"], context, place)
+
+
+def _messages_row(value: Any, place: str) -> SFTRow:
+    system, messages = split_system(messages_of(value, "messages", place))
+    roles = [role for role, _ in messages]
+    if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
+        raise DataError(
+            f"{place}: 'messages' must alternate user, assistant, ..., and end with the assistant's; got {roles}"
+        )
+    texts = [text for _, text in messages]
+    for number, text in enumerate(texts[1::2], start=1):
+        if not text.strip():
+            raise DataError(f"{place}: answer {number} of the assistant is empty")
+    return SFTRow(texts[0::2], texts[1::2], {}, place, system)
 
 
 @dataclass
@@ -104,12 +132,13 @@ class TokenizedRows:
             raise DataError(
                 f"{row.place}: a conversation of {len(row.sources)} rounds needs a chat template (key chat_template)"
             )
-        source = self.tokenizer(row.sources[0], add_special_tokens=True)["input_ids"]
+        text = with_system(row.system, row.sources)[0]
+        source = self.tokenizer(text, add_special_tokens=True)["input_ids"]
         cut = len(source) > self.src_length
         if cut:
-            source = self.tokenizer(
-                row.sources[0], max_length=self.src_length, truncation=True, add_special_tokens=True
-            )["input_ids"]
+            source = self.tokenizer(text, max_length=self.src_length, truncation=True, add_special_tokens=True)[
+                "input_ids"
+            ]
         target = self.tokenizer(row.targets[0], add_special_tokens=False)["input_ids"]
         target = target + [self.tokenizer.eos_token_id]
         room = self.max_length - len(source)
@@ -118,16 +147,14 @@ class TokenizedRows:
         return source + target, [False] * len(source) + [True] * len(target), cut
 
     def _encode_conversation(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
-        rounds = [list(pair) for pair in zip(row.sources, row.targets, strict=True)]
-        encoded = self.tokenizer.encode_chat_inputs(rounds, context_data={**row.context, "is_training": True})
-        system = list(encoded.get("system") or [])
+        system, rounds = encode_chat(self.tokenizer, row.system, row.sources, row.targets, row.context)
         room = self.max_length - len(system)
         if room < 2:
             raise DataError(f"{row.place}: the system text has {len(system)} tokens, max_length is {self.max_length}")
         tokens: list[int] = []
         answer: list[bool] = []
         cut = False
-        for user, bot in reversed(encoded["conversations"]):
+        for user, bot in reversed(rounds):
             if len(tokens) + len(user) + len(bot) > room:
                 cut = True
                 if tokens:
@@ -164,16 +191,20 @@ class PackStreamDataset(paddle.io.IterableDataset):
         return iter(self.packs)
 
 
-def pack_rows(rows: TokenizedRows, order: str, lazy: bool) -> PackDataset | PackStreamDataset:
+def pack_rows(
+    rows: TokenizedRows, order: str, lazy: bool, attention: DocumentAttention = CAUSAL
+) -> PackDataset | PackStreamDataset:
     """Packs of at most max_length tokens; lazy streams them, 500 rows at a time, and keeps nothing."""
+    options = {"order": order, "too_long": "error", "attention": attention}
     if lazy:
-        return PackStreamDataset(stream_sft(rows, rows.max_length, order=order, too_long="error"))
-    return PackDataset(pack_sft(rows, rows.max_length, order=order, too_long="error"))
+        return PackStreamDataset(stream_sft(rows, rows.max_length, **options))
+    return PackDataset(pack_sft(rows, rows.max_length, **options))
 
 
 @dataclass(frozen=True)
 class PaddleNLPCollator:
-    """`SFTCollator` under PaddleNLP's names: column indices are `attn_mask_startend_row_indices`, int32 [B, 1, S]."""
+    """`SFTCollator` under PaddleNLP's names: column indices are `attn_mask_startend_row_indices`, int32 [B, 1, S] where
+    they have one bound and [B, 1, S, 2] where they have two."""
 
     collate: SFTCollator
 
@@ -181,5 +212,5 @@ class PaddleNLPCollator:
         batch = self.collate(packs)
         columns = batch.pop("startend_row_indices", None)
         if columns is not None:
-            batch["attn_mask_startend_row_indices"] = columns[..., 0]
+            batch["attn_mask_startend_row_indices"] = columns[..., 0] if columns.shape[-1] == 1 else columns
         return batch

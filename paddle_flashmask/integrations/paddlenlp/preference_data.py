@@ -20,11 +20,15 @@ from paddle_flashmask.packing import (
     with_kl_answers,
 )
 
-from .data import DataError, PackDataset, PackStreamDataset
+from .chat import DataError, encode_chat, with_system
+from .data import PackDataset, PackStreamDataset
 from .preference_rows import PreferenceLines, PreferenceRow
 
 _PACK = {"dpo": pack_preference, "rm": pack_reward, "kto": pack_kto}
 _KIND = {"dpo": "preference", "rm": "reward", "kto": "kto"}
+
+# Tokens before the conversation, of every earlier round, of the question, of every answer.
+Encoded = tuple[list[int], list[list[int]], list[int], list[list[int]]]
 
 
 @dataclass
@@ -32,13 +36,14 @@ class TokenizedAnswers:
     """Rows as the token lists that `pack_preference`, `pack_reward` and `pack_kto` take.
 
     As in PaddleNLP's DPO: `bos` and the question, then an answer and `eos`; an earlier round is `bos`, its question,
-    its answer and `eos`. Of the earlier rounds the latest that fit max_length with both answers are kept whole;
-    `cut_rows` counts the rows that lost one in the last pass.
+    its answer and `eos`. With `chat`, as the tokenizer's chat template has it. Of the earlier rounds the latest that
+    fit max_length with both answers are kept whole; `cut_rows` counts the rows that lost one in the last pass.
     """
 
     rows: PreferenceLines
     tokenizer: Any
     max_length: int
+    chat: bool = False
     cut_rows: int = field(default=0, init=False)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -55,25 +60,42 @@ class TokenizedAnswers:
             raise DataError(f"{', '.join(map(str, self.rows.files))}: {error}") from error
 
     def _tokenized(self, row: PreferenceRow) -> dict[str, Any]:
-        answers = [self._ids(answer) + [self.tokenizer.eos_token_id] for answer in row.answers]
-        prompt = self._ids(row.question, special=True)
+        encode = self._encode_chat if self.chat else self._encode
+        system, rounds, question, answers = encode(row)
         if len(answers) > self.max_length:
             raise DataError(f"{row.place}: {len(answers)} answers do not fit into {self.max_length} tokens")
-        if not prompt:
+        if not question:
             raise DataError(f"{row.place}: the question has no tokens")
-        room = self.max_length - len(prompt) - sum(map(len, answers))
-        for user, assistant in reversed(row.rounds):
-            earlier = self._ids(user, special=True) + self._ids(assistant) + [self.tokenizer.eos_token_id]
+        room = self.max_length - len(system) - len(question) - sum(map(len, answers))
+        prompt = question
+        for earlier in reversed(rounds):
             room -= len(earlier)
             if room < 0:
                 self.cut_rows += 1
                 break
             prompt = earlier + prompt
+        prompt = system + prompt
         if self.rows.task == "kto":
             return {"prompt": prompt, "answer": answers[0], "desirable": row.desirable}
         if self.rows.task == "rm":
             return {"prompt": prompt, "answers": answers}
         return {"prompt": prompt, "chosen": answers[0], "rejected": answers[1]}
+
+    def _encode(self, row: PreferenceRow) -> Encoded:
+        eos = [self.tokenizer.eos_token_id]
+        *earlier, question = with_system(row.system, [*(user for user, _ in row.rounds), row.question])
+        rounds = [
+            self._ids(user, special=True) + self._ids(assistant) + eos
+            for user, (_, assistant) in zip(earlier, row.rounds, strict=True)
+        ]
+        return [], rounds, self._ids(question, special=True), [self._ids(answer) + eos for answer in row.answers]
+
+    def _encode_chat(self, row: PreferenceRow) -> Encoded:
+        sources = [*(user for user, _ in row.rounds), row.question]
+        earlier = [assistant for _, assistant in row.rounds]
+        encoded = [encode_chat(self.tokenizer, row.system, sources, [*earlier, answer], {}) for answer in row.answers]
+        system, rounds = encoded[0]
+        return system, [user + bot for user, bot in rounds[:-1]], rounds[-1][0], [turns[-1][1] for _, turns in encoded]
 
     def _ids(self, text: str, special: bool = False) -> list[int]:
         return list(self.tokenizer(text.strip(), add_special_tokens=special)["input_ids"])

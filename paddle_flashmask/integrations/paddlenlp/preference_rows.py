@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .data import DataError
+from .chat import DataError, messages_of, split_system
 
 
 @dataclass(frozen=True)
 class PreferenceRow:
-    """rounds: earlier (user, assistant) turns. answers: to `question`, best first; one for KTO, with `desirable`."""
+    """rounds: earlier (user, assistant) turns. answers: to `question`, best first; one for KTO, with `desirable`.
+    system: stands before the first question, "" where there is none."""
 
     rounds: list[tuple[str, str]]
     question: str
     answers: list[str]
     place: str
     desirable: bool | None = None
+    system: str = ""
 
 
 class PreferenceLines:
@@ -34,7 +36,7 @@ class PreferenceLines:
       or for KTO with `completion` and `label`. Without a prompt, `chosen` and `rejected` are whole conversations that
       differ in their last message.
 
-    A system message is put before the first question, on a line of its own.
+    Messages may begin with a system message.
     """
 
     def __init__(self, path: str, task: str):
@@ -108,58 +110,45 @@ def _hugging_face_row(row: dict[str, Any], place: str) -> PreferenceRow:
             raise DataError(
                 f"{place}: without 'prompt', 'chosen' and 'rejected' must differ in their last message only"
             )
-        rounds, question = _conversation(chosen[:-1], "chosen", place)
+        system, rounds, question = _conversation(chosen[:-1], "chosen", place)
     else:
-        rounds, question = _conversation(row[key], key, place)
+        system, rounds, question = _conversation(row[key], key, place)
     answers = [_answer(value, name, place) for name, value in (("chosen", chosen), ("rejected", rejected))]
-    return _checked(PreferenceRow(rounds, question, answers, place))
+    return _checked(PreferenceRow(rounds, question, answers, place, system=system))
 
 
 def _hugging_face_kto_row(row: dict[str, Any], place: str) -> PreferenceRow:
     key = "prompt" if "prompt" in row else "messages"
-    rounds, question = _conversation(_need(row, key, place), key, place)
+    system, rounds, question = _conversation(_need(row, key, place), key, place)
     answer = _answer(_need(row, "completion", place), "completion", place)
     label = _need(row, "label", place)
     if label not in (True, False, 0, 1):
         raise DataError(f"{place}: 'label' must be true or false; got {label!r:.80}")
-    return _checked(PreferenceRow(rounds, question, [answer], place, bool(label)))
+    return _checked(PreferenceRow(rounds, question, [answer], place, bool(label), system))
 
 
-def _conversation(value: Any, key: str, place: str) -> tuple[list[tuple[str, str]], str]:
-    """Earlier rounds and the question of a string or of messages that end with the user's."""
+def _conversation(value: Any, key: str, place: str) -> tuple[str, list[tuple[str, str]], str]:
+    """System text, earlier rounds and the question of a string or of messages that end with the user's."""
     if isinstance(value, str):
-        return [], value
-    messages = _messages(value, key, place)
-    system = ""
-    if messages and messages[0][0] == "system":
-        system = messages.pop(0)[1] + "\n"
+        return "", [], value
+    system, messages = split_system(messages_of(value, key, place))
     roles = [role for role, _ in messages]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
         raise DataError(
             f"{place}: the messages before the answers must alternate user, assistant, ..., user; got {roles}"
         )
     texts = [text for _, text in messages]
-    texts[0] = system + texts[0]
-    return list(zip(texts[0::2], texts[1::2], strict=False)), texts[-1]
+    return system, list(zip(texts[0::2], texts[1::2], strict=False)), texts[-1]
 
 
 def _answer(value: Any, key: str, place: str) -> str:
     """A string, one message, or the last of several, by the assistant."""
     if isinstance(value, str):
         return value
-    messages = _messages([value] if isinstance(value, dict) else value, key, place)
+    messages = messages_of([value] if isinstance(value, dict) else value, key, place)
     if not messages or messages[-1][0] != "assistant":
         raise DataError(f"{place}: {key!r} must end with a message of the assistant")
     return messages[-1][1]
-
-
-def _messages(value: Any, key: str, place: str) -> list[tuple[str, str]]:
-    good = isinstance(value, list) and all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    )
-    if not good:
-        raise DataError(f"{place}: {key!r} must be a string or a list of {{role, content}} messages; got {value!r:.80}")
-    return [(message["role"], message["content"]) for message in value]
 
 
 def _texts(row: dict[str, Any], key: str, place: str) -> list[str]:

@@ -77,6 +77,7 @@ def _shown(logs: dict[str, float], prefix: str) -> str:
 
 
 def _document_tokens(inputs) -> int:
-    if "attn_mask_startend_row_indices" in inputs:  # 0 marks a padding key
-        return int((inputs["attn_mask_startend_row_indices"] > 0).sum())
+    columns = inputs.get("attn_mask_startend_row_indices")
+    if columns is not None:  # a padding key is hidden from row 0 on
+        return int(((columns if columns.ndim == 3 else columns[..., 0]) > 0).sum())
     return int(inputs["attention_mask"].any(axis=-1).sum())

@@ -52,7 +52,8 @@ def training_session(arguments: Arguments, write: Callable[[str], None]) -> Iter
     """Shows the notes, enables the operator where the configuration wants it, and sets device and environment."""
     for note in arguments.notes:
         write(f"note: {note}")
-    wants_operator = arguments.model.flash_mask or arguments.training.use_flash_attention
+    wants_flash = arguments.model.flash_mask or arguments.training.use_flash_attention
+    wants_operator = wants_flash and arguments.backend == "paddle_flashmask"
     operator = paddle_flashmask.enabled() if wants_operator else contextlib.nullcontext()
     # PaddleNLP's switch that replaces every dense mask by plain causal: packed documents would see each other.
     os.environ["USE_CASUAL_MASK"] = "False"
@@ -150,6 +151,8 @@ def load_tokenizer(arguments: Arguments, chat_template: str | None = None) -> An
     with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name):
         tokenizer = AutoTokenizer.from_pretrained(name)
     init_chat_template(tokenizer, name, chat_template)
+    if chat_template is not None and chat_template.lower() != "none" and tokenizer.chat_template is None:
+        raise ConfigError(f"chat_template = {chat_template!r}: the tokenizer of {name} has no chat template")
     if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return tokenizer

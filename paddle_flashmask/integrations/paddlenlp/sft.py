@@ -8,7 +8,7 @@ from typing import Any
 
 from paddle_flashmask.packing import SFTCollator
 
-from .config import Arguments, ConfigError, load_sft_config, pads_to_max_length
+from .config import Arguments, ConfigError, UnsupportedConfigError, load_sft_config, pads_to_max_length
 from .data import JSONLines, PackDataset, PackStreamDataset, PaddleNLPCollator, TokenizedRows, pack_rows
 from .lora import with_lora
 from .run import (
@@ -54,14 +54,20 @@ def _run(arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     checkpoint = find_checkpoint(training, write)
     set_seed(training.seed)
     model_config = load_model_config(arguments, data_args.max_length)
+    attention = arguments.options.attention()
+    model_config.flash_mask_causal = attention.causal
+    if not (attention.causal or model_args.flash_mask) and "MistralForCausalLM" in model_config.architectures:
+        raise UnsupportedConfigError(
+            f"attention_mask_type = {attention.kind!r} needs flash_mask: PaddleNLP's Mistral makes dense masks causal"
+        )
     model = load_model(arguments, model_config, AutoModelForCausalLM, write)
     tokenizer = load_tokenizer(arguments, data_args.chat_template)
 
     train_rows = _tokenized(arguments, tokenizer, "train") if training.do_train else None
     eval_rows = _tokenized(arguments, tokenizer, "dev") if training.do_eval else None
     order = _order(arguments)
-    train_data = pack_rows(train_rows, order, data_args.lazy) if train_rows is not None else None
-    eval_data = pack_rows(eval_rows, order, lazy=False) if eval_rows is not None else None
+    train_data = pack_rows(train_rows, order, data_args.lazy, attention) if train_rows is not None else None
+    eval_data = pack_rows(eval_rows, order, False, attention) if eval_rows is not None else None
     for name, data, rows in (("training", train_data, train_rows), ("evaluation", eval_data, eval_rows)):
         if isinstance(data, PackDataset):
             write(packing_line(name, data, _cut(rows)))
