@@ -231,3 +231,41 @@ def test_only_reached_sums_of_dquery_are_cleared(
     assert (sums[1, :, dead] == 0xFFFFFFFF).all()
     reached = np.concatenate([sums[0, :, :448].ravel(), sums[1, :, : dead.start].ravel()])
     assert np.isfinite(reached.view(np.float32)).all()
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("gradients", [GRADIENTS, ("dkey", "dvalue")])
+def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
+    emulated: EmulatedKernels, head_dim: int, gradients: tuple[str, ...]
+) -> None:
+    """By the count of products: where every other 64 keys see nothing, what is left of theirs is a share of dquery."""
+    startend = np.zeros((1, 1, 384, 2), dtype=np.int32)
+    startend[..., 0] = 256
+    dead = startend.copy()
+    dead[:, :, np.arange(384) // 64 % 2 == 1] = 0
+    counts = []
+    for columns in (startend, dead):
+        problem = plain_problem(
+            batch=1,
+            seqlen_q=256,
+            seqlen_k=384,
+            heads_q=1,
+            head_dim=head_dim,
+            head_dim_v=head_dim,
+            startend=columns,
+            causal=False,
+        )
+        call = EmulatedCall(emulated, problem, gradients=gradients)
+        emulated.configure(0)
+        call.forward()
+        emulated.configure(1, compute_capability=HOPPER)
+        before = emulated.warpgroup_products()
+        results = call.backward()
+        counts.append(emulated.warpgroup_products() - before)
+        Expectation(problem).check(results)
+    tile_q = 128 if head_dim == 64 else 64
+    tiles = (256 // tile_q) * (384 // 128)
+    # Of 16: scores and dP over the columns, dvalue and dkey over the queries; dquery over all keys of the tile.
+    own = 2 * head_dim // 16 + 2 * tile_q // 16
+    dquery = 128 // 16 if "dquery" in gradients else 0
+    assert counts == [2 * tiles * (own + dquery), tiles * (own + 2 * dquery)]

@@ -1,11 +1,15 @@
-"""Mistakes in the backward of compute capability 9.0, for test_kernel_mutants.py: file, old text, new text, what is
-run, and the report that is expected, or None where values leave the error rule."""
+"""Mistakes in the backward of compute capability 9.0, for test_kernel_mutants.py, by head_dim: file, old text, new
+text, file to build, what is run, and the report that is expected, or None where values leave the error rule."""
 
 from __future__ import annotations
 
-KERNEL, PRODUCER, CONSUMER = "sm90/backward.h", "sm90/backward_producer.h", "sm90/backward_own_keys.h"
+KERNEL, PRODUCER = "sm90/backward.h", "sm90/backward_producer.h"
+OWN_KEYS, SHARE_KEYS = "sm90/backward_own_keys.h", "sm90/backward_share_keys.h"
 GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/backward_products.h"
 SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
+ROWS = "sm80/backward_rows.h"
+KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "sm80/backward_rows.cu"
+ROW_OF_HEAD_DIM = {128: 0, 64: 1, 256: 2}
 
 ASYNC = (
     r"asynchronous (read|write) of 16 bytes|by the asynchronous operation of|while an asynchronous|"
@@ -15,109 +19,266 @@ LATE = f"{ASYNC}|deadlock|which nobody has written"
 NO_ORDER = rf"race in shared memory|with no barrier|which nobody has written|{ASYNC}"
 NO_PROXY_FENCE = "with no FenceProxyAsync after it"
 
-CASES: dict[str, tuple[str, str, str, str, str | None]] = {
-    "the wrong phase": (
-        PIPELINE,
-        "WaitBarrier(full(), round())",
-        "WaitBarrier(full(), round() ^ 1)",
-        "backward",
-        LATE,
-    ),
-    "no wait for an empty stage": (PRODUCER, "      stages.WaitEmpty();\n", "", "backward", ASYNC),
-    "fewer bytes expected": (PRODUCER, "ArriveExpectBytes(full, kStageBytes)", "ArriveBarrier(full)", "backward", LATE),
-    "keys used before they are there": (
-        CONSUMER,
-        "    ptx::WaitBarrier(shared.keys_full(), 0);\n",
-        "",
-        "backward",
-        LATE,
-    ),
-    "a stage released before its products are done": (
-        CONSUMER,
-        "        issue_scores(next);\n",
-        "        ArriveByWarp(stages.empty());\n        issue_scores(next);\n",
-        "deterministic",
-        f"race in shared memory|{ASYNC}",
-    ),
-    "a stage never released": (CONSUMER, "        ArriveByWarp(stages.empty());\n", "", "deterministic", "deadlock"),
-    "a wait that lets dkey and dquery fly": (
-        CONSUMER,
-        "ptx::WarpgroupWait<1>();  // for all but these",
-        "ptx::WarpgroupWait<2>();",
-        "backward",
-        f"{ASYNC}|was changed while this instruction was in flight|sums were changed before this wait",
-    ),
-    "no wait for dP": (
-        CONSUMER,
-        "        ptx::WarpgroupWait<1>();\n        ptx::Settle(dscores);\n",
-        "        ptx::Settle(dscores);\n",
-        "deterministic",
-        f"sums were changed before this wait|no WarpgroupFence|{ASYNC}",
-    ),
-    "no proxy fence after dS": (
-        CONSUMER,
-        "        StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n        ptx::FenceProxyAsync();\n",
-        "        StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n",
-        "backward",
-        NO_PROXY_FENCE,
-    ),
-    "no barrier between dS and its product": (
-        CONSUMER,
-        "          ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there\n",
-        "",
-        "backward",
-        NO_ORDER,
-    ),
-    "one dS for every tile": (SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "backward", NO_ORDER),
-    "keys overwritten while the other warpgroup uses them": (
-        GRADIENTS,
-        "    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more\n",
-        "",
-        "backward",
-        NO_ORDER,
-    ),
-    "no proxy fence before the gradients are stored": (
-        GRADIENTS,
-        "    StoreRounded(rounded, tile, row);\n    ptx::FenceProxyAsync();\n",
-        "    StoreRounded(rounded, tile, row);\n",
-        "deterministic",
-        NO_PROXY_FENCE,
-    ),
-    "no barrier before the gradients are stored": (
-        GRADIENTS,
-        "    ptx::BarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);\n",
-        "",
-        "deterministic",
-        NO_ORDER,
-    ),
-    "the block ends while gradients are stored": (
-        GRADIENTS,
-        "    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();\n",
-        "",
-        "deterministic",
-        "the thread returned while this asynchronous store reads shared memory",
-    ),
-    "barriers that copies do not know": (
-        KERNEL,
-        "    ptx::FenceBarrierInit();\n",
-        "",
-        "backward",
-        "no FenceBarrierInit",
-    ),
-    "the warpgroups mask each other's tiles": (
-        MASK,
-        "1u << i / kKeysPerWarpgroup",
-        "2u >> i / kKeysPerWarpgroup",
-        "deterministic",
-        None,
-    ),
-    "both keys of a thread masked alike": (MASK, "key + 8 * half", "key", "deterministic", None),
-    "every tile starts the sums anew": (
-        PRODUCTS,
-        "left[at / kDepth], right.AlongRows(at), continues || at > 0",
-        "left[at / kDepth], right.AlongRows(at), at > 0",
-        "deterministic",
-        None,
-    ),
-    "dquery of both warpgroups in the same columns": (SCORES, "8 * first_block + n", "n", "backward", None),
+NOT_WRITTEN = "which nobody has written"
+IN_FLIGHT = f"sums were changed before this wait|no WarpgroupFence|was changed while this instruction|{ASYNC}"
+VALUES = None
+
+KEYS_BARRIER = "    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more\n"
+DS_BARRIER = "    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there\n"
+P_BARRIER = "      ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there\n"
+DS_STORED = "          StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n"
+ZEROS_STORED = "        StoreRounded(zeros, shared.dscores(stage), thread_key);\n"
+PROXY_FENCE = "ptx::FenceProxyAsync();\n"
+LAST_WAIT = "          ptx::WarpgroupWait<0>();\n          finish_tile();\n"
+RELEASE = "      ArriveByWarp(stages.empty());\n"
+QUERY_WAIT = "        ptx::WarpgroupWait<0>();\n        ptx::Settle(dquery);\n"
+
+Mistake = tuple[str, str, str, str, str, str | None]
+
+
+def mistake(file: str, old: str, new: str, what: str, expected: str | None) -> Mistake:
+    return file, old, new, KERNEL_OBJECT, what, expected
+
+
+def row_mistake(old: str, new: str, expected: str | None) -> Mistake:
+    return ROWS, old, new, ROWS_OBJECT, "halves", expected
+
+
+CASES: dict[int, dict[str, Mistake]] = {
+    128: {
+        "the wrong phase": mistake(
+            PIPELINE,
+            "WaitBarrier(full(), round())",
+            "WaitBarrier(full(), round() ^ 1)",
+            "backward",
+            LATE,
+        ),
+        "no wait for an empty stage": mistake(PRODUCER, "      stages.WaitEmpty();\n", "", "backward", ASYNC),
+        "fewer bytes expected": mistake(
+            PRODUCER, "ArriveExpectBytes(full, kStageBytes)", "ArriveBarrier(full)", "backward", LATE
+        ),
+        "keys used before they are there": mistake(
+            OWN_KEYS,
+            "    ptx::WaitBarrier(shared.keys_full(), 0);\n",
+            "",
+            "backward",
+            LATE,
+        ),
+        "a stage released before its products are done": mistake(
+            OWN_KEYS,
+            "          issue_scores(next);\n",
+            "          ArriveByWarp(stages.empty());\n          issue_scores(next);\n",
+            "deterministic",
+            f"race in shared memory|{ASYNC}",
+        ),
+        "a stage never released": mistake(
+            OWN_KEYS, "    ArriveByWarp(stages.empty());\n", "", "deterministic", "deadlock"
+        ),
+        "a wait that lets dkey and dquery fly": mistake(
+            OWN_KEYS,
+            "ptx::WarpgroupWait<1>();  // for all but these",
+            "ptx::WarpgroupWait<2>();",
+            "backward",
+            f"{ASYNC}|was changed while this instruction was in flight|sums were changed before this wait",
+        ),
+        "no wait for dP": mistake(
+            OWN_KEYS,
+            "          ptx::WarpgroupWait<1>();\n          ptx::Settle(dscores);\n",
+            "          ptx::Settle(dscores);\n",
+            "deterministic",
+            f"sums were changed before this wait|no WarpgroupFence|{ASYNC}",
+        ),
+        "no proxy fence after dS": mistake(
+            OWN_KEYS,
+            DS_STORED + "          " + PROXY_FENCE,
+            DS_STORED,
+            "backward",
+            NO_PROXY_FENCE,
+        ),
+        "no barrier between dS and its product": mistake(
+            OWN_KEYS,
+            DS_BARRIER,
+            "",
+            "backward",
+            NO_ORDER,
+        ),
+        "one dS for every tile": mistake(SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "backward", NO_ORDER),
+        "keys overwritten while the other warpgroup uses them": mistake(
+            GRADIENTS,
+            KEYS_BARRIER,
+            "",
+            "backward",
+            NO_ORDER,
+        ),
+        "no proxy fence before the gradients are stored": mistake(
+            GRADIENTS,
+            "    StoreRounded(rounded, tile, row);\n    ptx::FenceProxyAsync();\n",
+            "    StoreRounded(rounded, tile, row);\n",
+            "deterministic",
+            NO_PROXY_FENCE,
+        ),
+        "no barrier before the gradients are stored": mistake(
+            GRADIENTS,
+            "    ptx::BarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);\n",
+            "",
+            "deterministic",
+            NO_ORDER,
+        ),
+        "the block ends while gradients are stored": mistake(
+            GRADIENTS,
+            "    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();\n",
+            "",
+            "deterministic",
+            "the thread returned while this asynchronous store reads shared memory",
+        ),
+        "barriers that copies do not know": mistake(
+            KERNEL,
+            "    ptx::FenceBarrierInit();\n",
+            "",
+            "backward",
+            "no FenceBarrierInit",
+        ),
+        "the warpgroups mask each other's tiles": mistake(
+            MASK,
+            "keys |= 1u << i;",
+            "keys |= 1u << (i ^ 2);",
+            "deterministic",
+            None,
+        ),
+        "both keys of a thread masked alike": mistake(MASK, "key + 8 * half", "key", "deterministic", None),
+        "every tile starts the sums anew": mistake(
+            PRODUCTS,
+            "left[at / kDepth], right.AlongRows(at), continues || at > 0",
+            "left[at / kDepth], right.AlongRows(at), at > 0",
+            "deterministic",
+            None,
+        ),
+        "dquery of both warpgroups in the same columns": mistake(SCORES, "8 * first_block + n", "n", "backward", None),
+        "no zeros where a warpgroup sees nothing": mistake(
+            OWN_KEYS, ZEROS_STORED, "", "halves", f"{NO_ORDER}|{NOT_WRITTEN}"
+        ),
+        "no proxy fence after these zeros": mistake(
+            OWN_KEYS, ZEROS_STORED + "        " + PROXY_FENCE, ZEROS_STORED, "halves", NO_PROXY_FENCE
+        ),
+        "who sees nothing keeps the stage": mistake(
+            OWN_KEYS, "      FinishTile(rows, shared, warpgroup, *stages, dquery);\n", "", "halves", "deadlock"
+        ),
+        "who sees nothing adds no dquery": mistake(
+            OWN_KEYS,
+            "      FinishTile(rows, shared, warpgroup, *stages, dquery);\n",
+            "      ArriveByWarp(stages->empty());\n",
+            "halves",
+            VALUES,
+        ),
+        "sees nothing: taken from the other warpgroup": mistake(
+            SHARED, "keys >> (16 + 2 * warpgroup)", "keys >> (18 - 2 * warpgroup)", "halves", VALUES
+        ),
+        "sums of dquery that nobody cleared": row_mistake(
+            "    ClearSums(arguments, batch_head * arguments.padded_rows + first);\n", "", NOT_WRITTEN
+        ),
+        "half of the sums of dquery cleared": row_mistake(
+            "kRowsPerBlock * arguments.padded_dim / 4", "kRowsPerBlock / 2 * arguments.padded_dim / 4", NOT_WRITTEN
+        ),
+        "sums of dquery that no key tile reaches": row_mistake(
+            "if (IsReached(arguments, batch, head, row)) {", "if (row >= 0) {", NOT_WRITTEN
+        ),
+    },
+    64: {
+        "no wait for scores and dP": mistake(
+            OWN_KEYS,
+            "          ptx::WarpgroupWait<0>();\n          finish_scores();\n",
+            "          finish_scores();\n",
+            "deterministic",
+            IN_FLIGHT,
+        ),
+        "no wait for the sums": mistake(OWN_KEYS, LAST_WAIT, "          finish_tile();\n", "backward", IN_FLIGHT),
+        "a stage released before its products are done": mistake(
+            OWN_KEYS,
+            LAST_WAIT,
+            "          ArriveByWarp(stages.empty());\n" + LAST_WAIT,
+            "deterministic",
+            f"race in|{ASYNC}",
+        ),
+        "a stage never released": mistake(OWN_KEYS, RELEASE[2:], "", "deterministic", "deadlock"),
+        "no proxy fence after dS": mistake(
+            OWN_KEYS, DS_STORED + "          " + PROXY_FENCE, DS_STORED, "backward", NO_PROXY_FENCE
+        ),
+        "no barrier between dS and its product": mistake(OWN_KEYS, DS_BARRIER, "", "backward", NO_ORDER),
+        "one dS for every tile": mistake(SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "backward", NO_ORDER),
+        "keys overwritten while the other warpgroup uses them": mistake(
+            GRADIENTS, KEYS_BARRIER, "", "backward", NO_ORDER
+        ),
+        "dquery of both warpgroups from the same queries": mistake(
+            OWN_KEYS, "return warpgroup % (kTileQ / 64);", "return 0;", "backward", VALUES
+        ),
+        "dquery of both warpgroups in the same rows": mistake(
+            OWN_KEYS, "tile.row_block + 4 * QueryBlock(warpgroup)", "tile.row_block", "backward", VALUES
+        ),
+        "the second 64 queries masked as the first": mistake(
+            MASK, "scores + 4 * (4 * word + n)", "scores + 4 * (4 * (word % 2) + n)", "deterministic", VALUES
+        ),
+        "no zeros where a warpgroup sees nothing": mistake(
+            OWN_KEYS, ZEROS_STORED, "", "halves", f"{NO_ORDER}|{NOT_WRITTEN}"
+        ),
+        "sees nothing: taken from the other warpgroup": mistake(
+            SHARED, "keys >> (16 + 2 * warpgroup)", "keys >> (18 - 2 * warpgroup)", "halves", VALUES
+        ),
+    },
+    256: {
+        "no wait for the scores": mistake(
+            SHARE_KEYS, "      ptx::WarpgroupWait<1>();\n", "", "deterministic", IN_FLIGHT
+        ),
+        "no wait for dP": mistake(
+            SHARE_KEYS,
+            "      ptx::WarpgroupWait<0>();\n      ptx::Settle(dscores);\n",
+            "      ptx::Settle(dscores);\n",
+            "deterministic",
+            IN_FLIGHT,
+        ),
+        "no wait for dquery": mistake(SHARE_KEYS, QUERY_WAIT, "        ptx::Settle(dquery);\n", "backward", IN_FLIGHT),
+        "a stage released before its products are done": mistake(
+            SHARE_KEYS,
+            QUERY_WAIT,
+            "        ArriveByWarp(stages.empty());\n" + QUERY_WAIT,
+            "backward",
+            f"race in|{ASYNC}",
+        ),
+        "a stage never released": mistake(SHARE_KEYS, RELEASE, "", "deterministic", "deadlock"),
+        "no proxy fence after P and dS": mistake(
+            SHARE_KEYS, "      " + PROXY_FENCE, "", "deterministic", NO_PROXY_FENCE
+        ),
+        "no barrier after P and dS": mistake(SHARE_KEYS, P_BARRIER, "", "deterministic", NO_ORDER),
+        "one P and dS for every tile": mistake(
+            SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "deterministic", NO_ORDER
+        ),
+        "both warpgroups score the same queries": mistake(
+            SHARE_KEYS, "first_query = kQueries * warpgroup", "first_query = 0 * warpgroup", "deterministic", NO_ORDER
+        ),
+        "lse of the first half of the queries": mistake(
+            SHARE_KEYS, "shared.lse(stage) + 4 * first_query", "shared.lse(stage)", "deterministic", VALUES
+        ),
+        "delta of the first half of the queries": mistake(
+            SHARE_KEYS, "shared.delta(stage) + 4 * first_query", "shared.delta(stage)", "deterministic", VALUES
+        ),
+        "the second half of the queries masked as the first": mistake(
+            SHARE_KEYS, "kTile.tile_q + first_query, scores", "kTile.tile_q, scores", "deterministic", VALUES
+        ),
+        "every tile starts the sums anew": mistake(
+            PRODUCTS,
+            "right.AlongRows(at, right_block), continues || at > 0",
+            "right.AlongRows(at, right_block), at > 0",
+            "deterministic",
+            VALUES,
+        ),
+        "dquery of both warpgroups from the same columns": mistake(
+            SHARE_KEYS, "shared.key(), first_block);", "shared.key(), 0);", "backward", VALUES
+        ),
+        "dkey of both warpgroups in the same columns": mistake(
+            GRADIENTS,
+            "(first_block + part) * kBlockColumns, key0",
+            "part * kBlockColumns, key0",
+            "deterministic",
+            "race in global memory",
+        ),
+    },
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from sm90_backward_mutants import CASES as SM90_BACKWARD
+from sm90_backward_mutants import ROW_OF_HEAD_DIM
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 FORWARD, BACKWARD, QUERY_GRADIENT = "sm80/forward.h", "sm80/backward.h", "sm80/query_gradient.h"
@@ -36,7 +37,8 @@ class Mutant:
     what: str
     expected: str | None
     capability: int = 80
-    head_dim: int = 64  # of the first row of the table, the only one that is built
+    head_dim: int = 64
+    row: int = 0  # of the table, the only one that is built: that of head_dim
 
 
 KEY_BARRIER = "      ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile\n"
@@ -234,8 +236,9 @@ CASES |= {
 }
 
 CASES |= {
-    f"sm90 backward: {name}": Mutant(file, old, new, "sm90/backward_bf16.cu", what, expected, 90, 128)
-    for name, (file, old, new, what, expected) in SM90_BACKWARD.items()
+    f"sm90 backward, head_dim {head_dim}: {name}": Mutant(*mistake, 90, head_dim, ROW_OF_HEAD_DIM[head_dim])
+    for head_dim, mistakes in SM90_BACKWARD.items()
+    for name, mistake in mistakes.items()
 }
 
 
@@ -258,8 +261,8 @@ def outcome_of(library: Path, what: str, capability: int, head_dim: int) -> dict
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), (90, 64), (90, 128)])
-@pytest.mark.parametrize("what", ["forward", "slices", "backward", "deterministic"])
+@pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), (90, 64), (90, 128), (90, 256)])
+@pytest.mark.parametrize("what", ["forward", "slices", "backward", "halves", "deterministic"])
 def test_kernels_without_a_mistake_pass(builder, what: str, capability: int, head_dim: int) -> None:
     assert outcome_of(builder.library, what, capability, head_dim) == {"reported": None, "wrong": None}
 
@@ -268,7 +271,7 @@ def test_kernels_without_a_mistake_pass(builder, what: str, capability: int, hea
 def test_mistake_is_caught(builder, name: str) -> None:
     mutant = CASES[name]
     folder = re.sub(r"\W+", "_", name)
-    library = builder.mutant(folder, mutant.file, mutant.old, mutant.new, mutant.rebuilt)
+    library = builder.mutant(folder, mutant.file, mutant.old, mutant.new, mutant.rebuilt, mutant.row)
     outcome = outcome_of(library, mutant.what, mutant.capability, mutant.head_dim)
     if mutant.expected is VALUES:
         assert outcome["reported"] is None and outcome["wrong"], outcome

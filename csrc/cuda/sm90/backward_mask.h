@@ -48,36 +48,38 @@ class LiveTiles {
         candidates_ = Candidates(mask(), key_tile_);
         continue;
       }
-      uint32_t partial = 0;
-      if (tile.undecided && !Classify(tile.index * kTileQ, &partial)) continue;
+      const uint32_t keys = tile.undecided ? Classify(tile.index * kTileQ) : LiveTile::kAllVisible;
+      if ((keys & LiveTile::kAllVisible) == 0) continue;
       const int64_t row = (batch_ * arguments_.params.heads_q + head_) * arguments_.padded_rows + tile.index * kTileQ;
-      return {tile.index, head_, partial, static_cast<int32_t>(row / 16)};
+      return {tile.index, head_, keys, static_cast<int32_t>(row / 16)};
     }
   }
 
  private:
-  static constexpr int kKeys = kTileK / 32, kKeysPerWarpgroup = 2;
+  static constexpr int kKeys = kTileK / 32;
   using Candidates = CandidateTiles<Walk::kQueryTiles, kTileQ, kTileK>;
 
   PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, batch_, head_); }
 
-  // Whether any pair of the tile is visible; in *partial the warpgroups with hidden ones.
-  PFM_DEVICE bool Classify(int32_t row0, uint32_t* partial) const {
+  // LiveTile::keys
+  PFM_DEVICE uint32_t Classify(int32_t row0) const {
     const int32_t rows = arguments_.mask.seqlen_q - row0;
-    uint32_t any = 0;
+    uint32_t keys = 0;
 #pragma unroll 1
     for (int i = 0; i < kKeys; ++i) {
       uint32_t visible[kTileQ / 32];
       FindVisibleRows(mask(), key_tile_, 32 * i + ptx::LaneIndex(), row0, visible);
+      uint32_t any = 0;
       bool all = true;
 #pragma unroll
       for (int word = 0; word < kTileQ / 32; ++word) {
         any |= visible[word];
         all &= visible[word] == LowBits(rows - 32 * word);
       }
-      if (ptx::Ballot(!all) != 0) *partial |= 1u << i / kKeysPerWarpgroup;
+      if (ptx::Ballot(!all) != 0) keys |= 1u << i;
+      if (ptx::Ballot(any != 0) != 0) keys |= 0x10000u << i;
     }
-    return ptx::Ballot(any != 0) != 0;
+    return keys;
   }
 
   const sm80::BackwardArguments& arguments_;

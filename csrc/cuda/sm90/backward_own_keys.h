@@ -1,5 +1,6 @@
 // Consumers of the sm90 backward that own 64 keys each. P^T and dS^T are left operands of the products behind dvalue
-// and dkey without leaving the registers; dS^T goes to shared memory for dquery alone.
+// and dkey without leaving the registers; dS^T goes to shared memory for dquery alone. A tile of which its keys see
+// nothing costs a consumer zeros in place of dS^T and its share of dquery.
 #ifndef PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
 #define PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
 
@@ -24,10 +25,58 @@ struct OwnKeysConsumer {
   // Of two keys of this thread.
   PFM_DEVICE static void Hide(const sm80::BackwardArguments& rows, const LiveTile& tile, int warpgroup,
                               int thread_key, Scores& scores) {
-    if ((tile.partial >> warpgroup & 1) == 0) return;
+    if (!tile.IsPartial(warpgroup)) return;
     const BackwardBlock block(rows);  // again: it would take registers throughout the loop
     const HeadMask mask(rows.mask, block.batch, tile.head);
     HideScores<kTileQ>(mask, block.key_tile, thread_key, tile.index * kTileQ, scores);
+  }
+
+  // dquery of a tile: 64 rows and 64 columns per warpgroup.
+  PFM_DEVICE static int QueryBlock(int warpgroup) { return warpgroup % (kTileQ / 64); }
+  PFM_DEVICE static int ColumnBlock(int warpgroup) { return warpgroup / (kTileQ / 64); }
+
+  // Is there another one, and do the keys of this warpgroup see any of it?
+  PFM_DEVICE static bool WaitForLiveTile(const Shared& shared, int warpgroup, const typename Shared::Stages& stages) {
+    return WaitForTile<kRow>(shared, stages) &&
+           !ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).IsDead(warpgroup);
+  }
+
+  // dS as the right operand, then dquery.
+  PFM_DEVICE static void IssueQueryGradient(const Shared& shared, int warpgroup, int stage, QuerySums& dquery) {
+    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
+    MultiplyAlongRows<T>(dquery, shared.dscores(stage), QueryBlock(warpgroup), shared.key(), ColumnBlock(warpgroup));
+  }
+
+  PFM_DEVICE static void FinishTile(const sm80::BackwardArguments& rows, const Shared& shared, int warpgroup,
+                                    const typename Shared::Stages& stages, QuerySums& dquery) {
+    if constexpr (kAddsQuery) {
+      ptx::Settle(dquery);
+      const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stages.stage()));
+      AddQueryGradient(rows, tile.row_block + 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);
+    }
+    ArriveByWarp(stages.empty());
+  }
+
+  // Goes to the next tile that the keys of this warpgroup see; false: there is none. Nothing is in flight.
+  PFM_DEVICE static bool FindTile(const sm80::BackwardArguments& rows, const Shared& shared, int warpgroup,
+                                  int thread_key, typename Shared::Stages* stages) {
+    while (WaitForTile<kRow>(shared, *stages)) {
+      const int stage = stages->stage();
+      if (!ptx::LoadShared<LiveTile>(shared.tile(stage)).IsDead(warpgroup)) return true;
+      QuerySums dquery;
+      if constexpr (kAddsQuery) {
+        const Rounded zeros = {};
+        StoreRounded(zeros, shared.dscores(stage), thread_key);
+        ptx::FenceProxyAsync();
+        ptx::WarpgroupFence();
+        IssueQueryGradient(shared, warpgroup, stage, dquery);
+        ptx::WarpgroupCommit();
+        ptx::WarpgroupWait<0>();
+      }
+      FinishTile(rows, shared, warpgroup, *stages, dquery);
+      stages->Advance();
+    }
+    return false;
   }
 
   // The products of a tile overlap with those of the next one: its scores are issued behind dkey and dquery of this
@@ -36,112 +85,97 @@ struct OwnKeysConsumer {
                                   int thread_key, typename Shared::Stages stages, Sums& dkey, Sums& dvalue) {
     const sm80::BackwardArguments& rows = arguments.rows;
     const sm80::ScoreScale scale(rows.params.softmax_scale);
-    // dquery of a tile: 64 rows and 64 columns per warpgroup.
-    const int query_block = warpgroup % (kTileQ / 64), column_block = warpgroup / (kTileQ / 64);
     bool continues = false;  // dkey and dvalue hold something
     Scores scores;
     const auto issue_scores = [&](const typename Shared::Stages& of) {
       MultiplyAlongColumns<T>(scores, shared.key(), 64 * warpgroup, shared.query(of.stage()));
       ptx::WarpgroupCommit();
     };
-    if (kTile.overlaps) {
-      if (!WaitForTile<kRow>(shared, stages)) return false;
+    while (FindTile(rows, shared, warpgroup, thread_key, &stages)) {
       ptx::WarpgroupFence();
       issue_scores(stages);
-    }
-    while (kTile.overlaps || WaitForTile<kRow>(shared, stages)) {
-      const int stage = stages.stage();
-      Scores dscores;
-      Rounded probabilities, rounded_dscores;
-      QuerySums dquery;
-      const auto finish_scores = [&] {
-        ptx::Settle(scores);
-        if (scale.before != 1.0f) Multiply(scores, scale.before);
-        Hide(rows, ptx::LoadShared<LiveTile>(shared.tile(stage)), warpgroup, thread_key, scores);
-      };
-      const auto issue_dvalue = [&] {
-        ptx::WarpgroupFence();
-        MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
-        ptx::WarpgroupCommit();
-      };
-      const auto issue_dkey_and_dquery = [&] {
-        ptx::WarpgroupFence();
-        MultiplyRegisters<T>(dkey, rounded_dscores, shared.query(stage), continues);
-        if constexpr (kAddsQuery) {
-          ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
-          MultiplyAlongRows<T>(dquery, shared.dscores(stage), query_block, shared.key(), column_block);
-        }
-        ptx::WarpgroupCommit();
-        continues = true;
-      };
-      const auto finish_tile = [&] {
-        if constexpr (kAddsQuery) {
-          ptx::Settle(dquery);
-          const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
-          AddQueryGradient(rows, tile.row_block + 4 * query_block, column_block, dquery);
-        }
-        ArriveByWarp(stages.empty());
-      };
+      while (true) {
+        const int stage = stages.stage();
+        Scores dscores;
+        Rounded probabilities, rounded_dscores;
+        QuerySums dquery;
+        const auto finish_scores = [&] {
+          ptx::Settle(scores);
+          if (scale.before != 1.0f) Multiply(scores, scale.before);
+          Hide(rows, ptx::LoadShared<LiveTile>(shared.tile(stage)), warpgroup, thread_key, scores);
+        };
+        const auto issue_dvalue = [&] {
+          ptx::WarpgroupFence();
+          MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
+          ptx::WarpgroupCommit();
+        };
+        const auto issue_dkey_and_dquery = [&] {
+          ptx::WarpgroupFence();
+          MultiplyRegisters<T>(dkey, rounded_dscores, shared.query(stage), continues);
+          if constexpr (kAddsQuery) {
+            IssueQueryGradient(shared, warpgroup, stage, dquery);
+          }
+          ptx::WarpgroupCommit();
+          continues = true;
+        };
+        const auto finish_tile = [&] { FinishTile(rows, shared, warpgroup, stages, dquery); };
 
-      ptx::WarpgroupFence();
-      if (!kTile.overlaps) issue_scores(stages);
-      MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
-      ptx::WarpgroupCommit();
-      if constexpr (kTile.overlaps) {
-        ptx::WarpgroupWait<1>();
-        finish_scores();
+        ptx::WarpgroupFence();
+        MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
+        ptx::WarpgroupCommit();
+        if constexpr (kTile.overlaps) {
+          ptx::WarpgroupWait<1>();
+          finish_scores();
 #pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-          Exponentiate(scale, shared.lse(stage), step, scores);
-          Round<T>(scores, step, probabilities[step]);
-        }
-        issue_dvalue();
-        ptx::WarpgroupWait<1>();
-        ptx::Settle(dscores);
+          for (int step = 0; step < kSteps; ++step) {
+            Exponentiate(scale, shared.lse(stage), step, scores);
+            Round<T>(scores, step, probabilities[step]);
+          }
+          issue_dvalue();
+          ptx::WarpgroupWait<1>();
+          ptx::Settle(dscores);
 #pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-          Differentiate(scores, shared.delta(stage), step, dscores);
-          Round<T>(dscores, step, rounded_dscores[step]);
-        }
-      } else {
-        ptx::WarpgroupWait<0>();
-        finish_scores();
-        ptx::Settle(dscores);
+          for (int step = 0; step < kSteps; ++step) {
+            Differentiate(scores, shared.delta(stage), step, dscores);
+            Round<T>(dscores, step, rounded_dscores[step]);
+          }
+        } else {
+          ptx::WarpgroupWait<0>();
+          finish_scores();
+          ptx::Settle(dscores);
 #pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-          Exponentiate(scale, shared.lse(stage), step, scores);
-          Differentiate(scores, shared.delta(stage), step, dscores);
-          Round<T>(scores, step, probabilities[step]);
-          Round<T>(dscores, step, rounded_dscores[step]);
+          for (int step = 0; step < kSteps; ++step) {
+            Exponentiate(scale, shared.lse(stage), step, scores);
+            Differentiate(scores, shared.delta(stage), step, dscores);
+            Round<T>(scores, step, probabilities[step]);
+            Round<T>(dscores, step, rounded_dscores[step]);
+          }
+          issue_dvalue();
         }
-        issue_dvalue();
-      }
-      if constexpr (kAddsQuery) {
-        StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);
-        ptx::FenceProxyAsync();
-      }
-      if constexpr (kTile.overlaps) {
-        ptx::WarpgroupWait<0>();  // dvalue: the registers of P are needed
+        if constexpr (kAddsQuery) {
+          StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);
+          ptx::FenceProxyAsync();
+        }
+        if constexpr (kTile.overlaps) {
+          ptx::WarpgroupWait<0>();  // dvalue: the registers of P are needed
+        }
+        // Nothing is in flight at this branch where products overlap, and each way has all of its products: otherwise
+        // the compiler waits after every one of them.
         typename Shared::Stages next = stages;
         next.Advance();
-        // Nothing is in flight at this branch, and each way has all of its products: otherwise the compiler waits
-        // after every one of them.
-        if (!WaitForTile<kRow>(shared, next)) {
+        if (kTile.overlaps && WaitForLiveTile(shared, warpgroup, next)) {
+          issue_dkey_and_dquery();
+          issue_scores(next);
+          ptx::WarpgroupWait<1>();  // for all but these
+          finish_tile();
+          stages = next;
+        } else {
           issue_dkey_and_dquery();
           ptx::WarpgroupWait<0>();
           finish_tile();
-          return true;
+          stages = next;
+          break;
         }
-        issue_dkey_and_dquery();
-        issue_scores(next);
-        ptx::WarpgroupWait<1>();  // for all but these
-        finish_tile();
-        stages = next;
-      } else {
-        issue_dkey_and_dquery();
-        ptx::WarpgroupWait<0>();
-        finish_tile();
-        stages.Advance();
       }
     }
     return continues;

@@ -57,7 +57,7 @@ struct ShareKeysConsumer {
       ptx::Settle(scores);
       if (scale.before != 1.0f) Multiply(scores, scale.before);
       const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
-      if (tile.partial != 0) {
+      if (tile.IsPartial(0)) {
         const BackwardBlock block(rows);  // again: it would take registers throughout the loop
         const HeadMask mask(rows.mask, block.batch, tile.head);
         HideScores<kQueries>(mask, block.key_tile, ThreadRow(), tile.index * kTile.tile_q + first_query, scores);

@@ -14,10 +14,15 @@ namespace pfm::cuda::sm90 {
 struct alignas(16) LiveTile {
   int32_t index;  // of the query tile; -1: no tile is left
   int32_t head;
-  uint32_t partial;   // bit w: warpgroup w has hidden scores
+  uint32_t keys;      // of the i-th 32: bit i where some pairs are hidden, bit 16 + i where some are visible
   int32_t row_block;  // its first row among those of all heads, padded, over 16
 
+  static constexpr uint32_t kAllVisible = 0xffff0000;
+
   PFM_DEVICE bool exists() const { return index >= 0; }
+  // Of the 64 keys of a warpgroup.
+  PFM_DEVICE bool IsPartial(int warpgroup) const { return (keys >> 2 * warpgroup & 3) != 0; }
+  PFM_DEVICE bool IsDead(int warpgroup) const { return (keys >> (16 + 2 * warpgroup) & 3) == 0; }
 };
 
 template <int kRow>

@@ -15,7 +15,8 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import build_kernels  # noqa: E402
 
 CSRC = REPOSITORY / "csrc"
-# The launchers try one row of the table after the other; here the first one is all.
+# The launchers try one row of the table after the other from the first on; here one row is all.
+FIRST_ROW = "int kRow = 0"
 NEXT_ROW = re.compile(r"return Launch\w+Row<T, kRow \+ 1>\([^;]*\);")
 
 
@@ -36,12 +37,14 @@ class Builder:
         self.objects = dict(zip(self.units, build_kernels.ObjectCache().compile_all(units), strict=True))
         self.library = self._link(list(self.objects.values()), folder)
 
-    def mutant(self, name: str, file: str, old: str, new: str, rebuilt: str) -> Path:
-        """A library in which `old` in csrc/cuda/`file` is `new`, for the kernels of csrc/cuda/`rebuilt`."""
+    def mutant(self, name: str, file: str, old: str, new: str, rebuilt: str, row: int = 0) -> Path:
+        """A library in which `old` in csrc/cuda/`file` is `new`, for the kernels of csrc/cuda/`rebuilt` that are in one
+        row of their table."""
         csrc = self.folder / name / "csrc"
         shutil.copytree(CSRC, csrc)
         for launcher in (csrc / "cuda").glob("sm*/*_launch.h"):
-            launcher.write_text(NEXT_ROW.sub('return {1, "one row is built"};', launcher.read_text()))
+            one_row = NEXT_ROW.sub('return {1, "one row is built"};', launcher.read_text())
+            launcher.write_text(one_row.replace(FIRST_ROW, f"int kRow = {row}"))
         replace_once(csrc / "cuda" / file, old, new)
         source = CSRC / "cuda" / rebuilt
         command = [part.replace(str(CSRC), str(csrc)) for part in self.units[source].command]

@@ -1,7 +1,7 @@
 """Runs one small problem on a library of emulated kernels and prints a line of JSON: what the emulator reported and
 which values left the error rule. In a process of its own, because a broken kernel may do anything.
 
-    run_problem.py LIBRARY forward|slices|backward|deterministic COMPUTE_CAPABILITY HEAD_DIM
+    run_problem.py LIBRARY forward|slices|backward|halves|deterministic COMPUTE_CAPABILITY HEAD_DIM
 """
 
 from __future__ import annotations
@@ -51,10 +51,24 @@ def problem_of_slices(head_dim: int) -> Problem:
     return Problem(**sizes, dtype="bfloat16", startend=startend, softmax_scale=1.0)
 
 
+def problem_of_halves(head_dim: int) -> Problem:
+    """Of the 64 keys from 64 t on, hidden[t] are the rows that do not see them: of 64 keys that go together, those
+    before are seen where those after are not, the other way round, and some never. Rows from 256 on see nothing."""
+    hidden = [(0, 128), (128, 256), (0, 0), (0, 256), (0, 64), (30, 100), (64, 128)]
+    seqlen_k = 64 * len(hidden)
+    startend = np.zeros((1, 1, seqlen_k, 4), np.int32)
+    startend[0, 0, :, :2] = np.repeat(hidden, 64, axis=0)
+    startend[..., 2:] = 256, 400
+    sizes = {"seqlen_q": 400, "seqlen_k": seqlen_k, "head_dim": head_dim, "head_dim_v": head_dim}
+    return Problem(**sizes, dtype="bfloat16", startend=startend)
+
+
 def main(library: str, what: str, capability: str, head_dim: str) -> dict[str, str | None]:
     # Tiles of 9.0 are larger and its rings longer.
     if what == "slices":
         problem = problem_of_slices(int(head_dim))
+    elif what == "halves":
+        problem = problem_of_halves(int(head_dim))
     else:
         problem = small_problem(int(head_dim), seqlen_k=900 if capability == "90" else 330)
     expectation = Expectation(problem)
