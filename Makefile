@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build test test-paddleformers demo bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
+.PHONY: all always venv build test test-paddleformers demo train-all bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
 
 all: build
 
@@ -63,6 +63,10 @@ $(FORMERS_STAMPS)/build: $(FORMERS_STAMPS)/venv $(BUILD_INPUTS) $(shell find pad
 
 demo: build
 	$(BIN)/python examples/demo.py
+
+# Every task on the real data, a few steps each; about ten minutes on two cores.
+train-all: build
+	$(BIN)/python examples/train_all.py
 
 # Beside PyTorch, in the same run and an environment of its own: PaddleNLP changes its ways when it finds torch.
 # BENCH_ARGS="--seqlens 2048 --rounds 3" makes it shorter.

@@ -104,6 +104,7 @@ def test_a_resumed_run_continues_with_the_same_losses(run, sft_config, tmp_path,
     assert whole.packing.packs < 5 * 4
     resumed = run(**options, resume_from_checkpoint=str(tmp_path / "first" / "checkpoint-5"))
     assert [step for step, _ in resumed.losses] == [6, 7, 8]
+    assert resumed.tokens < whole.tokens / 2
     np.testing.assert_allclose(losses(resumed), losses(whole)[5:], rtol=1e-6)
 
 

@@ -25,13 +25,16 @@ class ProgressLines(TrainerCallback):
         self.tokens = 0
         self.step_seconds: list[float] = []
         self._new_tokens = 0
+        self._batch_tokens = 0
         self._step_tokens = 0
         self._step_started = 0.0
 
     def on_load_data_end(self, args, state, control, inputs=None, **kwargs):
-        self._step_tokens += _document_tokens(inputs)
+        self._batch_tokens = _document_tokens(inputs)
+        self._step_tokens += self._batch_tokens
 
     def on_step_begin(self, args, state, control, **kwargs):
+        self._step_tokens = self._batch_tokens  # before it may lie what a resumed run skipped
         self._step_started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):

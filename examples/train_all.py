@@ -1,0 +1,135 @@
+"""Every task on the real data, a few steps each: with column masks, with the dense mask, and resumed from a checkpoint.
+
+    python examples/train_all.py                    # make train-all; writes benchmarks/results/training_all.csv
+    python examples/train_all.py dpo --steps 2
+
+A row says what a run gave and how far its losses are from those of the dense mask and of the run that was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+from pathlib import Path
+from statistics import median
+
+import demo
+import preferences
+from demo import OUTPUT, ROOT, run_training, say
+
+RESULTS = ROOT / "benchmarks" / "results" / "training_all.csv"
+# The folder of the configuration, and what is changed in it.
+CASES = {
+    "sft": ("sft", []),
+    "sft-prefix-lm": ("sft", ["--attention_mask_type", "prefix_lm_document"]),
+    "lora": ("lora", []),
+    "dpo": ("dpo", []),
+    "dpo-lora": ("dpo", ["--lora", "true", "--lora_rank", "8"]),
+    "rm": ("rm", []),
+    "kto": ("kto", []),
+}
+DENSE = ["--flash_mask", "false", "--use_flash_attention", "false"]
+FIELDS = [
+    "case",
+    "steps",
+    "first_loss",
+    "last_loss",
+    "difference_to_dense",
+    "difference_when_resumed",
+    "tokens_per_second",
+    "dense_time_ratio",
+    "packing_efficiency",
+    "mask_density",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}; default: all")
+    parser.add_argument("--steps", type=int, default=4, help="training steps, an even number (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--pictures", type=Path, help="also draw the mask of one batch of every task into this folder")
+    arguments = parser.parse_args()
+    unknown = set(arguments.cases) - set(CASES)
+    if unknown or arguments.steps % 2 or arguments.steps < 2:
+        parser.error(
+            f"cases are {', '.join(CASES)}, and steps an even number; got {arguments.cases}, {arguments.steps}"
+        )
+
+    say("Data, tokenizers, model configurations")
+    demo.prepare(None)
+    preferences.prepare()
+    rows = []
+    for case in arguments.cases or CASES:
+        rows.append(run(case, arguments.steps))
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        with open(arguments.output, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+    say("\n".join(", ".join(f"{key} {value}" for key, value in row.items()) for row in rows))
+    if arguments.pictures:
+        draw_masks(arguments.pictures)
+
+
+def run(case: str, steps: int) -> dict[str, str | int]:
+    task, changes = CASES[case]
+    say(f"{case}: column masks, the dense mask, and a run resumed half way")
+    config = ROOT / "examples" / task / "config.json"
+    options = [*changes, "--max_steps", str(steps), "--do_eval", "false", "--evaluation_strategy", "no"]
+    saving = ["--save_strategy", "steps", "--save_steps", str(steps // 2), "--save_total_limit", "5"]
+    folder = OUTPUT / f"{case}-all"
+    columns = run_training(config, folder, [*options, *saving])
+    dense = run_training(config, OUTPUT / f"{case}-all-dense", [*options, *DENSE])
+    checkpoint = folder / f"checkpoint-{steps // 2}"
+    resumed = run_training(
+        config, OUTPUT / f"{case}-all-resumed", [*options, "--resume_from_checkpoint", str(checkpoint)]
+    )
+    shutil.rmtree(folder / f"checkpoint-{steps}")
+    shutil.rmtree(checkpoint)
+    values = {
+        "case": case,
+        "steps": steps,
+        "first_loss": f"{columns['losses'][0][1]:.6f}",
+        "last_loss": f"{columns['losses'][-1][1]:.6f}",
+        "difference_to_dense": f"{difference(columns['losses'], dense['losses']):.1e}",
+        "difference_when_resumed": f"{difference(resumed['losses'], columns['losses'][steps // 2 :]):.1e}",
+        "tokens_per_second": f"{columns['tokens'] / sum(columns['step_seconds']):.0f}",
+        "dense_time_ratio": f"{median(dense['step_seconds']) / median(columns['step_seconds']):.2f}",
+        "packing_efficiency": f"{columns['packing']['efficiency']:.4f}",
+        "mask_density": f"{columns['packing']['mask_density']:.4f}",
+    }
+    return values
+
+
+def difference(ours: list, theirs: list) -> float:
+    """The largest one, relative."""
+    return max(abs(a - b) / abs(b) for (_, a), (_, b) in zip(ours, theirs, strict=True))
+
+
+def draw_masks(folder: Path) -> None:
+    """The mask of one pack of every task."""
+    from paddlenlp.transformers import LlamaTokenizer
+
+    from paddle_flashmask.integrations.paddlenlp.preference_data import TokenizedAnswers, pack_answers
+    from paddle_flashmask.integrations.paddlenlp.preference_rows import PreferenceLines
+    from paddle_flashmask.masks import ColumnMask
+    from paddle_flashmask.packing import SFTCollator
+
+    demo.draw_mask(OUTPUT / "data", folder / "training_mask_sft.png")
+    tokenizer = LlamaTokenizer.from_pretrained(str(OUTPUT / "preference-model"))
+    for task in preferences.TASKS:
+        settings = json.loads((ROOT / "examples" / task / "config.json").read_text(encoding="utf-8"))
+        size = settings["max_seq_len"]
+        rows = TokenizedAnswers(PreferenceLines(str(ROOT / settings["train_dataset_path"]), task), tokenizer, size)
+        packed = pack_answers(rows, settings["max_prompt_len"], "first_fit_decreasing", lazy=False).packs
+        typical = sorted(packed, key=lambda pack: len(pack.document_lengths))[len(packed) // 2]
+        columns = SFTCollator(pad_token_id=0, length=size)([typical])["startend_row_indices"]
+        title = f"{len(typical.document_lengths)} questions, {len(typical.answers)} answers in {size} tokens"
+        ColumnMask(columns, causal=True, seqlen_q=size).plot(folder / f"training_mask_{task}.png", title=title)
+
+
+if __name__ == "__main__":
+    main()
