@@ -147,7 +147,7 @@ ISSUE_TO_VALUE = """    IssueOutput(has_output);
     ptx::Settle(scores);
     const Entry next = NextEntry();  // has a loop, across which ptxas does not move the softmax to behind the wait
 """
-STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    ScaleRows"
+STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // Where no maximum"
 SKIPPED_TURN = "    turns_.Take();\n    turns_.Pass();\n"
 SKIPPED_VALUE = "    value_ring_.WaitFull();\n    Release(&value_ring_);\n    return NextEntry();\n"
 STAGE_OF_SCOUTS = "    if (IsSpeaker()) position_.WaitEmpty();\n    Meet();\n"
@@ -175,7 +175,7 @@ CASES |= {
     "sm90 forward: no wait for the output": sm90_forward(
         SM90_FORWARD,
         STEP_VALUE,
-        "    ptx::Settle(out_);\n    Release(&value_ring_);\n    ScaleRows",
+        "    ptx::Settle(out_);\n    Release(&value_ring_);\n    // Where no maximum",
         f"sums were changed before this wait|the operand in registers was changed|no WarpgroupFence|{ASYNC}",
     ),
     "sm90 forward: a stage is never released": sm90_forward(
@@ -223,6 +223,12 @@ CASES |= {
     ),
     "sm90 forward: a later run does not rescale the output": sm90_forward(
         SM90_FORWARD, "    if (has_output) ScaleRows(out_, rescale);\n", "", VALUES, "slices"
+    ),
+    "sm90 forward: rescaled only where the first of two rows grew": sm90_forward(
+        SM90_FORWARD, "Ballot(rescale[0] != 1.0f || rescale[1] != 1.0f)", "Ballot(rescale[0] != 1.0f)", VALUES, "slices"
+    ),
+    "sm90 forward: queries twice in one place": sm90_forward(
+        SM90_SHARED, "(stage * kConsumers + consumer)", "(0 * stage + consumer)", ASYNC
     ),
     "sm90 forward: a slice takes what the next one sees": sm90_forward(
         SM90_STREAM, "(slices & SeesSome(slice)) != 0", "(slices & SeesSome(slice ^ 1)) != 0", VALUES, "slices"

@@ -129,7 +129,8 @@ class ForwardConsumer {
     ptx::WarpgroupWait<0>();
     ptx::Settle(out_);
     Release(&value_ring_);
-    ScaleRows(out_, rescale);
+    // Where no maximum of the warp grew, the factors are exactly 1.
+    if (ptx::Ballot(rescale[0] != 1.0f || rescale[1] != 1.0f) != 0) ScaleRows(out_, rescale);
     PackOperand<T>(scores, probabilities_);
     return next;
   }
@@ -143,7 +144,7 @@ class ForwardConsumer {
   }
 
   PFM_DEVICE void IssueScores(float (&scores)[kTileK / 2]) {
-    const typename Shared::Query query = shared_.query(ptx::Fresh(consumer_));
+    const typename Shared::Query query = shared_.query(query_ring_.stage(), ptx::Fresh(consumer_));
     const typename Shared::Key key = shared_.key(key_ring_.stage());
     ptx::WarpgroupFence();
 #pragma unroll
@@ -176,7 +177,7 @@ class ForwardConsumer {
   // The output goes through the place of the queries, which are not needed any more, and frees it for the next ones.
   PFM_DEVICE void StoreRows(const Entry& item, bool has_output) {
     const int32_t row0 = item.tile * kTile.tile_q + consumer_ * Shared::kWarpgroupRows;
-    const typename Shared::Out out = shared_.out(ptx::Fresh(consumer_));
+    const typename Shared::Out out = shared_.out(query_ring_.stage(), ptx::Fresh(consumer_));
     rows_.SumLanes();
     if (has_output) {
       const float scale[2] = {rows_.OutputScale(0), rows_.OutputScale(1)};
@@ -220,7 +221,7 @@ class ForwardConsumer {
   const ForwardArguments& arguments_;
   const Shared& shared_;
   int consumer_, thread_;
-  Ring<1> query_ring_;
+  typename Shared::QueryStages query_ring_;
   typename Shared::Stages key_ring_, value_ring_;
   typename Shared::Stream::Position stream_ring_;
   Turns<Shared::kConsumers> turns_;

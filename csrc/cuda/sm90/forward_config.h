@@ -12,7 +12,8 @@ constexpr int kForwardRegisters = 64 * 1024;  // the same
 struct ForwardTile {
   int head_dim, head_dim_v;
   int tile_q, tile_k;
-  int stages;  // of key and of value
+  int stages;        // of key and of value
+  int query_stages;  // 2: the next queries are there before this output is stored
   int producer_registers, consumer_registers;
 
   constexpr int consumers() const { return tile_q / 64; }  // warpgroups, 64 rows each
@@ -23,9 +24,10 @@ struct ForwardTile {
   static constexpr int entries = 4;
   constexpr int entry_bytes() const { return 16 + 4 * (tile_q + 8) * 4; }
   static constexpr int scout_bytes = 32;  // what the list-building warps tell each other
-  constexpr int barrier_bytes() const { return 16 * (1 + 2 * stages + entries); }
+  constexpr int barrier_bytes() const { return 16 * (query_stages + 2 * stages + entries); }
   constexpr int shared_bytes() const {
-    return 1024 + query_bytes() + stages * stage_bytes() + entries * entry_bytes() + scout_bytes + barrier_bytes();
+    return 1024 + query_stages * query_bytes() + stages * stage_bytes() + entries * entry_bytes() + scout_bytes +
+           barrier_bytes();
   }
   // What the warpgroups take of the registers that the block starts with.
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
@@ -42,15 +44,16 @@ struct ForwardTile {
 
 // Not measured yet: the reasons are counts of bytes, registers and clocks.
 constexpr ForwardTile kForward[] = {
-    // 64 output sums, 32 words of probabilities and 64 scores are what two warpgroups have registers for.
-    {128, 128, 128, 128, 2, 56, 224},
+    // 64 output sums, 32 words of probabilities and 64 scores are what two warpgroups have registers for. Queries
+    // twice fit; a third stage of keys and values would not.
+    {128, 128, 128, 128, 2, 2, 56, 224},
     // Three warpgroups: exp2 takes as long as the products here, so two compute beside the one that multiplies. 128
     // keys would leave the producers 32 registers, which they exceed. A tile is short, so four are on their way.
-    {64, 64, 192, 96, 4, 56, 152},
-    // Latent attention: as 128 with longer scores; two stages of 128 keys just fit shared memory.
-    {192, 128, 128, 128, 2, 56, 224},
+    {64, 64, 192, 96, 4, 2, 56, 152},
+    // Latent attention: as 128 with longer scores; two stages of 128 keys and queries once just fit shared memory.
+    {192, 128, 128, 128, 2, 1, 56, 224},
     // 128 output sums; 80 keys in two stages would leave no shared memory for lists and masks.
-    {256, 256, 128, 64, 2, 56, 224},
+    {256, 256, 128, 64, 2, 1, 56, 224},
 };
 
 constexpr int kForwardRows = sizeof(kForward) / sizeof(kForward[0]);

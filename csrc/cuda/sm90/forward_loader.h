@@ -20,8 +20,7 @@ class ForwardLoader {
         value_ring_(shared.value_ring()),
         stream_ring_(shared.stream_ring()) {}
 
-  // The queries of an item come after its first keys: they have to wait until the output of the item before has left
-  // their place.
+  // The queries of an item come after its first keys: they have to wait until an output has left their place.
   PFM_DEVICE void Run() {
     bool waits_for_query = false;
     for (;;) {
@@ -49,7 +48,8 @@ class ForwardLoader {
     ptx::ArriveExpectBytes(query_ring_.full(), Shared::kConsumers * Shared::Query::kBytes);
     for (int consumer = 0; consumer < Shared::kConsumers; ++consumer) {
       const int row = item_.tile * Shared::kTile.tile_q + consumer * Shared::kWarpgroupRows;
-      shared_.query(consumer).Load(arguments_.query, 0, row, item_.head, item_.batch, query_ring_.full());
+      shared_.query(query_ring_.stage(), consumer)
+          .Load(arguments_.query, 0, row, item_.head, item_.batch, query_ring_.full());
     }
     query_ring_.Advance();
   }
@@ -74,7 +74,7 @@ class ForwardLoader {
 
   const ForwardArguments& arguments_;
   const Shared& shared_;
-  Ring<1> query_ring_;
+  typename Shared::QueryStages query_ring_;
   typename Shared::Stages key_ring_, value_ring_;
   typename Shared::Stream::Position stream_ring_;
   Entry item_ = {};

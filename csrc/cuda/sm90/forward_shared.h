@@ -28,28 +28,31 @@ struct ForwardShared {
   using Stream = TileStream<kTile.tile_q, kTile.tile_k>;
   using ScoutsOfTile = Scouts<kTile.tile_q, kTile.tile_k, kScouts>;
   using Stages = Ring<kTile.stages>;
+  using QueryStages = Ring<kTile.query_stages>;
 
   ptx::SharedAddress base = (ptx::DynamicShared() + kTileAlignment - 1) / kTileAlignment * kTileAlignment;
 
-  static constexpr int kKeyAt = kConsumers * Query::kBytes;
+  static constexpr int kKeyAt = kTile.query_stages * kConsumers * Query::kBytes;
   static constexpr int kValueAt = kKeyAt + kTile.stages * Key::kBytes;
   static constexpr int kStreamAt = kValueAt + kTile.stages * Value::kBytes;
   static constexpr int kTalkAt = kStreamAt + Stream::kBytes;
   static constexpr int kQueryRingAt = kTalkAt + ScoutsOfTile::kTalkBytes;
-  static constexpr int kKeyRingAt = kQueryRingAt + Ring<1>::kBarrierBytes;
+  static constexpr int kKeyRingAt = kQueryRingAt + QueryStages::kBarrierBytes;
   static constexpr int kValueRingAt = kKeyRingAt + Stages::kBarrierBytes;
   static constexpr int kStreamRingAt = kValueRingAt + Stages::kBarrierBytes;
   static constexpr int kEnd = kStreamRingAt + Stream::Position::kBarrierBytes;
   static_assert(kTileAlignment + kEnd == kTile.shared_bytes(), "the plan is what the table says");
 
-  PFM_DEVICE Query query(int consumer) const { return {base + consumer * Query::kBytes}; }
-  PFM_DEVICE Out out(int consumer) const { return {base + consumer * Query::kBytes}; }
+  PFM_DEVICE Query query(int stage, int consumer) const {
+    return {base + (stage * kConsumers + consumer) * Query::kBytes};
+  }
+  PFM_DEVICE Out out(int stage, int consumer) const { return {query(stage, consumer).base}; }
   PFM_DEVICE Key key(int stage) const { return {base + kKeyAt + stage * Key::kBytes}; }
   PFM_DEVICE Value value(int stage) const { return {base + kValueAt + stage * Value::kBytes}; }
   PFM_DEVICE Stream stream() const { return {base + kStreamAt}; }
   PFM_DEVICE ptx::SharedAddress talk() const { return base + kTalkAt; }
 
-  PFM_DEVICE Ring<1> query_ring() const { return Ring<1>(base + kQueryRingAt); }
+  PFM_DEVICE QueryStages query_ring() const { return QueryStages(base + kQueryRingAt); }
   PFM_DEVICE Stages key_ring() const { return Stages(base + kKeyRingAt); }
   PFM_DEVICE Stages value_ring() const { return Stages(base + kValueRingAt); }
   PFM_DEVICE typename Stream::Position stream_ring() const { return typename Stream::Position(base + kStreamRingAt); }
