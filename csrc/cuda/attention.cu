@@ -45,12 +45,12 @@ Result CheckWorkspace(const pfm_params& params, size_t needed) {
     return Fail(PFM_WORKSPACE_TOO_SMALL, "workspace_size is %zu, expected at least %zu", params.workspace_size,
                 needed);
   }
+  if (needed != 0 && params.workspace == nullptr) {
+    return Fail(PFM_INVALID_ARGUMENT, "workspace is null, expected %zu bytes", needed);
+  }
   if (needed != 0 && reinterpret_cast<uintptr_t>(params.workspace) % kWorkspaceAlignment != 0) {
     return Fail(PFM_INVALID_ARGUMENT, "workspace is at %p, expected a multiple of %d bytes", params.workspace,
                 static_cast<int>(kWorkspaceAlignment));
-  }
-  if (needed != 0 && params.workspace == nullptr) {
-    return Fail(PFM_INVALID_ARGUMENT, "workspace is null, expected %zu bytes", needed);
   }
   return {};
 }

@@ -6,10 +6,9 @@
 
 namespace pfm::cuda::sm80 {
 
-// What one block may have at most: compute capability 8.6, 8.9 and 12.x; 8.0 and 8.7; 9.0 and 10.x.
+// What one block may have at most: compute capability 8.6, 8.9 and 12.x; 8.0 and 8.7. Later ones have more.
 constexpr int kSharedSmall = 99 * 1024;
 constexpr int kSharedMedium = 163 * 1024;
-constexpr int kSharedLarge = 227 * 1024;
 
 constexpr int kElementBytes = 2;  // fp16, bf16
 constexpr int kElementsPerCopy = 8;

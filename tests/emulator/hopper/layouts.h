@@ -157,6 +157,7 @@ inline bool CheckLayouts() {
   right = CheckSwizzles<kK, kMN>() && right;
   right = CheckSwizzles<kMN, kK>() && right;
   right = CheckSwizzles<kMN, kMN>() && right;
+  right = CheckBothSources<ptx::Float16, 32, kK, kK, k128>(9) && right;
   right = CheckBothSources<ptx::BFloat16, 80, kK, kK, k128>(11) && right;
   right = CheckBothSources<ptx::Float16, 176, kK, kK, k128>(13) && right;
   right = CheckBothSources<ptx::BFloat16, 192, kK, kMN, k128>(15) && right;
