@@ -37,6 +37,11 @@ MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena*
   return table;
 }
 
+void TakeKeyOrder(MaskTable* table, Arena* arena) {
+  table->key_work = arena->Take<int32_t>(table->masks * table->key_tiles);
+  table->key_order = arena->Take<int32_t>(table->masks * table->key_tiles);
+}
+
 ptx::LaunchStatus PrepareMask(const pfm_params& params, const MaskTable& table) {
   const PrepareArguments arguments = {RulesOf(params), table, params.startend_row_indices,
                                       params.startend_stride_batch, params.startend_stride_head};
@@ -47,6 +52,9 @@ ptx::LaunchStatus PrepareMask(const pfm_params& params, const MaskTable& table) 
   }
   if (table.query_tiles > 0 && status.ok()) {
     status = ptx::Launch(OrderQueryTiles, table.masks, kOrderThreads, kOrderSharedBytes, params.stream, table);
+  }
+  if (table.key_tiles > 0 && table.key_order != nullptr && status.ok()) {
+    status = ptx::Launch(OrderKeyTiles, table.masks, kOrderThreads, kOrderSharedBytes, params.stream, table);
   }
   return status;
 }

@@ -12,6 +12,8 @@ namespace pfm::cuda {
 
 // The table for tiles of tile_q x tile_k, with its arrays taken from the arena. Both tile sizes divide 128.
 MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena* arena);
+// Has PrepareMask order the key tiles too.
+void TakeKeyOrder(MaskTable* table, Arena* arena);
 
 // Fills the table on params.stream.
 ptx::LaunchStatus PrepareMask(const pfm_params& params, const MaskTable& table);

@@ -269,3 +269,51 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
     own = 2 * head_dim // 16 + 2 * tile_q // 16
     dquery = 128 // 16 if "dquery" in gradients else 0
     assert counts == [2 * tiles * (own + dquery), tiles * (own + 2 * dquery)]
+
+
+def arrays_of_workspace(call: WatchedCall, sizes: list[int]) -> list[np.ndarray]:
+    """Its first arrays of 32-bit words, each from a multiple of 256 bytes on."""
+    arrays, at = [], 0
+    for size in sizes:
+        arrays.append(call.workspace[at : at + size].astype(np.int32))
+        at += -(-size // 64) * 64
+    return arrays
+
+
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, head_dim: int) -> None:
+    """Of one batch the documents grow, of the other they shrink."""
+    length = 1000
+    startend = np.zeros((2, 1, length, 2), dtype=np.int32)
+    for batch, cuts in enumerate([[0, 130, 400, length], [0, 600, 870, length]]):
+        for begin, end in itertools.pairwise(cuts):
+            startend[batch, 0, begin:end] = end, begin
+    problem = plain_problem(
+        seqlen_q=length,
+        seqlen_k=length,
+        heads_q=1,
+        head_dim=head_dim,
+        head_dim_v=head_dim,
+        startend=startend,
+        causal=False,
+    )
+    call = WatchedCall(emulated, problem)
+    workspace_and_gradients(emulated, call, compute_capability=HOPPER)
+    tile_q, tile_k = {64: (128, 128), 128: (64, 128), 256: (64, 64)}[head_dim]
+    query_tiles, key_tiles = -(-length // tile_q), -(-length // tile_k)
+    tables = [
+        2 * 2 * key_tiles * tile_k,
+        2 * 4 * key_tiles,
+        2 * query_tiles,
+        2 * (query_tiles + 1),
+    ]
+    *_, work, order = arrays_of_workspace(call, [*tables, 2 * key_tiles, 2 * key_tiles])
+    work, order = work.reshape(2, key_tiles), order.reshape(2, key_tiles)
+    starts = np.arange(0, length, tile_q), np.arange(0, length, tile_k)
+    for batch in range(2):
+        visible = problem.visible[batch, 0]
+        tiles = np.logical_or.reduceat(np.logical_or.reduceat(visible, starts[0], axis=0), starts[1], axis=1)
+        np.testing.assert_array_equal(work[batch], tiles.sum(axis=0))
+        np.testing.assert_array_equal(np.sort(order[batch]), np.arange(key_tiles))
+        assert (np.diff(work[batch][order[batch]]) <= 0).all()
+    assert (order[0] != order[1]).any()

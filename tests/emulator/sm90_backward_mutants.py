@@ -160,6 +160,9 @@ CASES: dict[int, dict[str, Mistake]] = {
         "no proxy fence after these zeros": mistake(
             OWN_KEYS, ZEROS_STORED + "        " + PROXY_FENCE, ZEROS_STORED, "halves", NO_PROXY_FENCE
         ),
+        "two blocks with the same keys": mistake(
+            PRODUCER, "first_rank + rank", "first_rank + rank / 2 * 2", "deterministic", "race in global memory"
+        ),
         "who sees nothing keeps the stage": mistake(
             OWN_KEYS, "      FinishTile(rows, shared, warpgroup, *stages, dquery);\n", "", "halves", "deadlock"
         ),

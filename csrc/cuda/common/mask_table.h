@@ -20,6 +20,10 @@ struct MaskTable {
   int32_t* order;    // [mask][query tile]: longest first, approximately
   int32_t* work;     // [mask][query tile + 1]: difference array, then live key tiles per query tile
 
+  // Of passes over key tiles, otherwise null: live query tiles per key tile, and the order as above.
+  int32_t* key_work;   // [mask][key tile]
+  int32_t* key_order;  // [mask][key tile]
+
   int64_t masks;  // B * Hm, or 1 without startend_row_indices
   int64_t padded_keys;
   int32_t seqlen_q, seqlen_k, query_tiles, key_tiles;

@@ -93,22 +93,22 @@ PFM_KERNEL_BOUNDS(kColumnWarps * 32, 1) void PrepareColumns(PFM_KERNEL_ARGUMENT 
   }
 }
 
-// Adds to the difference array in `work` what AddLiveQueryTiles of csrc/core/order.h adds, with atomics.
-PFM_DEVICE inline void AddLiveTiles(const MaskTable& table, const int32_t* bounds, int32_t key_tile, int32_t* work) {
+// The query tiles that AddLiveQueryTiles of csrc/core/order.h adds: calls visit(begin, end, count) with runs of them,
+// of which count is 1, or -1 where a hole takes them away again.
+template <class Visit>
+PFM_DEVICE inline void VisitLiveTiles(const MaskTable& table, const int32_t* bounds, int32_t key_tile,
+                                      Visit&& visit) {
   const auto bound = [&](int range, int which) {
     return ptx::LoadGlobal(bounds + (4 * range + which) * static_cast<int64_t>(table.key_tiles) + key_tile);
   };
   const int32_t begin = Min(bound(0, 0) / table.tile_q, table.query_tiles);
   const int32_t end = Min(CeilDiv(bound(0, 3), table.tile_q), table.query_tiles);
   if (begin >= end) return;
-  ptx::AtomicAdd(work + begin, 1);
-  ptx::AtomicAdd(work + end, -1);
+  visit(begin, end, 1);
   for (int range = 1; range <= table.holes; ++range) {
     const int32_t covered = Max(begin, CeilDiv(bound(range, 1), table.tile_q));
     const int32_t covered_end = Min(end, bound(range, 2) / table.tile_q);
-    if (covered >= covered_end) continue;
-    ptx::AtomicAdd(work + covered, -1);
-    ptx::AtomicAdd(work + covered_end, 1);
+    if (covered < covered_end) visit(covered, covered_end, -1);
   }
 }
 
@@ -148,11 +148,35 @@ PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) 
 
 constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
 
-// One block per mask: what PrefixCounts and LongestFirst of csrc/core/order.h do, except that tiles of one class come
-// in any order: no result depends on it.
+// What LongestFirst of csrc/core/order.h does, except that tiles of one class come in any order: no result depends on
+// it. largest: of the work of the tiles of this thread; that of others is not visible before the first barrier.
+PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t largest, ptx::SharedAddress words,
+                                   int32_t* order) {
+  const ptx::SharedAddress buckets = words + 4 * kOrderWarps;
+  const int thread = ptx::ThreadIndex();
+  largest = MaxOverBlock(largest, words);
+  const auto bucket_of = [&](int32_t tile) {
+    const int64_t below_largest = largest - ptx::LoadGlobal(work + tile);
+    return buckets + 4 * static_cast<int>(below_largest * kOrderBuckets / (largest + 1));
+  };
+  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, 0);
+  ptx::SyncThreads();
+  for (int32_t tile = thread; tile < tiles; tile += kOrderThreads) ptx::AtomicAddShared(bucket_of(tile), 1);
+  ptx::SyncThreads();
+  // Sizes become the places of the next tiles.
+  int32_t total;
+  const int32_t size = thread < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * thread) : 0;
+  const int32_t start = PrefixOverBlock(size, words, &total);
+  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, start);
+  ptx::SyncThreads();
+  for (int32_t tile = thread; tile < tiles; tile += kOrderThreads) {
+    ptx::StoreGlobal(order + ptx::AtomicAddShared(bucket_of(tile), 1), tile);
+  }
+}
+
+// One block per mask: PrefixCounts of csrc/core/order.h, and the order.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
   const ptx::SharedAddress words = ptx::DynamicShared();
-  const ptx::SharedAddress buckets = words + 4 * kOrderWarps;
   const int thread = ptx::ThreadIndex();
   const int64_t mask = ptx::BlockIndex();
   const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;
@@ -161,7 +185,12 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
 
   for (int32_t tile = thread; tile <= table.query_tiles; tile += kOrderThreads) ptx::StoreGlobal(work + tile, 0);
   ptx::SyncThreads();
-  for (int32_t tile = thread; tile < table.key_tiles; tile += kOrderThreads) AddLiveTiles(table, bounds, tile, work);
+  for (int32_t tile = thread; tile < table.key_tiles; tile += kOrderThreads) {
+    VisitLiveTiles(table, bounds, tile, [&](int32_t begin, int32_t end, int32_t count) {
+      ptx::AtomicAdd(work + begin, count);
+      ptx::AtomicAdd(work + end, -count);
+    });
+  }
   ptx::SyncThreads();
 
   int32_t running = 0;
@@ -177,27 +206,23 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
       largest = Max(largest, count);
     }
   }
-  largest = MaxOverBlock(largest, words);
+  OrderByWork(work, table.query_tiles, largest, words, order);
+}
 
-  const auto bucket_of = [&](int32_t tile) {
-    const int64_t below_largest = largest - ptx::LoadGlobal(work + tile);
-    return buckets + 4 * static_cast<int>(below_largest * kOrderBuckets / (largest + 1));
-  };
-  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, 0);
-  ptx::SyncThreads();
-  for (int32_t tile = thread; tile < table.query_tiles; tile += kOrderThreads) {
-    ptx::AtomicAddShared(bucket_of(tile), 1);
+// One block per mask: live query tiles per key tile, and the order.
+PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderKeyTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
+  const int64_t mask = ptx::BlockIndex();
+  const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;
+  int32_t* work = table.key_work + mask * table.key_tiles;
+  int32_t largest = 0;
+  for (int32_t tile = ptx::ThreadIndex(); tile < table.key_tiles; tile += kOrderThreads) {
+    int32_t live = 0;
+    VisitLiveTiles(table, bounds, tile,
+                   [&](int32_t begin, int32_t end, int32_t count) { live += count * (end - begin); });
+    ptx::StoreGlobal(work + tile, live);
+    largest = Max(largest, live);
   }
-  ptx::SyncThreads();
-  // Sizes become the places of the next tiles.
-  int32_t total;
-  const int32_t size = thread < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * thread) : 0;
-  const int32_t start = PrefixOverBlock(size, words, &total);
-  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, start);
-  ptx::SyncThreads();
-  for (int32_t tile = thread; tile < table.query_tiles; tile += kOrderThreads) {
-    ptx::StoreGlobal(order + ptx::AtomicAddShared(bucket_of(tile), 1), tile);
-  }
+  OrderByWork(work, table.key_tiles, largest, ptx::DynamicShared(), table.key_order + mask * table.key_tiles);
 }
 
 }  // namespace pfm::cuda

@@ -27,7 +27,7 @@ int BackwardRow(const pfm_params& params, const ptx::DeviceLimits& limits) {
 }
 
 KeyPass KeyPassOf(const BackwardTile& tile, const ptx::DeviceLimits& limits) {
-  return {tile.head_dim, tile.tile_q, tile.tile_k, tile.shared_bytes(true) <= limits.shared_bytes, 2};
+  return {tile.head_dim, tile.tile_q, tile.tile_k, tile.shared_bytes(true) <= limits.shared_bytes, 2, false};
 }
 
 template <class T>

@@ -18,6 +18,7 @@ struct KeyPass {
   int head_dim, tile_q, tile_k;
   bool can_add_dquery;
   int blocks_per_multiprocessor;  // that are worth splitting a group of query heads for
+  bool is_ordered;                // takes the key tiles longest first
 };
 
 struct BackwardPlan {
@@ -32,6 +33,7 @@ struct BackwardPlan {
     const QueryGradientTile& query_tile = kQueryGradient[query_row];
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, pass.tile_q, pass.tile_k, arena);
+    if (pass.is_ordered) TakeKeyOrder(&arguments.mask, arena);
     query_mask = adds_dquery ? arguments.mask : TakeMaskTable(params, query_tile.tile_q, query_tile.tile_k, arena);
     arguments.dropout = MakeDropout(params.dropout, params.seed, params.offset);
     const int64_t heads = params.batch * params.heads_q;

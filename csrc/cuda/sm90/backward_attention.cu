@@ -21,7 +21,7 @@ TensorSize KeySize(const pfm_params& params) {
 int RowOf(const pfm_params& params) { return BackwardRowFor(params.head_dim, params.head_dim_v); }
 
 // Half as many blocks as for sm80 are enough: one fills a multiprocessor.
-sm80::KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1}; }
+sm80::KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1, true}; }
 
 ptx::LaunchStatus EncodeMaps(const BackwardTile& tile, BackwardArguments* arguments) {
   const pfm_params& params = arguments->rows.params;

@@ -10,7 +10,8 @@
 
 namespace pfm::cuda::sm90 {
 
-// Which keys, and which query heads from first_head on.
+// Which keys, and which query heads from first_head on. Longest first: key tiles that many query tiles see, by the mask
+// of the first head.
 struct BackwardBlock {
   int32_t batch, kv_head, first_head, key_tile, split;
 
@@ -20,8 +21,11 @@ struct BackwardBlock {
     batch = ptx::BlockIndex() % all_heads / kv_heads;
     kv_head = ptx::BlockIndex() % all_heads % kv_heads;
     split = ptx::BlockIndex() / all_heads % arguments.splits;
-    key_tile = ptx::BlockIndex() / all_heads / arguments.splits;
     first_head = (kv_head * arguments.splits + split) * arguments.heads_per_split();
+    const MaskTable& mask = arguments.mask;
+    const int64_t first_rank = mask.MaskOf(batch, first_head) * mask.key_tiles;
+    const int32_t rank = ptx::BlockIndex() / all_heads / arguments.splits;
+    key_tile = ptx::LoadGlobal(mask.key_order + first_rank + rank);
   }
 };
 
