@@ -10,8 +10,8 @@
 
 namespace pfm::cuda::sm90 {
 
-// Which keys, and which query heads from first_head on. Longest first: key tiles that many query tiles see, by the mask
-// of the first head.
+// Which keys, and which query heads from first_head on. Longest first: key tiles that many query tiles see, by the
+// mask of the first head.
 struct BackwardBlock {
   int32_t batch, kv_head, first_head, key_tile, split;
 
