@@ -15,7 +15,7 @@ ASYNC = (
     r"asynchronous (read|write) of 16 bytes|by the asynchronous operation of|while an asynchronous|"
     r"more than the \d+ arrivals of a phase"
 )
-LATE = f"{ASYNC}|deadlock|which nobody has written"
+LATE = f"{ASYNC}|deadlock|which nobody has written|race in shared memory"
 NO_ORDER = rf"race in shared memory|with no barrier|which nobody has written|{ASYNC}"
 NO_PROXY_FENCE = "with no FenceProxyAsync after it"
 
