@@ -4,6 +4,7 @@
     python examples/train_all.py dpo --steps 2
 
 A row says what a run gave and how far its losses are from those of the dense mask and of the run that was interrupted.
+Speed is measured by benchmarks/training/throughput.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import csv
 import json
 import shutil
 from pathlib import Path
-from statistics import median
 
 import demo
 import preferences
@@ -38,8 +38,6 @@ FIELDS = [
     "last_loss",
     "difference_to_dense",
     "difference_when_resumed",
-    "tokens_per_second",
-    "dense_time_ratio",
     "packing_efficiency",
     "mask_density",
 ]
@@ -89,19 +87,16 @@ def run(case: str, steps: int) -> dict[str, str | int]:
     )
     shutil.rmtree(folder / f"checkpoint-{steps}")
     shutil.rmtree(checkpoint)
-    values = {
+    return {
         "case": case,
         "steps": steps,
         "first_loss": f"{columns['losses'][0][1]:.6f}",
         "last_loss": f"{columns['losses'][-1][1]:.6f}",
         "difference_to_dense": f"{difference(columns['losses'], dense['losses']):.1e}",
         "difference_when_resumed": f"{difference(resumed['losses'], columns['losses'][steps // 2 :]):.1e}",
-        "tokens_per_second": f"{columns['tokens'] / sum(columns['step_seconds']):.0f}",
-        "dense_time_ratio": f"{median(dense['step_seconds']) / median(columns['step_seconds']):.2f}",
         "packing_efficiency": f"{columns['packing']['efficiency']:.4f}",
         "mask_density": f"{columns['packing']['mask_density']:.4f}",
     }
-    return values
 
 
 def difference(ours: list, theirs: list) -> float:

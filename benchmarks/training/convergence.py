@@ -149,27 +149,35 @@ def smooth(values: list[float]) -> list[float]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Losses; below them margins of the rewards while training and accuracies held out, where the task has them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(r["task"] for r in rows))
-    figure = Figure(figsize=(4.2 * len(tasks), 3.8), dpi=110, layout="constrained")
+    figure = Figure(figsize=(3.6 * len(tasks), 7.5), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        for contestant, width in (("padded_dense", 4), ("packed_flashmask", 1.4)):
-            points = curve(rows, task, contestant, "train", "loss")
-            steps, losses = zip(*points, strict=True)
-            colour = COLOURS[contestant]
-            axes.plot(steps, losses, color=colour, linewidth=0.6, alpha=0.25)
-            axes.plot(steps, smooth(list(losses)), color=colour, linewidth=width, label=LABELS[contestant])
-            held_out = curve(rows, task, contestant, "eval", "loss")
-            if held_out:
-                style = {"color": colour, "linestyle": "--", "linewidth": width * 0.7}
-                axes.plot(*zip(*held_out, strict=True), label=f"{LABELS[contestant]}: held out", **style)
+    grid = figure.subplots(3, len(tasks), squeeze=False, sharex="col")
+    lines = (("loss", "loss, dashed: held out"), ("margin", "reward margin"), ("accuracy", "held-out accuracy"))
+    for row, (column, name) in enumerate(lines):
+        for axes, task in zip(grid[row], tasks, strict=True):
+            for contestant, width in (("padded_dense", 4), ("packed_flashmask", 1.4)):
+                style = {"color": COLOURS[contestant], "linewidth": width}
+                trained = curve(rows, task, contestant, "train", column)
+                held_out = curve(rows, task, contestant, "eval", column)
+                if trained and column != "accuracy":
+                    steps, values = zip(*trained, strict=True)
+                    axes.plot(steps, smooth(list(values)), label=LABELS[contestant], **style)
+                if held_out and column != "margin":
+                    axes.plot(*zip(*held_out, strict=True), linestyle="--", **style)
+            if not axes.lines:
+                axes.axis("off")
+        grid[row][0 if row == 0 else 1].set_ylabel(name)
+    for axes, task in zip(grid[0], tasks, strict=True):
         axes.set_title(TITLES[task])
+    for axes in (grid[0][0], *grid[2][1:]):
         axes.set_xlabel("step")
-        axes.set_ylabel("loss")
-        axes.legend(fontsize=7)
+        axes.tick_params(labelbottom=True)
+    grid[0][0].legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 

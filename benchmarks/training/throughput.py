@@ -1,6 +1,6 @@
 """Training steps on packed batches with column masks, beside packed batches with the dense mask and padded ones.
 
-    python -m benchmarks.training.throughput        # writes training_throughput.csv and its plot
+    python -m benchmarks.training.throughput        # writes training_throughput.csv and its plot; about half an hour
 
 SFT, DPO (with a reference model) and a reward model (RM) on the example data. For each length, samples are drawn until
 their pack is full. The contestants take the same samples: packed_flashmask and packed_dense as that one sequence,
@@ -37,17 +37,16 @@ SHAPE = {
 
 
 def full_pack(task: str, rows: list[dict], tokens: int, seed: int) -> list[dict]:
-    """Rows in a drawn order, as many as fit one pack of `tokens`."""
+    """Rows in a drawn order, those that still fit one pack of `tokens`."""
     from . import tasks as shared
 
     chosen: list[dict] = []
     used = 0
     for i in np.random.default_rng(seed).permutation(len(rows)):
         (alone,) = shared.documents(task, [rows[i]], tokens)
-        if used + len(alone) > tokens:
-            break
-        used += len(alone)
-        chosen.append(rows[i])
+        if used + len(alone) <= tokens:
+            used += len(alone)
+            chosen.append(rows[i])
     return chosen
 
 
@@ -96,8 +95,8 @@ def measure(folder: Path, lengths: tuple[int, ...], rounds: int, output: Path) -
     model_folder = shared.prepare(folder, 24, SHAPE)
     tokenizer = shared.load_tokenizer(model_folder)
     measured: list[dict[str, Any]] = []
-    for task in shared.TASKS:
-        for tokens in lengths:
+    for tokens in lengths:
+        for task in shared.TASKS:
             rows = full_pack(task, shared.load_samples(task, folder, tokenizer, tokens).train, tokens, seed=1)
             steps = {
                 contestant: stepper(task, contestant, model_folder, tokenizer, rows, tokens, folder / contestant)

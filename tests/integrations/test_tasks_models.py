@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import paddle
 import paddlenlp.transformers as paddlenlp_models
 import pytest
 from model_cases import BASE, MODELS, build, dispatch_without_gradient, repaired_router
@@ -45,14 +46,36 @@ def folders(tokenizer, tmp_path_factory) -> dict[str, str]:
     return found
 
 
-def run(config: dict, folder: Path) -> list[list[float]]:
-    """Losses and FIGURES of five steps."""
+def run(config: dict, folder: Path, monkeypatch) -> tuple[list[list[float]], list[dict[str, np.ndarray]]]:
+    """Losses and FIGURES of five steps, and their gradients by the names of the parameters."""
+    gradients: list[dict[str, np.ndarray]] = []
+    step = paddle.optimizer.AdamW.step
+
+    def recorded_step(self):
+        gradients.append({p.name: p.grad.numpy() for p in self._parameter_list if p.grad is not None})
+        step(self)
+
     folder.mkdir()
     path = folder / "config.json"
     path.write_text(json.dumps({**config, "output_dir": str(folder / "out")}))
-    metrics = train(path, write=lambda line: None).metrics
-    assert len(metrics) == 5
-    return [[entry[key] for entry in metrics] for key in ("loss", *FIGURES) if key in metrics[0]]
+    with monkeypatch.context() as patch:
+        patch.setattr(paddle.optimizer.AdamW, "step", recorded_step)
+        metrics = train(path, write=lambda line: None).metrics
+    assert len(metrics) == len(gradients) == 5
+    return [[entry[key] for entry in metrics] for key in ("loss", *FIGURES) if key in metrics[0]], gradients
+
+
+def assert_same(found, expected) -> None:
+    """Figures to 1e-5. Gradients of the first step, as vectors, to 1e-5 of their length, or 1e-7 of the longest, for a
+    bias of keys has none but rounding; after it Adam has made whole steps of what was rounding in the smallest ones."""
+    scale = max(abs(value) for values in expected[0] for value in values)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-6 * scale)
+    ours, theirs = found[1][0], expected[1][0]
+    assert ours.keys() == theirs.keys()
+    longest = max(np.linalg.norm(gradient) for gradient in theirs.values())
+    for name, gradient in theirs.items():
+        apart = np.linalg.norm(ours[name] - gradient)
+        assert apart <= max(1e-5 * np.linalg.norm(gradient), 1e-7 * longest), name
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -63,13 +86,12 @@ def test_columns_equal_the_dense_mask_and_each_sample_alone(name, task, folders,
     config["continue_training"] = name == "qwen2_moe"
     lengths: list[int] = []
     with dispatch_without_gradient():
-        found = run(config, tmp_path / "columns")
+        found = run(config, tmp_path / "columns", monkeypatch)
         with repaired_router():
-            dense = run({**config, **DENSE}, tmp_path / "dense")
+            dense = run({**config, **DENSE}, tmp_path / "dense", monkeypatch)
             with monkeypatch.context() as patch:
                 run_apart(patch, lengths)
-                alone = run({**config, **DENSE}, tmp_path / "alone")
+                alone = run({**config, **DENSE}, tmp_path / "alone", monkeypatch)
     assert lengths and max(lengths) < (96 if task == "sft" else 128)  # less than a pack
-    scale = max(abs(value) for values in dense for value in values)
-    for expected in (dense, alone):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6 * scale)
+    assert_same(found, dense)
+    assert_same(found, alone)
