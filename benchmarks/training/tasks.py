@@ -55,7 +55,8 @@ class Samples:
 
 
 def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path:
-    """The example data (fetched with pip), a tokenizer trained on its training part, and a model configuration.
+    """The example data (fetched with pip), a tokenizer trained on all of it but the held-out preferences, and a model
+    configuration.
 
     dev_pairs: preference pairs held out, and half the word-order pairs held out. shape: the model's keys of LLAMA.
     """

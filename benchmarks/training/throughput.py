@@ -167,9 +167,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(3.2 * len(tasks), 3.2), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0], tasks, strict=True):
+        measured = [i for i, tokens in enumerate(lengths) if ratios(rows, task, tokens, CONTESTANTS[1])]
         for shift, contestant in enumerate(CONTESTANTS[1:]):
-            places = [i + 0.38 * shift for i in range(len(lengths))]
-            heights = [median(ratios(rows, task, tokens, contestant)) for tokens in lengths]
+            places = [i + 0.38 * shift for i in measured]
+            heights = [median(ratios(rows, task, lengths[i], contestant)) for i in measured]
             bars = axes.bar(places, heights, width=0.36, color=COLOURS[contestant], label=LABELS[contestant])
             axes.bar_label(bars, fmt="%.1f", fontsize=7)
         axes.axhline(1, color="black", linewidth=0.6)
