@@ -172,12 +172,13 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                     axes.plot(*zip(*held_out, strict=True), linestyle="--", **style)
             if not axes.lines:
                 axes.axis("off")
-        grid[row][0 if row == 0 else 1].set_ylabel(name)
+        next((axes for axes in grid[row] if axes.lines), grid[row][0]).set_ylabel(name)
     for axes, task in zip(grid[0], tasks, strict=True):
         axes.set_title(TITLES[task])
-    for axes in (grid[0][0], *grid[2][1:]):
-        axes.set_xlabel("step")
-        axes.tick_params(labelbottom=True)
+    for column in grid.T:
+        lowest = [axes for axes in column if axes.lines][-1]
+        lowest.set_xlabel("step")
+        lowest.tick_params(labelbottom=True)
     grid[0][0].legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
