@@ -15,27 +15,35 @@ import numpy as np
 import paddle
 
 import paddle_flashmask
-from paddle_flashmask.integrations.paddlenlp.alignment_config import AlignmentTraining, DPOOptions
+from paddle_flashmask.integrations.paddlenlp.alignment_config import AlignmentTraining, DPOOptions, KTOOptions
 from paddle_flashmask.integrations.paddlenlp.data import JSONLines, PackDataset, PaddleNLPCollator, TokenizedRows
-from paddle_flashmask.integrations.paddlenlp.preference_data import DPOBatches, RewardBatches, TokenizedAnswers
+from paddle_flashmask.integrations.paddlenlp.preference_data import (
+    DPOBatches,
+    KTOBatches,
+    RewardBatches,
+    TokenizedAnswers,
+)
 from paddle_flashmask.integrations.paddlenlp.preference_rows import PreferenceLines
 from paddle_flashmask.packing import (
+    KTOCollator,
     PreferenceCollator,
     RewardCollator,
     SFTCollator,
+    pack_kto,
     pack_preference,
     pack_reward,
     pack_sft,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-TASKS = ("sft", "dpo", "rm")
+# lora: SFT that trains adapters only.
+TASKS = ("sft", "lora", "dpo", "rm", "kto")
 CONTESTANTS = {
     "packed_flashmask": ("packed", "columns"),
     "packed_dense": ("packed", "dense"),
     "padded_dense": ("padded", "dense"),
 }
-PACK = {"sft": pack_sft, "dpo": pack_preference, "rm": pack_reward}
+PACK = {"sft": pack_sft, "lora": pack_sft, "dpo": pack_preference, "rm": pack_reward, "kto": pack_kto}
 LLAMA = {
     "hidden_size": 128,
     "intermediate_size": 344,
@@ -62,7 +70,7 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
     """
     sys.path.insert(0, str(ROOT / "examples"))
     from paddlenlp.transformers import AutoConfig
-    from preferences import pairs
+    from preferences import marked, pairs
     from sft.prepare import PREFERENCES, download_instructions, download_rows, make_model, write_rows
 
     downloads, model = folder / "downloads", folder / "model"
@@ -72,8 +80,9 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
     write_rows(folder / "sft" / "train.json", instructions)
     order = word_order_pairs(instructions)
     for name, rows, held_out in (("preferences", preferences, dev_pairs), ("words", order, 2 * dev_pairs)):
-        write_rows(folder / f"{name}-train.jsonl", rows[:-held_out])
-        write_rows(folder / f"{name}-dev.jsonl", rows[-held_out:])
+        for part, chosen in (("train", rows[:-held_out]), ("dev", rows[-held_out:])):
+            write_rows(folder / f"{name}-{part}.jsonl", chosen)
+            write_rows(folder / f"{name}-kto-{part}.jsonl", marked(chosen))
     write_rows(folder / "words.jsonl", instructions + preferences[:-dev_pairs])
     make_model(model, folder / "words.jsonl")
     config = AutoConfig.from_pretrained(str(model))
@@ -99,14 +108,15 @@ def word_order_pairs(instructions: list[dict[str, str]]) -> list[dict]:
 def load_samples(task: str, folder: Path, tokenizer: Any, max_length: int, data: str = "preferences") -> Samples:
     """max_length: tokens of one document; longer preference rows are cut when they are packed.
 
-    data: of `dpo` and `rm`, "preferences" or "words".
+    data: of `dpo`, `rm` and `kto`, "preferences" or "words".
     """
-    if task == "sft":
+    if PACK[task] is pack_sft:
         return Samples(
             task, list(TokenizedRows(JSONLines(str(folder / "sft"), "train"), tokenizer, 256, max_length)), []
         )
+    name = f"{data}-kto" if task == "kto" else data
     train, dev = (
-        list(TokenizedAnswers(PreferenceLines(str(folder / f"{data}-{part}.jsonl"), task), tokenizer, max_length))
+        list(TokenizedAnswers(PreferenceLines(str(folder / f"{name}-{part}.jsonl"), task), tokenizer, max_length))
         for part in ("train", "dev")
     )
     return Samples(task, train, dev)
@@ -128,7 +138,7 @@ def documents(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
 def packed(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
     """All rows in one pack, in their order, each cut to max_length as `documents` cuts it."""
     alone = PACK[task](rows, max_length, order="single", too_long="truncate")
-    if task == "sft":
+    if PACK[task] is pack_sft:
         whole = [{key: pack.__dict__[key] for key in ("input_ids", "labels")} for pack in alone]
     else:
         whole = [_row(task, pack) for pack in alone]
@@ -144,15 +154,20 @@ def _row(task: str, pack: Any) -> dict:
             "prompt": pack.input_ids[: answers[0][0]],
             "answers": [pack.input_ids[start:end] for start, end in answers],
         }
-    chosen, rejected = (pack.labels[start:end] for start, end in answers)
-    return {"prompt": pack.input_ids[: answers[0][0] + 1], "chosen": chosen, "rejected": rejected}
+    prompt = pack.input_ids[: answers[0][0] + 1]
+    first, second = (pack.labels[start:end] for start, end in answers)
+    if task == "kto":
+        return {"prompt": prompt, "answer": first, "kl_answer": second, "desirable": bool(pack.desirable[0])}
+    return {"prompt": prompt, "chosen": first, "rejected": second}
 
 
 def collator(task: str, mask: str, pad_token_id: int) -> Callable[[list], dict[str, np.ndarray]]:
-    if task == "sft":
+    if PACK[task] is pack_sft:
         return PaddleNLPCollator(SFTCollator(pad_token_id, mask=mask))
     if task == "dpo":
         return DPOBatches(PreferenceCollator(pad_token_id, mask=mask))
+    if task == "kto":
+        return KTOBatches(KTOCollator(pad_token_id, mask=mask))
     return RewardBatches(RewardCollator(pad_token_id, mask=mask))
 
 
@@ -165,7 +180,7 @@ def attention(mask: str) -> Iterator[None]:
 
 
 def make_model(task: str, folder: Path, mask: str, weights: dict | None) -> Any:
-    """A model with random weights, or with those of `weights` that it has."""
+    """A model with random weights, or with those of `weights` that it has; for `lora` with new adapters around it."""
     from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM
 
     from paddle_flashmask.integrations.paddlenlp.reward_model import reward_model_class
@@ -176,7 +191,18 @@ def make_model(task: str, folder: Path, mask: str, weights: dict | None) -> Any:
     if weights is not None:
         known = model.state_dict()
         model.set_state_dict({key: value for key, value in weights.items() if key in known})
-    return model
+    return with_adapters(model) if task == "lora" else model
+
+
+def with_adapters(model: Any) -> Any:
+    from paddlenlp.peft import LoRAConfig, LoRAModel
+    from paddlenlp.trl.llm_utils import get_lora_target_modules
+
+    adapted = LoRAModel(
+        model, LoRAConfig(target_modules=get_lora_target_modules(model), r=8, lora_alpha=16, dtype="float32")
+    )
+    adapted.mark_only_lora_as_trainable()
+    return adapted
 
 
 def make_trainer(
@@ -185,13 +211,13 @@ def make_trainer(
     """The trainer of `paddle-flashmask train`. groups, dev: lists of packs, one list per batch."""
     from paddlenlp.trl import SFTConfig
 
-    from paddle_flashmask.integrations.paddlenlp.dpo import PackedDPOTrainer
+    from paddle_flashmask.integrations.paddlenlp.dpo import PackedDPOTrainer, PackedKTOTrainer
     from paddle_flashmask.integrations.paddlenlp.reward import PackedRewardTrainer
     from paddle_flashmask.integrations.paddlenlp.trainer import PackedSFTTrainer
 
     callbacks = options.pop("callbacks", [])
     collate = collator(task, mask, tokenizer.pad_token_id)
-    kind = SFTConfig if task == "sft" else AlignmentTraining
+    kind = SFTConfig if PACK[task] is pack_sft else AlignmentTraining
     training = kind(
         output_dir=str(output),
         per_device_train_batch_size=1,
@@ -215,13 +241,16 @@ def make_trainer(
         "data_collator": lambda items: collate(items[0]),
         "callbacks": callbacks,
     }
-    if task == "sft":
+    if PACK[task] is pack_sft:
         return PackedSFTTrainer(**common)
     if task == "rm":
         return PackedRewardTrainer(loss_type="pairwise", **common)
-    options = DPOOptions()
+    options = KTOOptions() if task == "kto" else DPOOptions()
     options.lora = False
-    return PackedDPOTrainer(ref_model=frozen_copy(model), dpo_config=options, **common)
+    common["ref_model"] = frozen_copy(model)
+    if task == "kto":
+        return PackedKTOTrainer(kto_config=options, **common)
+    return PackedDPOTrainer(dpo_config=options, **common)
 
 
 def frozen_copy(model: Any) -> Any:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.training.throughput        # writes training_throughput.csv and its plot; about half an hour
 
-SFT, DPO (with a reference model) and a reward model (RM) on the example data. For each length, samples are drawn until
-their pack is full. The contestants take the same samples: packed_flashmask and packed_dense as that one sequence,
-padded_dense as one batch row per document (or per question with its two answers). They take turns, a whole step each:
-collation, forward, backward, optimizer. The first turn is not timed.
+SFT, LoRA, DPO and KTO (with a reference model) and a reward model (RM) on the example data. For each length, samples
+are drawn until their pack is full. The contestants take the same samples: packed_flashmask and packed_dense as that
+one sequence, padded_dense as one batch row per document (or per question with its two answers). They take turns, a
+whole step each: collation, forward, backward, optimizer. The first turn is not timed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIELDS = ["task", "pack_tokens", "contestant", "round", "tokens", "rows", "row_l
 CONTESTANTS = ("packed_flashmask", "packed_dense", "padded_dense")
 COLOURS = {"packed_dense": "#e07a1f", "padded_dense": "#8a8a8a"}
 LABELS = {"packed_dense": "than packed, dense mask", "padded_dense": "than padded, dense mask"}
-TITLES = {"sft": "SFT", "dpo": "DPO", "rm": "reward model"}
+TITLES = {"sft": "SFT", "lora": "LoRA", "dpo": "DPO", "rm": "reward model", "kto": "KTO"}
 # Heads of 64. Two layers, for the dense mask keeps all scores: 4 heads of 8192 x 8192 are 1 GiB.
 SHAPE = {
     "hidden_size": 256,
