@@ -29,7 +29,7 @@ $(STAMPS)/venv: $(REQUIREMENTS)
 	  { echo "$(VENV) is not Python 3.10-3.12, which PaddleNLP needs: make venv PYTHON=python3.11"; exit 1; }
 	$(PIP) install -q -c requirements/constraints.txt \
 	  -r requirements/build.txt -r requirements/test.txt -r requirements/paddlenlp.txt
-	$(PIP) install -q --no-deps -c requirements/constraints.txt paddlenlp
+	$(PIP) install -q --no-deps -c requirements/constraints.txt paddlenlp visualdl
 	@touch $@
 
 # Built again when PFM_CUDA or PFM_CUDA_ARCHS changes, and when nvcc arrived from pip.

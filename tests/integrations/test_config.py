@@ -24,7 +24,7 @@ def test_the_published_keys_parse(load):
     arguments = load()
     assert arguments.model.flash_mask and arguments.data.zero_padding and arguments.training.use_flash_attention
     assert (arguments.data.src_length, arguments.data.max_length) == (60, 96)
-    assert arguments.training.report_to == []
+    assert arguments.training.report_to == ["visualdl"]
     notes = "\n".join(arguments.notes)
     assert "tensor_parallel_degree = 2 has no effect" in notes
     assert "sharding = 'stage2' has no effect" in notes

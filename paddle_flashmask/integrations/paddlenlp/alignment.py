@@ -49,6 +49,7 @@ def run_alignment(
 def _run(task: str, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     from paddlenlp.trainer import set_seed
 
+    from .logs import CSVLog
     from .progress import ProgressLines
 
     data_args, training = arguments.data, arguments.training
@@ -85,7 +86,7 @@ def _run(task: str, arguments: Arguments, write: Callable[[str], None]) -> Train
                 mask="columns" if arguments.model.flash_mask else "dense",
             )
         ),
-        callbacks=[progress],
+        callbacks=[progress, CSVLog()],
     )
     if training.do_train:
         train_and_save(trainer, training, checkpoint)

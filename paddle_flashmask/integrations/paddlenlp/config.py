@@ -112,8 +112,9 @@ def read_values(path: str | os.PathLike, overrides: Sequence[str]) -> dict[str, 
     """The keys of the file and of `--key value` words, which win. null means absent."""
     values = {**_read_json(Path(path)), **_parse_overrides(overrides)}
     values = {key: value for key, value in values.items() if value is not None}
-    # PaddleNLP would report to every logger it finds; its VisualDL writer fails with protobuf 7.
-    values.setdefault("report_to", "none")
+    from .logs import default_report_to
+
+    values.setdefault("report_to", default_report_to())
     return values
 
 

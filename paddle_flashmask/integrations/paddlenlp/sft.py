@@ -47,6 +47,7 @@ def _run(arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     from paddlenlp.trainer import set_seed
     from paddlenlp.transformers import AutoModelForCausalLM
 
+    from .logs import CSVLog
     from .progress import ProgressLines
     from .trainer import PackedSFTTrainer
 
@@ -92,7 +93,7 @@ def _run(arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
             )
         ),
         compute_metrics=_accuracy if training.do_eval else None,
-        callbacks=[progress],
+        callbacks=[progress, CSVLog()],
     )
     if training.do_train:
         train_and_save(trainer, training, checkpoint)

@@ -7,10 +7,12 @@ import itertools
 import numpy as np
 import paddle
 from paddle.io import DistributedBatchSampler
+from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.trainer.trainer_utils import has_length
 from paddlenlp.trl import SFTTrainer
 
 from .data import DataError
+from .logs import VisualDLLog
 
 
 class SeededBatchSampler(DistributedBatchSampler):
@@ -85,6 +87,11 @@ class StreamLoader:
 
 class PackedOrder:
     """Mixin of PaddleNLP trainers that read packs."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.pop_callback(VisualDLCallback) is not None:
+            self.add_callback(VisualDLLog)
 
     def get_train_dataloader(self):
         if has_length(self.train_dataset):
