@@ -2,11 +2,11 @@
 
     python -m benchmarks.training.convergence
 
-SFT, DPO and reward models (RM) on the example data; the second reward model learns to tell an answer from its words in
-a drawn order. Both contestants take the same samples in every step, in the same order, from the same weights:
-packed_flashmask as one sequence, padded_dense as one batch row per document (or per question with its two answers)
-through PaddleNLP's own attention. DPO and the first RM start from the weights of the packed SFT
-run. Writes training_convergence.csv, one row per step and per evaluation, and one plot.
+SFT, LoRA, DPO, KTO and reward models (RM) on the example data; the second reward model learns to tell an answer from
+its words in a drawn order. Both contestants take the same samples in every step, in the same order, from the same
+weights: packed_flashmask as one sequence, padded_dense as one batch row per document (or per question with its two
+answers) through PaddleNLP's own attention. LoRA, DPO, KTO and the first RM start from the weights of the packed SFT
+run. Writes training_convergence.csv, one row per step and per evaluation, a plot of all and one per task.
 """
 
 from __future__ import annotations
@@ -24,13 +24,22 @@ CONTESTANTS = ("packed_flashmask", "padded_dense")
 # Task, data, samples per step, tokens per sample, learning rate, whether it starts from the SFT run.
 SETTINGS = {
     "sft": ("sft", "", 8, 384, 2e-3, False),
+    "lora": ("lora", "", 8, 384, 2e-3, True),
     "dpo": ("dpo", "preferences", 2, 512, 2e-4, True),
+    "kto": ("kto", "preferences", 4, 512, 2e-4, True),
     "rm": ("rm", "preferences", 4, 512, 3e-4, True),
     "rm_words": ("rm", "words", 8, 512, 1e-3, False),  # the SFT run has seen the answers that are held out here
 }
 COLOURS = {"packed_flashmask": "#1b6ca8", "padded_dense": "#e07a1f"}
 LABELS = {"packed_flashmask": "packed, FlashMask", "padded_dense": "padded, dense mask"}
-TITLES = {"sft": "SFT", "dpo": "DPO", "rm": "RM: preferences", "rm_words": "RM: word order"}
+TITLES = {
+    "sft": "SFT",
+    "lora": "LoRA",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "rm": "RM: preferences",
+    "rm_words": "RM: word order",
+}
 SMOOTHING = 20
 
 
@@ -122,7 +131,7 @@ def as_rows(name: str, contestant: str, progress: Any) -> list[dict[str, Any]]:
     for kind, logs, prefix in (("train", progress.metrics, ""), ("eval", progress.evaluations, "eval_")):
         for number, log in enumerate(logs):
             accuracy, margin = f"{prefix}accuracy", f"{prefix}margin"
-            if name == "dpo":
+            if name in ("dpo", "kto"):
                 accuracy, margin = f"{prefix}rewards/accuracies", f"{prefix}rewards/margins"
             values = [
                 name,
@@ -150,15 +159,16 @@ def smooth(values: list[float]) -> list[float]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Losses; below them margins of the rewards while training and accuracies held out, where the task has them."""
+    """Losses; below them margins of the rewards while training and accuracies held out, where a task has them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys(r["task"] for r in rows))
-    figure = Figure(figsize=(3.6 * len(tasks), 7.5), dpi=90, layout="constrained")
+    lines = [("loss", "loss, dashed: held out"), ("margin", "reward margin"), ("accuracy", "held-out accuracy")]
+    lines = [line for line in lines if any(r[line[0]] != "" for r in rows)]
+    figure = Figure(figsize=(3.6 * len(tasks), 2.5 * len(lines)), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(3, len(tasks), squeeze=False, sharex="col")
-    lines = (("loss", "loss, dashed: held out"), ("margin", "reward margin"), ("accuracy", "held-out accuracy"))
+    grid = figure.subplots(len(lines), len(tasks), squeeze=False, sharex="col")
     for row, (column, name) in enumerate(lines):
         for axes, task in zip(grid[row], tasks, strict=True):
             for contestant, width in (("padded_dense", 4), ("packed_flashmask", 1.4)):
@@ -237,14 +247,16 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
     "--tasks", default=",".join(SETTINGS), show_default=True, help="SFT also runs where another starts from it."
 )
 @click.option("--output", type=click.Path(path_type=Path), default="benchmarks/results/training_convergence.csv")
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path), default="docs/images/training_convergence.png")
-def main(steps: int, eval_steps: int, dev_pairs: int, tasks: str, output: Path, plot_path: Path) -> None:
+@click.option("--plots", type=click.Path(path_type=Path), default="docs/images", help="Folder of the plots.")
+def main(steps: int, eval_steps: int, dev_pairs: int, tasks: str, output: Path, plots: Path) -> None:
     from paddlenlp.utils.log import logger
 
     logger.set_level("ERROR")
     with tempfile.TemporaryDirectory() as folder:
         rows = run_all(Path(folder), steps, eval_steps, dev_pairs, tuple(tasks.split(",")), output)
-    plot(rows, plot_path)
+    plot(rows, plots / "training_convergence.png")
+    for page in dict.fromkeys(SETTINGS[r["task"]][0] for r in rows):
+        plot([r for r in rows if SETTINGS[r["task"]][0] == page], plots / f"training_curves_{page}.png")
     click.echo(markdown(rows))
 
 
