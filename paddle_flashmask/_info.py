@@ -54,7 +54,9 @@ def collect() -> dict[str, str]:
     lines["operator"] = _operator_state()
     library = _kernels()
     lines["CPU kernels"] = f"{', '.join(_build_info.CPU_KERNELS)} (chosen here: {library.pfm_cpu_isa().decode()})"
-    lines["CPU threads"] = str(library.pfm_default_cpu_threads())
+    lines["CPU threads"] = (
+        f"{library.pfm_default_cpu_threads()} (OMP_NUM_THREADS; Paddle sets it to 1 where it is not set)"
+    )
     architectures = library.pfm_cuda_architectures().decode()
     lines["CUDA kernels"] = f"{architectures} ({_build_info.CUDA_COMPILER})" if architectures else "none in this build"
     lines["GPU"] = _cuda_device(library)

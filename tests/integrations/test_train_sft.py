@@ -143,6 +143,14 @@ def test_training_from_a_checkpoint(run, tmp_path):
     assert losses(second)[0] < losses(first)[0] - 0.02
 
 
+@pytest.mark.parametrize(("threads", "cores", "noted"), [("1", 4, True), ("2", 4, False), ("1", 1, False)])
+def test_idle_cores_are_noted(run, monkeypatch, threads, cores, noted):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    run(max_steps=1)
+    assert noted == any(f"1 thread of {cores} cores" in line for line in run.lines)
+
+
 def test_evaluation_while_training(run):
     options = {"lazy": False, "do_eval": True, "evaluation_strategy": "steps", "eval_steps": 2, "max_steps": 4}
     packed = run(**options, load_best_model_at_end=False)

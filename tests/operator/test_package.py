@@ -61,7 +61,7 @@ def test_info() -> None:
     architectures = _library.cuda_architectures()
     assert found["CUDA kernels"].startswith(architectures or "none in this build")
     assert found["GPU"] and (architectures or found["GPU"] == "not used: there are no CUDA kernels in this build")
-    assert "portable" in found["CPU kernels"] and int(found["CPU threads"]) >= 1
+    assert "portable" in found["CPU kernels"] and int(found["CPU threads"].split()[0]) >= 1
 
 
 def test_info_says_what_does_not_fit(monkeypatch) -> None:

@@ -50,7 +50,7 @@ class TrainingResult:
 @contextlib.contextmanager
 def training_session(arguments: Arguments, write: Callable[[str], None]) -> Iterator[None]:
     """Shows the notes, enables the operator where the configuration wants it, and sets device and environment."""
-    for note in arguments.notes:
+    for note in arguments.notes + _thread_notes(arguments.training):
         write(f"note: {note}")
     wants_flash = arguments.model.flash_mask or arguments.training.use_flash_attention
     wants_operator = wants_flash and arguments.backend == "paddle_flashmask"
@@ -61,6 +61,14 @@ def training_session(arguments: Arguments, write: Callable[[str], None]) -> Iter
     with operator, paddle.utils.unique_name.guard():
         paddle.set_device(arguments.training.device)
         yield
+
+
+def _thread_notes(training: Any) -> list[str]:
+    """Importing Paddle sets OMP_NUM_THREADS to 1 where it is not set, for its operators and for ours."""
+    cores = len(os.sched_getaffinity(0))
+    if training.device != "cpu" or training.world_size > 1 or cores == 1 or os.environ.get("OMP_NUM_THREADS") != "1":
+        return []
+    return [f"1 thread of {cores} cores; to use more set OMP_NUM_THREADS before the start (Paddle's default is 1)"]
 
 
 def find_checkpoint(training, write: Callable[[str], None]) -> str | None:
