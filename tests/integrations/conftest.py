@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 import sentencepiece
 from paddlenlp.transformers import LlamaConfig, LlamaTokenizer, Qwen2Config
 from paddlenlp.utils.log import logger
+
+from paddle_flashmask.integrations.paddlenlp.run import TrainingResult
+from paddle_flashmask.integrations.paddlenlp.task import train
 
 WORDS = [
     start + end for start in ("ba", "che", "di", "fol", "gra", "hu") for end in ("ling", "mor", "ne", "pash", "rix")
@@ -125,6 +129,20 @@ def sft_config(model_folders, data_folder, tmp_path) -> dict:
         "flash_mask": True,
         "continue_training": False,
     }
+
+
+@pytest.fixture
+def train_anew(tmp_path):
+    """Trains by a configuration with changes to it and removes its output_dir; the file is `<task>.json`."""
+
+    def run(task: str, config: dict, /, *overrides: str, **changes) -> TrainingResult:
+        path = tmp_path / f"{task}.json"
+        path.write_text(json.dumps({**config, **changes}))
+        result = train(path, overrides, write=lambda line: None)
+        shutil.rmtree(config["output_dir"], ignore_errors=True)
+        return result
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import pytest
 from unpacked import run_apart
 
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.task import train
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 TYPES = {
@@ -21,12 +20,9 @@ TYPES = {
 
 
 @pytest.fixture
-def run(sft_config, tmp_path):
+def run(sft_config, train_anew):
     def run(**changes):
-        path = tmp_path / "config.json"
-        path.write_text(json.dumps({**sft_config, "max_steps": 5, **changes}))
-        result = train(path, write=lambda line: None)
-        shutil.rmtree(sft_config["output_dir"], ignore_errors=True)
+        result = train_anew("sft", {**sft_config, "max_steps": 5}, **changes)
         assert len(result.losses) == 5
         return result
 

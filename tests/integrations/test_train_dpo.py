@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 
@@ -13,22 +14,14 @@ from unpacked import run_apart
 from paddle_flashmask.cli.train import train as train_command
 from paddle_flashmask.integrations.paddlenlp.config import UnsupportedConfigError
 from paddle_flashmask.integrations.paddlenlp.data import DataError
-from paddle_flashmask.integrations.paddlenlp.task import train
 from paddle_flashmask.packing import PreferenceCollator
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 
 
 @pytest.fixture
-def run(dpo_config, tmp_path):
-    def run(*overrides, **changes):
-        path = tmp_path / "dpo.json"
-        path.write_text(json.dumps({**dpo_config, **changes}))
-        result = train(path, overrides, write=lambda line: None)
-        shutil.rmtree(dpo_config["output_dir"], ignore_errors=True)
-        return result
-
-    return run
+def run(dpo_config, train_anew):
+    return functools.partial(train_anew, "dpo", dpo_config)
 
 
 COMPARED = ("loss", "logps/chosen", "logps/rejected", "rewards/margins")

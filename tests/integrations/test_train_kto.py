@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import shutil
 
 import numpy as np
 import pytest
 from unpacked import run_apart
 
-from paddle_flashmask.integrations.paddlenlp.task import train
-
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 
 
 @pytest.fixture
-def run(kto_config, tmp_path):
-    def run(**changes):
-        path = tmp_path / "kto.json"
-        path.write_text(json.dumps({**kto_config, **changes}))
-        result = train(path, write=lambda line: None)
-        shutil.rmtree(kto_config["output_dir"], ignore_errors=True)
-        return result
-
-    return run
+def run(kto_config, train_anew):
+    return functools.partial(train_anew, "kto", kto_config)
 
 
 def compare(result, other) -> None:

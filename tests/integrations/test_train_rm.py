@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
-import shutil
 
 import numpy as np
 import paddle
@@ -21,15 +21,8 @@ DENSE = {"flash_mask": False, "use_flash_attention": False}
 
 
 @pytest.fixture
-def run(rm_config, tmp_path):
-    def run(*overrides, **changes):
-        path = tmp_path / "rm.json"
-        path.write_text(json.dumps({**rm_config, **changes}))
-        result = train(path, overrides, write=lambda line: None)
-        shutil.rmtree(rm_config["output_dir"], ignore_errors=True)
-        return result
-
-    return run
+def run(rm_config, train_anew):
+    return functools.partial(train_anew, "rm", rm_config)
 
 
 def compare(result, other) -> None:
