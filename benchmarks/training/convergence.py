@@ -46,21 +46,24 @@ SMOOTHING = 20
 def run_all(
     folder: Path, steps: int, eval_steps: int, dev_pairs: int, names: tuple[str, ...], output: Path
 ) -> list[dict[str, Any]]:
-    """The rows of every run; they are written to `output` after each."""
+    """The rows of `output`, which is written after every run: those of `names` anew, those of other tasks as they were.
+
+    Where only a run that starts from SFT is wanted, the packed SFT run is made for its weights alone.
+    """
     from . import tasks as shared
 
     model_folder = shared.prepare(folder, dev_pairs)
     tokenizer = shared.load_tokenizer(model_folder)
-    rows: list[dict[str, Any]] = []
+    rows = [row for row in read(output) if row["task"] not in names]
     weights = None
     from_sft = any(SETTINGS[name][-1] for name in names)
     for name, (task, data, size, max_length, learning_rate, goes_on) in SETTINGS.items():
         if name not in names and not (name == "sft" and from_sft):
             continue
+        contestants = CONTESTANTS if name in names else CONTESTANTS[:1]
         samples = shared.load_samples(task, folder, tokenizer, max_length, data)
         groups = shared.group(samples.train, size, seed=0)
-        after: dict = {}
-        for contestant in CONTESTANTS:
+        for contestant in contestants:
             started = time.perf_counter()
             layout, mask = shared.CONTESTANTS[contestant]
             lay_out = shared.packed if layout == "packed" else shared.documents
@@ -77,12 +80,12 @@ def run_all(
                 eval_steps=eval_steps,
                 learning_rate=learning_rate,
             )
-            rows += as_rows(name, contestant, result)
-            write(rows, output)
-            after[contestant] = trained
+            if name in names:
+                rows += as_rows(name, contestant, result)
+                write(rows, output)
+            if (name, contestant) == ("sft", CONTESTANTS[0]):
+                weights = trained
             click.echo(f"{name} {contestant}: {time.perf_counter() - started:.0f} s")
-        if name == "sft":
-            weights = after["packed_flashmask"]
     return rows
 
 
@@ -229,7 +232,15 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write(rows: list[dict[str, Any]], path: Path) -> None:
+    rows = sorted(rows, key=lambda row: list(SETTINGS).index(row["task"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS)
@@ -244,7 +255,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
     "--dev-pairs", default=100, show_default=True, help="Preference pairs held out, and half the word-order pairs."
 )
 @click.option(
-    "--tasks", default=",".join(SETTINGS), show_default=True, help="SFT also runs where another starts from it."
+    "--tasks", default=",".join(SETTINGS), show_default=True, help="Other tasks keep their rows in the output file."
 )
 @click.option("--output", type=click.Path(path_type=Path), default="benchmarks/results/training_convergence.csv")
 @click.option("--plots", type=click.Path(path_type=Path), default="docs/images", help="Folder of the plots.")
@@ -253,7 +264,8 @@ def main(steps: int, eval_steps: int, dev_pairs: int, tasks: str, output: Path, 
 
     logger.set_level("ERROR")
     with tempfile.TemporaryDirectory() as folder:
-        rows = run_all(Path(folder), steps, eval_steps, dev_pairs, tuple(tasks.split(",")), output)
+        run_all(Path(folder), steps, eval_steps, dev_pairs, tuple(tasks.split(",")), output)
+    rows = read(output)
     plot(rows, plots / "training_convergence.png")
     for page in dict.fromkeys(SETTINGS[r["task"]][0] for r in rows):
         plot([r for r in rows if SETTINGS[r["task"]][0] == page], plots / f"training_curves_{page}.png")
