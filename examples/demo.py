@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
 CONFIG = ROOT / "examples" / "sft" / "config.json"
 SUMMARY = "training_summary.json"
+# Read before Paddle is imported here, which sets it to 1.
+THREADS = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
 
 
 def main() -> None:
@@ -85,8 +88,8 @@ def train(name: str, overrides: list[str]) -> dict:
 def run_training(config: Path, output: Path, overrides: list[str]) -> dict:
     command = [sys.executable, "-W", "ignore", "-c", "from paddle_flashmask.cli import main; main()"]
     words = ["train", str(config.relative_to(ROOT)), "--output_dir", str(output.relative_to(ROOT)), *overrides]
-    print("$ paddle-flashmask", *words, flush=True)
-    done = subprocess.run([*command, *words], cwd=ROOT)
+    print(f"$ OMP_NUM_THREADS={THREADS} paddle-flashmask", *words, flush=True)
+    done = subprocess.run([*command, *words], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": THREADS})
     if done.returncode:
         sys.exit(f"demo: training failed with exit status {done.returncode}")
     return json.loads((output / SUMMARY).read_text(encoding="utf-8"))

@@ -9,21 +9,19 @@ from typing import Any
 from paddle_flashmask.packing import KTOCollator, PreferenceCollator, RewardCollator
 
 from .alignment_config import load_alignment_config, pads_to_max_seq_len
-from .config import Arguments, ConfigError, UnsupportedConfigError
+from .config import Arguments, UnsupportedConfigError
 from .data import PackDataset, PackStreamDataset
 from .lora import with_lora
 from .preference_data import DPOBatches, KTOBatches, RewardBatches, TokenizedAnswers, pack_answers
 from .preference_rows import PreferenceLines
 from .run import (
     TrainingResult,
-    evaluate_and_save,
+    announce,
     find_checkpoint,
-    finish,
     load_model,
     load_model_config,
     load_tokenizer,
-    packing_line,
-    train_and_save,
+    run_to_end,
     training_session,
 )
 
@@ -62,11 +60,8 @@ def _run(task: str, arguments: Arguments, write: Callable[[str], None]) -> Train
     eval_rows = _rows(task, arguments, tokenizer, data_args.dev_dataset_path) if training.do_eval else None
     train_data = _packed(arguments, train_rows, data_args.lazy)
     eval_data = _packed(arguments, eval_rows, lazy=False)
-    for name, data, rows in (("training", train_data, train_rows), ("evaluation", eval_data, eval_rows)):
-        if isinstance(data, PackDataset):
-            write(packing_line(name, data, _cut(rows)))
-            if not len(data):
-                raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.rows.files))}")
+    announce("training", train_data, train_rows, write)
+    announce("evaluation", eval_data, eval_rows, write)
 
     batches, collator = _BATCHES[task]
     progress = ProgressLines(write)
@@ -88,16 +83,7 @@ def _run(task: str, arguments: Arguments, write: Callable[[str], None]) -> Train
         ),
         callbacks=[progress, CSVLog()],
     )
-    if training.do_train:
-        train_and_save(trainer, training, checkpoint)
-        if isinstance(train_data, PackStreamDataset):
-            write(packing_line("training (last pass)", train_data, _cut(train_rows)))
-    if training.do_eval:
-        evaluate_and_save(trainer, training)
-    cut = 0
-    if train_data is not None:
-        cut = train_rows.cut_rows + train_data.packs.report.truncated_rows
-    return finish(training, progress, train_data, cut)
+    return run_to_end(trainer, progress, checkpoint, train_data, train_rows, write)
 
 
 def _load(task: str, arguments: Arguments, write: Callable[[str], None]) -> Any:
@@ -164,7 +150,3 @@ def _packed(arguments: Arguments, rows: TokenizedAnswers | None, lazy: bool) -> 
         return None
     order = "first_fit_decreasing" if arguments.data.greedy_zero_padding else "sequential"
     return pack_answers(rows, arguments.data.max_prompt_len, order, lazy)
-
-
-def _cut(rows: TokenizedAnswers) -> str:
-    return f"; {rows.cut_rows} rows lost earlier rounds to max_seq_len" if rows.cut_rows else ""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import paddle
@@ -115,6 +115,7 @@ class TokenizedRows:
     src_length: int
     max_length: int
     cut_rows: int = field(default=0, init=False)
+    cut_means: ClassVar[str] = "rows cut to src_length or max_length"
 
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
         self.cut_rows = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class TokenizedAnswers:
     max_length: int
     chat: bool = False
     cut_rows: int = field(default=0, init=False)
+    cut_means: ClassVar[str] = "rows lost earlier rounds to max_seq_len"
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.cut_rows = 0

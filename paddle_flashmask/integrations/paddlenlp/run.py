@@ -17,10 +17,12 @@ import paddle_flashmask
 from paddle_flashmask.packing import PackingReport
 
 from .config import Arguments, ConfigError, UnsupportedConfigError
-from .data import PackDataset, PackStreamDataset
+from .data import PackDataset, PackStreamDataset, TokenizedRows
+from .preference_data import TokenizedAnswers
 from .processes import share_parameters
 
 SUMMARY_NAME = "training_summary.json"
+Rows = TokenizedRows | TokenizedAnswers
 
 
 @dataclass(frozen=True)
@@ -166,34 +168,50 @@ def load_tokenizer(arguments: Arguments, chat_template: str | None = None) -> An
     return tokenizer
 
 
-def train_and_save(trainer: Any, training: Any, checkpoint: str | None) -> None:
-    outcome = trainer.train(resume_from_checkpoint=checkpoint)
-    if training.benchmark or training.autotuner_benchmark:
+def announce(
+    name: str, data: PackDataset | PackStreamDataset | None, rows: Rows | None, write: Callable[[str], None]
+) -> None:
+    """Says how the rows were packed; nothing to pack is a ConfigError. A stream is packed later."""
+    if not isinstance(data, PackDataset):
         return
-    trainer.save_model()
-    trainer.log_metrics("train", outcome.metrics)
-    trainer.save_metrics("train", outcome.metrics)
-    trainer.save_state()
+    write(_packing_line(name, data, rows))
+    if not len(data):
+        raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.rows.files))}")
 
 
-def evaluate_and_save(trainer: Any, training: Any) -> None:
-    metrics = trainer.evaluate()
-    if not training.benchmark:
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
+def run_to_end(
+    trainer: Any,
+    progress: Any,
+    checkpoint: str | None,
+    data: PackDataset | PackStreamDataset | None,
+    rows: Rows | None,
+    write: Callable[[str], None],
+) -> TrainingResult:
+    """Trains, evaluates and saves as the trainer's arguments say. data, rows: those to train on.
 
-
-def packing_line(name: str, data: PackDataset | PackStreamDataset, cut: str = "") -> str:
-    return f"{name} data: {data.packs.report}{cut}"
-
-
-def finish(training: Any, progress: Any, data: PackDataset | PackStreamDataset | None, cut_rows: int) -> TrainingResult:
-    """The record of the run, also written to output_dir."""
+    Returns the record of the run, which is also written to output_dir.
+    """
+    training = trainer.args
+    saves = not (training.benchmark or training.autotuner_benchmark)
+    if training.do_train:
+        outcome = trainer.train(resume_from_checkpoint=checkpoint)
+        if saves:
+            trainer.save_model()
+            trainer.log_metrics("train", outcome.metrics)
+            trainer.save_metrics("train", outcome.metrics)
+            trainer.save_state()
+        if isinstance(data, PackStreamDataset):
+            write(_packing_line("training (last pass)", data, rows))
+    if training.do_eval:
+        metrics = trainer.evaluate()
+        if not training.benchmark:
+            trainer.log_metrics("eval", metrics)
+            trainer.save_metrics("eval", metrics)
     result = TrainingResult(
         losses=progress.losses,
         evaluations=progress.evaluations,
         packing=data.packs.report if data is not None else None,
-        cut_rows=cut_rows,
+        cut_rows=rows.cut_rows + data.packs.report.truncated_rows if data is not None else 0,
         tokens=progress.tokens,
         step_seconds=progress.step_seconds,
         output_dir=training.output_dir,
@@ -202,3 +220,7 @@ def finish(training: Any, progress: Any, data: PackDataset | PackStreamDataset |
     if training.should_save:
         result.write(Path(training.output_dir) / SUMMARY_NAME)
     return result
+
+
+def _packing_line(name: str, data: PackDataset | PackStreamDataset, rows: Rows) -> str:
+    return f"{name} data: {data.packs.report}" + (f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else "")

@@ -8,19 +8,17 @@ from typing import Any
 
 from paddle_flashmask.packing import SFTCollator
 
-from .config import Arguments, ConfigError, UnsupportedConfigError, load_sft_config, pads_to_max_length
-from .data import JSONLines, PackDataset, PackStreamDataset, PaddleNLPCollator, TokenizedRows, pack_rows
+from .config import Arguments, UnsupportedConfigError, load_sft_config, pads_to_max_length
+from .data import JSONLines, PaddleNLPCollator, TokenizedRows, pack_rows
 from .lora import with_lora
 from .run import (
     TrainingResult,
-    evaluate_and_save,
+    announce,
     find_checkpoint,
-    finish,
     load_model,
     load_model_config,
     load_tokenizer,
-    packing_line,
-    train_and_save,
+    run_to_end,
     training_session,
 )
 
@@ -69,11 +67,8 @@ def _run(arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     order = _order(arguments)
     train_data = pack_rows(train_rows, order, data_args.lazy, attention) if train_rows is not None else None
     eval_data = pack_rows(eval_rows, order, False, attention) if eval_rows is not None else None
-    for name, data, rows in (("training", train_data, train_rows), ("evaluation", eval_data, eval_rows)):
-        if isinstance(data, PackDataset):
-            write(packing_line(name, data, _cut(rows)))
-            if not len(data):
-                raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.rows.files))}")
+    announce("training", train_data, train_rows, write)
+    announce("evaluation", eval_data, eval_rows, write)
     if model_args.lora:
         model = with_lora(model, arguments)
 
@@ -95,13 +90,7 @@ def _run(arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
         compute_metrics=_accuracy if training.do_eval else None,
         callbacks=[progress, CSVLog()],
     )
-    if training.do_train:
-        train_and_save(trainer, training, checkpoint)
-        if isinstance(train_data, PackStreamDataset):
-            write(packing_line("training (last pass)", train_data, _cut(train_rows)))
-    if training.do_eval:
-        evaluate_and_save(trainer, training)
-    return finish(training, progress, train_data, train_rows.cut_rows if train_rows is not None else 0)
+    return run_to_end(trainer, progress, checkpoint, train_data, train_rows, write)
 
 
 def _tokenized(arguments: Arguments, tokenizer: Any, split: str) -> TokenizedRows:
@@ -114,10 +103,6 @@ def _order(arguments: Arguments) -> str:
     if not arguments.data.zero_padding:
         return "single"
     return "first_fit_decreasing" if arguments.data.greedy_zero_padding else "sequential"
-
-
-def _cut(rows: TokenizedRows) -> str:
-    return f"; {rows.cut_rows} rows cut to src_length or max_length" if rows.cut_rows else ""
 
 
 def _accuracy(predictions: Any) -> dict[str, float]:
