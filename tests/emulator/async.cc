@@ -15,7 +15,8 @@ constexpr int64_t kMaxBarrierBytes = (1 << 20) - 1;
 constexpr int kMaxBarrierCount = (1 << 20) - 1;
 constexpr int kRegisterFile = 64 * 1024;
 
-int EngineIndex(const Block& block, Engine engine) { return static_cast<int>(block.warps.size()) + engine; }
+// Of what copies wrote.
+int CopyClock(const Block& block) { return static_cast<int>(block.warps.size()); }
 
 // What one thread has done and knows joins the clock. Other lanes of its warp are not meant: what they did in the
 // epoch that ends here moves to the next one.
@@ -26,15 +27,18 @@ void ReleaseByThread(uint32_t* clock, Where where) {
   if (old == kMaxEpoch) machine.Fail(where, "more barriers than the emulator can count");
   ++block.epoch[warp];
   const uint32_t self = static_cast<uint32_t>(current->index);
-  const auto move = [&](Access& access) {
-    const uint32_t thread = access.stamp & kStampThread;
-    const bool by_others = thread != self || (access.stamp & kStampSeveral) != 0;
-    if (access.stamp >> kStampEpochShift == old && thread / kLanes == static_cast<uint32_t>(warp) && by_others) {
-      access.stamp += 1u << kStampEpochShift;
+  const auto move = [&](uint32_t& stamp) {
+    const uint32_t thread = stamp & kStampThread;
+    const bool by_others = thread != self || (stamp & kStampSeveral) != 0;
+    if (stamp >> kStampEpochShift == old && thread / kLanes == static_cast<uint32_t>(warp) && by_others) {
+      stamp += 1u << kStampEpochShift;
     }
   };
-  for (Access& access : block.written) move(access);
-  for (Access& access : block.read[warp]) move(access);
+  for (Access& access : block.written) move(access.stamp);
+  for (Access& access : block.read[warp]) move(access.stamp);
+  for (AsyncRead& read : block.async_read[warp]) {
+    if ((read.stamp & kStampWaited) == 0) move(read.stamp);
+  }
   for (int lane = 0; lane < kLanes; ++lane) {
     Thread& thread = block.threads[warp * kLanes + lane];
     if (&thread == current) continue;
@@ -100,19 +104,19 @@ void Land(Block& block, const Load& load) {
     if (std::memcmp(source.global, load.data.data() + source.at, source.bytes) == 0) continue;
     machine.Fail(load.where, "the source of this asynchronous copy was changed while it was in flight");
   }
-  const int engine = EngineIndex(block, kLoadEngine);
-  const Access access = {block.epoch[engine] << kStampEpochShift | static_cast<uint32_t>(engine * kLanes),
+  const int clock = CopyClock(block);
+  const Access access = {block.epoch[clock] << kStampEpochShift | static_cast<uint32_t>(clock * kLanes),
                          SiteOf(load.where)};
   for (size_t c = 0; c < load.chunks.size(); ++c) {
     const uint32_t offset = load.chunks[c] - kDynamicShared;
     std::memcpy(block.shared.data() + offset, load.data.data() + kChunk * c, kChunk);
     for (uint32_t w = offset / 4; w < (offset + kChunk) / 4; ++w) block.written[w] = access;
   }
-  ++block.epoch[engine];
+  ++block.epoch[clock];
   const auto found = block.async->barriers.find(load.barrier);
   if (found == block.async->barriers.end()) machine.Fail(load.where, "the mbarrier of this copy is gone");
   MBarrier& barrier = found->second;
-  barrier.arriving[engine] = block.epoch[engine];
+  barrier.arriving[clock] = block.epoch[clock];
   ExpectBytes(barrier, -static_cast<int64_t>(load.data.size()), load.where);
   if (barrier.pending == 0 && barrier.bytes == 0) Complete(barrier);
 }
@@ -143,10 +147,12 @@ AsyncState& Async() {
   Block& block = *current->block;
   if (block.async == nullptr) {
     const size_t warps = block.warps.size();
-    if (warps + kEngines > kMaxWarps) machine.Fail({}, "asynchronous operations in a block of more than 29 warps");
+    if (warps + 1 > kMaxWarps) machine.Fail({}, "asynchronous operations in a block of more than 31 warps");
     block.async = std::make_shared<AsyncState>();
-    block.read.resize(warps + kEngines, std::vector<Access>(block.written.size(), Access()));
-    for (size_t v = warps; v < warps + kEngines; ++v) block.epoch[v] = 1;
+    block.epoch[CopyClock(block)] = 1;
+    const size_t chunks = (block.shared.size() + kChunk - 1) / kChunk;
+    block.async_readers.assign(chunks, 0);
+    block.async_read.assign(warps, std::vector<AsyncRead>(chunks, AsyncRead()));
     const int threads = static_cast<int>(block.threads.size());
     block.async->registers.assign(warps, std::min(kRegisterFile / threads / 8 * 8, 248));
   }
@@ -269,7 +275,7 @@ void StartStore(std::vector<SharedAddress> chunks, std::vector<Piece> targets, b
   Store store = {current, std::move(chunks), {}, std::move(targets), adds, async.store_groups[current->index], false,
                  where};
   for (const SharedAddress chunk : store.chunks) {
-    const uint8_t* bytes = MarkAsyncRead(chunk, kStoreEngine, where);
+    const uint8_t* bytes = BeginAsyncRead(chunk, where);
     store.data.insert(store.data.end(), bytes, bytes + kChunk);
   }
   async.stores.push_back(std::move(store));
@@ -277,45 +283,20 @@ void StartStore(std::vector<SharedAddress> chunks, std::vector<Piece> targets, b
 
 void CommitStores() { ++Async().store_groups[current->index]; }
 
-void WaitStores(int groups, bool only_reads, Where where) {
+void WaitStores(int groups, bool only_reads) {
   AsyncState& async = Async();
   const int64_t before = async.store_groups[current->index] - groups;
   for (Store& store : async.stores) {
     if (store.thread != current || store.group >= before) continue;
-    if (!store.has_read) RetireReads(store.chunks, kStoreEngine, where);
+    if (!store.has_read) {
+      for (const SharedAddress chunk : store.chunks) EndAsyncRead(chunk, false, store.where);
+    }
     store.has_read = true;
     if (!only_reads) Land(store);
   }
-  for (const Store& store : async.stores) {
-    if (store.has_read) continue;
-    for (const SharedAddress chunk : store.chunks) {
-      Access* read = current->block->read[EngineIndex(*current->block, kStoreEngine)].data();
-      for (uint32_t w = 0; w < kChunk / 4; ++w) {
-        read[(chunk - kDynamicShared) / 4 + w] = {kStampInFlight, SiteOf(store.where)};
-      }
-    }
-  }
-  LearnFrom(kStoreEngine);
   if (only_reads) return;
   const auto landed = [&](const Store& store) { return store.thread == current && store.group < before; };
   async.stores.erase(std::remove_if(async.stores.begin(), async.stores.end(), landed), async.stores.end());
-}
-
-void RetireReads(const std::vector<SharedAddress>& chunks, Engine engine, Where where) {
-  Block& block = *current->block;
-  const int index = EngineIndex(block, engine);
-  const Access access = {block.epoch[index] << kStampEpochShift | static_cast<uint32_t>(index * kLanes),
-                         SiteOf(where)};
-  for (const SharedAddress chunk : chunks) {
-    Access* read = block.read[index].data() + (chunk - kDynamicShared) / 4;
-    for (uint32_t w = 0; w < kChunk / 4; ++w) read[w] = access;
-  }
-  ++block.epoch[index];
-}
-
-void LearnFrom(Engine engine) {
-  const int index = EngineIndex(*current->block, engine);
-  current->acquired[index] = current->block->epoch[index];
 }
 
 void SetRegisters(int registers, bool increases, Where where) {

@@ -1,6 +1,6 @@
 // What compute capability 9.0 does beside the threads: mbarriers, bulk and tensor copies, and wgmma. A block has an
-// AsyncState from the first such operation on. Each engine has a clock, so that what it did is ordered before those
-// who waited for it and for nobody else.
+// AsyncState from the first such operation on. What copies write to shared memory has a clock, so that it is ordered
+// before those who waited for it; what asynchronous operations read is given back by a wait of their own warp.
 #ifndef PFM_EMULATOR_ASYNC_H_
 #define PFM_EMULATOR_ASYNC_H_
 
@@ -77,12 +77,7 @@ void FenceProxyAsync();
 void StartLoad(std::vector<SharedAddress> chunks, std::vector<Piece> sources, SharedAddress barrier, Where where);
 void StartStore(std::vector<SharedAddress> chunks, std::vector<Piece> targets, bool adds, Where where);
 void CommitStores();
-void WaitStores(int groups, bool only_reads, Where where);
-
-// Nobody but asynchronous operations in flight may still read these words; from now on the engine has read them.
-void RetireReads(const std::vector<SharedAddress>& chunks, Engine engine, Where where);
-// Orders what an engine did until now before what the current thread does.
-void LearnFrom(Engine engine);
+void WaitStores(int groups, bool only_reads);
 
 void SetRegisters(int registers, bool increases, Where where);
 bool ElectOne(Where where);

@@ -240,43 +240,4 @@ void GlobalMemory::Acquire(const int32_t* address, Where where) {
   Join(released->second, &acquisitions.back().knowledge);
 }
 
-void Register(void* memory, size_t bytes, const std::string& name, bool written) {
-  const std::lock_guard<std::recursive_mutex> lock(Mutex());
-  Global().Register(memory, bytes, name, written);
-}
-
-void Unregister(void* memory) {
-  const std::lock_guard<std::recursive_mutex> lock(Mutex());
-  Global().Unregister(memory);
-}
-
-void MarkWritten(const void* memory, size_t bytes) {
-  const std::lock_guard<std::recursive_mutex> lock(Mutex());
-  Global().MarkWritten(memory, bytes);
-}
-
-int64_t FirstUnwritten(const void* memory) {
-  const std::lock_guard<std::recursive_mutex> lock(Mutex());
-  return Global().FirstUnwritten(memory);
-}
-
 }  // namespace pfm::emulator
-
-extern "C" {
-
-void pfm_emulator_configure(uint64_t seed, int resident_blocks, int compute_capability, int shared_limit) {
-  pfm::emulator::Options& options = pfm::emulator::CurrentOptions();
-  options.seed = seed;
-  options.resident_blocks = resident_blocks;
-  options.compute_capability = compute_capability;
-  options.shared_limit = shared_limit;
-}
-
-void pfm_emulator_register(void* memory, size_t bytes, const char* name, int written) {
-  pfm::emulator::Register(memory, bytes, name, written != 0);
-}
-
-void pfm_emulator_unregister(void* memory) { pfm::emulator::Unregister(memory); }
-
-int64_t pfm_emulator_warpgroup_products() { return pfm::emulator::WarpgroupProducts(); }
-}

@@ -122,13 +122,13 @@ inline void AddBulk(float* to, SharedAddress from, int bytes, Where where) {
 inline void CommitStores() { emulator::CommitStores(); }
 
 template <int kGroups>
-inline void WaitStoresRead(Where where) {
-  emulator::WaitStores(kGroups, true, where);
+inline void WaitStoresRead(Where) {
+  emulator::WaitStores(kGroups, true);
 }
 
 template <int kGroups>
-inline void WaitStores(Where where) {
-  emulator::WaitStores(kGroups, false, where);
+inline void WaitStores(Where) {
+  emulator::WaitStores(kGroups, false);
 }
 
 inline bool ElectOne(Where where) { return emulator::ElectOne(where); }

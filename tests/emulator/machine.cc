@@ -1,8 +1,5 @@
 #include "machine.h"
 
-#include <algorithm>
-#include <cstring>
-
 #include "async.h"
 #include "global_memory.h"
 
@@ -15,69 +12,9 @@ namespace {
 
 constexpr int64_t kMaxPolls = 500000;  // without anything else happening
 constexpr uint32_t kPreemption = 16;   // one in so many collectives lets another warp run
-
-constexpr uint32_t kAsyncDelay = 8;  // one in so many switches lets asynchronous work be done
-
-// Places in the source by their number. Open addressing; number 0 is no place.
-constexpr uint32_t kMaxSites = 1 << 14;
-Where sites[kMaxSites];
+constexpr uint32_t kAsyncDelay = 8;    // one in so many switches lets asynchronous work be done
 
 }  // namespace
-
-std::recursive_mutex& Mutex() {
-  static std::recursive_mutex mutex;
-  return mutex;
-}
-
-Options& CurrentOptions() {
-  static Options options;
-  return options;
-}
-
-const char* NameOf(Collective collective) {
-  switch (collective) {
-    case Collective::kNone:
-      return "nothing";
-    case Collective::kMma:
-      return "Mma16x8x16";
-    case Collective::kLoadMatrices:
-      return "LoadMatrices";
-    case Collective::kLoadMatricesTransposed:
-      return "LoadMatricesTransposed";
-    case Collective::kShuffle:
-      return "Shuffle";
-    case Collective::kBallot:
-      return "Ballot";
-    case Collective::kReduce:
-      return "Reduce";
-    case Collective::kSyncWarp:
-      return "SyncWarp";
-    case Collective::kNamedBarrier:
-      return "BarrierSync or BarrierArrive";
-    case Collective::kAsync:
-      return "an instruction of a warp or warpgroup";
-  }
-  return "?";
-}
-
-Site SiteOf(Where where) {
-  uint32_t site = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(where.file) * 31 + where.line * 2654435761u);
-  for (uint32_t tries = 0; tries < kMaxSites; ++tries) {
-    site = (site + 1) % kMaxSites;
-    if (site == 0) continue;
-    if (sites[site].file == nullptr) sites[site] = where;
-    if (sites[site].file == where.file && sites[site].line == where.line) return static_cast<Site>(site);
-  }
-  return 0;
-}
-
-Where PlaceOf(Site site) { return sites[site]; }
-
-std::string Describe(Where where) {
-  if (where.file == nullptr) return "?";
-  const char* slash = std::strrchr(where.file, '/');
-  return std::string(slash == nullptr ? where.file : slash + 1) + ":" + std::to_string(where.line);
-}
 
 void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body) {
   if (current != nullptr) throw Error("a launch inside a kernel");
@@ -140,6 +77,7 @@ void Machine::StartBlock(int slot) {
   const size_t words = (static_cast<size_t>(shared_bytes_) + 3) / 4;
   block->shared.assign(words * 4, 0xff);
   block->written.assign(words, Access());
+  block->readers.assign(words, 0);
   block->fences.assign(words, 0);
   block->read.assign(block->warps.size(), std::vector<Access>(words, Access()));
   for (size_t w = 0; w < block->warps.size(); ++w) {
@@ -249,100 +187,6 @@ void Machine::Arrive(Collective collective, int detail, void* operand, Where whe
   if ((warp.runnable >> self.lane & 1) == 0 || warp.order % kPreemption == 0) SwitchToScheduler();
 }
 
-void Machine::AdvanceEpoch(Block& block, int warp, Where where) {
-  if (block.epoch[warp] == kMaxEpoch) Fail(where, "more barriers than the emulator can count");
-  block.known[warp][warp] = ++block.epoch[warp];
-  if (block.async == nullptr) return;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const Thread& thread = block.threads[warp * kLanes + lane];
-    for (size_t v = 0; v < block.clocks(); ++v) {
-      block.known[warp][v] = std::max(block.known[warp][v], thread.acquired[v]);
-    }
-  }
-}
-
-void Machine::SyncThreads(Where where) {
-  Thread& self = *current;
-  Block& block = *self.block;
-  Barrier& barrier = block.barriers[0];
-  if (barrier.arrived == 0) {
-    barrier.expected = thread_count_;
-    barrier.where = where;
-  } else if (!IsSamePlace(barrier.where, where)) {
-    Fail(where, "threads of a block in different SyncThreads: others wait at " + Describe(barrier.where));
-  }
-  ++barrier.arrived;
-  barrier.waiting[self.warp->index] |= 1u << self.lane;
-  self.warp->runnable &= ~(1u << self.lane);
-  self.waits_at = where;
-  self.waits_for = "SyncThreads";
-  if (barrier.arrived == barrier.expected) {
-    for (size_t w = 0; w < block.warps.size(); ++w) AdvanceEpoch(block, static_cast<int>(w), where);
-    for (size_t w = 0; w < block.warps.size(); ++w) barrier.clock[w] = block.epoch[w];
-    for (size_t w = 0; w < block.warps.size(); ++w) {
-      for (size_t v = 0; v < block.clocks(); ++v) {
-        if (v != w) barrier.clock[v] = std::max(barrier.clock[v], block.known[w][v]);
-      }
-    }
-    CompleteBarrier(block, barrier);
-  }
-  if (self.warp->runnable != 0 && barrier.arrived != 0) {
-    RunNextOf(*self.warp);
-  } else {
-    SwitchToScheduler();
-  }
-}
-
-// Everyone who waits knows what everyone who arrived did, and may run.
-void Machine::CompleteBarrier(Block& block, Barrier& barrier) {
-  for (size_t w = 0; w < block.warps.size(); ++w) {
-    if (barrier.waiting[w] == 0) continue;
-    Warp& warp = block.warps[w];
-    for (size_t v = 0; v < block.clocks(); ++v) {
-      block.known[w][v] = std::max(block.known[w][v], barrier.clock[v]);
-    }
-    warp.runnable |= barrier.waiting[w];
-    warp.order = Random();
-  }
-  barrier = Barrier();
-}
-
-void Machine::ArriveAtNamedBarrier(Warp& warp, int index, int threads, bool waits, Where where) {
-  if (index < 1 || index >= kBarriers) Fail(where, "barrier " + std::to_string(index) + ": expected 1..15");
-  if (threads <= 0 || threads % kLanes != 0 || threads > thread_count_) {
-    Fail(where,
-         "a barrier of " + std::to_string(threads) + " threads in a block of " + std::to_string(thread_count_));
-  }
-  Block& block = *warp.block;
-  Barrier& barrier = block.barriers[index];
-  if (barrier.arrived == 0) {
-    barrier.expected = threads;
-    barrier.where = where;
-  } else if (barrier.expected != threads) {
-    Fail(where, "barrier " + std::to_string(index) + " of " + std::to_string(threads) + " threads, but of " +
-                    std::to_string(barrier.expected) + " at " + Describe(barrier.where));
-  }
-  if ((barrier.warps >> warp.index & 1) != 0) {
-    Fail(where, "the warp arrives at barrier " + std::to_string(index) + " again before the barrier is complete");
-  }
-  barrier.warps |= 1u << warp.index;
-  AdvanceEpoch(block, warp.index, where);
-  for (size_t v = 0; v < block.clocks(); ++v) {
-    barrier.clock[v] = std::max(barrier.clock[v], block.known[warp.index][v]);
-  }
-  if (waits) {
-    warp.runnable = 0;
-    barrier.waiting[warp.index] = kAllLanes;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      Thread& thread = block.threads[warp.index * kLanes + lane];
-      thread.waits_at = where;
-      thread.waits_for = "BarrierSync";
-    }
-  }
-  barrier.arrived += kLanes;
-  if (barrier.arrived == barrier.expected) CompleteBarrier(block, barrier);
-}
-
 void Machine::Poll(Where where) {
   if (++polls_ > kMaxPolls) Fail(where, "deadlock: threads poll memory that nobody changes");
   SwitchToScheduler();
@@ -381,42 +225,6 @@ bool Machine::DoAsyncWork() {
 
 void Machine::FailEndless(Where where) {
   Fail(where, "endless loop: " + std::to_string(kMaxAccesses) + " memory accesses of this thread and nothing else");
-}
-
-void Machine::ReportDeadlock() {
-  std::string message = "deadlock:";
-  for (const auto& block : resident_) {
-    if (block == nullptr) continue;
-    // One entry per place where threads of a warp wait.
-    for (const Warp& warp : block->warps) {
-      uint32_t left = ~warp.exited;
-      while (left != 0) {
-        const Thread& first = block->threads[warp.index * kLanes + __builtin_ctz(left)];
-        uint32_t same = 0;
-        for (int lane = 0; lane < kLanes; ++lane) {
-          const Thread& thread = block->threads[warp.index * kLanes + lane];
-          const bool waits_there =
-              thread.waits_for == first.waits_for && IsSamePlace(thread.waits_at, first.waits_at);
-          if ((left >> lane & 1) != 0 && waits_there) same |= 1u << lane;
-        }
-        left &= ~same;
-        message += " block " + std::to_string(block->index) + ", thread " + std::to_string(first.index) + " and " +
-                   std::to_string(__builtin_popcount(same) - 1) + " more lanes of warp " +
-                   std::to_string(warp.index) + " wait in " + first.waits_for + " at " + Describe(first.waits_at) +
-                   ";";
-      }
-      if (warp.exited != 0) {
-        message += " block " + std::to_string(block->index) + ", " + std::to_string(__builtin_popcount(warp.exited)) +
-                   " lanes of warp " + std::to_string(warp.index) + " have returned;";
-      }
-    }
-  }
-  throw Error(message);
-}
-
-void Launch(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body) {
-  const std::lock_guard<std::recursive_mutex> lock(Mutex());
-  machine.Run(blocks, threads, shared_bytes, seed, body);
 }
 
 }  // namespace pfm::emulator

@@ -34,13 +34,11 @@ constexpr int kBarriers = 16;
 constexpr uint32_t kStampThread = (1u << 10) - 1;
 constexpr uint32_t kStampSeveral = 1u << 10;  // more than one lane of the thread's warp
 constexpr uint32_t kStampAtomic = 1u << 11;
+constexpr uint32_t kStampWaited = 1u << 11;  // of an asynchronous read: by the wait of a warp, so every lane knows
 constexpr int kStampEpochShift = 12;
 constexpr uint32_t kMaxEpoch = (1u << 20) - 2;
 constexpr uint32_t kStampInFlight = 0xffffffffu;  // an asynchronous operation will write, or may still read, here
 constexpr uint32_t kStampBarrier = 0xfffffffeu;   // the word belongs to an mbarrier
-
-// What does asynchronous work has clocks as a warp has, after those of the block's warps.
-enum Engine : int { kLoadEngine, kMatrixEngine, kStoreEngine, kEngines };
 
 struct Block;
 struct Warp;
@@ -54,6 +52,13 @@ Where PlaceOf(Site site);
 struct Access {
   uint32_t stamp;
   Site site;
+};
+
+// What asynchronous operations of one warp did with 16 bytes: the last read that was waited for, or kStampInFlight.
+struct AsyncRead {
+  uint32_t stamp;
+  Site site;
+  uint16_t in_flight;  // reads that the warp has not waited for
 };
 
 struct Copy {
@@ -142,13 +147,19 @@ struct Block {
   std::vector<Acquisition> acquisitions;
 
   std::vector<uint8_t> shared;
-  std::vector<Access> written;            // the last write, per word of shared memory
-  std::vector<std::vector<Access>> read;  // the last read, per warp (with async, per engine as well) and word
-  std::vector<uint32_t> fences;           // how many proxy fences its writer had made, per word
-  std::shared_ptr<AsyncState> async;      // null until the block does asynchronous work of compute capability 9.0
+  // Per word of shared memory:
+  std::vector<Access> written;            // the last write
+  std::vector<uint32_t> readers;          // bits: warps that have read since then
+  std::vector<std::vector<Access>> read;  // per warp: its last read
+  std::vector<uint32_t> fences;           // how many proxy fences the writer had made
 
-  // Warps and engines.
-  size_t clocks() const { return async == nullptr ? warps.size() : warps.size() + kEngines; }
+  std::shared_ptr<AsyncState> async;  // null until the block does asynchronous work of compute capability 9.0
+  // Per 16 bytes of shared memory, from then on:
+  std::vector<uint32_t> async_readers;             // bits: warps whose operations have read since the last write
+  std::vector<std::vector<AsyncRead>> async_read;  // per warp
+
+  // Of warps and, with async, what tensor and bulk copies wrote to shared memory: the last.
+  size_t clocks() const { return warps.size() + (async == nullptr ? 0 : 1); }
 };
 
 inline uint32_t StampOf(const Thread& thread) {

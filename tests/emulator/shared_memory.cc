@@ -68,6 +68,16 @@ bool IsOwn(uint32_t stamp) {
   return (stamp & kStampSeveral) == 0 && (stamp & kStampThread) == static_cast<uint32_t>(current->index);
 }
 
+[[noreturn]] void FailAsyncRace(const Attempt& attempt, int warp, const AsyncRead& read) {
+  const bool in_flight = read.stamp == kStampInFlight, by_warp = (read.stamp & kStampWaited) != 0;
+  machine.Fail(attempt.where, std::string("race in shared memory: ") + attempt.what + " of " +
+                                  Words(attempt.address, attempt.bytes) + ", read " +
+                                  (in_flight ? "for" : "until the wait of") + (by_warp ? " warp " : " thread ") +
+                                  std::to_string(by_warp ? warp : read.stamp & kStampThread) +
+                                  " by the asynchronous operation of " + Describe(PlaceOf(read.site)) +
+                                  (in_flight ? " in flight" : ""));
+}
+
 // Is the last write of a word ordered before what this thread, or if by_warp any lane of it, does now?
 void CheckLastWrite(const Access& written, bool by_warp, const Attempt& attempt) {
   if (written.stamp == kStampInFlight) FailRace(attempt, written, "copied");
@@ -99,26 +109,45 @@ const uint8_t* Read(SharedAddress address, uint32_t bytes, bool by_warp, Where w
     last = stamp;
     CheckLastWrite(written[w], by_warp, attempt);
   }
-  NoteRead(block.read[current->warp->index].data() + first, words, {StampOf(*current), SiteOf(where)}, by_warp);
+  const int warp = current->warp->index;
+  NoteRead(block.read[warp].data() + first, words, {StampOf(*current), SiteOf(where)}, by_warp);
+  for (uint32_t w = 0; w < words; ++w) block.readers[first + w] |= 1u << warp;
   return block.shared.data() + offset;
+}
+
+// Every warp that reads asynchronously has to have waited, and each of these waits to be ordered before the write.
+void CheckAsyncReads(uint32_t offset, const Attempt& attempt) {
+  const Block& block = *current->block;
+  const int own_warp = current->warp->index;
+  for (uint32_t readers = block.async_readers[offset / kCopyBytes]; readers != 0; readers &= readers - 1) {
+    const int warp = __builtin_ctz(readers);
+    const AsyncRead& read = block.async_read[warp][offset / kCopyBytes];
+    if (read.stamp == kStampInFlight) FailAsyncRace(attempt, warp, read);
+    const bool is_own = (read.stamp & kStampWaited) != 0 ? warp == own_warp : IsOwn(read.stamp);
+    if (!is_own && !IsOrderedBefore(block, own_warp, read.stamp)) FailAsyncRace(attempt, warp, read);
+  }
 }
 
 // Everything that a write at this place has to come after.
 void CheckWrite(uint32_t offset, bool atomic, const Attempt& attempt) {
   Block& block = *current->block;
   const uint32_t first = offset / 4, end = (offset + attempt.bytes) / 4;
+  uint32_t readers = 0;
   for (uint32_t w = first; w < end; ++w) {
     const Access& written = block.written[w];
     const bool both_atomic = atomic && written.stamp < kStampBarrier && (written.stamp & kStampAtomic) != 0;
     if (written.stamp != 0 && !both_atomic) CheckLastWrite(written, false, attempt);
+    readers |= block.readers[w];
   }
-  for (const std::vector<Access>& read : block.read) {
+  for (; readers != 0; readers &= readers - 1) {
+    const std::vector<Access>& read = block.read[__builtin_ctz(readers)];
     for (uint32_t w = first; w < end; ++w) {
       const uint32_t stamp = read[w].stamp;
       if (stamp == 0 || IsOrderedBefore(block, current->warp->index, stamp) || IsOwn(stamp)) continue;
       FailRace(attempt, read[w], "read");
     }
   }
+  if (block.async != nullptr) CheckAsyncReads(offset, attempt);
 }
 
 // Returns the offset.
@@ -131,7 +160,9 @@ uint32_t Write(uint32_t stamp, bool atomic, const Attempt& attempt) {
   for (uint32_t w = offset / 4; w < (offset + attempt.bytes) / 4; ++w) {
     block.written[w] = access;
     block.fences[w] = fences;
+    if (!atomic) block.readers[w] = 0;  // who comes after this write comes after them
   }
+  if (block.async != nullptr && attempt.bytes == kCopyBytes) block.async_readers[offset / kCopyBytes] = 0;
   return offset;
 }
 
@@ -196,21 +227,30 @@ uint8_t* MarkAsyncWrite(SharedAddress address, Where where) {
   return current->block->shared.data() + Write(kStampInFlight, false, attempt);
 }
 
-const uint8_t* MarkAsyncRead(SharedAddress address, Engine engine, Where where) {
+const uint8_t* BeginAsyncRead(SharedAddress address, Where where) {
   const Attempt attempt = {address, kCopyBytes, where, "asynchronous read"};
   const uint32_t offset = Place(address, kCopyBytes, where, attempt.what);
   Block& block = *current->block;
-  std::vector<Access>& read = block.read[block.warps.size() + engine];
   for (uint32_t w = offset / 4; w < (offset + kCopyBytes) / 4; ++w) {
     const Access& written = block.written[w];
     if (written.stamp == 0) {
       machine.Fail(where, "asynchronous read of " + Words(address, kCopyBytes) + ", which nobody has written");
     }
     CheckLastWrite(written, false, attempt);
-    read[w] = {kStampInFlight, SiteOf(where)};
   }
   CheckProxy(offset, attempt);
+  const int warp = current->warp->index;
+  AsyncRead& read = block.async_read[warp][offset / kCopyBytes];
+  read = {kStampInFlight, SiteOf(where), static_cast<uint16_t>(read.in_flight + 1)};
+  block.async_readers[offset / kCopyBytes] |= 1u << warp;
   return block.shared.data() + offset;
+}
+
+void EndAsyncRead(SharedAddress address, bool by_warp, Where where) {
+  AsyncRead& read = current->block->async_read[current->warp->index][(address - kDynamicShared) / kCopyBytes];
+  if (--read.in_flight != 0) return;
+  read.stamp = StampOf(*current) | (by_warp ? kStampWaited : 0);
+  read.site = SiteOf(where);
 }
 
 // Until its wait a copy keeps the destination unusable. The hardware may read the source at any time until then, so

@@ -20,10 +20,13 @@ uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where);
 // A read on behalf of the whole warp, after which no lane counts as the reader.
 const uint8_t* ReadSharedByWarp(SharedAddress address, uint32_t bytes, Where where);
 
-// 16 bytes that an asynchronous operation is about to write, or to read. Until its end they may not be used, or not
-// be written. What threads wrote must have been fenced for the asynchronous proxy by those threads.
+// 16 bytes that an asynchronous operation is about to write. Until its end they may not be used. What threads wrote
+// must have been fenced for the asynchronous proxy by those threads.
 uint8_t* MarkAsyncWrite(SharedAddress address, Where where);
-const uint8_t* MarkAsyncRead(SharedAddress address, Engine engine, Where where);
+// 16 bytes that an asynchronous operation of the running warp reads from Begin on; the same about fences. They may be
+// written by who is ordered after the wait that ends the read: a wait of the whole warp, or of the running thread.
+const uint8_t* BeginAsyncRead(SharedAddress address, Where where);
+void EndAsyncRead(SharedAddress address, bool by_warp, Where where);
 
 void StartCopy(SharedAddress to, const void* from, Where where);
 void CommitCopies();

@@ -1,5 +1,6 @@
 // wgmma: what four warps issue together and each waits for. Products are formed when the last of the four has issued
-// the instruction; until a warp waits, its sums are NaN, and what the instruction reads may not change.
+// the instruction; until a warp waits, its sums are NaN. What the instruction reads may not change until all four
+// have waited: a wait tells of the products of its own warp, and each of them counts as a reader of both operands.
 #include <algorithm>
 #include <cstring>
 #include <deque>
@@ -67,11 +68,6 @@ Sums* SumsOf(WarpState& state, const float* registers) {
     if (sums.registers[0] == registers) return &sums;
   }
   return nullptr;
-}
-
-void MarkStillRead(Block& block, SharedAddress chunk, Where where) {
-  Access* read = block.read[block.warps.size() + kMatrixEngine].data() + (chunk - kDynamicShared) / 4;
-  for (int w = 0; w < 4; ++w) read[w] = {kStampInFlight, SiteOf(where)};
 }
 
 // The descriptor of a matrix in shared memory (PTX manual, "Matrix descriptor").
@@ -224,7 +220,7 @@ void ExecuteMultiply(Warp& warp) {
   }
   const bool is_first = instruction.issued == 0;
   const auto read = [&](SharedAddress chunk, int, int) {
-    MarkAsyncRead(chunk, kMatrixEngine, warp.where);
+    BeginAsyncRead(chunk, warp.where);
     if (is_first) instruction.chunks.push_back(chunk);
   };
   CheckDescriptor(operands.b_descriptor, warp.where);
@@ -262,7 +258,7 @@ void Retire(Warp& warp, int64_t end) {
         machine.Fail(instruction.where, "the operand in registers was changed while this instruction was in flight");
       }
     }
-    if (instruction.waited == 0) RetireReads(instruction.chunks, kMatrixEngine, instruction.where);
+    for (const SharedAddress chunk : instruction.chunks) EndAsyncRead(chunk, true, instruction.where);
     instruction.waited |= 1 << w;
   }
   for (size_t i = 0; i < state.sums.size();) {
@@ -282,10 +278,6 @@ void Retire(Warp& warp, int64_t end) {
   while (!group.instructions.empty() && group.instructions.front().waited == (1 << kWarps) - 1) {
     group.instructions.pop_front();
     ++group.first;
-  }
-  for (const Instruction& instruction : group.instructions) {  // what is in flight may share operands with the rest
-    if (instruction.waited != 0) continue;
-    for (const SharedAddress chunk : instruction.chunks) MarkStillRead(*warp.block, chunk, instruction.where);
   }
 }
 
@@ -333,7 +325,6 @@ void WaitWarpgroup(int groups, Where where) {
     Retire(warp, static_cast<WaitOperands*>(static_cast<AsyncOperands*>(warp.operand[0]))->end);
   };
   machine.Arrive(Collective::kAsync, 3, static_cast<AsyncOperands*>(&operands), where);
-  LearnFrom(kMatrixEngine);
 }
 
 void MultiplyWarpgroup(WgmmaOperands operands, Where where) {

@@ -179,6 +179,7 @@ class ForwardConsumer {
     const int32_t row0 = item.tile * kTile.tile_q + consumer_ * Shared::kWarpgroupRows;
     const typename Shared::Out out = shared_.out(query_ring_.stage(), ptx::Fresh(consumer_));
     rows_.SumLanes();
+    MeetWarpgroup();  // the products of all warps are done with the queries
     if (has_output) {
       const float scale[2] = {rows_.OutputScale(0), rows_.OutputScale(1)};
       ScaleRows(out_, scale);
@@ -187,7 +188,7 @@ class ForwardConsumer {
       WriteRows(out, [](int) { return 0u; });
     }
     ptx::FenceProxyAsync();
-    ptx::BarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads);
+    MeetWarpgroup();  // the output is there
     if (thread_ == 0) {
       out.Store(arguments_.out, 0, row0, item.head, item.batch);  // rows beyond the last one are left out
       ptx::CommitStores();
@@ -198,6 +199,8 @@ class ForwardConsumer {
       ptx::ArriveBarrier(query_ring_.empty());
     }
   }
+
+  PFM_DEVICE void MeetWarpgroup() const { ptx::BarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads); }
 
   // pair_of(i): sums i and i + 1 of this lane as a pair of elements.
   template <class PairOf>

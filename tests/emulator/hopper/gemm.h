@@ -1,6 +1,6 @@
 // C (rows x 128, float32) = A (rows x depth, K contiguous) B (depth x 128, N contiguous) by TMA, mbarriers and wgmma:
-// a producer warp fills three stages, a warpgroup consumes them. 64 rows of C per block. Each Mistake breaks one
-// rule.
+// a producer warp fills three stages, a warpgroup consumes them, whose warps release a stage each. 64 rows of C per
+// block. Each Mistake breaks one rule.
 #ifndef PFM_EMULATOR_HOPPER_GEMM_H_
 #define PFM_EMULATOR_HOPPER_GEMM_H_
 
@@ -12,10 +12,15 @@ namespace ptx = cuda::ptx;
 
 enum class Mistake {
   kNone,
+  kReleasedAfterBarrier,  // right as well
   kWrongPhase,
   kNoExpectedBytes,
   kNoEmptyWait,
   kEarlyRelease,
+  kEarlyReleaseOfOneWarp,
+  kReleasedByOneWarp,
+  kReleasedForAnother,
+  kTooFewArrivals,
   kNoProxyFence,
   kNoWait,
   kNoWarpgroupFence,
@@ -52,6 +57,27 @@ struct Plan {
   PFM_DEVICE ptx::SharedAddress Empty(int tile) const { return Full(tile) + 8 * kStages; }
 };
 
+PFM_DEVICE constexpr bool IsReleasedByOne(Mistake mistake) {
+  return mistake == Mistake::kReleasedByOneWarp || mistake == Mistake::kReleasedAfterBarrier;
+}
+
+// Of a stage: of every warp, since each knows only of its own products that they are over.
+PFM_DEVICE constexpr int Releases(Mistake mistake) {
+  return IsReleasedByOne(mistake) ? 1 : kWarpgroup / 32 - (mistake == Mistake::kTooFewArrivals);
+}
+
+template <Mistake kMistake>
+PFM_DEVICE inline bool IsReleaser(int warp, int lane) {
+  if (IsReleasedByOne(kMistake)) return warp == 0 && lane == 0;
+  if (kMistake == Mistake::kReleasedForAnother) return warp < 2 ? warp == 0 && lane < 2 : lane == 0;
+  return lane == 0 || (kMistake == Mistake::kTooManyArrivals && warp == 0 && lane == 1);
+}
+
+template <Mistake kMistake>
+PFM_DEVICE constexpr bool IsEarly(int warp) {
+  return kMistake == Mistake::kEarlyRelease || (kMistake == Mistake::kEarlyReleaseOfOneWarp && warp == 2);
+}
+
 PFM_DEVICE inline Plan MakePlan() {
   const ptx::SharedAddress start = (ptx::DynamicShared() + kAlignment - 1) / kAlignment * kAlignment;
   const ptx::SharedAddress sums = start + kStages * kStageBytes;
@@ -78,7 +104,7 @@ PFM_DEVICE inline void Produce(const Arguments& arguments, const Plan& plan, int
 template <Mistake kMistake>
 PFM_DEVICE inline void Consume(const Arguments& arguments, const Plan& plan, int tiles) {
   const int thread = ptx::ThreadIndex() % kWarpgroup, warp = thread / 32, lane = thread % 32;
-  const bool releases = thread == 0 || (kMistake == Mistake::kTooManyArrivals && thread == 32);
+  const bool releases = IsReleaser<kMistake>(warp, lane), early = IsEarly<kMistake>(warp);
   float sums[kColumns / 2];
   for (int tile = 0; tile < tiles; ++tile) {
     ptx::WaitBarrier(plan.Full(tile), tile / kStages % 2 ^ (kMistake == Mistake::kWrongPhase));
@@ -92,9 +118,10 @@ PFM_DEVICE inline void Consume(const Arguments& arguments, const Plan& plan, int
     }
     if (kMistake != Mistake::kNoCommit) ptx::WarpgroupCommit();
     if (kMistake == Mistake::kChangedInFlight) sums[0] += 1.0f;
-    if (kMistake == Mistake::kEarlyRelease && releases) ptx::ArriveBarrier(plan.Empty(tile));
+    if (early && releases) ptx::ArriveBarrier(plan.Empty(tile));
     ptx::WarpgroupWait<1>();
-    if (kMistake != Mistake::kEarlyRelease && releases && tile > 0) ptx::ArriveBarrier(plan.Empty(tile - 1));
+    if (kMistake == Mistake::kReleasedAfterBarrier) ptx::BarrierSync(1, kWarpgroup);
+    if (!early && releases && tile > 0) ptx::ArriveBarrier(plan.Empty(tile - 1));
   }
   if (kMistake != Mistake::kNoWait) ptx::WarpgroupWait<0>();
   for (int i = 0; i < kColumns / 2; i += 2) {
@@ -118,7 +145,7 @@ void Gemm(PFM_KERNEL_ARGUMENT Arguments arguments) {
   if (ptx::ThreadIndex() == 0) {
     for (int stage = 0; stage < kStages; ++stage) {
       ptx::InitBarrier(plan.Full(stage), 1);
-      ptx::InitBarrier(plan.Empty(stage), 1);
+      ptx::InitBarrier(plan.Empty(stage), Releases(kMistake));
     }
     if (kMistake != Mistake::kNoBarrierFence) ptx::FenceBarrierInit();
   }

@@ -85,11 +85,16 @@ struct Named {
 
 constexpr Named kRuns[] = {
     {"none", Run<Mistake::kNone>},
+    {"released_after_barrier", Run<Mistake::kReleasedAfterBarrier>},
 #if defined(PFM_EMULATOR)
     {"wrong_phase", Run<Mistake::kWrongPhase>},
     {"no_expected_bytes", Run<Mistake::kNoExpectedBytes>},
     {"no_empty_wait", Run<Mistake::kNoEmptyWait>},
     {"early_release", Run<Mistake::kEarlyRelease>},
+    {"early_release_of_one_warp", Run<Mistake::kEarlyReleaseOfOneWarp>},
+    {"released_by_one_warp", Run<Mistake::kReleasedByOneWarp>},
+    {"released_for_another", Run<Mistake::kReleasedForAnother>},
+    {"too_few_arrivals", Run<Mistake::kTooFewArrivals>},
     {"no_proxy_fence", Run<Mistake::kNoProxyFence>},
     {"no_wait", Run<Mistake::kNoWait>},
     {"no_warpgroup_fence", Run<Mistake::kNoWarpgroupFence>},
