@@ -37,7 +37,7 @@ from paddle_flashmask.packing import (
 
 ROOT = Path(__file__).resolve().parents[2]
 # lora: SFT that trains adapters only.
-TASKS = ("sft", "lora", "dpo", "rm", "kto")
+TASKS = ("sft", "lora", "dpo", "kto", "rm")
 CONTESTANTS = {
     "packed_flashmask": ("packed", "columns"),
     "packed_dense": ("packed", "dense"),
