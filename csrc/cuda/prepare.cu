@@ -30,16 +30,16 @@ MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena*
   table.block_mask_stride_batch = params.block_mask_stride_batch;
   table.block_mask_stride_head = params.block_mask_stride_head;
   table.block_mask_columns = static_cast<int32_t>(CeilDiv<int64_t>(params.seqlen_k, kBlockMaskBlock));
-  table.columns = arena->Take<int32_t>(table.masks * 2 * (1 + table.holes) * table.padded_keys);
-  table.bounds = arena->Take<int32_t>(table.masks * 4 * (1 + table.holes) * table.key_tiles);
-  table.order = arena->Take<int32_t>(table.masks * table.query_tiles);
-  table.work = arena->Take<int32_t>(table.masks * (table.query_tiles + 1));
+  table.columns = arena->Take<int32_t>(table.masks * 2 * (1 + table.holes) * table.padded_keys, "columns of keys");
+  table.bounds = arena->Take<int32_t>(table.masks * 4 * (1 + table.holes) * table.key_tiles, "bounds of key tiles");
+  table.order = arena->Take<int32_t>(table.masks * table.query_tiles, "order of query tiles");
+  table.work = arena->Take<int32_t>(table.masks * (table.query_tiles + 1), "work of query tiles");
   return table;
 }
 
 void TakeKeyOrder(MaskTable* table, Arena* arena) {
-  table->key_work = arena->Take<int32_t>(table->masks * table->key_tiles);
-  table->key_order = arena->Take<int32_t>(table->masks * table->key_tiles);
+  table->key_work = arena->Take<int32_t>(table->masks * table->key_tiles, "work of key tiles");
+  table->key_order = arena->Take<int32_t>(table->masks * table->key_tiles, "order of key tiles");
 }
 
 ptx::LaunchStatus PrepareMask(const pfm_params& params, const MaskTable& table) {

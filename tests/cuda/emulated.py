@@ -8,6 +8,8 @@ import sys
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
+import numpy as np
+from support.buffers import ALIGNMENT
 from support.call import Call
 from support.dense import GRADIENTS
 from support.library import Kernels, Params
@@ -40,6 +42,8 @@ class EmulatedKernels(Kernels):
         self._library.pfm_emulator_configure.argtypes = [c_uint64, c_int, c_int, c_int]
         self._library.pfm_emulator_register.argtypes = [c_void_p, c_size_t, c_char_p, c_int]
         self._library.pfm_emulator_unregister.argtypes = [c_void_p]
+        self._library.pfm_emulator_arrays.argtypes = [c_void_p, c_size_t, c_size_t]
+        self._library.pfm_emulator_arrays.restype = c_size_t
         self._library.pfm_emulator_warpgroup_products.restype = c_int64
 
     def configure(self, seed: int = 0, compute_capability: int = 80, shared_limit: int = SHARED_LARGE) -> None:
@@ -56,6 +60,13 @@ class EmulatedKernels(Kernels):
 
     def unregister(self, address: int) -> None:
         self._library.pfm_emulator_unregister(address)
+
+    def arrays(self) -> np.ndarray:
+        """Those that the last call made of its workspace, while it is registered: words, each array from a multiple of
+        256 bytes on. So a GPU has them; here there is room between them."""
+        words = np.empty(self._library.pfm_emulator_arrays(None, 0, ALIGNMENT) // 4, np.uint32)
+        self._library.pfm_emulator_arrays(words.ctypes.data, words.nbytes, ALIGNMENT)
+        return words
 
 
 class EmulatedCall(Call):

@@ -1,6 +1,9 @@
 // The functions of emulator.h.
 #include "emulator.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "global_memory.h"
 #include "machine.h"
 
@@ -31,6 +34,16 @@ void Unregister(void* memory) {
   Global().Unregister(memory);
 }
 
+void StartArrays(void* memory) {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
+  Global().StartArrays(memory);
+}
+
+void NameArray(void* array, size_t bytes, const std::string& name) {
+  const std::lock_guard<std::recursive_mutex> lock(Mutex());
+  Global().NameArray(array, bytes, name);
+}
+
 void MarkWritten(const void* memory, size_t bytes) {
   const std::lock_guard<std::recursive_mutex> lock(Mutex());
   Global().MarkWritten(memory, bytes);
@@ -58,6 +71,13 @@ void pfm_emulator_register(void* memory, size_t bytes, const char* name, int wri
 }
 
 void pfm_emulator_unregister(void* memory) { pfm::emulator::Unregister(memory); }
+
+size_t pfm_emulator_arrays(void* to, size_t capacity, size_t alignment) {
+  const std::lock_guard<std::recursive_mutex> lock(pfm::emulator::Mutex());
+  const std::vector<uint8_t> bytes = pfm::emulator::Global().Arrays(alignment);
+  std::memcpy(to, bytes.data(), std::min(capacity, bytes.size()));
+  return bytes.size();
+}
 
 int64_t pfm_emulator_warpgroup_products() { return pfm::emulator::WarpgroupProducts(); }
 }

@@ -42,6 +42,10 @@ int64_t WarpgroupProducts();
 // it is written is an error.
 void Register(void* memory, size_t bytes, const std::string& name, bool written);
 void Unregister(void* memory);
+// Registered memory is divided into arrays, each unwritten and in bounds by itself; what lies between them is out of
+// bounds. Memory that is not registered stays so.
+void StartArrays(void* memory);
+void NameArray(void* array, size_t bytes, const std::string& name);
 // The host has set these registered bytes.
 void MarkWritten(const void* memory, size_t bytes);
 // The first byte of registered memory that no kernel and no host wrote, or -1.
@@ -77,6 +81,9 @@ extern "C" {
 void pfm_emulator_configure(uint64_t seed, int resident_blocks, int compute_capability, int shared_limit);
 void pfm_emulator_register(void* memory, size_t bytes, const char* name, int written);
 void pfm_emulator_unregister(void* memory);
+// Copies up to `capacity` bytes of the arrays that registered memory is divided into, one after the other, each from
+// a multiple of `alignment` bytes on; returns how many there are.
+size_t pfm_emulator_arrays(void* to, size_t capacity, size_t alignment);
 int64_t pfm_emulator_warpgroup_products();
 }
 

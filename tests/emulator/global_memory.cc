@@ -37,17 +37,64 @@ void GlobalMemory::Register(void* memory, size_t bytes, const std::string& name,
   allocation->begin = begin;
   allocation->bytes = bytes;
   allocation->name = name;
-  allocation->written.assign(bytes, written ? 1 : 0);
-  allocation->writes.assign(bytes / 4 + 2, Cell());
-  allocation->reads.assign(bytes / 4 + 2, Cell());
+  allocation->starts_written = written;
   if (!written && bytes != 0) std::memset(memory, 0xff, bytes);
   allocations_[begin] = std::move(allocation);
   last_ = nullptr;
 }
 
 void GlobalMemory::Unregister(void* memory) {
-  allocations_.erase(reinterpret_cast<uintptr_t>(memory));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(memory);
+  allocations_.erase(begin);
+  const auto divided = divided_.find(begin);
+  if (divided != divided_.end()) {
+    ForgetArrays(begin, divided->second);
+    divided_.erase(divided);
+  }
   last_ = nullptr;
+}
+
+std::map<uintptr_t, size_t>::iterator GlobalMemory::FindDivided(uintptr_t address) {
+  auto next = divided_.upper_bound(address);
+  if (next == divided_.begin()) return divided_.end();
+  const auto found = std::prev(next);
+  return address - found->first < found->second ? found : divided_.end();
+}
+
+void GlobalMemory::ForgetArrays(uintptr_t begin, size_t bytes) {
+  allocations_.erase(allocations_.lower_bound(begin), allocations_.lower_bound(begin + bytes));
+  last_ = nullptr;
+}
+
+void GlobalMemory::StartArrays(void* memory) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(memory);
+  const Allocation* whole = Find(address);
+  auto divided = FindDivided(address);
+  if (divided == divided_.end()) {
+    if (whole == nullptr) return;
+    divided = divided_.emplace(whole->begin, whole->bytes).first;
+  }
+  ForgetArrays(divided->first, divided->second);
+}
+
+void GlobalMemory::NameArray(void* array, size_t bytes, const std::string& name) {
+  if (FindDivided(reinterpret_cast<uintptr_t>(array)) != divided_.end()) Register(array, bytes, name, false);
+}
+
+// A word has one cell until somebody accesses part of one: neighbours in it may belong to different threads.
+void GlobalMemory::MakeShadow(Allocation* allocation, size_t access_bytes) {
+  if (allocation->writes.empty()) {
+    allocation->written.assign(allocation->bytes, allocation->starts_written ? 1 : 0);
+    allocation->writes.assign(allocation->bytes / 4 + 2, Cell());
+    allocation->reads.assign(allocation->bytes / 4 + 2, Cell());
+  }
+  if (access_bytes >= allocation->unit) return;
+  for (std::vector<Cell>* cells : {&allocation->writes, &allocation->reads}) {
+    std::vector<Cell> of_bytes;
+    for (const Cell& cell : *cells) of_bytes.insert(of_bytes.end(), allocation->unit, cell);
+    cells->swap(of_bytes);
+  }
+  allocation->unit = 1;
 }
 
 GlobalMemory::Allocation* GlobalMemory::Find(uintptr_t address) {
@@ -66,20 +113,48 @@ void GlobalMemory::MarkWritten(const void* memory, size_t bytes) {
   if (allocation == nullptr || address + bytes > allocation->begin + allocation->bytes) {
     throw Error("the host wrote to memory that is not registered");
   }
+  MakeShadow(allocation, allocation->unit);
   std::fill_n(allocation->written.begin() + (address - allocation->begin), bytes, 1);
 }
 
 int64_t GlobalMemory::FirstUnwritten(const void* memory) {
   const auto found = allocations_.find(reinterpret_cast<uintptr_t>(memory));
   if (found == allocations_.end()) throw Error("not the start of registered memory");
+  MakeShadow(found->second.get(), found->second->unit);
   const std::vector<uint8_t>& written = found->second->written;
   const auto first = std::find(written.begin(), written.end(), 0);
   return first == written.end() ? -1 : first - written.begin();
 }
 
+std::vector<uint8_t> GlobalMemory::Arrays(size_t alignment) const {
+  std::vector<uint8_t> bytes;
+  for (const auto& [begin, size] : divided_) {
+    for (auto at = allocations_.lower_bound(begin); at != allocations_.lower_bound(begin + size); ++at) {
+      const uint8_t* const array = reinterpret_cast<const uint8_t*>(at->first);
+      bytes.insert(bytes.end(), array, array + at->second->bytes);
+      bytes.resize((bytes.size() + alignment - 1) / alignment * alignment);
+    }
+  }
+  return bytes;
+}
+
 void GlobalMemory::StartLaunch() {
   ++launch_;
   released_.clear();
+}
+
+// An overrun is the usual cause of an access out of bounds: of what lies nearest.
+std::string GlobalMemory::NearestTo(uintptr_t address) const {
+  const auto next = allocations_.upper_bound(address);
+  const auto of = [](const Allocation& allocation) {
+    return "the start of '" + allocation.name + "' of " + std::to_string(allocation.bytes) + " bytes";
+  };
+  const Allocation* below = next == allocations_.begin() ? nullptr : std::prev(next)->second.get();
+  const Allocation* above = next == allocations_.end() ? nullptr : next->second.get();
+  if (above != nullptr && (below == nullptr || above->begin - address < address - below->begin - below->bytes)) {
+    return ", " + std::to_string(above->begin - address) + " bytes before " + of(*above);
+  }
+  return below == nullptr ? "" : ", " + std::to_string(address - below->begin) + " bytes after " + of(*below);
 }
 
 GlobalMemory::Attempt GlobalMemory::Access(const void* address, size_t bytes, Where where, const char* what) {
@@ -90,22 +165,15 @@ GlobalMemory::Attempt GlobalMemory::Access(const void* address, size_t bytes, Wh
   }
   Allocation* allocation = Find(at);
   if (allocation == nullptr) {
-    // The nearest allocation below, because an overrun is the usual cause.
-    auto next = allocations_.upper_bound(at);
-    std::string near;
-    if (next != allocations_.begin()) {
-      const Allocation& below = *std::prev(next)->second;
-      near = ", " + std::to_string(at - below.begin) + " bytes after the start of '" + below.name + "' of " +
-             std::to_string(below.bytes) + " bytes";
-    }
-    machine.Fail(where,
-                 std::string(what) + " of " + std::to_string(bytes) + " bytes out of bounds of global memory" + near);
+    machine.Fail(where, std::string(what) + " of " + std::to_string(bytes) + " bytes out of bounds of global memory" +
+                            NearestTo(at));
   }
   if (at - allocation->begin + bytes > allocation->bytes) {
     machine.Fail(where, std::string(what) + " of " + std::to_string(bytes) + " bytes across the end of '" +
                             allocation->name + "'");
   }
   machine.NoteAccess(where);
+  MakeShadow(allocation, bytes);
   return {*allocation, at - allocation->begin, bytes, where, what};
 }
 

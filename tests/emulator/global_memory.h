@@ -18,8 +18,11 @@ class GlobalMemory {
  public:
   void Register(void* memory, size_t bytes, const std::string& name, bool written);
   void Unregister(void* memory);
+  void StartArrays(void* memory);
+  void NameArray(void* array, size_t bytes, const std::string& name);
   void MarkWritten(const void* memory, size_t bytes);
   int64_t FirstUnwritten(const void* memory);
+  std::vector<uint8_t> Arrays(size_t alignment) const;
 
   // These check an access by the current thread and note it.
   void Read(const void* address, size_t bytes, Where where);
@@ -33,7 +36,7 @@ class GlobalMemory {
   void StartLaunch();
 
  private:
-  // The last access of a kind to 4 bytes.
+  // The last access of a kind to a unit.
   struct Cell {
     uint32_t launch;
     uint32_t block;
@@ -46,8 +49,11 @@ class GlobalMemory {
     uintptr_t begin;
     size_t bytes;
     std::string name;
+    bool starts_written;
+    // From the first use on:
     std::vector<uint8_t> written;     // 1 per byte
-    std::vector<Cell> writes, reads;  // one per aligned 4 bytes
+    size_t unit = 4;                  // aligned bytes that have a cell; 1 once an access is smaller
+    std::vector<Cell> writes, reads;  // of units
   };
 
   // A checked access: where it is in its allocation.
@@ -57,12 +63,16 @@ class GlobalMemory {
     Where where;
     const char* what;
 
-    // Of cells. Empty for less than 4 bytes: neighbours in one word may belong to different threads.
-    size_t first() const { return (allocation.begin % 4 + offset) / 4; }
-    size_t end() const { return first() + bytes / 4; }
+    // Of cells.
+    size_t first() const { return (allocation.begin % 4 + offset) / allocation.unit; }
+    size_t end() const { return first() + bytes / allocation.unit; }
   };
 
   Allocation* Find(uintptr_t address);
+  static void MakeShadow(Allocation* allocation, size_t access_bytes);
+  std::string NearestTo(uintptr_t address) const;
+  std::map<uintptr_t, size_t>::iterator FindDivided(uintptr_t address);
+  void ForgetArrays(uintptr_t begin, size_t bytes);
   Attempt Access(const void* address, size_t bytes, Where where, const char* what);
   bool IsOrdered(const Cell& cell) const;
   bool IsOwn(const Cell& cell) const;
@@ -76,6 +86,7 @@ class GlobalMemory {
   Cell CellOf(uint32_t flags, Where where) const;
 
   std::map<uintptr_t, std::unique_ptr<Allocation>> allocations_;  // by begin
+  std::map<uintptr_t, size_t> divided_;                           // bytes by begin of what arrays are in
   Allocation* last_ = nullptr;
   uint32_t launch_ = 0;
   std::map<uintptr_t, Knowledge> released_;  // by address

@@ -32,6 +32,11 @@ inline LaunchStatus ClearMemory(void* memory, size_t bytes, void* stream) {
   return {};
 }
 
+// More than any tile of any array, so that an index that is one tile off finds no other array.
+inline size_t RoomBeforeArray() { return size_t{256} << 10; }
+inline void StartArrays(void* memory) { emulator::StartArrays(memory); }
+inline void NameArray(void* array, size_t bytes, const char* name) { emulator::NameArray(array, bytes, name); }
+
 template <class Arguments>
 LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, void* stream,
                     const Arguments& arguments) {

@@ -1,5 +1,5 @@
-"""Stages of the sm90 kernels released too early, for test_kernel_mutants.py, which expects a report with every seed:
-file, old text, new text, file to build, what is run, report, head_dim, and row of the table.
+"""Stages of the sm90 kernels released too early, for test_kernel_mutants.py, which expects a report with each of five
+seeds: file, old text, new text, file to build, what is run, report, head_dim, and row of the table.
 
 What a product reads is free when all four warps of its warpgroup have waited for it, each for its own share; the
 report names the warp whose wait is missing."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from overrun_mutants import CASES as OVERRUNS
 from release_mutants import CASES as RELEASES
 from sm90_backward_mutants import CASES as SM90_BACKWARD
 from sm90_backward_mutants import ROW_OF_HEAD_DIM
@@ -28,7 +29,7 @@ FORWARD_OBJECT, BACKWARD_OBJECT, PREPARE_OBJECT = "sm80/forward_bf16.cu", "sm80/
 ORDER = r"race in shared memory|which nobody has written|while an asynchronous copy .* is in flight"
 IN_FLIGHT = r"while an asynchronous copy .* is in flight"
 VALUES = None  # no report: values leave the error rule
-SEEDS, RELEASE_SEEDS = range(1, 3), range(1, 6)
+SEEDS, MORE_SEEDS = range(1, 3), range(1, 6)
 
 
 @dataclass
@@ -251,7 +252,7 @@ CASES |= {
 }
 CASES |= {
     name: Mutant(*mistake, capability=90, head_dim=head_dim, row=row)
-    for name, (*mistake, head_dim, row) in RELEASES.items()
+    for name, (*mistake, head_dim, row) in (RELEASES | OVERRUNS).items()
 }
 
 
@@ -287,7 +288,7 @@ def test_mistake_is_caught(builder, name: str) -> None:
     mutant = CASES[name]
     folder = re.sub(r"\W+", "_", name)
     library = builder.mutant(folder, mutant.file, mutant.old, mutant.new, mutant.rebuilt, mutant.row)
-    seeds = RELEASE_SEEDS if name in RELEASES else SEEDS
+    seeds = MORE_SEEDS if name in RELEASES | OVERRUNS else SEEDS
     for outcome in outcomes_of(library, mutant.what, mutant.capability, mutant.head_dim, seeds):
         if mutant.expected is VALUES:
             assert outcome["reported"] is None and outcome["wrong"], outcome

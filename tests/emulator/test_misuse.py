@@ -31,11 +31,16 @@ REPORTS = {
     "shared_unwritten": UNWRITTEN_SHARED,
     "shared_start_forgotten": r"write out of bounds: 4 bytes at byte -\d+ of shared memory",
     "global_out_of_bounds": r"read of 4 bytes out of bounds of global memory, 400 bytes after the start of 'in'",
+    "array_overrun": r"read of 4 bytes out of bounds of global memory, \d+ bytes after the start of 'first' of 256",
+    "array_underrun": r"write of 4 bytes out of bounds of global memory, 4 bytes before the start of 'second' of 256",
+    "array_of_last_call": r"read of 'first' at byte \d+, which nobody has written",
     "global_misaligned": r"misaligned read of 8 bytes of global memory",
     "global_unwritten": UNWRITTEN_GLOBAL,
     "output_unwritten": r"unwritten output at byte 252",
     "sum_not_cleared": UNWRITTEN_GLOBAL,
     "blocks_write_the_same": RACE_GLOBAL,
+    "blocks_write_the_same_half": r"race in global memory: write of 'out' at byte 40, written by block \d, thread 10",
+    "half_of_anothers_word": r"race in global memory: write of 'out' at byte [02], written by block \d, thread 0 at",
     "block_reads_what_another_writes": RACE_GLOBAL,
     "overwritten_after_read": r"race in global memory: write of 'in' at byte \d+, read by block 0, thread \d+",
     "relaxed_instead_of_release": RACE_GLOBAL,
@@ -93,7 +98,7 @@ def test_mistake_is_reported(program: Path, mistake: str) -> None:
         report = report_of(program, mistake, "wrong", seed)
         assert re.search(REPORTS[mistake], report), report
         if mistake not in WITHOUT_PLACE:
-            place = r"^block \d+, thread \d+ \(warp \d+, lane \d+\), (barrier|memory|pipeline)_kernels\.h:\d+: "
+            place = r"^block \d+, thread \d+ \(warp \d+, lane \d+\), (array|barrier|memory|pipeline)_kernels\.h:\d+: "
             assert re.match(place, report), report
 
 

@@ -56,14 +56,16 @@ class GuardedArray:
         self.address = self._raw.ctypes.data + start
         self.size = size
         owned = np.zeros(self._raw.size, dtype=bool)
-        if span:
+        if span == np.prod(shape, dtype=np.int64):  # no gaps
+            owned[start : start + size] = True
+        elif span:
             elements = owned[start : start + size].reshape(span, storage.itemsize)
             index = sum(
                 np.arange(n).reshape([-1 if axis == a else 1 for a in range(len(shape))]) * s
                 for axis, (n, s) in enumerate(zip(shape, strides, strict=True))
             )
             elements[np.asarray(index).reshape(-1)] = True
-        self._outside = ~owned
+        self._outside = np.flatnonzero(~owned)
 
     def seal(self) -> None:
         """Forbids access to the guards, if the address sanitizer is in this process."""
@@ -81,7 +83,7 @@ class GuardedArray:
             mark(ctypes.c_void_p(start), ctypes.c_size_t(stop - start))
 
     def check(self, name: str) -> None:
-        broken = np.flatnonzero(self._outside & (self._raw != POISON))
+        broken = self._outside[self._raw[self._outside] != POISON]
         if broken.size:
             offset = int(broken[0]) - (self.address - self._raw.ctypes.data)
             raise AssertionError(f"{name}: {broken.size} bytes outside the array were overwritten, first at {offset}")

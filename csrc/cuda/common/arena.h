@@ -5,19 +5,25 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../ptx/launch.h"
+
 namespace pfm::cuda {
 
 class Arena {
  public:
   static constexpr size_t kAlignment = 256;
 
-  explicit Arena(void* workspace) : base_(static_cast<char*>(workspace)) {}
+  explicit Arena(void* workspace) : base_(static_cast<char*>(workspace)) {
+    if (base_ != nullptr) ptx::StartArrays(base_);
+  }
 
   template <class T>
-  T* Take(int64_t count) {
-    const size_t at = used_;
-    used_ += (static_cast<size_t>(count) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+  T* Take(int64_t count, const char* name) {
+    const size_t at = used_ + ptx::RoomBeforeArray(), bytes = static_cast<size_t>(count) * sizeof(T);
+    used_ = at + (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    if (base_ == nullptr) return nullptr;
+    ptx::NameArray(base_ + at, bytes, name);
+    return reinterpret_cast<T*>(base_ + at);
   }
 
   size_t used() const { return used_; }

@@ -28,6 +28,10 @@ inline LaunchStatus ClearMemory(void* memory, size_t bytes, void* stream) {
   return StatusOf(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(stream)));
 }
 
+inline size_t RoomBeforeArray() { return 0; }
+inline void StartArrays(void*) {}
+inline void NameArray(void*, size_t, const char*) {}
+
 template <class Arguments>
 LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, void* stream,
                     const Arguments& arguments) {

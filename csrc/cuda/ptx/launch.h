@@ -26,6 +26,12 @@ LaunchStatus ReadDeviceLimits(DeviceLimits* limits);
 // Sets bytes to zero, in the order of the stream.
 LaunchStatus ClearMemory(void* memory, size_t bytes, void* stream);
 
+// Of memory that the library divides into arrays. What checks accesses keeps room in front of each and knows it by
+// name; a GPU needs neither.
+size_t RoomBeforeArray();  // a multiple of any alignment
+void StartArrays(void* memory);
+void NameArray(void* array, size_t bytes, const char* name);
+
 // kernel<<<blocks, threads, shared_bytes, stream>>>(arguments). No block: nothing happens.
 template <class Arguments>
 LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, void* stream,

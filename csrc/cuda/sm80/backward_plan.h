@@ -39,19 +39,19 @@ struct BackwardPlan {
     const int64_t heads = params.batch * params.heads_q;
     arguments.padded_rows = RoundUp<int64_t>(params.seqlen_q, Max(kRowsPerBlock, pass.tile_q));
     arguments.row_blocks = static_cast<int32_t>(arguments.padded_rows / kRowsPerBlock);
-    arguments.lse = arena->Take<float>(heads * arguments.padded_rows);
-    arguments.delta = arena->Take<float>(heads * arguments.padded_rows);
-    arguments.dsink = arena->Take<float>(heads * arguments.row_blocks);
+    arguments.lse = arena->Take<float>(heads * arguments.padded_rows, "lse of rows");
+    arguments.delta = arena->Take<float>(heads * arguments.padded_rows, "delta of rows");
+    arguments.dsink = arena->Take<float>(heads * arguments.row_blocks, "parts of dsink");
     arguments.padded_dim = pass.head_dim;
     const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
     arguments.splits = SplitsOfGroup(pass.blocks_per_multiprocessor * multiprocessors);
     const int64_t parts = arguments.splits == 1 ? 0
                                                 : arguments.splits * params.batch * params.heads_kv *
                                                       arguments.mask.padded_keys * pass.head_dim;
-    arguments.dkey_parts = arena->Take<float>(parts);
-    arguments.dvalue_parts = arena->Take<float>(parts);
+    arguments.dkey_parts = arena->Take<float>(parts, "parts of dkey");
+    arguments.dvalue_parts = arena->Take<float>(parts, "parts of dvalue");
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
-    arguments.dquery = arena->Take<float>(sums);
+    arguments.dquery = arena->Take<float>(sums, "sums of dquery");
     if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
   }
 

@@ -111,6 +111,35 @@ struct BlocksWriteTheSame : Case {
   }
 };
 
+// Each block writes every other half of a word.
+struct BlocksWriteTheSameHalf : Case {
+  static constexpr int kBlocks = 2, kOut = 32;
+  static uint32_t Expected(uint32_t i) { return 2 * i | (2 * i + 1) << 16; }
+  static void Kernel(const Arguments arguments) {
+    const int block = ptx::BlockIndex();
+    for (int half = 2 * ptx::ThreadIndex() + block; half < 2 * kOut; half += 2 * kThreads) {
+      const int at = arguments.wrong && half == 21 ? 20 : half;
+      ptx::StoreGlobal(reinterpret_cast<uint16_t*>(arguments.out) + at, static_cast<uint16_t>(half));
+    }
+  }
+};
+
+// Block 1 adds to half of a word that block 0 writes whole.
+struct HalfOfAnothersWord : Case {
+  static constexpr int kBlocks = 2, kOut = 2;
+  static uint32_t Expected(uint32_t i) { return i == 0 ? 7 : 0; }
+  static void Kernel(const Arguments arguments) {
+    if (ptx::ThreadIndex() != 0) return;
+    const int block = ptx::BlockIndex();
+    if (block == 0) ptx::StoreGlobal(arguments.out, 7);
+    if (block == 0) ptx::StoreGlobal(reinterpret_cast<uint16_t*>(arguments.out + 1), 0);
+    if (block == 1) {
+      const int half = arguments.wrong ? 1 : 3;
+      ptx::StoreGlobal(reinterpret_cast<uint16_t*>(arguments.out) + half, 0);
+    }
+  }
+};
+
 // Block 0 overwrites its input; the others read it.
 struct BlockReadsWhatAnotherWrites : Case {
   static constexpr int kBlocks = 3, kOut = 3 * 64;

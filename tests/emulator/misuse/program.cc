@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string>
 
+#include "array_kernels.h"
 #include "barrier_kernels.h"
 #include "memory_kernels.h"
 #include "pipeline_kernels.h"
@@ -26,11 +27,16 @@ constexpr Mistake kMistakes[] = {
     {"shared_unwritten", RunCase<SharedUnwritten>},
     {"shared_start_forgotten", RunCase<SharedStartForgotten>},
     {"global_out_of_bounds", RunCase<GlobalOutOfBounds>},
+    {"array_overrun", RunArrays<ArrayOverrun>},
+    {"array_underrun", RunArrays<ArrayUnderrun>},
+    {"array_of_last_call", RunArrays<ArrayOfLastCall>},
     {"global_misaligned", RunCase<GlobalMisaligned>},
     {"global_unwritten", RunCase<GlobalUnwritten>},
     {"output_unwritten", RunCase<OutputUnwritten>},
     {"sum_not_cleared", RunCase<SumNotCleared>},
     {"blocks_write_the_same", RunCase<BlocksWriteTheSame>},
+    {"blocks_write_the_same_half", RunCase<BlocksWriteTheSameHalf>},
+    {"half_of_anothers_word", RunCase<HalfOfAnothersWord>},
     {"block_reads_what_another_writes", RunCase<BlockReadsWhatAnotherWrites>},
     {"overwritten_after_read", RunCase<OverwrittenAfterRead>},
     {"relaxed_instead_of_release", RunCase<RelaxedInsteadOfRelease>},
