@@ -79,6 +79,15 @@ inline void AtomicAddQuad(float* address, const float (&values)[4], Where where)
   for (int i = 0; i < 4; ++i) AtomicAddAny(address + i, values[i], where);
 }
 
+inline void AddQuad(float* address, const float (&values)[4], Where where) {
+  float sums[4];
+  emulator::Global().Read(address, sizeof(sums), where);
+  std::memcpy(sums, address, sizeof(sums));
+  for (int i = 0; i < 4; ++i) sums[i] += values[i];
+  emulator::Global().Write(address, sizeof(sums), where);
+  std::memcpy(address, sums, sizeof(sums));
+}
+
 inline int32_t LoadAcquire(const int32_t* address, Where where) {
   emulator::machine.Poll(where);
   emulator::Global().Acquire(address, where);

@@ -85,14 +85,14 @@ CASES: dict[str, Mistake] = {
     "sm90 backward, head_dim 256: one warp releases before its wait": one_warp_early(
         SHARE_KEYS,
         "        ptx::WarpgroupCommit();\n        ptx::WarpgroupWait<0>();\n      }\n",
-        "      ArriveByWarp(stages.empty());\n",
+        "      FinishStage<kDquerySums>(shared, stages);\n",
         256,
         2,
     ),
     "sm90 backward, head_dim 128: one release too few": (
         KERNEL,
-        "Init(1, kConsumerThreads / kWarpThreads)",
-        "Init(1, kConsumerThreads / kWarpThreads - 1)",
+        "Init(1, kInTurn ? 1 : kConsumerWarps)",
+        "Init(1, kConsumerWarps - 1)",
         BACKWARD_OBJECT,
         "keys",
         ANY_READ,

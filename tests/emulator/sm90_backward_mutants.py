@@ -7,6 +7,7 @@ KERNEL, PRODUCER = "sm90/backward.h", "sm90/backward_producer.h"
 OWN_KEYS, SHARE_KEYS = "sm90/backward_own_keys.h", "sm90/backward_share_keys.h"
 GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/backward_products.h"
 SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
+TURNS = "sm90/backward_turns.h"
 ROWS = "sm80/backward_rows.h"
 KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "sm80/backward_rows.cu"
 ROW_OF_HEAD_DIM = {128: 0, 64: 1, 256: 2}
@@ -20,6 +21,8 @@ NO_ORDER = rf"race in shared memory|with no barrier|which nobody has written|{AS
 NO_PROXY_FENCE = "with no FenceProxyAsync after it"
 
 NOT_WRITTEN = "which nobody has written"
+RACE = "race in global memory"
+NO_TURN = f"{RACE}|race in shared memory"
 IN_FLIGHT = f"sums were changed before this wait|no WarpgroupFence|was changed while this instruction|{ASYNC}"
 VALUES = None
 
@@ -30,8 +33,10 @@ DS_STORED = "          StoreRounded(rounded_dscores, shared.dscores(stage), thre
 ZEROS_STORED = "        StoreRounded(zeros, shared.dscores(stage), thread_key);\n"
 PROXY_FENCE = "ptx::FenceProxyAsync();\n"
 LAST_WAIT = "          ptx::WarpgroupWait<0>();\n          finish_tile();\n"
-RELEASE = "      ArriveByWarp(stages.empty());\n"
+RELEASE = "      FinishStage<kDquerySums>(shared, stages);\n"
 QUERY_WAIT = "        ptx::WarpgroupWait<0>();\n        ptx::Settle(dquery);\n"
+
+TURN_WAIT = "  if constexpr (kDquerySums == DquerySums::kInTurn) stages.WaitAlong(shared.turns());\n"
 
 Mistake = tuple[str, str, str, str, str, str | None]
 
@@ -40,8 +45,12 @@ def mistake(file: str, old: str, new: str, what: str, expected: str | None) -> M
     return file, old, new, KERNEL_OBJECT, what, expected
 
 
-def row_mistake(old: str, new: str, expected: str | None) -> Mistake:
-    return ROWS, old, new, ROWS_OBJECT, "halves", expected
+def row_mistake(old: str, new: str, expected: str | None, what: str = "halves") -> Mistake:
+    return ROWS, old, new, ROWS_OBJECT, what, expected
+
+
+def turn_mistake(old: str, new: str, expected: str) -> Mistake:
+    return mistake(TURNS, old, new, "turns", expected)
 
 
 CASES: dict[int, dict[str, Mistake]] = {
@@ -71,9 +80,7 @@ CASES: dict[int, dict[str, Mistake]] = {
             "deterministic",
             f"race in shared memory|{ASYNC}",
         ),
-        "a stage never released": mistake(
-            OWN_KEYS, "    ArriveByWarp(stages.empty());\n", "", "deterministic", "deadlock"
-        ),
+        "a stage never released": mistake(OWN_KEYS, RELEASE[2:], "", "deterministic", "deadlock"),
         "a wait that lets dkey and dquery fly": mistake(
             OWN_KEYS,
             "ptx::WarpgroupWait<1>();  // for all but these",
@@ -161,7 +168,7 @@ CASES: dict[int, dict[str, Mistake]] = {
             OWN_KEYS, ZEROS_STORED + "        " + PROXY_FENCE, ZEROS_STORED, "halves", NO_PROXY_FENCE
         ),
         "two blocks with the same keys": mistake(
-            PRODUCER, "first_rank + rank", "first_rank + rank / 2 * 2", "deterministic", "race in global memory"
+            PRODUCER, "KeyTileOf(arguments.mask, rank)", "KeyTileOf(arguments.mask, rank / 2 * 2)", "backward", RACE
         ),
         "who sees nothing keeps the stage": mistake(
             OWN_KEYS, "      FinishTile(rows, shared, warpgroup, *stages, dquery);\n", "", "halves", "deadlock"
@@ -185,8 +192,54 @@ CASES: dict[int, dict[str, Mistake]] = {
         "sums of dquery that no key tile reaches": row_mistake(
             "if (IsReached(arguments, batch, head, row)) {", "if (row >= 0) {", NOT_WRITTEN
         ),
+        "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
+        "the turn is not passed on": turn_mistake(
+            "      if (ptx::LaneIndex() == 0) ptx::StoreRelease(LastMark(rows, tile), MarkOf(block.rank));\n",
+            "",
+            "deadlock",
+        ),
+        "the turn is passed on without a release": turn_mistake("ptx::StoreRelease(", "ptx::StoreGlobal(", RACE),
+        "the turn is passed on before all have added": turn_mistake(
+            "      stages.WaitAlong(shared.added());\n", "", f"{RACE}|{LATE}"
+        ),
+        "the turn is looked at without an acquire": turn_mistake(
+            "ptx::LoadAcquire(", "ptx::LoadGlobal(", f"{RACE}|endless loop"
+        ),
+        "the turn has come before it was waited for": turn_mistake(
+            "      if (before != 0 && ptx::LaneIndex() == 0) {\n", "      if (false) {\n", RACE
+        ),
+        "the turn after the next lower rank": turn_mistake(
+            "MarkOf(end - 1 - ptx::LowestBit(found))", "MarkOf(end - 1)", f"deadlock|{RACE}"
+        ),
+        "the turn after any lower rank of 32": turn_mistake(
+            "ptx::LowestBit(found)", "31 + ptx::LowestBit(found) / 32 - __builtin_clz(found)", f"deadlock|{RACE}"
+        ),
+        "turns of the first head of a block for all": turn_mistake(
+            "mask(rows.mask, block.batch, tile.head)",
+            "mask(rows.mask, block.batch, block.first_head)",
+            f"deadlock|{RACE}",
+        ),
+        "turns by what bounds do not rule out, taken by what columns do not": mistake(
+            MASK, "if (!kInTurn && ", "if (", "turns", f"deadlock|{RACE}"
+        ),
+        "one turn for two query tiles": turn_mistake(
+            "(sm80::kRowsPerBlock / 16)", "(sm80::kRowsPerBlock / 8)", f"deadlock|{RACE}"
+        ),
+        "marks that nobody cleared": row_mistake(
+            "      ptx::StoreGlobal(arguments.turns + ptx::BlockIndex(), 0);\n", "", NOT_WRITTEN, "turns"
+        ),
     },
     64: {
+        "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
+        "no wait for the turn of a tile that a warpgroup does not see": mistake(
+            OWN_KEYS,
+            "        ptx::WarpgroupWait<0>();\n      }\n      FinishTile(rows, shared, warpgroup, *stages, dquery);\n",
+            "        ptx::WarpgroupWait<0>();\n        AddQueryGradient<DquerySums::kInAnyOrder>("
+            "rows, shared, *stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);\n      }\n"
+            "      FinishStage<kDquerySums>(shared, *stages);\n",
+            "turns",
+            RACE,
+        ),
         "no wait for scores and dP": mistake(
             OWN_KEYS,
             "          ptx::WarpgroupWait<0>();\n          finish_scores();\n",
@@ -215,7 +268,7 @@ CASES: dict[int, dict[str, Mistake]] = {
             OWN_KEYS, "return warpgroup % (kTileQ / 64);", "return 0;", "backward", VALUES
         ),
         "dquery of both warpgroups in the same rows": mistake(
-            OWN_KEYS, "tile.row_block + 4 * QueryBlock(warpgroup)", "tile.row_block", "backward", VALUES
+            OWN_KEYS, "stages, 4 * QueryBlock(warpgroup)", "stages, 0", "backward", VALUES
         ),
         "the second 64 queries masked as the first": mistake(
             MASK, "scores + 4 * (4 * word + n)", "scores + 4 * (4 * (word % 2) + n)", "deterministic", VALUES
@@ -228,6 +281,10 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
     },
     256: {
+        "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
+        "the turn is passed on before all have added": turn_mistake(
+            "      stages.WaitAlong(shared.added());\n", "", f"{RACE}|{LATE}"
+        ),
         "no wait for the scores": mistake(
             SHARE_KEYS, "      ptx::WarpgroupWait<1>();\n", "", "deterministic", IN_FLIGHT
         ),

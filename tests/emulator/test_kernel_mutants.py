@@ -277,7 +277,7 @@ def outcomes_of(library: Path, what: str, capability: int, head_dim: int, seeds:
 
 
 @pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), (90, 64), (90, 128), (90, 256)])
-@pytest.mark.parametrize("what", ["forward", "slices", "backward", "halves", "deterministic", "keys"])
+@pytest.mark.parametrize("what", ["forward", "slices", "backward", "halves", "deterministic", "turns", "keys"])
 def test_kernels_without_a_mistake_pass(builder, what: str, capability: int, head_dim: int) -> None:
     for outcome in outcomes_of(builder.library, what, capability, head_dim, SEEDS):
         assert outcome == {"reported": None, "wrong": None}

@@ -17,29 +17,33 @@ struct CandidateTile {
   PFM_DEVICE bool exists() const { return index >= 0; }
 };
 
-enum class Walk { kKeyTiles, kQueryTiles };
+enum class Walk { kKeyTiles, kQueryTiles, kQueryTilesFromLast };
 
-// Of one query tile the key tiles, or of one key tile the query tiles, in ascending order.
+// Of one query tile the key tiles, or of one key tile the query tiles, in ascending order or from the last one on.
 template <Walk kWalk, int kTileQ, int kTileK>
 class CandidateTiles {
  public:
-  PFM_DEVICE CandidateTiles(const HeadMask& mask, int32_t fixed) : mask_(mask), fixed_(fixed) {}
+  PFM_DEVICE CandidateTiles(const HeadMask& mask, int32_t fixed)
+      : mask_(mask), fixed_(fixed), next_(kFromLast ? Count() : 0) {}
 
   PFM_DEVICE CandidateTile Next() {
     while (candidates_ == 0) {
-      if (next_ >= Count()) return {-1, false};
-      const int32_t tile = next_ + ptx::LaneIndex();
-      const TileClass by_bounds = tile < Count() ? ByBounds(tile) : TileClass::kEmpty;
+      if (kFromLast ? next_ <= 0 : next_ >= Count()) return {-1, false};
+      const int32_t tile = kFromLast ? next_ - 1 - ptx::LaneIndex() : next_ + ptx::LaneIndex();
+      const bool exists = kFromLast ? tile >= 0 : tile < Count();
+      const TileClass by_bounds = exists ? ByBounds(tile) : TileClass::kEmpty;
       candidates_ = ptx::Ballot(by_bounds != TileClass::kEmpty);
       undecided_ = ptx::Ballot(by_bounds == TileClass::kUndecided);
-      next_ += 32;
+      next_ += kFromLast ? -32 : 32;
     }
     const int lane = ptx::LowestBit(candidates_);
     candidates_ &= candidates_ - 1;
-    return {next_ - 32 + lane, (undecided_ >> lane & 1) != 0};
+    return {kFromLast ? next_ + 31 - lane : next_ - 32 + lane, (undecided_ >> lane & 1) != 0};
   }
 
  private:
+  static constexpr bool kFromLast = kWalk == Walk::kQueryTilesFromLast;
+
   PFM_DEVICE int32_t Count() const {
     return kWalk == Walk::kKeyTiles ? mask_.table().key_tiles : mask_.table().query_tiles;
   }
@@ -53,8 +57,8 @@ class CandidateTiles {
 
   HeadMask mask_;
   int32_t fixed_;
-  int32_t next_ = 0;         // the first tile not yet looked at
-  uint32_t candidates_ = 0;  // of the 32 tiles before next_: not yet walked and not ruled out
+  int32_t next_;             // the first tile not yet looked at, or from the last one on the first that was
+  uint32_t candidates_ = 0;  // of the 32 tiles looked at last: not yet walked and not ruled out
   uint32_t undecided_ = 0;
 };
 

@@ -17,7 +17,7 @@ constexpr int kBlockMaskBlock = 128;
 struct MaskTable {
   int32_t* columns;  // [mask][begin, end of the visible range and of each hole][padded key]
   int32_t* bounds;   // [mask][min_begin, max_begin, min_end, max_end of the same][key tile]
-  int32_t* order;    // [mask][query tile]: longest first, approximately
+  int32_t* order;    // [mask][query tile]: longest first, approximately; the same in every run
   int32_t* work;     // [mask][query tile + 1]: difference array, then live key tiles per query tile
 
   // Of passes over key tiles, otherwise null: live query tiles per key tile, and the order as above.

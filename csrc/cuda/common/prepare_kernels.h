@@ -148,20 +148,23 @@ PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) 
 
 constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
 
-// What LongestFirst of csrc/core/order.h does, except that tiles of one class come in any order: no result depends on
-// it. largest: of the work of the tiles of this thread; that of others is not visible before the first barrier.
+// What LongestFirst of csrc/core/order.h does: tiles of one class keep their order, because deterministic sums are
+// added in this one. largest: of the work of the tiles of this thread; that of others is not visible before the first
+// barrier.
 PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t largest, ptx::SharedAddress words,
                                    int32_t* order) {
   const ptx::SharedAddress buckets = words + 4 * kOrderWarps;
   const int thread = ptx::ThreadIndex();
   largest = MaxOverBlock(largest, words);
+  const auto below_largest = [&](int32_t tile) { return largest - ptx::LoadGlobal(work + tile); };
   const auto bucket_of = [&](int32_t tile) {
-    const int64_t below_largest = largest - ptx::LoadGlobal(work + tile);
-    return buckets + 4 * static_cast<int>(below_largest * kOrderBuckets / (largest + 1));
+    return static_cast<int>(static_cast<int64_t>(below_largest(tile)) * kOrderBuckets / (largest + 1));
   };
   if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, 0);
   ptx::SyncThreads();
-  for (int32_t tile = thread; tile < tiles; tile += kOrderThreads) ptx::AtomicAddShared(bucket_of(tile), 1);
+  for (int32_t tile = thread; tile < tiles; tile += kOrderThreads) {
+    ptx::AtomicAddShared(buckets + 4 * bucket_of(tile), 1);
+  }
   ptx::SyncThreads();
   // Sizes become the places of the next tiles.
   int32_t total;
@@ -169,8 +172,22 @@ PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t l
   const int32_t start = PrefixOverBlock(size, words, &total);
   if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, start);
   ptx::SyncThreads();
-  for (int32_t tile = thread; tile < tiles; tile += kOrderThreads) {
-    ptx::StoreGlobal(order + ptx::AtomicAddShared(bucket_of(tile), 1), tile);
+  // A warp looks at all tiles for those of its bucket, 32 at once, until it has as many as there are.
+  const int lane = ptx::LaneIndex();
+  for (int bucket = thread / 32; bucket < kOrderBuckets; bucket += kOrderWarps) {
+    const auto least = [&](int b) {
+      return static_cast<int32_t>(CeilDiv<int64_t>(int64_t{b} * (largest + 1), kOrderBuckets));
+    };
+    const int32_t from = least(bucket), to = least(bucket + 1);
+    int32_t next = ptx::LoadShared<int32_t>(buckets + 4 * bucket);
+    const int32_t end = bucket + 1 < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * (bucket + 1)) : tiles;
+    for (int32_t tile = lane; next < end; tile += 32) {
+      const int32_t below = tile < tiles ? below_largest(tile) : -1;
+      const uint32_t found = ptx::Ballot(from <= below && below < to);
+      const int place = next + ptx::PopulationCount(found & ~(~0u << lane));
+      if ((found >> lane & 1) != 0) ptx::StoreGlobal(order + place, tile);
+      next += ptx::PopulationCount(found);
+    }
   }
 }
 

@@ -53,6 +53,9 @@ PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, 
 // The same for four floats; address is a multiple of 16.
 PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where where = Where::Here());
 
+// The same where the caller orders everybody who adds to these floats: the emulator reports who is not ordered.
+PFM_DEVICE inline void AddQuad(float* address, const float (&values)[4], Where where = Where::Here());
+
 // Between blocks: what a block wrote before a release (its other threads: before a SyncThreads before it) is visible
 // to whoever acquires the released value.
 PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where where = Where::Here());

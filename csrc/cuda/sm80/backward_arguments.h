@@ -20,7 +20,8 @@ struct BackwardArguments {
   float* lse;           // [B * Hq][padded row] in units of log2; +inf where nothing is seen: probabilities become 0
   float* delta;         // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
   float* dsink;         // [B * Hq][block of rows]
-  float* dquery;  // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
+  float* dquery;   // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
+  int32_t* turns;  // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
   int32_t padded_dim;  // head dim of the instantiation
   int32_t row_blocks;  // padded_rows / kRowsPerBlock
 

@@ -18,17 +18,17 @@ struct KeyPass {
   int head_dim, tile_q, tile_k;
   bool can_add_dquery;
   int blocks_per_multiprocessor;  // that are worth splitting a group of query heads for
-  bool is_ordered;                // takes the key tiles longest first
+  bool is_ordered;  // takes the key tiles longest first, and adds dquery in that order where it is deterministic
 };
 
 struct BackwardPlan {
-  bool adds_dquery;  // by atomics; otherwise a pass of its own computes it
+  bool adds_dquery;  // in the pass over key tiles; otherwise a pass of its own computes it
   int query_row;     // of kQueryGradient
   MaskTable query_mask;
   BackwardArguments arguments;
 
   BackwardPlan(const pfm_params& params, const KeyPass& pass, const ptx::DeviceLimits& limits, Arena* arena)
-      : adds_dquery(params.deterministic == 0 && pass.can_add_dquery),
+      : adds_dquery(pass.can_add_dquery && (params.deterministic == 0 || pass.is_ordered)),
         query_row(RowFor(kQueryGradient, params.head_dim, params.head_dim_v)) {
     const QueryGradientTile& query_tile = kQueryGradient[query_row];
     arguments.params = params;
@@ -50,6 +50,9 @@ struct BackwardPlan {
                                                       arguments.mask.padded_keys * pass.head_dim;
     arguments.dkey_parts = arena->Take<float>(parts, "parts of dkey");
     arguments.dvalue_parts = arena->Take<float>(parts, "parts of dvalue");
+    const bool takes_turns = adds_dquery && params.deterministic != 0;
+    arguments.turns = arena->Take<int32_t>(takes_turns ? heads * arguments.row_blocks : 0, "turns of dquery");
+    if (!takes_turns) arguments.turns = nullptr;
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
     arguments.dquery = arena->Take<float>(sums, "sums of dquery");
     if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;

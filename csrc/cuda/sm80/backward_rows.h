@@ -72,6 +72,9 @@ PFM_KERNEL_BOUNDS(kRowWarps * 32, 1) void PrepareRows(PFM_KERNEL_ARGUMENT Backwa
   const int warp = ptx::ThreadIndex() / 32;
   if (arguments.dquery != nullptr && IsReached(arguments, batch, head, first)) {
     ClearSums(arguments, batch_head * arguments.padded_rows + first);
+    if (arguments.turns != nullptr && ptx::ThreadIndex() == 0) {
+      ptx::StoreGlobal(arguments.turns + ptx::BlockIndex(), 0);
+    }
   }
   float dsink = 0.0f;
   for (int64_t row = first + warp; row < first + kRowsPerBlock; row += kRowWarps) {

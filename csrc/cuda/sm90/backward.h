@@ -1,4 +1,4 @@
-// dkey, dvalue and, by atomics, dquery for compute capability 9.0: a block owns a key tile and walks the live query
+// dkey, dvalue and sums of dquery for compute capability 9.0: a block owns a key tile and walks the live query
 // tiles of every query head of its group. A producer warp finds them and has query and dout copied; two consumer
 // warpgroups compute. Scores are computed transposed, keys as rows, so that a thread masks two columns of its own.
 #ifndef PFM_CUDA_SM90_BACKWARD_H_
@@ -9,19 +9,26 @@
 #include "backward_own_keys.h"
 #include "backward_producer.h"
 #include "backward_share_keys.h"
+#include "backward_turns.h"
 
 namespace pfm::cuda::sm90 {
 
-template <class T, int kRow, bool kAddsQuery>
+template <class T, int kRow, DquerySums kDquerySums>
 struct BackwardKernel {
   static constexpr BackwardTile kTile = kBackward[kRow];
   using Shared = BackwardShared<kRow>;
-  using Consumer = std::conditional_t<kTile.shares_keys, ShareKeysConsumer<T, kRow, kAddsQuery>,
-                                      OwnKeysConsumer<T, kRow, kAddsQuery>>;
+  using Consumer = std::conditional_t<kTile.shares_keys, ShareKeysConsumer<T, kRow, kDquerySums>,
+                                      OwnKeysConsumer<T, kRow, kDquerySums>>;
+  static constexpr bool kInTurn = kDquerySums == DquerySums::kInTurn;
 
   PFM_DEVICE static void InitBarriers(const Shared& shared) {
     ptx::InitBarrier(shared.keys_full(), 1);
-    shared.stages().Init(1, kConsumerThreads / kWarpThreads);
+    constexpr int kConsumerWarps = kConsumerThreads / kWarpThreads;
+    shared.stages().Init(1, kInTurn ? 1 : kConsumerWarps);
+    for (int stage = 0; kInTurn && stage < kTile.stages; ++stage) {
+      ptx::InitBarrier(shared.turns() + stage * kMBarrierBytes, 1);
+      ptx::InitBarrier(shared.added() + stage * kMBarrierBytes, kConsumerWarps);
+    }
     ptx::FenceBarrierInit();
   }
 
@@ -29,22 +36,28 @@ struct BackwardKernel {
     const Shared shared;
     if (ptx::ThreadIndex() == 0) InitBarriers(shared);
     ptx::SyncThreads();
-    const int warp = ptx::Shuffle(ptx::ThreadIndex() / 32,
-                                  0);  // the compiler sees that it is the same for all lanes
-    if (warp < kWarpgroupWarps) {
+    // Its index is computed again in every branch: one number for all of them would be spilled.
+    if (WarpIndex() < kWarpgroupWarps) {
       ptx::DecreaseRegisters<kTile.producer_registers>();
-      if (warp == 0) BackwardProducer<kRow>::Run(arguments, BackwardBlock(arguments.rows), shared);
+      const int warp = WarpIndex();
+      if (warp == 0) {
+        BackwardProducer<kRow, kDquerySums>::Run(arguments, BackwardBlock(arguments.rows), shared);
+      } else if (kInTurn && warp == 1) {
+        BackwardTurns<kRow>::Await(arguments.rows, shared);
+      } else if (kInTurn && warp == 2) {
+        BackwardTurns<kRow>::Pass(arguments.rows, shared);
+      }
     } else {
       ptx::IncreaseRegisters<kTile.consumer_registers>();
-      Consumer::Run(arguments, shared, warp / kWarpgroupWarps - 1);
+      Consumer::Run(arguments, shared, WarpIndex() / kWarpgroupWarps - 1);
     }
   }
 };
 
-template <class T, int kRow, bool kAddsQuery>
+template <class T, int kRow, DquerySums kDquerySums>
 PFM_KERNEL_BOUNDS((kBackward[kRow].threads()), 1)
 void Backward(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
-  BackwardKernel<T, kRow, kAddsQuery>::Run(arguments);
+  BackwardKernel<T, kRow, kDquerySums>::Run(arguments);
 }
 
 }  // namespace pfm::cuda::sm90

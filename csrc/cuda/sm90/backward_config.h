@@ -11,6 +11,10 @@ constexpr int kBackwardRegisters = 65536;         // of a multiprocessor, and so
 
 constexpr int kConsumers = 2;  // warpgroups
 
+// What a pass over key tiles does about dquery: nothing, where it is not wanted; adds to its sums in any order; or in
+// turns of the key tiles, for the same bits in every run.
+enum class DquerySums { kUnwanted, kInAnyOrder, kInTurn };
+
 struct BackwardTile {
   int head_dim;  // of query, key and value
   int tile_q, tile_k;
@@ -34,10 +38,10 @@ struct BackwardTile {
   constexpr int row_bytes() const { return 2 * tile_q * 4 + 16; }
   // Two dS^T, and two P^T, so that a warpgroup may write the next one while the other reads the last.
   constexpr int score_tiles() const { return shares_keys ? 4 : 2; }
-  // key and value; the stages; what is exchanged; two mbarriers per stage and one for the keys
+  // key and value; the stages; what is exchanged; four mbarriers per stage and one for the keys
   constexpr int shared_bytes() const {
     return 1024 + 2 * key_bytes() + stages * (2 * query_bytes() + row_bytes()) + score_tiles() * dscore_bytes() +
-           8 * (2 * stages + 1);
+           8 * (4 * stages + 1);
   }
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
   // What a consumer thread holds at the worst moment: dkey and dvalue; when dS is computed, scores and dP, and P

@@ -14,7 +14,9 @@ ptx::LaunchStatus LaunchBackwardRow(int row, const BackwardArguments& arguments)
     constexpr BackwardTile kTile = kBackward[kRow];
     const sm80::BackwardArguments& rows = arguments.rows;
     const int64_t blocks = rows.params.batch * rows.params.heads_kv * rows.splits * rows.mask.key_tiles;
-    const auto kernel = rows.dquery != nullptr ? Backward<T, kRow, true> : Backward<T, kRow, false>;
+    const auto kernel = rows.dquery == nullptr  ? Backward<T, kRow, DquerySums::kUnwanted>
+                        : rows.turns == nullptr ? Backward<T, kRow, DquerySums::kInAnyOrder>
+                                                : Backward<T, kRow, DquerySums::kInTurn>;
     return ptx::Launch(kernel, blocks, kTile.threads(), kTile.shared_bytes(), rows.params.stream, arguments);
   } else {
     return {1, "no such row in the table of tiles"};

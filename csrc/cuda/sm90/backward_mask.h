@@ -32,8 +32,9 @@ PFM_DEVICE inline void FindVisibleRows(const HeadMask& mask, int32_t key_tile, i
 }
 
 // The live tiles of all query heads of a block, head by head: a warp walks them. What bounds leave undecided the
-// columns decide, a few keys per lane.
-template <int kTileQ, int kTileK>
+// columns decide, a few keys per lane. Where dquery is added in turns, tiles that only the columns rule out are among
+// them, so that bounds alone tell who takes part; and a head's last tile comes first (backward_turns.h).
+template <DquerySums kDquerySums, int kTileQ, int kTileK>
 class LiveTiles {
  public:
   PFM_DEVICE LiveTiles(const sm80::BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
@@ -49,7 +50,7 @@ class LiveTiles {
         continue;
       }
       const uint32_t keys = tile.undecided ? Classify(tile.index * kTileQ) : LiveTile::kAllVisible;
-      if ((keys & LiveTile::kAllVisible) == 0) continue;
+      if (!kInTurn && (keys & LiveTile::kAllVisible) == 0) continue;
       const int64_t row = (batch_ * arguments_.params.heads_q + head_) * arguments_.padded_rows + tile.index * kTileQ;
       return {tile.index, head_, keys, static_cast<int32_t>(row / 16)};
     }
@@ -57,7 +58,8 @@ class LiveTiles {
 
  private:
   static constexpr int kKeys = kTileK / 32;
-  using Candidates = CandidateTiles<Walk::kQueryTiles, kTileQ, kTileK>;
+  static constexpr bool kInTurn = kDquerySums == DquerySums::kInTurn;
+  using Candidates = CandidateTiles<kInTurn ? Walk::kQueryTilesFromLast : Walk::kQueryTiles, kTileQ, kTileK>;
 
   PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, batch_, head_); }
 

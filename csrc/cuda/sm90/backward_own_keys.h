@@ -12,10 +12,11 @@
 
 namespace pfm::cuda::sm90 {
 
-template <class T, int kRow, bool kAddsQuery>
+template <class T, int kRow, DquerySums kDquerySums>
 struct OwnKeysConsumer {
   static constexpr BackwardTile kTile = kBackward[kRow];
   static constexpr int kTileQ = kTile.tile_q, kSteps = kTileQ / kDepth;
+  static constexpr bool kAddsQuery = kDquerySums != DquerySums::kUnwanted;
   using Shared = BackwardShared<kRow>;
   using Scores = float[kTileQ / 2];        // 64 keys x kTileQ
   using Rounded = uint32_t[kSteps][4];     // the same as a left operand
@@ -51,10 +52,9 @@ struct OwnKeysConsumer {
                                     const typename Shared::Stages& stages, QuerySums& dquery) {
     if constexpr (kAddsQuery) {
       ptx::Settle(dquery);
-      const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stages.stage()));
-      AddQueryGradient(rows, tile.row_block + 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);
+      AddQueryGradient<kDquerySums>(rows, shared, stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);
     }
-    ArriveByWarp(stages.empty());
+    FinishStage<kDquerySums>(shared, stages);
   }
 
   // Goes to the next tile that the keys of this warpgroup see; false: there is none. Nothing is in flight.

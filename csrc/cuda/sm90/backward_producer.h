@@ -13,7 +13,7 @@ namespace pfm::cuda::sm90 {
 // Which keys, and which query heads from first_head on. Longest first: key tiles that many query tiles see, by the
 // mask of the first head.
 struct BackwardBlock {
-  int32_t batch, kv_head, first_head, key_tile, split;
+  int32_t batch, kv_head, first_head, key_tile, split, rank;
 
   PFM_DEVICE explicit BackwardBlock(const sm80::BackwardArguments& arguments) {
     const int32_t all_heads = static_cast<int32_t>(arguments.params.batch * arguments.params.heads_kv);
@@ -22,14 +22,16 @@ struct BackwardBlock {
     kv_head = ptx::BlockIndex() % all_heads % kv_heads;
     split = ptx::BlockIndex() / all_heads % arguments.splits;
     first_head = (kv_head * arguments.splits + split) * arguments.heads_per_split();
-    const MaskTable& mask = arguments.mask;
-    const int64_t first_rank = mask.MaskOf(batch, first_head) * mask.key_tiles;
-    const int32_t rank = ptx::BlockIndex() / all_heads / arguments.splits;
-    key_tile = ptx::LoadGlobal(mask.key_order + first_rank + rank);
+    rank = ptx::BlockIndex() / all_heads / arguments.splits;
+    key_tile = KeyTileOf(arguments.mask, rank);
+  }
+
+  PFM_DEVICE int32_t KeyTileOf(const MaskTable& mask, int32_t of_rank) const {
+    return ptx::LoadGlobal(mask.key_order + mask.MaskOf(batch, first_head) * mask.key_tiles + of_rank);
   }
 };
 
-template <int kRow>
+template <int kRow, DquerySums kDquerySums>
 struct BackwardProducer {
   using Shared = BackwardShared<kRow>;
   static constexpr int kTileQ = kBackward[kRow].tile_q, kTileK = kBackward[kRow].tile_k;
@@ -58,7 +60,7 @@ struct BackwardProducer {
   PFM_DEVICE static void Run(const BackwardArguments& arguments, const BackwardBlock& block, const Shared& shared) {
     const bool copies = ptx::ElectOne();
     if (copies) CopyKeys(arguments, block, shared);
-    LiveTiles<kTileQ, kTileK> tiles(arguments.rows, block.batch, block.first_head, block.key_tile);
+    LiveTiles<kDquerySums, kTileQ, kTileK> tiles(arguments.rows, block.batch, block.first_head, block.key_tile);
     typename Shared::Stages stages = shared.stages();
     LiveTile tile;
     do {

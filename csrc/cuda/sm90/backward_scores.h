@@ -7,6 +7,7 @@
 #include "../sm80/score_rules.h"
 #include "backward_arguments.h"
 #include "backward_products.h"
+#include "backward_shared.h"
 
 namespace pfm::cuda::sm90 {
 
@@ -40,18 +41,34 @@ PFM_DEVICE inline void Differentiate(const float (&probabilities)[kCount], ptx::
   }
 }
 
-// The sums lie in the order of the accumulators, so that a lane adds four neighbours at once and a warp 512 bytes.
-// Against a bulk reduction this saves the way through shared memory, 4 to 8 bytes per pair of what bounds this
-// kernel, and a barrier; which one costs less is to be measured.
-template <int kCount>
-PFM_DEVICE inline void AddQueryGradient(const sm80::BackwardArguments& rows, int32_t row_block, int first_block,
-                                        const float (&sums)[kCount]) {
+// 64 rows of dquery of a tile, from the blocks of 16 rows and 64 columns on. The sums lie in the order of the
+// accumulators, so that a lane adds four neighbours at once and a warp 512 bytes. Against a bulk reduction this saves
+// the way through shared memory, 4 to 8 bytes per pair of what bounds this kernel, and a barrier; which one costs
+// less is to be measured.
+template <DquerySums kDquerySums, int kRow, int kCount>
+PFM_DEVICE inline void AddQueryGradient(const sm80::BackwardArguments& rows, const BackwardShared<kRow>& shared,
+                                        const typename BackwardShared<kRow>::Stages& stages, int row_block,
+                                        int first_block, const float (&sums)[kCount]) {
+  if constexpr (kDquerySums == DquerySums::kInTurn) stages.WaitAlong(shared.turns());
+  const int32_t first_row_block = ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).row_block + row_block;
   const int warp = ptx::ThreadIndex() / 32 % 4;
 #pragma unroll
   for (int n = 0; n < kCount / 4; ++n) {
     const float quad[4] = {sums[4 * n], sums[4 * n + 1], sums[4 * n + 2], sums[4 * n + 3]};
-    ptx::AtomicAddQuad(sm80::DqueryFragment(rows, row_block + warp, 8 * first_block + n, ptx::LaneIndex()), quad);
+    float* const to = sm80::DqueryFragment(rows, first_row_block + warp, 8 * first_block + n, ptx::LaneIndex());
+    if constexpr (kDquerySums == DquerySums::kInTurn) {
+      ptx::AddQuad(to, quad);
+    } else {
+      ptx::AtomicAddQuad(to, quad);
+    }
   }
+}
+
+// By every warp of the consumers when it is done with a tile; collective.
+template <DquerySums kDquerySums, int kRow>
+PFM_DEVICE inline void FinishStage(const BackwardShared<kRow>& shared,
+                                   const typename BackwardShared<kRow>::Stages& stages) {
+  ArriveByWarp(kDquerySums == DquerySums::kInTurn ? stages.Along(shared.added()) : stages.empty());
 }
 
 }  // namespace pfm::cuda::sm90

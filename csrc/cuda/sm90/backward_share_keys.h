@@ -12,7 +12,7 @@
 
 namespace pfm::cuda::sm90 {
 
-template <class T, int kRow, bool kAddsQuery>
+template <class T, int kRow, DquerySums kDquerySums>
 struct ShareKeysConsumer {
   static constexpr BackwardTile kTile = kBackward[kRow];
   static constexpr int kQueries = kTile.tile_q / kConsumers, kSteps = kQueries / kDepth;
@@ -81,18 +81,18 @@ struct ShareKeysConsumer {
       MultiplyColumnsByRows<T>(dvalue, shared.probabilities(stage), shared.dout(stage), first_block, continues);
       MultiplyColumnsByRows<T>(dkey, shared.dscores(stage), shared.query(stage), first_block, continues);
       continues = true;
-      if constexpr (kAddsQuery) {
+      if constexpr (kDquerySums != DquerySums::kUnwanted) {
         Sums dquery;
         MultiplyAlongRows<T>(dquery, shared.dscores(stage), 0, shared.key(), first_block);
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
         ptx::Settle(dquery);
-        AddQueryGradient(rows, ptx::LoadShared<LiveTile>(shared.tile(stage)).row_block, first_block, dquery);
+        AddQueryGradient<kDquerySums>(rows, shared, stages, 0, first_block, dquery);
       } else {
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
       }
-      ArriveByWarp(stages.empty());
+      FinishStage<kDquerySums>(shared, stages);
       stages.Advance();
     }
     if (!continues) {

@@ -46,10 +46,13 @@ class BackwardShared {
   PFM_DEVICE ptx::SharedAddress delta(int stage) const { return lse(stage) + kNumbersBytes; }
   PFM_DEVICE ptx::SharedAddress tile(int stage) const { return delta(stage) + kNumbersBytes; }
 
-  // mbarriers: key and value are there; those of the stages.
+  // mbarriers: key and value are there; those of the stages; and where dquery is added in turns, of every stage: its
+  // turn has come, all consumers have added.
   PFM_DEVICE ptx::SharedAddress keys_full() const { return base_ + kBarriers; }
   using Stages = Ring<kTile.stages>;
   PFM_DEVICE Stages stages() const { return Stages(base_ + kBarriers + kMBarrierBytes); }
+  PFM_DEVICE ptx::SharedAddress turns() const { return base_ + kBarriers + kMBarrierBytes + Stages::kBarrierBytes; }
+  PFM_DEVICE ptx::SharedAddress added() const { return turns() + kTile.stages * kMBarrierBytes; }
 
   // Of every other tile: dS^T, and P^T where the warpgroups share keys.
   PFM_DEVICE ScoreTile dscores(int stage) const { return {base_ + kScores + stage % 2 * ScoreTile::kBytes}; }
@@ -67,7 +70,7 @@ class BackwardShared {
   static constexpr int kRows = kScores + kTile.score_tiles() * ScoreTile::kBytes;
   static constexpr int kBarriers = kRows + kTile.stages * kTile.row_bytes();
   static_assert(kBarriers % 16 == 0 && kScores % kTileAlignment == 0, "aligned");
-  static_assert(kTileAlignment + kBarriers + kMBarrierBytes + Stages::kBarrierBytes == kTile.shared_bytes(),
+  static_assert(kTileAlignment + kBarriers + kMBarrierBytes + 2 * Stages::kBarrierBytes == kTile.shared_bytes(),
                 "the plan is what the table says");
   static_assert(kTile.stages == 2, "the two dS^T take turns as the stages do");
 

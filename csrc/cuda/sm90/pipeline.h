@@ -40,10 +40,23 @@ class Ring {
 
   PFM_DEVICE void WaitEmpty() const { ptx::WaitBarrier(empty(), round() ^ 1); }
   PFM_DEVICE void WaitFull() const { ptx::WaitBarrier(full(), round()); }
+
   PFM_DEVICE void Advance() { ++position_; }
+
+  // Of further mbarriers, one per stage, whose phases end once per round as well. Where they are is computed here,
+  // and not kept in registers throughout a loop.
+  PFM_DEVICE ptx::SharedAddress Along(ptx::SharedAddress barriers) const {
+    return barriers + FreshPosition() % kStages * kMBarrierBytes;
+  }
+  PFM_DEVICE void WaitAlong(ptx::SharedAddress barriers) const {
+    ptx::WaitBarrier(Along(barriers), FreshPosition() / kStages % 2);
+  }
 
  private:
   PFM_DEVICE int round() const { return position_ / kStages % 2; }
+  PFM_DEVICE uint32_t FreshPosition() const {
+    return static_cast<uint32_t>(ptx::Fresh(static_cast<int32_t>(position_)));
+  }
 
   ptx::SharedAddress barriers_;
   uint32_t position_ = 0;

@@ -169,12 +169,16 @@ inline void ProbeAtomics(Recorder& recorder) {
   recorder.Exact("AtomicAdd.float, AtomicAddPair, AtomicAddQuad, ClearMemory", actual, expected_floats);
 }
 
-// ---- Order between blocks: block b continues what block b - 1 wrote
+// ---- Order between blocks: block b continues what block b - 1 wrote, and adds to the same sums
 
 struct ChainArrays {
   uint32_t* rows;  // [blocks + 1][threads], row 0 given
+  float* sums;     // [4][threads], by other threads in every block
   int32_t* turn;
 };
+
+// In another order of the blocks the sums are other ones.
+PFM_HOST_DEVICE float Addend(int block, int i) { return (block % 2 == 0 ? 1e8f : -1e8f) + 9.0f * (block + i); }
 
 PFM_KERNEL_BOUNDS(64, 1) void Chain(PFM_KERNEL_ARGUMENT ChainArrays arrays) {
   const int thread = ptx::ThreadIndex();
@@ -186,6 +190,8 @@ PFM_KERNEL_BOUNDS(64, 1) void Chain(PFM_KERNEL_ARGUMENT ChainArrays arrays) {
   ptx::SyncThreads();
   const uint32_t before = ptx::LoadGlobal(arrays.rows + block * 64 + (thread + 1) % 64);
   ptx::StoreGlobal(arrays.rows + (block + 1) * 64 + thread, before * 5 + static_cast<uint32_t>(block));
+  ptx::AddQuad(arrays.sums + 4 * ((thread + 5 * block) % 64),
+               {Addend(block, 0), Addend(block, 1), Addend(block, 2), Addend(block, 3)});
   ptx::SyncThreads();
   if (thread == 0) {
     if (block % 2 == 0) {
@@ -206,13 +212,22 @@ inline void ProbeChain(Recorder& recorder) {
     return start;
   }());
   DeviceArray<int32_t> turn("turn", std::vector<int32_t>(1, 0));
-  Run("Chain", Chain, kBlocks, 64, 0, {rows.data(), turn.data()});
+  DeviceArray<float> sums("sums", std::vector<float>(4 * 64, 0.1f));
+  Run("Chain", Chain, kBlocks, 64, 0, {rows.data(), sums.data(), turn.data()});
   for (uint32_t block = 0; block < kBlocks; ++block) {
     for (size_t thread = 0; thread < 64; ++thread) {
       expected.push_back(expected[block * 64 + (thread + 1) % 64] * 5 + block);
     }
   }
   recorder.Exact("LoadAcquire, StoreRelease, AtomicAddRelease", rows.Read(), expected);
+  std::vector<uint32_t> actual_sums, expected_sums;
+  for (const float sum : sums.Read()) actual_sums.push_back(BitCast<uint32_t>(sum));
+  for (int at = 0; at < 4 * 64; ++at) {
+    float sum = 0.1f;
+    for (int block = 0; block < kBlocks; ++block) sum += Addend(block, at % 4);
+    expected_sums.push_back(BitCast<uint32_t>(sum));
+  }
+  recorder.Exact("AddQuad", actual_sums, expected_sums);
 }
 
 // ---- Asynchronous copies: two groups, the second with gaps

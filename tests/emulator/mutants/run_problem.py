@@ -2,7 +2,7 @@
 per order what the emulator reported and which values left the error rule. In a process of its own, because a broken
 kernel may do anything.
 
-    run_problem.py LIBRARY forward|slices|backward|halves|deterministic|keys COMPUTE_CAPABILITY HEAD_DIM SEED...
+    run_problem.py LIBRARY forward|slices|backward|halves|deterministic|turns|keys COMPUTE_CAPABILITY HEAD_DIM SEED...
 
 keys: the gradients of keys and values alone.
 """
@@ -23,6 +23,8 @@ from support.compare import Expectation  # noqa: E402
 from support.dense import GRADIENTS  # noqa: E402
 from support.library import KernelError  # noqa: E402
 from support.problem import Problem  # noqa: E402
+
+DETERMINISTIC = ("deterministic", "turns")
 
 
 def small_problem(head_dim: int, seqlen_k: int) -> Problem:
@@ -65,12 +67,28 @@ def problem_of_halves(head_dim: int) -> Problem:
     return Problem(**sizes, dtype="bfloat16", startend=startend)
 
 
+def problem_of_turns(head_dim: int) -> Problem:
+    """As problem_of_halves, for another chain of key tiles per query tile, with gaps, and per head: the second one sees
+    keys 384 further on as the first. Of 128 keys half see the first rows and half the last ones, and nobody those
+    between."""
+    hidden = [(0, 0), (64, 400), (0, 256), None, (0, 128), (128, 400), (0, 192), (100, 300)]
+    both_ends = np.tile([(64, 400), (0, 330)], (64, 1))
+    columns = np.concatenate([both_ends if rows is None else np.tile(rows, (128, 1)) for rows in hidden])
+    columns[576:640] = 0, 400
+    startend = np.zeros((1, 2, len(columns), 4), np.int32)
+    startend[0, 0, :, :2], startend[0, 1, :, :2] = columns, np.roll(columns, 384, axis=0)
+    sizes = {"seqlen_q": 400, "seqlen_k": len(columns), "head_dim": head_dim, "head_dim_v": head_dim}
+    return Problem(**sizes, heads_kv=1, heads_mask=2, dtype="bfloat16", startend=startend)
+
+
 def main(library: str, what: str, capability: str, head_dim: str, *seeds: str) -> list[dict[str, str | None]]:
     # Tiles of 9.0 are larger and its rings longer.
     if what == "slices":
         problem = problem_of_slices(int(head_dim))
     elif what == "halves":
         problem = problem_of_halves(int(head_dim))
+    elif what == "turns":
+        problem = problem_of_turns(int(head_dim))
     else:
         problem = small_problem(int(head_dim), seqlen_k=900 if capability == "90" else 330)
     expectation = Expectation(problem)
@@ -80,7 +98,7 @@ def main(library: str, what: str, capability: str, head_dim: str, *seeds: str) -
         # Forward by one block, where blocks are persistent: its rings go around several times.
         multiprocessors = 1 if what in ("forward", "slices") else 0
         gradients = ("dkey", "dvalue") if what == "keys" else GRADIENTS
-        call = EmulatedCall(kernels, problem, what == "deterministic", multiprocessors, gradients)
+        call = EmulatedCall(kernels, problem, what in DETERMINISTIC, multiprocessors, gradients)
         kernels.configure(int(seed), compute_capability=int(capability))
         outcome = {"reported": None, "wrong": None}
         try:
