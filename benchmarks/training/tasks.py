@@ -42,6 +42,7 @@ CONTESTANTS = {
     "packed_flashmask": ("packed", "columns"),
     "packed_dense": ("packed", "dense"),
     "padded_dense": ("padded", "dense"),
+    "packed_reversed": ("reversed", "columns"),
 }
 PACK = {"sft": pack_sft, "lora": pack_sft, "dpo": pack_preference, "rm": pack_reward, "kto": pack_kto}
 LLAMA = {
@@ -144,6 +145,14 @@ def packed(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
         whole = [_row(task, pack) for pack in alone]
     (pack,) = PACK[task](whole, max_length * len(rows), order="sequential", too_long="error")
     return [pack]
+
+
+def packed_reversed(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
+    """As `packed`, the rows from the last one on: the same loss with another rounding."""
+    return packed(task, rows[::-1], max_length)
+
+
+LAYOUTS = {"packed": packed, "padded": documents, "reversed": packed_reversed}
 
 
 def _row(task: str, pack: Any) -> dict:

@@ -57,7 +57,7 @@ def stepper(
     from . import tasks as shared
 
     layout, mask = shared.CONTESTANTS[contestant]
-    packs = (shared.packed if layout == "packed" else shared.documents)(task, rows, tokens)
+    packs = shared.LAYOUTS[layout](task, rows, tokens)
     shared.set_seed(42)
     with shared.attention(mask):
         model = shared.make_model(task, model_folder, mask, None)
