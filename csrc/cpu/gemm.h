@@ -191,8 +191,17 @@ struct Gemm {
     Accumulators<kRows> sum;
     sum.Clear();
     sum.template Multiply<kLeftRow, kLeftDepth>(left, right, depth);
+    if (rescale == nullptr) {  // additions have units of their own, beside those of the FMAs
+      for (int r = 0; r < kRows; ++r) {
+        for (int j = 0; j < kVectors; ++j) {
+          float* c = out + r * kPanel + j * Simd::kLanes;
+          Simd::Store(c, Simd::Add(Simd::Load(c), sum.v[r][j]));
+        }
+      }
+      return;
+    }
     for (int r = 0; r < kRows; ++r) {
-      const Float factor = Simd::Set(rescale == nullptr ? 1.0f : rescale[r]);
+      const Float factor = Simd::Set(rescale[r]);
       for (int j = 0; j < kVectors; ++j) {
         float* c = out + r * kPanel + j * Simd::kLanes;
         Simd::Store(c, Simd::Fma(Simd::Load(c), factor, sum.v[r][j]));

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "exp.h"
+
 namespace pfm::cpu {
 
 struct Avx2 {
@@ -32,6 +34,8 @@ struct Avx2 {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
     return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
   }
+
+  static Float Exp(Float x) { return ExpByPolynomial<Avx2>(x); }
 
   static float ReduceMax(Float v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -29,10 +29,21 @@ struct Avx512 {
   // NaN in b comes through.
   static Float Max(Float a, Float b) { return _mm512_max_ps(a, b); }
 
-  static Float Round(Float v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // v * 2^n for integral n in [-127, 128]; n = -127 gives 0.
-  static Float TimesPowerOfTwo(Float v, Float n) {
-    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(n, Set(-127.0f), _CMP_NLE_UQ), v, n);  // not <=: NaN stays
+  // As ExpByPolynomial: sixteenths of an exponent from a table, the rest from Taylor's polynomial of 2^part on
+  // [-1/32, 1/32]. scalef takes the whole part of its exponent.
+  static Float Exp(Float x) {
+    const Float log2e = Set(1.44269504f);
+    const Float shift = Set(786432.0f);  // 1.5 * 2^19: the last bits of a sum with it are sixteenths
+    const Float shifted = Fma(x, log2e, shift);
+    const Float sixteenths = Sub(shifted, shift);
+    const Float part = MulSub(x, log2e, sixteenths);
+    const Float powers = _mm512_setr_ps(1.0f, 1.04427373f, 1.09050775f, 1.13878858f, 1.18920708f, 1.24185777f,
+                                        1.29683959f, 1.35425556f, 1.41421354f, 1.47682619f, 1.54221082f, 1.61049032f,
+                                        1.68179286f, 1.75625217f, 1.8340081f, 1.91520655f);
+    const Float power = _mm512_permutexvar_ps(_mm512_castps_si512(shifted), powers);
+    const Float slope = Fma(Fma(Set(5.5504109e-2f), part, Set(2.4022651e-1f)), part, Set(6.9314718e-1f));
+    const Mask counts = _mm512_cmp_ps_mask(x, Set(-88.0f), _CMP_NLE_UQ);  // not <=: NaN stays
+    return _mm512_maskz_scalef_ps(counts, Fma(Mul(slope, part), power, power), sixteenths);
   }
 
   static float ReduceMax(Float v) { return _mm512_reduce_max_ps(v); }

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "exp.h"
+
 namespace pfm::cpu {
 
 struct Portable {
@@ -43,6 +45,8 @@ struct Portable {
     std::memcpy(&power, &bits, sizeof(power));
     return v * power;
   }
+
+  static Float Exp(Float x) { return ExpByPolynomial<Portable>(x); }
 
   static float ReduceMax(Float v) {
     const float a = v[0] > v[2] ? v[0] : v[2];

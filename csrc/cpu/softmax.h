@@ -16,23 +16,6 @@ struct Softmax {
   static constexpr int kLanes = Simd::kLanes;
   static constexpr float kMinusInfinity = -__builtin_inff();
 
-  // e^x for x <= 88, relative error below 1.2e-7; x <= -88 gives exactly 0, NaN stays NaN.
-  static Float Exp(Float x) {
-    const Float log2e = Simd::Set(1.44269504f);
-    const Float clamped = Simd::Max(Simd::Set(-88.0f), x);
-    const Float whole = Simd::Round(Simd::Mul(clamped, log2e));
-    const Float part = Simd::MulSub(clamped, log2e, whole);
-    // Minimax polynomial of 2^part on [-0.5, 0.5], exact at 0.
-    Float power = Simd::Set(1.5353362e-4f);
-    power = Simd::Fma(power, part, Simd::Set(1.3398875e-3f));
-    power = Simd::Fma(power, part, Simd::Set(9.618437e-3f));
-    power = Simd::Fma(power, part, Simd::Set(5.5503324e-2f));
-    power = Simd::Fma(power, part, Simd::Set(2.4022648e-1f));
-    power = Simd::Fma(power, part, Simd::Set(6.931472e-1f));
-    power = Simd::Fma(power, part, Simd::Set(1.0f));
-    return Simd::TimesPowerOfTwo(power, whole);
-  }
-
   static int MinInt(int a, int b) { return a < b ? a : b; }
   static int MaxInt(int a, int b) { return a < b ? b : a; }
 
@@ -131,7 +114,7 @@ struct Softmax {
       float exponent[kLanes];
       const int count = MinInt(kLanes, shape.row_end - row);
       for (int lane = 0; lane < kLanes; ++lane) exponent[lane] = lane < count ? fall[row + lane] : 0.0f;
-      Simd::Store(exponent, Exp(Simd::Load(exponent)));
+      Simd::Store(exponent, Simd::Exp(Simd::Load(exponent)));
       for (int lane = 0; lane < count; ++lane) state->rescale[row + lane] = exponent[lane];
     }
     for (int row = shape.row_begin; row < shape.row_end; ++row) {
@@ -139,7 +122,7 @@ struct Softmax {
       const Float offset = Simd::Set(base[row]);
       Float sum = Simd::Set(0.0f);
       for (int c = begin; c < end; c += kLanes) {
-        const Float p = Exp(Simd::Sub(Simd::Load(s + c), offset));
+        const Float p = Simd::Exp(Simd::Sub(Simd::Load(s + c), offset));
         Simd::Store(s + c, p);
         sum = Simd::Add(sum, p);
       }
@@ -147,7 +130,7 @@ struct Softmax {
     }
   }
 
-  template <bool kDropout>
+  template <bool kMasked, bool kDropout>
   static void BackwardRows(const TileShape& shape, const float* lse, const float* delta, const float* keep,
                            float* scores, float* dweights) {
     const Float hidden = Simd::Set(kMinusInfinity);
@@ -159,7 +142,7 @@ struct Softmax {
         float* s = scores + row * kScoreStride + c;
         float* d = dweights + row * kScoreStride + c;
         const Float score = Simd::Load(s);
-        const Float p = Exp(Simd::Sub(score, row_lse));
+        const Float p = Simd::Exp(Simd::Sub(score, row_lse));
         Float dweight = Simd::Load(d);
         Float weight = p;
         if (kDropout) {
@@ -167,21 +150,24 @@ struct Softmax {
           dweight = Simd::Mul(dweight, factor);
           weight = Simd::Mul(weight, factor);
         }
+        Float dscore = Simd::Mul(p, Simd::Sub(dweight, row_delta));
         // A hidden pair's dweight may never have been computed: select instead of multiplying by zero.
-        const Mask is_hidden = Simd::Equal(score, hidden);
-        Simd::Store(d, Simd::Select(is_hidden, zero, Simd::Mul(p, Simd::Sub(dweight, row_delta))));
+        if (kMasked) dscore = Simd::Select(Simd::Equal(score, hidden), zero, dscore);
+        Simd::Store(d, dscore);
         Simd::Store(s, weight);
       }
     }
   }
 
   static void Backward(const TileShape& shape, const float* lse, const float* delta, float* scores, float* dweights) {
-    BackwardRows<false>(shape, lse, delta, nullptr, scores, dweights);
+    const auto rows = shape.masked ? BackwardRows<true, false> : BackwardRows<false, false>;
+    rows(shape, lse, delta, nullptr, scores, dweights);
   }
 
   static void BackwardDropout(const TileShape& shape, const float* lse, const float* delta, const float* keep,
                               float* scores, float* dweights) {
-    BackwardRows<true>(shape, lse, delta, keep, scores, dweights);
+    const auto rows = shape.masked ? BackwardRows<true, true> : BackwardRows<false, true>;
+    rows(shape, lse, delta, keep, scores, dweights);
   }
 
   // Philox lanes of a 16 x 16 block at a time; a block's words lie as core/dropout.h says.
