@@ -1,10 +1,11 @@
-"""Host time and memory of making one packed SFT batch: PaddleNLP's collator and ours, dense mask and columns.
+"""Host time and memory of making one packed batch: PaddleNLP's collator and ours, dense mask and columns.
 
     python -m benchmarks.collator                   # writes benchmarks/results/collator.csv
 
-Each batch is one pack of eight tokenised documents, timed from documents to arrays: "paddlenlp" is PaddleNLP's
-ZeroPadding._pad_batch_records and DataCollatorForSeq2Seq, "paddle_flashmask" is pack_sft and SFTCollator. Times are the
-best of --repeats.
+Each batch is one pack, timed from token ids to arrays. "sft": eight documents, through PaddleNLP's
+ZeroPadding._pad_batch_records and DataCollatorForSeq2Seq, or through pack_sft and SFTCollator. "preference": four
+prompts with two answers each, through _pad_batch_records and preference_collate_fn, or through pack_preference and
+PreferenceCollator. Times are the best of --repeats.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from paddle_flashmask.packing import SFTCollator, pack_sft
+from paddle_flashmask.packing import PreferenceCollator, SFTCollator, pack_preference, pack_sft
 
 RESULTS = Path(__file__).resolve().parent / "results" / "collator.csv"
-FIELDS = ["tokens", "collator", "mask", "seconds", "batch_bytes", "paddlenlp", "cpu"]
+FIELDS = ["task", "tokens", "collator", "mask", "seconds", "batch_bytes", "paddlenlp", "cpu"]
 
 
 def main() -> None:
@@ -35,21 +36,30 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = tiny_tokenizer(Path(folder))
+    surroundings = [version("paddlenlp"), cpu_name()]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with open(arguments.output, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, FIELDS)
         writer.writeheader()
-        for tokens in arguments.tokens:
-            for (collator, mask), make in collators(tokens, tokenizer).items():
-                seconds, batch_bytes = measure(make, arguments.repeats)
-                row = [tokens, collator, mask, f"{seconds:.6f}", batch_bytes, version("paddlenlp"), cpu_name()]
-                writer.writerow(dict(zip(FIELDS, row, strict=True)))
-                size = f"{batch_bytes / 2**20:7.2f} MiB"
-                print(f"{tokens:>6} tokens  {collator:<16} {mask:<8} {1e3 * seconds:10.2f} ms  {size}")
+        for task, contestants in (("sft", sft), ("preference", preference)):
+            for tokens in arguments.tokens:
+                for (collator, mask), make in contestants(tokens, tokenizer).items():
+                    seconds, batch_bytes = measure(make, arguments.repeats)
+                    row = [task, tokens, collator, mask, f"{seconds:.6f}", batch_bytes, *surroundings]
+                    writer.writerow(dict(zip(FIELDS, row, strict=True)))
+                    size = f"{batch_bytes / 2**20:7.2f} MiB"
+                    print(f"{task:<11}{tokens:>6} tokens  {collator:<16} {mask:<8} {1e3 * seconds:10.2f} ms  {size}")
 
 
-def collators(tokens: int, tokenizer) -> dict[tuple[str, str], Callable[[], dict[str, np.ndarray]]]:
+Contestants = dict[tuple[str, str], Callable[[], dict[str, np.ndarray]]]
+
+
+def with_both_masks(*makers: Callable[[str], dict[str, np.ndarray]]) -> Contestants:
     """One function per collator and mask, each making the batch of the same pack."""
+    return {(make.__name__, mask): functools.partial(make, mask) for make in makers for mask in ("dense", "columns")}
+
+
+def sft(tokens: int, tokenizer) -> Contestants:
     from paddlenlp.data import DataCollatorForSeq2Seq
     from paddlenlp.datasets.zero_padding_dataset import ZeroPadding
 
@@ -80,11 +90,48 @@ def collators(tokens: int, tokenizer) -> dict[tuple[str, str], Callable[[], dict
         packed = pack_sft([{"input_ids": i, "labels": i} for i in ids], tokens, order="sequential")
         return SFTCollator(tokenizer.pad_token_id, length=tokens, mask=mask)(packed)
 
-    return {
-        (make.__name__, mask): functools.partial(make, mask)
-        for make in (paddlenlp, paddle_flashmask)
-        for mask in ("dense", "columns")
+    return with_both_masks(paddlenlp, paddle_flashmask)
+
+
+def preference(tokens: int, tokenizer) -> Contestants:
+    from paddlenlp.datasets.zero_padding_dataset import ZeroPadding
+    from paddlenlp.trl.trl_data import preference_collate_fn
+
+    # In tokens // 4 places: a prompt of half of them and two answers, whose heads repeat the prompt's last token.
+    shared, answer = tokens // 8, tokens // 16
+    prompt_ids, answer_ids = (np.arange(n) % 200 + 5 for n in (shared + 1, answer))
+
+    def paddlenlp(mask: str) -> dict[str, np.ndarray]:
+        records = [preference_record(prompt_ids.tolist(), answer_ids.tolist(), mask) for _ in range(4)]
+        return preference_collate_fn([ZeroPadding._pad_batch_records(records)], max_seq_len=tokens)
+
+    def paddle_flashmask(mask: str) -> dict[str, np.ndarray]:
+        rows = [{"prompt": prompt_ids, "chosen": answer_ids, "rejected": answer_ids} for _ in range(4)]
+        packed = pack_preference(rows, tokens, order="sequential")
+        return PreferenceCollator(tokenizer.pad_token_id, length=tokens, mask=mask)(packed)
+
+    return with_both_masks(paddlenlp, paddle_flashmask)
+
+
+def preference_record(prompt: list[int], answer: list[int], mask: str) -> dict:
+    """One row in the layout that PaddleNLP's DPO preprocessing hands to its packing; both answers are `answer`."""
+    shared, n = len(prompt) - 1, len(answer)
+    shown = prompt[-1:] + answer[:-1]
+    total = shared + 2 * n
+    record = {
+        "input_ids": prompt[:-1] + shown + shown,
+        "position_ids": list(range(shared + n)) + list(range(shared, shared + n)),
+        "response_0_labels": [0] * shared + answer + [0] * n,
+        "response_1_labels": [0] * (shared + n) + answer,
+        "response_indexs": [shared, shared + n, total, 1],
     }
+    if mask == "columns":
+        record["attn_mask_startend_row_indices"] = [total] * shared + [shared + n] * n + [total] * n
+    else:
+        visible = np.tri(total, dtype=bool)
+        visible[shared + n :, shared : shared + n] = False
+        record["attention_mask"] = visible
+    return record
 
 
 def measure(make: Callable[[], dict[str, np.ndarray]], repeats: int) -> tuple[float, int]:
@@ -97,7 +144,7 @@ def measure(make: Callable[[], dict[str, np.ndarray]], repeats: int) -> tuple[fl
 
 
 def tiny_tokenizer(folder: Path):
-    """PaddleNLP's collator needs a tokenizer only to pad."""
+    """PaddleNLP's SFT collator needs a tokenizer only to pad."""
     import sentencepiece
     from paddlenlp.transformers import LlamaTokenizer
 
