@@ -42,8 +42,9 @@ $(STAMPS)/options: always
 	@mkdir -p $(STAMPS)
 	@echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" | cmp -s - $@ || echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" > $@
 
+# A file's tests stay together: they share what they compile.
 test: build
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # In an environment of its own, which PaddleNLP's excludes. The package is installed into it, not editable: the binaries
 # in the source tree belong to $(VENV). `pytest` and not `python -m pytest`, so that the installed one is found.
