@@ -1,17 +1,18 @@
-// Backward attention: pieces of key tiles walk their live query tiles once, recompute the probabilities from lse and
-// feed all three gradients; dquery is summed over pieces in a fixed order.
+// Backward attention: every key tile walks its live query tiles once, recomputes the probabilities from lse and feeds
+// all three gradients; key tiles take turns in adding to a dquery.
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "arena.h"
 #include "attention.h"
-#include "backward_split.h"
+#include "backward_order.h"
 #include "huge_pages.h"
 #include "mask_plan.h"
 #include "parallel.h"
 #include "tensor_access.h"
 #include "tile_kernels.h"
+#include "turns.h"
 
 namespace pfm::cpu {
 namespace {
@@ -32,22 +33,23 @@ class BackwardPass {
   BackwardPass(const pfm_params& params, Arena* arena)
       : params_(params),
         mask_(params, arena),
-        split_(params, mask_, arena),
+        order_(params, mask_.key_tiles()),
         dim_(static_cast<int>(params.head_dim)),
         dim_v_(static_cast<int>(params.head_dim_v)),
         padded_(PaddedDim(params.head_dim)),
         padded_v_(PaddedDim(params.head_dim_v)),
         query_items_(params.batch * params.heads_q * mask_.query_tiles()),
         key_items_(params.batch * params.heads_kv * mask_.key_tiles()),
-        threads_(static_cast<int>(params.num_workers)) {
+        threads_(static_cast<int>(params.num_workers)),
+        turns_(query_items_, arena) {
     queries_ = arena->Take<float>(query_items_ * QuerySize());
     douts_ = arena->Take<float>(query_items_ * kTileQ * padded_v_);
     lse_ = arena->Take<float>(query_items_ * kTileQ);
     delta_ = arena->Take<float>(query_items_ * kTileQ);
     dsink_ = arena->Take<double>(params.learnable_sink == nullptr ? 0 : query_items_);
-    dquery_ = arena->Take<float>(split_.chunks() * query_items_ * QuerySize());
-    has_dquery_ = arena->Take<bool>(split_.chunks() * query_items_);
-    const int64_t partials = split_.groups() == 1 ? 0 : split_.groups() * key_items_;
+    dquery_ = arena->Take<float>(query_items_ * QuerySize());
+    has_dquery_ = arena->Take<bool>(query_items_);
+    const int64_t partials = order_.groups() == 1 ? 0 : order_.groups() * key_items_;
     dkey_ = arena->Take<float>(partials * KeySize());
     dvalue_ = arena->Take<float>(partials * ValueSize());
     scratch_ = arena->Take<float>(threads_ * ScratchFloats());
@@ -55,14 +57,10 @@ class BackwardPass {
 
   void Run() {
     mask_.Build(threads_);
-    split_.Build();
     ParallelFor(query_items_, threads_, [&](int64_t item, int) { PrepareQueryTile(item); });
-    ParallelFor(split_.pieces(), threads_,
-                [&](int64_t piece, int thread) { RunPiece(split_.Piece(piece), ScratchOf(thread)); });
-    if (params_.dquery.data != nullptr) {
-      ParallelFor(query_items_, threads_, [&](int64_t item, int) { FinishQueryTile(item); });
-    }
-    if (split_.groups() > 1) {
+    ParallelFor(order_.items(), threads_,
+                [&](int64_t item, int thread) { RunKeyTile(order_.Item(item), ScratchOf(thread)); });
+    if (order_.groups() > 1) {
       ParallelFor(key_items_, threads_, [&](int64_t item, int) { SumGroups(item); });
     }
     if (params_.dsink != nullptr) FinishSink();
@@ -99,17 +97,11 @@ class BackwardPass {
     return (batch * params_.heads_q + head) * mask_.query_tiles() + query_tile;
   }
 
-  float* DqueryOf(int64_t chunk, int64_t query_item) const {
-    return dquery_ + (chunk * query_items_ + query_item) * QuerySize();
-  }
-
-  // Cleared right before its first use, which wants it in cache.
-  float* DqueryToAddTo(int64_t chunk, int64_t query_item) const {
-    float* dquery = DqueryOf(chunk, query_item);
-    bool& has_dquery = has_dquery_[chunk * query_items_ + query_item];
-    if (!has_dquery) std::fill_n(dquery, QuerySize(), 0.0f);
-    has_dquery = true;
-    return dquery;
+  // The first key tile from `key_tile` on that sees something of the query tile, or key_tiles().
+  int64_t NextKeyTile(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile) const {
+    TileShape shape;
+    while (key_tile < mask_.key_tiles() && !mask_.Shape(batch, head, query_tile, key_tile, &shape)) ++key_tile;
+    return key_tile;
   }
 
   // Packs query and dout; lse, finite everywhere; delta = rowsum(dout * out) - dlse, so that dS = P * (dP - delta).
@@ -146,31 +138,31 @@ class BackwardPass {
       }
     }
     if (params_.learnable_sink != nullptr) dsink_[item] = dsink;
+    if (params_.dquery.data != nullptr) {
+      has_dquery_[item] = false;
+      const int64_t first_key_tile = NextKeyTile(batch, head, query_tile, 0);
+      turns_.Start(item, first_key_tile);
+      if (first_key_tile == mask_.key_tiles()) StoreDquery(item, ClearedDquery(item));
+    }
   }
 
-  void RunPiece(const BackwardPiece& piece, const Scratch& scratch) const {
-    for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
-      bool* has_dquery = has_dquery_ + piece.chunk * query_items_ + QueryItem(piece.batch, head, 0);
-      std::fill_n(has_dquery, mask_.query_tiles(), false);
-    }
-    for (int64_t key_tile = piece.key_tile_begin; key_tile < piece.key_tile_end; ++key_tile) {
-      StartKeyTile(piece, key_tile, scratch);
-      for (int64_t head = piece.head_begin; head < piece.head_end; ++head) {
-        int64_t begin, end;
-        mask_.LiveQueryTiles(mask_.MaskOf(piece.batch, head), key_tile, &begin, &end);
-        for (int64_t query_tile = begin; query_tile < end; ++query_tile) {
-          RunTile(piece, head, query_tile, key_tile, scratch);
-        }
+  void RunKeyTile(const BackwardItem& item, const Scratch& scratch) const {
+    StartKeyTile(item, scratch);
+    for (int64_t head = item.head_begin; head < item.head_end; ++head) {
+      int64_t begin, end;
+      mask_.LiveQueryTiles(mask_.MaskOf(item.batch, head), item.key_tile, &begin, &end);
+      for (int64_t query_tile = begin; query_tile < end; ++query_tile) {
+        RunTile(item.batch, head, query_tile, item.key_tile, scratch);
       }
-      FinishKeyTile(piece, key_tile, scratch);
     }
+    FinishKeyTile(item, scratch);
   }
 
-  void StartKeyTile(const BackwardPiece& piece, int64_t key_tile, const Scratch& scratch) const {
+  void StartKeyTile(const BackwardItem& item, const Scratch& scratch) const {
     const TileKernels& kernels = Kernels();
-    const int keys = mask_.Keys(key_tile);
-    const void* key = At(params_.key, params_.dtype, piece.batch, key_tile * kTileK, piece.kv_head);
-    const void* value = At(params_.value, params_.dtype, piece.batch, key_tile * kTileK, piece.kv_head);
+    const int keys = mask_.Keys(item.key_tile);
+    const void* key = At(params_.key, params_.dtype, item.batch, item.key_tile * kTileK, item.kv_head);
+    const void* value = At(params_.value, params_.dtype, item.batch, item.key_tile * kTileK, item.kv_head);
     kernels.pack_transposed[params_.dtype](key, params_.key.stride_seq, keys, dim_, scratch.key_transposed);
     kernels.pack_transposed[params_.dtype](value, params_.value.stride_seq, keys, dim_v_, scratch.value_transposed);
     kernels.pack_panels[params_.dtype](key, params_.key.stride_seq, keys, dim_, 1.0f, scratch.key, kTileK);
@@ -178,12 +170,11 @@ class BackwardPass {
     for (int64_t i = 0; i < ValueSize(); ++i) scratch.dvalue[i] = 0.0f;
   }
 
-  void RunTile(const BackwardPiece& piece, int64_t head, int64_t query_tile, int64_t key_tile,
-               const Scratch& scratch) const {
+  void RunTile(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const Scratch& scratch) const {
     TileShape shape;
-    if (!mask_.Shape(piece.batch, head, query_tile, key_tile, &shape)) return;
+    if (!mask_.Shape(batch, head, query_tile, key_tile, &shape)) return;
     const TileKernels& kernels = Kernels();
-    const int64_t item = QueryItem(piece.batch, head, query_tile);
+    const int64_t item = QueryItem(batch, head, query_tile);
     const float* query = queries_ + item * QuerySize();
     const float* dout = douts_ + item * kTileQ * padded_v_;
     const float* lse = lse_ + item * kTileQ;
@@ -193,10 +184,10 @@ class BackwardPass {
     const Upcoming next_query = {query + QuerySize(), static_cast<int>(QuerySize())};
     const Upcoming next_dout = {dout + kTileQ * padded_v_, kTileQ * padded_v_};
     kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores, next_query);
-    mask_.ApplyMask(piece.batch, head, query_tile, key_tile, shape, scratch.scores);
+    mask_.ApplyMask(batch, head, query_tile, key_tile, shape, scratch.scores);
     kernels.multiply(dout, scratch.value_transposed, dim_v_, shape, scratch.dweights, next_dout);
     if (params_.dropout > 0.0f) {
-      kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, piece.batch, head), query_tile * kTileQ,
+      kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, batch, head), query_tile * kTileQ,
                            key_tile * kTileK, shape, scratch.keep);
       kernels.softmax_backward_dropout(shape, lse, delta, scratch.keep, scratch.scores, scratch.dweights);
     } else {
@@ -209,20 +200,42 @@ class BackwardPass {
       kernels.accumulate_transposed(scratch.dweights, query, dim_, shape, scratch.dkey);
     }
     if (params_.dquery.data != nullptr) {
-      float* dquery = DqueryToAddTo(piece.chunk, item);
+      turns_.Await(item, key_tile);
+      float* dquery = has_dquery_[item] ? DqueryOf(item) : ClearedDquery(item);
       kernels.accumulate(scratch.dweights, scratch.key, dim_, shape, nullptr, dquery,
                          {dquery + QuerySize(), static_cast<int>(QuerySize())});
+      const int64_t next = NextKeyTile(batch, head, query_tile, key_tile + 1);
+      if (next == mask_.key_tiles()) StoreDquery(item, dquery);
+      turns_.Pass(item, next);
     }
   }
 
-  void FinishKeyTile(const BackwardPiece& piece, int64_t key_tile, const Scratch& scratch) const {
-    const int64_t item = (piece.batch * params_.heads_kv + piece.kv_head) * mask_.key_tiles() + key_tile;
-    if (split_.groups() == 1) {
+  float* DqueryOf(int64_t item) const { return dquery_ + item * QuerySize(); }
+
+  // Cleared right before its first use, which wants it in cache.
+  float* ClearedDquery(int64_t item) const {
+    std::fill_n(DqueryOf(item), QuerySize(), 0.0f);
+    has_dquery_[item] = true;
+    return DqueryOf(item);
+  }
+
+  void StoreDquery(int64_t item, const float* dquery) const {
+    const int64_t query_tile = item % mask_.query_tiles();
+    const int64_t batch = item / mask_.query_tiles() / params_.heads_q;
+    const int64_t head = item / mask_.query_tiles() % params_.heads_q;
+    Kernels().store_panels[params_.dtype](
+        dquery, kTileQ, mask_.Rows(query_tile), dim_, nullptr, params_.softmax_scale,
+        At(params_.dquery, params_.dtype, batch, query_tile * kTileQ, head), params_.dquery.stride_seq);
+  }
+
+  void FinishKeyTile(const BackwardItem& of, const Scratch& scratch) const {
+    const int64_t item = (of.batch * params_.heads_kv + of.kv_head) * mask_.key_tiles() + of.key_tile;
+    if (order_.groups() == 1) {
       StoreKeyTile(item, scratch.dkey, scratch.dvalue);
       return;
     }
-    float* dkey = dkey_ + (piece.group * key_items_ + item) * KeySize();
-    float* dvalue = dvalue_ + (piece.group * key_items_ + item) * ValueSize();
+    float* dkey = dkey_ + (of.group * key_items_ + item) * KeySize();
+    float* dvalue = dvalue_ + (of.group * key_items_ + item) * ValueSize();
     for (int64_t i = 0; i < KeySize(); ++i) dkey[i] = scratch.dkey[i];
     for (int64_t i = 0; i < ValueSize(); ++i) dvalue[i] = scratch.dvalue[i];
   }
@@ -230,7 +243,7 @@ class BackwardPass {
   void SumGroups(int64_t item) const {
     float* dkey = dkey_ + item * KeySize();
     float* dvalue = dvalue_ + item * ValueSize();
-    for (int64_t group = 1; group < split_.groups(); ++group) {
+    for (int64_t group = 1; group < order_.groups(); ++group) {
       const float* more_dkey = dkey + group * key_items_ * KeySize();
       const float* more_dvalue = dvalue + group * key_items_ * ValueSize();
       for (int64_t i = 0; i < KeySize(); ++i) dkey[i] += more_dkey[i];
@@ -257,27 +270,6 @@ class BackwardPass {
     }
   }
 
-  void FinishQueryTile(int64_t item) const {
-    const int64_t query_tile = item % mask_.query_tiles();
-    const int64_t batch = item / mask_.query_tiles() / params_.heads_q;
-    const int64_t head = item / mask_.query_tiles() % params_.heads_q;
-    float* sum = nullptr;
-    for (int64_t chunk = 0; chunk < split_.chunks(); ++chunk) {
-      if (!has_dquery_[chunk * query_items_ + item]) continue;
-      float* partial = DqueryOf(chunk, item);
-      if (sum == nullptr) {
-        sum = partial;
-        continue;
-      }
-      for (int64_t i = 0; i < QuerySize(); ++i) sum[i] += partial[i];
-    }
-    if (sum == nullptr) sum = DqueryToAddTo(0, item);
-    const int64_t row0 = query_tile * kTileQ;
-    Kernels().store_panels[params_.dtype](sum, kTileQ, mask_.Rows(query_tile), dim_, nullptr, params_.softmax_scale,
-                                          At(params_.dquery, params_.dtype, batch, row0, head),
-                                          params_.dquery.stride_seq);
-  }
-
   void FinishSink() const {
     for (int64_t head = 0; head < params_.heads_q; ++head) {
       double sum = 0.0;
@@ -290,7 +282,7 @@ class BackwardPass {
 
   const pfm_params& params_;
   MaskPlan mask_;
-  BackwardSplit split_;
+  BackwardOrder order_;
   int dim_, dim_v_, padded_, padded_v_;
   int64_t query_items_, key_items_;  // (batch, query head, query tile) and (batch, kv head, key tile)
   int threads_;
@@ -299,8 +291,9 @@ class BackwardPass {
   float* lse_;        // [query item][kTileQ], 0 where a row sees nothing
   float* delta_;      // [query item][kTileQ]
   double* dsink_;     // [query item]
-  float* dquery_;     // [chunk][query item], panels
-  bool* has_dquery_;  // [chunk][query item]: some key tile of the chunk has added to it
+  Turns turns_;       // [query item]
+  float* dquery_;     // [query item], panels
+  bool* has_dquery_;  // [query item]: some key tile has added to it
   float* dkey_;       // [group][key item], panels; absent when there is one group
   float* dvalue_;
   float* scratch_;

@@ -1,4 +1,4 @@
-"""Lengths at which the backward pass cuts the keys into chunks (16 key tiles and more) and sums partial dquery."""
+"""Lengths of many key tiles, whose turns in adding to dquery several threads share."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from support.problem import Problem
         ("nothing_visible", 130, 2100),
     ],
 )
-def test_chunks_of_keys(kernels: Kernels, isa: str, kind: str, seqlen_q: int, seqlen_k: int) -> None:
+def test_many_key_tiles(kernels: Kernels, isa: str, kind: str, seqlen_q: int, seqlen_k: int) -> None:
     problem = Problem(seqlen_q=seqlen_q, seqlen_k=seqlen_k, heads_q=1, heads_kv=1, head_dim=8, head_dim_v=8, dlse=True)
     rng = np.random.default_rng(6)
     problem.startend, problem.causal = mask_samples.sample_mask(kind, rng, 1, 1, seqlen_q, seqlen_k)
     result = run(kernels, problem)
     Expectation(problem).check(result, isa)
-    assert_same_bits(result, run(kernels, problem, workers=3), "with 3 threads")
+    for workers in (3, 16):
+        assert_same_bits(result, run(kernels, problem, workers=workers), f"with {workers} threads")
