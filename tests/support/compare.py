@@ -18,25 +18,32 @@ UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 class Expectation:
     """The float64 result of a problem and the error that its precision is allowed: `factor` times the plain one.
 
-    draws: of the data, for the plain error. One is enough unless a result has few elements: a handful of roundings
-    may cancel by luck.
+    draws: of the data, for the plain error. Where a result has few terms, their roundings may cancel by luck; only for
+    a result that the first draw does not allow are the others taken.
     """
 
     def __init__(self, problem: Problem, factor: float = 2.0, draws: int = 1):
         self.problem = problem
         self.factor = factor
+        self.draws_left = draws - 1
         self.truth = dense_attention(problem, "float64")
         self.plain_errors = _plain_errors(problem, self.truth)
-        for draw in range(1, draws):
-            other = replace(problem, data_seed=problem.data_seed + draw)
-            for name, error in _plain_errors(other, dense_attention(other, "float64")).items():
-                self.plain_errors[name] = max(error, self.plain_errors[name])
 
     def check(self, results: dict[str, np.ndarray], context: str = "") -> None:
         for name, result in results.items():
             problem = self._difference(name, result)
+            if problem and self.draws_left:
+                self._draw_more()
+                problem = self._difference(name, result)
             if problem:
                 raise AssertionError(f"{name}: {problem}\n{self.problem} {context}")
+
+    def _draw_more(self) -> None:
+        for draw in range(1, self.draws_left + 1):
+            other = replace(self.problem, data_seed=self.problem.data_seed + draw)
+            for name, error in _plain_errors(other, dense_attention(other, "float64")).items():
+                self.plain_errors[name] = max(error, self.plain_errors[name])
+        self.draws_left = 0
 
     def _difference(self, name: str, result: np.ndarray) -> str | None:
         truth = self.truth[name]
