@@ -22,7 +22,7 @@ build() {
   local name=$1 compile=$2 link=$3 source object objects=()
   shift 3
   mkdir -p "build/sanitize/$name"
-  for source in csrc/capi.cc csrc/cpu/*.cc "$@"; do
+  for source in csrc/capi.cc csrc/no_cuda.cc csrc/cpu/*.cc "$@"; do
     object=build/sanitize/$name/$(basename "$source" .cc).o
     objects+=("$object")
     # shellcheck disable=SC2046,SC2086
