@@ -17,7 +17,7 @@ std::atomic<bool> forked{false};
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
 struct InstructionSet {
-  const TileKernels* kernels;
+  TileKernels kernels;
   bool available;
 };
 
@@ -35,17 +35,17 @@ bool HasAvx512() {
 
 // Best first.
 const InstructionSet kInstructionSets[] = {
-    {Avx512TileKernels(), HasAvx512()},
-    {Avx2TileKernels(), HasAvx2()},
-    {PortableTileKernels(), true},
+    {{kAvx2Products, kAvx512Softmax, "avx512"}, HasAvx512()},
+    {{kAvx2Products, kAvx2Softmax, "avx2"}, HasAvx2()},
+    {{kPortableProducts, kPortableSoftmax, "portable"}, true},
 };
 #else
-const InstructionSet kInstructionSets[] = {{PortableTileKernels(), true}};
+const InstructionSet kInstructionSets[] = {{{kPortableProducts, kPortableSoftmax, "portable"}, true}};
 #endif
 
 const TileKernels* Find(const char* name) {
   for (const InstructionSet& set : kInstructionSets) {
-    if (set.available && (*name == '\0' || std::strcmp(name, set.kernels->name) == 0)) return set.kernels;
+    if (set.available && (*name == '\0' || std::strcmp(name, set.kernels.name) == 0)) return &set.kernels;
   }
   return nullptr;
 }

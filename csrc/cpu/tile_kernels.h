@@ -1,6 +1,6 @@
-// The arithmetic of one tile, as a table of functions per instruction set.
+// The arithmetic of one tile, as tables of functions per instruction set.
 //
-// Forward and backward are written once, in terms of these; each instruction set fills one table, in a file compiled
+// Forward and backward are written once, in terms of these; each instruction set fills its tables in a file compiled
 // with its own flags. Everything inside is float32; the 16-bit types exist only in pack and store.
 //
 // Two layouts, both made of panels of 16 floats:
@@ -61,9 +61,7 @@ struct Upcoming {
   int floats;
 };
 
-struct TileKernels {
-  const char* name;
-
+struct ProductKernels {
   // [rows, dim] -> panels with room for panel_rows rows, times scale; indexed by pfm_dtype.
   void (*pack_panels[3])(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
                          int panel_rows);
@@ -76,21 +74,24 @@ struct TileKernels {
   void (*row_dots[3])(const void* a, int64_t a_stride, const void* b, int64_t b_stride, int rows, int dim,
                       float* dot);
 
-  // Which part of the tile at row0 is visible; false: none. All of it: shape->masked is false.
-  bool (*shape)(const ColumnArrays& columns, int64_t key0, int row0, int rows, TileShape* shape);
   // scores = left (panels of kTileQ rows) x right (transposed), inside shape.
   void (*multiply)(const float* left, const float* right, int dim, const TileShape& shape, float* scores,
                    const Upcoming& upcoming);
-  // Hidden pairs inside the shape's bounding box -> -inf.
-  void (*mask)(const ColumnArrays& columns, int64_t key0, int row0, const TileShape& shape, float* scores);
-  // scores -> exp(scores - max), and the running state moved on.
-  void (*softmax)(const TileShape& shape, float* scores, RowState* state);
   // out (panels of kTileQ rows) = out * rescale + weights x right (panels of kTileK rows); null rescale: 1.
   void (*accumulate)(const float* weights, const float* right, int dim, const TileShape& shape, const float* rescale,
                      float* out, const Upcoming& upcoming);
   // out (panels of kTileK rows) += weights^T x right (panels of kTileQ rows).
   void (*accumulate_transposed)(const float* weights, const float* right, int dim, const TileShape& shape,
                                 float* out);
+};
+
+struct SoftmaxKernels {
+  // Which part of the tile at row0 is visible; false: none. All of it: shape->masked is false.
+  bool (*shape)(const ColumnArrays& columns, int64_t key0, int row0, int rows, TileShape* shape);
+  // Hidden pairs inside the shape's bounding box -> -inf.
+  void (*mask)(const ColumnArrays& columns, int64_t key0, int row0, const TileShape& shape, float* scores);
+  // scores -> exp(scores - max), and the running state moved on.
+  void (*softmax)(const TileShape& shape, float* scores, RowState* state);
   // scores -> P = exp(scores - lse), dweights -> dS = P * (dweights - delta); hidden pairs (-inf) give 0.
   void (*softmax_backward)(const TileShape& shape, const float* lse, const float* delta, float* scores,
                            float* dweights);
@@ -104,10 +105,14 @@ struct TileKernels {
   void (*scale_by)(const TileShape& shape, const float* factor, float* scores);
 };
 
-// Best first; every build has the last one.
-const TileKernels* Avx512TileKernels();
-const TileKernels* Avx2TileKernels();
-const TileKernels* PortableTileKernels();
+struct TileKernels : ProductKernels, SoftmaxKernels {
+  const char* name;
+};
+
+// Constants that exist before any code runs: a file compiled for an instruction set must not execute anything on a
+// processor that lacks it, not even to fill these in.
+extern const ProductKernels kAvx2Products, kPortableProducts;
+extern const SoftmaxKernels kAvx512Softmax, kAvx2Softmax, kPortableSoftmax;
 
 // The table in use.
 const TileKernels& Kernels();

@@ -3,9 +3,7 @@
 
 namespace pfm::cpu {
 
-const TileKernels* Avx2TileKernels() {
-  static constexpr TileKernels kTable = MakeTileKernels<Avx2>("avx2");
-  return &kTable;
-}
+constexpr ProductKernels kAvx2Products = MakeProductKernels<Avx2>();
+constexpr SoftmaxKernels kAvx2Softmax = MakeSoftmaxKernels<Avx2>();
 
 }  // namespace pfm::cpu

@@ -3,9 +3,7 @@
 
 namespace pfm::cpu {
 
-const TileKernels* PortableTileKernels() {
-  static constexpr TileKernels kTable = MakeTileKernels<Portable>("portable");
-  return &kTable;
-}
+constexpr ProductKernels kPortableProducts = MakeProductKernels<Portable>();
+constexpr SoftmaxKernels kPortableSoftmax = MakeSoftmaxKernels<Portable>();
 
 }  // namespace pfm::cpu

@@ -1,4 +1,4 @@
-// Fills the table for one instruction set.
+// Fills the tables of one instruction set.
 #ifndef PFM_CPU_TILE_KERNELS_TABLE_H_
 #define PFM_CPU_TILE_KERNELS_TABLE_H_
 
@@ -9,27 +9,26 @@
 namespace pfm::cpu {
 
 template <class Simd>
-constexpr TileKernels MakeTileKernels(const char* name) {
+constexpr ProductKernels MakeProductKernels() {
   using Float32 = Pack<Simd, Float32Elements<Simd>>;
   using Bfloat16 = Pack<Simd, Bfloat16Elements<Simd>>;
   using Float16 = Pack<Simd, Float16Elements<Simd>>;
   return {
-      name,
-
       {Float32::Panels, Bfloat16::Panels, Float16::Panels},
       {Float32::Transposed, Bfloat16::Transposed, Float16::Transposed},
       {Float32::Store, Bfloat16::Store, Float16::Store},
       {Float32::RowDots, Bfloat16::RowDots, Float16::RowDots},
-      Softmax<Simd>::Shape,
       Gemm<Simd>::Multiply,
-      Softmax<Simd>::ApplyMask,
-      Softmax<Simd>::Forward,
       Gemm<Simd>::Accumulate,
       Gemm<Simd>::AccumulateTransposed,
-      Softmax<Simd>::Backward,
-      Softmax<Simd>::BackwardDropout,
-      Softmax<Simd>::DropoutKeep,
-      Softmax<Simd>::ScaleBy,
+  };
+}
+
+template <class Simd>
+constexpr SoftmaxKernels MakeSoftmaxKernels() {
+  return {
+      Softmax<Simd>::Shape,           Softmax<Simd>::ApplyMask,   Softmax<Simd>::Forward, Softmax<Simd>::Backward,
+      Softmax<Simd>::BackwardDropout, Softmax<Simd>::DropoutKeep, Softmax<Simd>::ScaleBy,
   };
 }
 
