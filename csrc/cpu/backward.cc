@@ -309,6 +309,9 @@ size_t BackwardWorkspace(const pfm_params& params) {
 
 void Backward(const pfm_params& params) {
   AdviseHugePages(params.workspace, params.workspace_size);
+  AdviseHugePagesUnder(params.dquery, params, params.seqlen_q, params.heads_q, params.head_dim);
+  AdviseHugePagesUnder(params.dkey, params, params.seqlen_k, params.heads_kv, params.head_dim);
+  AdviseHugePagesUnder(params.dvalue, params, params.seqlen_k, params.heads_kv, params.head_dim_v);
   Arena arena(params.workspace);
   BackwardPass(params, &arena).Run();
 }

@@ -183,6 +183,7 @@ size_t ForwardWorkspace(const pfm_params& params) {
 
 void Forward(const pfm_params& params) {
   AdviseHugePages(params.workspace, params.workspace_size);
+  AdviseHugePagesUnder(params.out, params, params.seqlen_q, params.heads_q, params.head_dim_v);
   Arena arena(params.workspace);
   ForwardPass(params, &arena).Run();
 }

@@ -6,8 +6,6 @@
 
 #include <cstdint>
 
-#include "exp.h"
-
 namespace pfm::cpu {
 
 struct Avx2 {
@@ -28,14 +26,23 @@ struct Avx2 {
   // NaN in b comes through.
   static Float Max(Float a, Float b) { return _mm256_max_ps(a, b); }
 
-  static Float Round(Float v) { return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // v * 2^n for integral n in [-127, 128]; n = -127 gives 0.
-  static Float TimesPowerOfTwo(Float v, Float n) {
-    const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
+  // As ExpByPolynomial, but for eighths of an exponent from a table and a minimax polynomial of 2^part on
+  // [-1/16, 1/16], exact at 0. x below the logarithm of the smallest normal number gives exactly 0.
+  static Float Exp(Float x) {
+    const Float log2e = Set(1.44269504f);
+    const Float shift = Set(1572864.0f);  // 1.5 * 2^20: the last bits of a sum with it are eighths
+    const Float shifted = Fma(x, log2e, shift);
+    const Float part = MulSub(x, log2e, Sub(shifted, shift));
+    // 2^(i/8) without i in the last bits of the exponent and the first ones of the fraction: shifted brings it back.
+    const Float powers = _mm256_castsi256_ps(_mm256_setr_epi32(0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
+                                                               0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7));
+    const __m256i eighths = _mm256_castps_si256(shifted);
+    const __m256i fraction = _mm256_castps_si256(_mm256_permutevar8x32_ps(powers, eighths));
+    const Float power = _mm256_castsi256_ps(_mm256_add_epi32(fraction, _mm256_slli_epi32(eighths, 20)));
+    const Float slope = Fma(Fma(Set(5.5496223e-2f), part, Set(2.4025764e-1f)), part, Set(6.9314724e-1f));
+    const Float counts = _mm256_cmp_ps(x, Set(-87.336f), _CMP_NLT_UQ);  // NaN stays
+    return _mm256_and_ps(Fma(Mul(slope, part), power, power), counts);
   }
-
-  static Float Exp(Float x) { return ExpByPolynomial<Avx2>(x); }
 
   static float ReduceMax(Float v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
