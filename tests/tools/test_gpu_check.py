@@ -31,6 +31,7 @@ from tools.gpu_check import (
     device,
     flash_attention3,
     gates,
+    goals,
     grid,
     paper_masks,
     plan,
@@ -377,6 +378,13 @@ def test_gates_follow_the_matrix_product_and_exist_where_something_is_known() ->
     assert fast["par"] == pytest.approx(0.95 * 702) and fast["stretch"] == pytest.approx(0.93 * 790)
     sparse = gates.gates(row_of("share_question", 8192, 128), "backward")
     assert sparse["par"] is None and sparse["stretch"] is None
+
+
+def test_goals_are_a_row_per_mask_and_length() -> None:
+    lines = goals.markdown(790.0, seqlens=(8192,)).splitlines()
+    assert len(lines) == 2 + len(paper_masks.NAMES)
+    full = "| full | 8192 | 1.000 | 1.000 | 0.00 | 790 | 667 / 581 | 708 / 616 | 472 / 450 | 544 / 502 |"
+    assert lines[2] == full
 
 
 def test_gates_that_are_passed_are_named() -> None:
