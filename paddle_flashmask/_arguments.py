@@ -10,6 +10,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import paddle
 
 from . import _library
@@ -17,6 +18,7 @@ from . import _library
 MAX_HEAD_DIM = 256
 GPU_HEAD_DIM_STEP = 8
 BLOCK_MASK_SIZE = 128
+MAX_WINDOW = 2**27 - 1
 UNKNOWN = -1
 
 _FLOATING = (paddle.float32, paddle.bfloat16, paddle.float16)
@@ -140,8 +142,8 @@ def window_sides(window_size: Any) -> tuple[int, int]:
     is_pair = isinstance(sides, (tuple, list)) and len(sides) == 2
     if not is_pair or any(isinstance(s, bool) or not isinstance(s, numbers.Integral) for s in sides):
         raise TypeError(f"window_size is {window_size!r}, expected None, an int or a pair of ints (left, right)")
-    if min(sides) < -1:
-        raise ValueError(f"window_size is {window_size!r}, expected values >= 0, or -1 for an unbounded side")
+    if min(sides) < -1 or max(sides) > MAX_WINDOW:
+        raise ValueError(f"window_size is {window_size!r}, expected 0 to 2^27 - 1, or -1 for an unbounded side")
     return int(sides[0]), int(sides[1])
 
 
@@ -162,12 +164,12 @@ def scale_or_default(softmax_scale: Any, query: Any) -> float:
         return 1.0 / math.sqrt(head_dim)
     if isinstance(softmax_scale, bool) or not isinstance(softmax_scale, numbers.Real):
         raise TypeError(f"softmax_scale is {softmax_scale!r}, expected a finite number or None")
-    if not math.isfinite(softmax_scale):
-        raise ValueError(f"softmax_scale is {softmax_scale}, expected a finite number")
+    if not abs(softmax_scale) <= np.finfo(np.float32).max:
+        raise ValueError(f"softmax_scale is {softmax_scale}, expected a finite number of float32")
     return float(softmax_scale)
 
 
 def flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected a bool")
-    return value
+    return bool(value)

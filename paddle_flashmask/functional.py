@@ -117,9 +117,10 @@ def flashmask_attention(
     attributes = (scale, causal, window_left, window_right, probability, deterministic)
     masks = (startend_row_indices, block_mask, seed_offset)
     if learnable_sink is None:
-        out, lse = _library.run(_library.OP_NAME, query, key, value, *masks, *attributes)
+        out, lse = _library.run(_library.OP_NAME, *_as_recorded(query, key, value), *masks, *attributes)
     else:
-        out, lse = _library.run(_library.OP_NAME_SINK, query, key, value, learnable_sink, *masks, *attributes)
+        inputs = _as_recorded(query, key, value, learnable_sink)
+        out, lse = _library.run(_library.OP_NAME_SINK, *inputs, *masks, *attributes)
 
     if not return_softmax_lse and not return_seed_offset:
         return out
@@ -129,6 +130,13 @@ def flashmask_attention(
     if return_seed_offset:
         results.append(paddle.zeros([2], dtype="int64") if seed_offset is None else seed_offset)
     return results
+
+
+def _as_recorded(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Detached under no_grad: Paddle records a custom operator for backward even there, and keeps its tensors alive."""
+    if not paddle.in_dynamic_mode() or paddle.is_grad_enabled():
+        return tensors
+    return tuple(tensor.detach() for tensor in tensors)
 
 
 def _deterministic_default() -> bool:

@@ -49,6 +49,8 @@ class ColumnMask:
 
     def __post_init__(self) -> None:
         self.validate()
+        object.__setattr__(self, "causal", bool(self.causal))
+        object.__setattr__(self, "seqlen_q", int(self.seqlen_q))
 
     def validate(self) -> None:
         """Raises TypeError or ValueError, saying what was got and expected, unless the operator takes the mask."""
@@ -89,7 +91,7 @@ class ColumnMask:
     def columns(self) -> np.ndarray:
         """int32 [B, Hm, Sk, 6]: the normal form the kernels use. Per key the visible rows [begin, end), then up to two
         holes in them as begin, end; an absent range is (Sq, 0)."""
-        return _core.normal_form(self.startend_row_indices, bool(self.causal), self.seqlen_q)
+        return _core.normal_form(self.startend_row_indices, self.causal, self.seqlen_q)
 
     @classmethod
     def _from_columns(cls, columns: np.ndarray, seqlen_q: int) -> ColumnMask:
@@ -203,6 +205,8 @@ class ColumnMask:
 
     def equivalent(self, other: ColumnMask) -> bool:
         """True when both show the same pairs, whatever their form."""
+        if not isinstance(other, ColumnMask):
+            raise TypeError(f"other must be a ColumnMask, got {type(other).__name__}")
         return self.seqlen_q == other.seqlen_q and np.array_equal(self.columns(), other.columns())
 
     def __eq__(self, other: object) -> bool:
@@ -219,5 +223,5 @@ class ColumnMask:
     def __repr__(self) -> str:
         return (
             f"ColumnMask(B={self.batch}, Hm={self.heads}, Sq={self.seqlen_q}, Sk={self.seqlen_k}, "
-            f"causal={bool(self.causal)}, values=({_CHANNELS[bool(self.causal), self.startend_row_indices.shape[3]]}))"
+            f"causal={self.causal}, values=({_CHANNELS[self.causal, self.startend_row_indices.shape[3]]}))"
         )

@@ -84,4 +84,4 @@ def _integers(name: str, values: Any) -> np.ndarray:
         raise TypeError(f"{name} must hold integers, got {array.dtype}")
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} must have shape [S] or [B, S], got {array.shape}")
-    return array.astype(np.int64).reshape(-1, array.shape[-1])
+    return np.atleast_2d(array.astype(np.int64))

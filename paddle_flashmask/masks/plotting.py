@@ -63,8 +63,10 @@ def draw_mask(
     columns = np.ascontiguousarray(mask.columns()[batch : batch + 1, head : head + 1])
     if tile is None:
         _draw_pairs(axes, columns, rows, keys)
-    else:
+    elif isinstance(tile, (tuple, list)) and len(tile) == 2:
         _draw_tiles(axes, columns, rows, keys, integer("tile[0]", tile[0], 1), integer("tile[1]", tile[1], 1))
+    else:
+        raise TypeError(f"tile must be None or a pair (tile_q, tile_k), got {tile!r}")
     axes.set_title(title or "", color=INK, fontsize=12)
     axes.tick_params(colors=INK, length=0 if not labels else 3, labelsize=8)
     axes.xaxis.tick_top()

@@ -173,6 +173,12 @@ def test_expand() -> None:
         mask.expand(3, heads=3)
 
 
+def test_numpy_scalars_become_plain_ones() -> None:
+    mask = ColumnMask(int32(1, 1, 4, 1), np.bool_(True), np.int64(4))
+    assert mask.causal is True
+    assert type(mask.seqlen_q) is int
+
+
 def int32(*shape: int) -> np.ndarray:
     return np.zeros(shape, dtype=np.int32)
 
@@ -215,6 +221,8 @@ def test_equality() -> None:
     assert masks.causal(4) != masks.prefix_lm_causal(4, 0)
     assert masks.causal(4).equivalent(masks.prefix_lm_causal(4, 0))
     assert not masks.causal(4).equivalent(masks.full(4))
+    with pytest.raises(TypeError, match="other must be a ColumnMask, got int"):
+        masks.causal(4).equivalent(3)
     with pytest.raises(TypeError, match="unhashable"):
         hash(masks.causal(4))
 

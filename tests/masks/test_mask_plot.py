@@ -77,6 +77,11 @@ def test_checks(tmp_path, arguments: dict, message: str) -> None:
         masks.causal(4).plot(tmp_path / "mask.png", **arguments)
 
 
+def test_a_tile_is_a_pair(tmp_path) -> None:
+    with pytest.raises(TypeError, match=r"tile must be None or a pair \(tile_q, tile_k\), got 64"):
+        masks.causal(4).plot(tmp_path / "mask.png", tile=64)
+
+
 def test_an_empty_mask_has_no_picture(tmp_path) -> None:
     with pytest.raises(ValueError, match="0 x 0, has no picture"):
         masks.causal(0).plot(tmp_path / "mask.png")

@@ -34,6 +34,10 @@ def test_the_valid_call_is_valid() -> None:
     assert list(call().shape) == [2, 6, 4, 5]
 
 
+def test_flags_may_be_numpy_bools() -> None:
+    assert list(call(causal=np.bool_(True), deterministic=np.bool_(False)).shape) == [2, 6, 4, 5]
+
+
 INT32 = {"dtype": "int32"}
 REFUSED = [
     # query, key, value
@@ -168,10 +172,12 @@ REFUSED = [
     ({"dropout": float("nan")}, ValueError, "dropout is nan, expected a number in [0, 1)"),
     ({"dropout": "0.1"}, TypeError, "dropout is '0.1', expected a number in [0, 1)"),
     ({"softmax_scale": float("inf")}, ValueError, "softmax_scale is inf, expected a finite number"),
+    ({"softmax_scale": 1e300}, ValueError, "softmax_scale is 1e+300, expected a finite number of float32"),
     ({"softmax_scale": "big"}, TypeError, "softmax_scale is 'big', expected a finite number or None"),
     ({"window_size": (1, 2, 3)}, TypeError, "window_size is (1, 2, 3), expected None, an int or a pair of ints"),
     ({"window_size": 1.5}, TypeError, "window_size is 1.5, expected None, an int or a pair of ints"),
-    ({"window_size": (3, -2)}, ValueError, "window_size is (3, -2), expected values >= 0, or -1 for an unbounded side"),
+    ({"window_size": (3, -2)}, ValueError, "window_size is (3, -2), expected 0 to 2^27 - 1, or -1 for an"),
+    ({"window_size": 2**64}, ValueError, f"window_size is {2**64}, expected 0 to 2^27 - 1, or -1 for"),
     (
         {"fixed_seed_offset": zeros(2, dtype="int32")},
         TypeError,

@@ -80,6 +80,15 @@ def test_without_gradients_nothing_is_recorded() -> None:
     assert out.stop_gradient and lse.stop_gradient
 
 
+@pytest.mark.parametrize("sink", [False, True])
+def test_under_no_grad_nothing_is_recorded(sink: bool) -> None:
+    problem = masked("causal", sink=sink)
+    with paddle.no_grad():
+        out, lse = attend(inputs_of(problem), options_of(problem))
+    assert out.stop_gradient and lse.stop_gradient
+    Expectation(problem).check({"out": array(out), "lse": array(lse)})
+
+
 def test_loss_of_lse_alone() -> None:
     problem = masked("random_1", sink=True, dlse=True)
     problem.inputs["dout"][...] = 0
