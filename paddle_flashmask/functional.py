@@ -117,9 +117,9 @@ def flashmask_attention(
     attributes = (scale, causal, window_left, window_right, probability, deterministic)
     masks = (startend_row_indices, block_mask, seed_offset)
     if learnable_sink is None:
-        out, lse = _library.run(_library.OP_NAME, *_as_recorded(query, key, value), *masks, *attributes)
+        out, lse = _library.run(_library.OP_NAME, *_detached_under_no_grad(query, key, value), *masks, *attributes)
     else:
-        inputs = _as_recorded(query, key, value, learnable_sink)
+        inputs = _detached_under_no_grad(query, key, value, learnable_sink)
         out, lse = _library.run(_library.OP_NAME_SINK, *inputs, *masks, *attributes)
 
     if not return_softmax_lse and not return_seed_offset:
@@ -132,8 +132,8 @@ def flashmask_attention(
     return results
 
 
-def _as_recorded(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Detached under no_grad: Paddle records a custom operator for backward even there, and keeps its tensors alive."""
+def _detached_under_no_grad(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Paddle records a custom operator for backward even under no_grad, and would keep these tensors alive."""
     if not paddle.in_dynamic_mode() or paddle.is_grad_enabled():
         return tensors
     return tuple(tensor.detach() for tensor in tensors)
