@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "cpu/attention.h"
-#include "cuda/attention.h"
+#include "cuda/dispatch.h"
 #include "flashmask.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // In place of csrc/cuda in a build without CUDA kernels.
-#include "cuda/attention.h"
+#include "cuda/dispatch.h"
 
 namespace pfm::cuda {
 namespace {

@@ -50,17 +50,33 @@ IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
 EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas", "-Wno-psabi"]
 CUDA_ARCHS = ("80", "90")
 CUDA_PTX = "80"  # in every build: what later cards compile for themselves
-# The sources of csrc/cuda/sm90 use instructions that 9.0 alone has, and are compiled for nothing else; in a build
-# without "90" a file says that they are missing. The other sources are for 8.0 and everything later.
-SM90_FOLDER = ROOT / "csrc" / "cuda" / "sm90"
-SM90_ARCH = "90a"
-NO_SM90 = ROOT / "csrc" / "cuda" / "no_sm90.cc"
+
 # What ptxas says where it waits after every wgmma, or does not reallocate registers: the kernel would be right and
 # several times slower.
 SLOW_WGMMA = re.compile(
     r"C75\d\d|Potential Performance Loss|wgmma.* serialized|setmaxnreg.* ignored|ignor\w+ .*setmaxnreg"
 )
 OLDEST_CUDA = (12, 8)
+
+
+@dataclass(frozen=True)
+class ArchitectureFolder:
+    """Sources of csrc/cuda that one compute capability alone can run.
+
+    The others are compiled for every capability of the build. dispatch.cu has a row for the kernels of each folder
+    under `macro`.
+    """
+
+    folder: Path
+    arch: str  # of PFM_CUDA_ARCHS, which brings the folder into the build
+    code: str  # what its sources are compiled for
+    macro: str
+    refused: re.Pattern[str]  # what ptxas must not say
+
+
+ARCHITECTURE_FOLDERS = (
+    ArchitectureFolder(ROOT / "csrc" / "cuda" / "sm90", "90", "90a", "PFM_CUDA_BUILDS_SM90", SLOW_WGMMA),
+)
 
 
 class BuildError(SystemExit):
@@ -186,22 +202,24 @@ def no_cuda_units(compiler: str) -> list[Unit]:
 
 
 def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> list[Unit]:
-    has_sm90 = "90" in archs
+    folders = [folder for folder in ARCHITECTURE_FOLDERS if folder.arch in archs]
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
     codes.append(f"-gencode=arch=compute_{CUDA_PTX},code=compute_{CUDA_PTX}")
-    names = [f"sm_{arch}" for arch in archs] + [f"sm_{SM90_ARCH}"] * has_sm90 + [f"compute_{CUDA_PTX}"]
+    names = [f"sm_{arch}" for arch in archs] + [f"sm_{folder.code}" for folder in folders] + [f"compute_{CUDA_PTX}"]
     flags = ["-std=c++17", "-O3", "-DNDEBUG", "-Werror=all-warnings", "-Xptxas=-v", f"-I{ROOT / 'csrc'}"]
     flags += ["-ccbin", compiler, f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-ffile-prefix-map={ROOT}=."]
     flags.append(f'-DPFM_CUDA_ARCHITECTURES="{" ".join(names)}"')
+    flags += [f"-D{folder.macro}={int(folder in folders)}" for folder in ARCHITECTURE_FOLDERS]
     command = (str(toolkit.nvcc), *flags)
-    sm90_command = (*command, f"-gencode=arch=compute_{SM90_ARCH},code=sm_{SM90_ARCH}")
     units = []
     for source in cuda_sources():
-        if SM90_FOLDER not in source.parents:
+        own = next((folder for folder in ARCHITECTURE_FOLDERS if folder.folder in source.parents), None)
+        if own is None:
             units.append(Unit(source, (*command, *codes)))
-        elif has_sm90:
-            units.append(Unit(source, sm90_command, refused=SLOW_WGMMA))
-    return units if has_sm90 else [*units, Unit(NO_SM90, (*command, *codes, "-x", "cu"))]
+        elif own in folders:
+            code = f"-gencode=arch=compute_{own.code},code=sm_{own.code}"
+            units.append(Unit(source, (*command, code), refused=own.refused))
+    return units
 
 
 def this_machine_has_avx2() -> bool:
@@ -212,7 +230,9 @@ def this_machine_has_avx2() -> bool:
 def emulated_units(compiler: str) -> list[Unit]:
     """The CUDA sources as C++, and the machine that runs them: for the machine that compiles them, which is a test."""
     flags = (compiler, *COMMON_FLAGS, *EMULATOR_FLAGS, *(ISA_FLAGS["_avx2"] if this_machine_has_avx2() else []))
-    kernels = [Unit(source, (*flags, '-DPFM_CUDA_ARCHITECTURES="emulated"', "-x", "c++")) for source in cuda_sources()]
+    macros = [f"-D{folder.macro}=1" for folder in ARCHITECTURE_FOLDERS]
+    cuda_flags = (*flags, '-DPFM_CUDA_ARCHITECTURES="emulated"', *macros, "-x", "c++")
+    kernels = [Unit(source, cuda_flags) for source in cuda_sources()]
     machine = sorted((ROOT / "tests" / "emulator").glob("*.cc"))
     return kernels + [Unit(source, (*flags, "-fvisibility=default")) for source in machine]  # pfm_emulator_*
 

@@ -190,7 +190,7 @@ void CheckAsyncExit() {
   }
 }
 
-void InitBarrier(SharedAddress address, int count, Where where) {
+void MbarrierInit(SharedAddress address, int count, Where where) {
   AsyncState& async = Async();
   Block& block = *current->block;
   if (count < 1 || count > kMaxBarrierCount) {
@@ -205,7 +205,7 @@ void InitBarrier(SharedAddress address, int count, Where where) {
   block.written[word].stamp = block.written[word + 1].stamp = kStampBarrier;
 }
 
-void FenceBarrierInit() {
+void FenceMbarrierInit() {
   for (auto& [address, barrier] : Async().barriers) {
     static_cast<void>(address);
     const uint32_t thread = barrier.initialised.stamp & kStampThread;
@@ -221,7 +221,7 @@ void InvalidateBarrier(SharedAddress address, Where where) {
   current->block->written[word].stamp = current->block->written[word + 1].stamp = 0;
 }
 
-void ArriveBarrier(SharedAddress address, int64_t expected_bytes, Where where) {
+void MbarrierArrive(SharedAddress address, int64_t expected_bytes, Where where) {
   MBarrier& barrier = Find(address, where);
   if (barrier.pending == 0) {
     machine.Fail(where, "more than the " + std::to_string(barrier.count) + " arrivals of a phase of this mbarrier");
@@ -232,7 +232,7 @@ void ArriveBarrier(SharedAddress address, int64_t expected_bytes, Where where) {
   if (barrier.pending == 0 && barrier.bytes == 0) Complete(barrier);
 }
 
-bool TestBarrier(SharedAddress address, int parity, Where where) {
+bool MbarrierTest(SharedAddress address, int parity, Where where) {
   const MBarrier& barrier = Find(address, where);
   if (parity != 0 && parity != 1) machine.Fail(where, "parity " + std::to_string(parity) + ": expected 0 or 1");
   if (static_cast<int>(barrier.phase & 1) == parity) return false;
@@ -242,10 +242,10 @@ bool TestBarrier(SharedAddress address, int parity, Where where) {
   return true;
 }
 
-void WaitBarrier(SharedAddress address, int parity, Where where) {
-  while (!TestBarrier(address, parity, where)) {
+void MbarrierWait(SharedAddress address, int parity, Where where) {
+  while (!MbarrierTest(address, parity, where)) {
     Async().barriers[address].waiting.push_back(current);
-    machine.Sleep(where, parity == 0 ? "WaitBarrier for parity 0" : "WaitBarrier for parity 1");
+    machine.Sleep(where, parity == 0 ? "MbarrierWait for parity 0" : "MbarrierWait for parity 1");
   }
 }
 
@@ -257,7 +257,7 @@ void FenceProxyAsync() {
 void StartLoad(std::vector<SharedAddress> chunks, std::vector<Piece> sources, SharedAddress address, Where where) {
   const MBarrier& barrier = Find(address, where);
   if (!barrier.fenced)
-    machine.Fail(where, "no FenceBarrierInit after the initialisation of the mbarrier of this copy");
+    machine.Fail(where, "no FenceMbarrierInit after the initialisation of the mbarrier of this copy");
   Load load = {current, address, std::move(chunks), {}, std::move(sources), where};
   load.data.assign(load.chunks.size() * kChunk, 0);
   for (const Piece& source : load.sources) {
@@ -281,7 +281,7 @@ void StartStore(std::vector<SharedAddress> chunks, std::vector<Piece> targets, b
   async.stores.push_back(std::move(store));
 }
 
-void CommitStores() { ++Async().store_groups[current->index]; }
+void BulkCommit() { ++Async().store_groups[current->index]; }
 
 void WaitStores(int groups, bool only_reads) {
   AsyncState& async = Async();

@@ -66,17 +66,17 @@ bool HasAsyncWork(const Block& block);
 void DoAsyncWork(Block& block);  // a random piece of it
 void CheckAsyncExit();           // of the running thread
 
-void InitBarrier(SharedAddress barrier, int count, Where where);
-void FenceBarrierInit();
+void MbarrierInit(SharedAddress barrier, int count, Where where);
+void FenceMbarrierInit();
 void InvalidateBarrier(SharedAddress barrier, Where where);
-void ArriveBarrier(SharedAddress barrier, int64_t expected_bytes, Where where);
-bool TestBarrier(SharedAddress barrier, int parity, Where where);
-void WaitBarrier(SharedAddress barrier, int parity, Where where);
+void MbarrierArrive(SharedAddress barrier, int64_t expected_bytes, Where where);
+bool MbarrierTest(SharedAddress barrier, int parity, Where where);
+void MbarrierWait(SharedAddress barrier, int parity, Where where);
 void FenceProxyAsync();
 
 void StartLoad(std::vector<SharedAddress> chunks, std::vector<Piece> sources, SharedAddress barrier, Where where);
 void StartStore(std::vector<SharedAddress> chunks, std::vector<Piece> targets, bool adds, Where where);
-void CommitStores();
+void BulkCommit();
 void WaitStores(int groups, bool only_reads);
 
 void SetRegisters(int registers, bool increases, Where where);

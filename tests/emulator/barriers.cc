@@ -92,7 +92,7 @@ void Machine::ArriveAtNamedBarrier(Warp& warp, int index, int threads, bool wait
     for (int lane = 0; lane < kLanes; ++lane) {
       Thread& thread = block.threads[warp.index * kLanes + lane];
       thread.waits_at = where;
-      thread.waits_for = "BarrierSync";
+      thread.waits_for = "NamedBarrierSync";
     }
   }
   barrier.arrived += kLanes;

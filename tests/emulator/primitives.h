@@ -124,12 +124,12 @@ inline void SyncThreads(Where where) { emulator::machine.SyncThreads(where); }
 
 inline void SyncWarp(Where where) { emulator::machine.Arrive(emulator::Collective::kSyncWarp, 0, nullptr, where); }
 
-inline void BarrierSync(int barrier, int threads, Where where) {
+inline void NamedBarrierSync(int barrier, int threads, Where where) {
   emulator::NamedBarrierOperands operands = {barrier, threads, true};
   emulator::machine.Arrive(emulator::Collective::kNamedBarrier, 1, &operands, where);
 }
 
-inline void BarrierArrive(int barrier, int threads, Where where) {
+inline void NamedBarrierArrive(int barrier, int threads, Where where) {
   emulator::NamedBarrierOperands operands = {barrier, threads, false};
   emulator::machine.Arrive(emulator::Collective::kNamedBarrier, 0, &operands, where);
 }

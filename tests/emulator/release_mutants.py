@@ -57,7 +57,7 @@ CASES: dict[str, Mistake] = {
     "sm90 forward: one warp releases for its warpgroup": forward(
         FORWARD,
         RELEASE,
-        "    if (ptx::ThreadIndex() % kWarpgroupThreads < kWarpgroupWarps) ptx::ArriveBarrier(ring->empty());\n",
+        "    if (ptx::ThreadIndex() % kWarpgroupThreads < kWarpgroupWarps) ptx::MbarrierArrive(ring->empty());\n",
         UNFINISHED,
     ),
     "sm90 forward: one release of keys too few": forward(
@@ -68,10 +68,10 @@ CASES: dict[str, Mistake] = {
     ),
     "sm90 forward: another thread than the one that stores the output frees its place": forward(
         FORWARD,
-        "    if (thread_ == 0) {\n      ptx::WaitStoresRead<0>();\n"
-        "      ptx::ArriveBarrier(query_ring_.empty());\n    }\n",
-        "    if (thread_ % 64 == 0) ptx::WaitStoresRead<0>();\n"
-        "    if (thread_ == 64) ptx::ArriveBarrier(query_ring_.empty());\n",
+        "    if (thread_ == 0) {\n      ptx::BulkWaitRead<0>();\n"
+        "      ptx::MbarrierArrive(query_ring_.empty());\n    }\n",
+        "    if (thread_ % 64 == 0) ptx::BulkWaitRead<0>();\n"
+        "    if (thread_ == 64) ptx::MbarrierArrive(query_ring_.empty());\n",
         STORED,
         head_dim=256,  # queries once: the next ones wait for this place
         row=3,

@@ -32,7 +32,7 @@ const char* NameOf(Collective collective) {
     case Collective::kSyncWarp:
       return "SyncWarp";
     case Collective::kNamedBarrier:
-      return "BarrierSync or BarrierArrive";
+      return "NamedBarrierSync or NamedBarrierArrive";
     case Collective::kAsync:
       return "an instruction of a warp or warpgroup";
   }

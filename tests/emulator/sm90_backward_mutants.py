@@ -5,9 +5,9 @@ from __future__ import annotations
 
 KERNEL, PRODUCER = "sm90/backward.h", "sm90/backward_producer.h"
 OWN_KEYS, SHARE_KEYS = "sm90/backward_own_keys.h", "sm90/backward_share_keys.h"
-GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/backward_products.h"
+GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/wgmma_tiles.h"
 SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
-TURNS = "sm90/backward_turns.h"
+TURNS = "sm90/dquery_order.h"
 ROWS = "sm80/backward_rows.h"
 KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "sm80/backward_rows.cu"
 ROW_OF_HEAD_DIM = {128: 0, 64: 1, 256: 2}
@@ -26,9 +26,9 @@ NO_TURN = f"{RACE}|race in shared memory"
 IN_FLIGHT = f"sums were changed before this wait|no WarpgroupFence|was changed while this instruction|{ASYNC}"
 VALUES = None
 
-KEYS_BARRIER = "    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more\n"
-DS_BARRIER = "    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there\n"
-P_BARRIER = "      ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there\n"
+KEYS_BARRIER = "    ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more\n"
+DS_BARRIER = "    ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there\n"
+P_BARRIER = "      ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there\n"
 DS_STORED = "          StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n"
 ZEROS_STORED = "        StoreRounded(zeros, shared.dscores(stage), thread_key);\n"
 PROXY_FENCE = "ptx::FenceProxyAsync();\n"
@@ -57,18 +57,18 @@ CASES: dict[int, dict[str, Mistake]] = {
     128: {
         "the wrong phase": mistake(
             PIPELINE,
-            "WaitBarrier(full(), round())",
-            "WaitBarrier(full(), round() ^ 1)",
+            "MbarrierWait(full(), round())",
+            "MbarrierWait(full(), round() ^ 1)",
             "backward",
             LATE,
         ),
         "no wait for an empty stage": mistake(PRODUCER, "      stages.WaitEmpty();\n", "", "backward", ASYNC),
         "fewer bytes expected": mistake(
-            PRODUCER, "ArriveExpectBytes(full, kStageBytes)", "ArriveBarrier(full)", "backward", LATE
+            PRODUCER, "MbarrierArriveExpectBytes(full, kStageBytes)", "MbarrierArrive(full)", "backward", LATE
         ),
         "keys used before they are there": mistake(
             OWN_KEYS,
-            "    ptx::WaitBarrier(shared.keys_full(), 0);\n",
+            "    ptx::MbarrierWait(shared.keys_full(), 0);\n",
             "",
             "backward",
             LATE,
@@ -126,24 +126,24 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
         "no barrier before the gradients are stored": mistake(
             GRADIENTS,
-            "    ptx::BarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);\n",
+            "    ptx::NamedBarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);\n",
             "",
             "deterministic",
             NO_ORDER,
         ),
         "the block ends while gradients are stored": mistake(
             GRADIENTS,
-            "    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();\n",
+            "    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::BulkWaitRead<0>();\n",
             "",
             "deterministic",
             "the thread returned while this asynchronous store reads shared memory",
         ),
         "barriers that copies do not know": mistake(
             KERNEL,
-            "    ptx::FenceBarrierInit();\n",
+            "    ptx::FenceMbarrierInit();\n",
             "",
             "backward",
-            "no FenceBarrierInit",
+            "no FenceMbarrierInit",
         ),
         "the warpgroups mask each other's tiles": mistake(
             MASK,

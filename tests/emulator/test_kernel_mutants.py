@@ -133,8 +133,8 @@ CASES = {
     ),
 }
 
-SM90_FORWARD, SM90_LOADER, SM90_SCOUTS = "sm90/forward.h", "sm90/forward_loader.h", "sm90/scouts.h"
-SM90_SHARED, SM90_OPERAND, SM90_PIPELINE = "sm90/forward_shared.h", "sm90/operand.h", "sm90/pipeline.h"
+SM90_FORWARD, SM90_LOADER, SM90_SCOUTS = "sm90/forward.h", "sm90/forward_loader.h", "sm90/tile_scheduler.h"
+SM90_SHARED, SM90_OPERAND, SM90_PIPELINE = "sm90/forward_shared.h", "sm90/smem_tile.h", "sm90/pipeline.h"
 SM90_STREAM = "sm90/tile_stream.h"
 ASYNC = (
     r"asynchronous (read|write) of 16 bytes|by the asynchronous operation of|while an asynchronous|"
@@ -163,7 +163,7 @@ def sm90_forward(file: str, old: str, new: str, expected: str | None, what: str 
 
 CASES |= {
     "sm90 forward: the wrong phase": sm90_forward(
-        SM90_PIPELINE, "WaitBarrier(full(), round())", "WaitBarrier(full(), round() ^ 1)", LATE
+        SM90_PIPELINE, "MbarrierWait(full(), round())", "MbarrierWait(full(), round() ^ 1)", LATE
     ),
     "sm90 forward: no wait for an empty stage": sm90_forward(SM90_LOADER, "    key_ring_.WaitEmpty();\n", "", ASYNC),
     "sm90 forward: fewer bytes expected": sm90_forward(
@@ -195,7 +195,7 @@ CASES |= {
         f"{ASYNC}|which nobody has written",
     ),
     "sm90 forward: the next queries do not wait for the output": sm90_forward(
-        SM90_FORWARD, "      ptx::WaitStoresRead<0>();\n", "", ASYNC
+        SM90_FORWARD, "      ptx::BulkWaitRead<0>();\n", "", ASYNC
     ),
     "sm90 forward: the last turn is left over": sm90_forward(
         SM90_FORWARD, "    turns_.Finish();\n", "", "the block returned while a barrier waited for 128 more threads"
@@ -204,7 +204,7 @@ CASES |= {
         SM90_SCOUTS, STAGE_OF_SCOUTS, "", "race in shared memory"
     ),
     "sm90 forward: barriers that copies do not know": sm90_forward(
-        SM90_SHARED, "      ptx::FenceBarrierInit();\n", "", "no FenceBarrierInit"
+        SM90_SHARED, "      ptx::FenceMbarrierInit();\n", "", "no FenceMbarrierInit"
     ),
     "sm90 forward: every slice of keys meets the first values": sm90_forward(
         SM90_FORWARD, "value.AlongRows(k)", "value.AlongRows(0)", VALUES

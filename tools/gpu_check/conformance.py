@@ -1,5 +1,5 @@
 """Every hardware primitive, on the GPU against its emulated body: tests/emulator/conformance; and those of compute
-capability 9.0 against plain C++: tests/emulator/hopper."""
+capability 9.0 against plain C++: tests/emulator/sm90."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .outcome import Case, NotRun
 from .plan import REPOSITORY, Settings
 
 SCRIPT = "tests/emulator/conformance/run.py"
-# Programs of tests/emulator/hopper and their arguments; "none" is the product without a mistake.
+# Programs of tests/emulator/sm90 and their arguments; "none" is the product without a mistake.
 HOPPER_PROGRAMS = {"program": ("none", "0"), "layouts": (), "copies": ()}
 _SECONDS = 200
 
@@ -31,7 +31,7 @@ def run_hopper(name: str, arguments: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / name
         command = [nvcc, "-std=c++17", "-O2", "-gencode=arch=compute_90a,code=sm_90a", "-Icsrc", "-Itests"]
-        command += [f"tests/emulator/hopper/{name}.cu", "-o", str(program)]
+        command += [f"tests/emulator/sm90/{name}.cu", "-o", str(program)]
         for step in (command, [str(program), *arguments]):
             done = subprocess.run(step, capture_output=True, text=True, timeout=_SECONDS, cwd=REPOSITORY, check=False)
             output = done.stdout + done.stderr

@@ -159,11 +159,11 @@ PFM_DEVICE inline void WaitCopies(Where) {
 PFM_DEVICE inline void SyncThreads(Where) { __syncthreads(); }
 PFM_DEVICE inline void SyncWarp(Where) { __syncwarp(); }
 
-PFM_DEVICE inline void BarrierSync(int barrier, int threads, Where) {
+PFM_DEVICE inline void NamedBarrierSync(int barrier, int threads, Where) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-PFM_DEVICE inline void BarrierArrive(int barrier, int threads, Where) {
+PFM_DEVICE inline void NamedBarrierArrive(int barrier, int threads, Where) {
   asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 

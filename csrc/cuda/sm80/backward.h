@@ -6,12 +6,12 @@
 
 #include <cstdint>
 
+#include "../backward/backward_arguments.h"
 #include "../common/candidate_tiles.h"
 #include "../common/shared_columns.h"
-#include "backward_rows.h"
 #include "config.h"
 #include "fragments.h"
-#include "score_rules.h"
+#include "mask_dropout.h"
 
 namespace pfm::cuda::sm80 {
 
@@ -265,7 +265,7 @@ struct BackwardKernel {
       Clear(dscores);
       if (!slice.empty) {
         Multiply<1, kScoreBlocks, kDim, T>(key, warp_key, stage.query, scores);
-        ScoreScale(params.softmax_scale).Apply(scores);
+        ScaleScores(ScoreScale(params.softmax_scale), scores);
         if (!slice.full) slice.Hide(scores[0]);
         Multiply<1, kScoreBlocks, kDim, T>(value, warp_key, stage.dout, dscores);
         Softmax(arguments, static_cast<uint32_t>(batch_head), row0, key0 + warp_key, stage, scores, dscores);

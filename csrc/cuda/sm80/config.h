@@ -4,16 +4,14 @@
 
 #include <cstdint>
 
+#include "../common/limits.h"
+
 namespace pfm::cuda::sm80 {
 
 // What one block may have at most: compute capability 8.6, 8.9 and 12.x; 8.0 and 8.7. Later ones have more.
-constexpr int kSharedSmall = 99 * 1024;
+constexpr int kSharedSmall = kLeastSharedBytes;
 constexpr int kSharedMedium = 163 * 1024;
 
-constexpr int kElementBytes = 2;  // fp16, bf16
-constexpr int kElementsPerCopy = 8;
-constexpr int kFloatBytes = 4;
-constexpr int kSmallestTile = 32;  // on either side of any table below
 
 // Rows of shared memory hold whole lines of 64 elements.
 constexpr int row_bytes(int head_dim) { return (head_dim + 63) / 64 * 64 * kElementBytes; }
@@ -95,7 +93,9 @@ constexpr int kForwardRows = sizeof(kForward) / sizeof(kForward[0]);
 constexpr int kBackwardRows = sizeof(kBackward) / sizeof(kBackward[0]);
 constexpr int kQueryGradientRows = sizeof(kQueryGradient) / sizeof(kQueryGradient[0]);
 
-constexpr bool DividesBlockMask(int tile_q, int tile_k) { return 128 % tile_q == 0 && 128 % tile_k == 0; }
+constexpr bool DividesBlockMask(int tile_q, int tile_k) {
+  return 128 % tile_q == 0 && 128 % tile_k == 0 && tile_q >= kSmallestTile && tile_k >= kSmallestTile;
+}
 
 constexpr bool ForwardTableIsSound() {
   for (const ForwardTile& tile : kForward) {

@@ -11,7 +11,7 @@
 #include "config.h"
 #include "forward_arguments.h"
 #include "fragments.h"
-#include "score_rules.h"
+#include "mask_dropout.h"
 
 namespace pfm::cuda::sm80 {
 
@@ -177,7 +177,7 @@ struct ForwardKernel {
       Clear(scores);
       if (!slice.empty) {
         Multiply<kRowBlocks, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
-        scale.Apply(scores);
+        ScaleScores(scale, scores);
         if (!slice.full) slice.Hide(scores);
       }
 

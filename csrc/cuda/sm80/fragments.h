@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "../../flashmask.h"
+#include "../common/elements.h"
 #include "../ptx/ptx.h"
 #include "config.h"
 
@@ -154,12 +154,6 @@ PFM_DEVICE inline void Clear(Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
       for (int e = 0; e < 4; ++e) sums[i][n][e] = 0.0f;
     }
   }
-}
-
-// Address of row `seq` of one head.
-PFM_DEVICE inline char* RowOf(const pfm_tensor& tensor, int64_t batch, int64_t seq, int64_t head) {
-  return static_cast<char*>(tensor.data) +
-         (batch * tensor.stride_batch + seq * tensor.stride_seq + head * tensor.stride_head) * kElementBytes;
 }
 
 // Writes sums * scale(row block, half) as rows [row0, rows) and columns [column0, dim) of one head.

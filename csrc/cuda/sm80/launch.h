@@ -2,8 +2,8 @@
 #ifndef PFM_CUDA_SM80_LAUNCH_H_
 #define PFM_CUDA_SM80_LAUNCH_H_
 
+#include "../backward/backward_arguments.h"
 #include "../ptx/launch.h"
-#include "backward_arguments.h"
 #include "forward_arguments.h"
 
 namespace pfm::cuda::sm80 {
@@ -15,13 +15,6 @@ template <class T>
 ptx::LaunchStatus LaunchBackward(int row, const BackwardArguments& arguments);
 template <class T>
 ptx::LaunchStatus LaunchQueryGradient(int row, const BackwardArguments& arguments);
-template <class T>
-ptx::LaunchStatus LaunchConvertQueryGradient(const BackwardArguments& arguments);
-template <class T>
-ptx::LaunchStatus LaunchSumParts(const BackwardArguments& arguments);
-
-ptx::LaunchStatus LaunchPrepareRows(const BackwardArguments& arguments);
-ptx::LaunchStatus LaunchSumSink(const BackwardArguments& arguments);
 
 }  // namespace pfm::cuda::sm80
 

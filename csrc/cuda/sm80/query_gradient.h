@@ -5,12 +5,12 @@
 
 #include <cstdint>
 
+#include "../backward/backward_arguments.h"
 #include "../common/candidate_tiles.h"
 #include "../common/shared_columns.h"
-#include "backward_rows.h"
 #include "config.h"
 #include "fragments.h"
-#include "score_rules.h"
+#include "mask_dropout.h"
 
 namespace pfm::cuda::sm80 {
 
@@ -120,7 +120,7 @@ struct QueryGradientKernel {
         Clear(scores);
         Clear(dscores);
         Multiply<1, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
-        ScoreScale(params.softmax_scale).Apply(scores);
+        ScaleScores(ScoreScale(params.softmax_scale), scores);
         if (!slice.full) slice.Hide(scores);
         Multiply<1, kScoreBlocks, kDimV, T>(dout, warp_row, value, dscores);
         Softmax(arguments, static_cast<uint32_t>(batch_head), row0 + warp_row, tile.index * kTileK, lse, delta,

@@ -9,7 +9,7 @@
 #include "backward_own_keys.h"
 #include "backward_producer.h"
 #include "backward_share_keys.h"
-#include "backward_turns.h"
+#include "dquery_order.h"
 
 namespace pfm::cuda::sm90 {
 
@@ -22,33 +22,33 @@ struct BackwardKernel {
   static constexpr bool kInTurn = kDquerySums == DquerySums::kInTurn;
 
   PFM_DEVICE static void InitBarriers(const Shared& shared) {
-    ptx::InitBarrier(shared.keys_full(), 1);
+    ptx::MbarrierInit(shared.keys_full(), 1);
     constexpr int kConsumerWarps = kConsumerThreads / kWarpThreads;
     shared.stages().Init(1, kInTurn ? 1 : kConsumerWarps);
     for (int stage = 0; kInTurn && stage < kTile.stages; ++stage) {
-      ptx::InitBarrier(shared.turns() + stage * kMBarrierBytes, 1);
-      ptx::InitBarrier(shared.added() + stage * kMBarrierBytes, kConsumerWarps);
+      ptx::MbarrierInit(shared.turns() + stage * kMBarrierBytes, 1);
+      ptx::MbarrierInit(shared.added() + stage * kMBarrierBytes, kConsumerWarps);
     }
-    ptx::FenceBarrierInit();
+    ptx::FenceMbarrierInit();
   }
 
-  PFM_DEVICE static void Run(const BackwardArguments& arguments) {
+  PFM_DEVICE static void Run(const TmaBackwardArguments& arguments) {
     const Shared shared;
     if (ptx::ThreadIndex() == 0) InitBarriers(shared);
     ptx::SyncThreads();
     // Its index is computed again in every branch: one number for all of them would be spilled.
     if (WarpIndex() < kWarpgroupWarps) {
-      ptx::DecreaseRegisters<kTile.producer_registers>();
+      ptx::SetMaxRegistersDown<kTile.producer_registers>();
       const int warp = WarpIndex();
       if (warp == 0) {
-        BackwardProducer<kRow, kDquerySums>::Run(arguments, BackwardBlock(arguments.rows), shared);
+        BackwardProducer<kRow, kDquerySums>::Run(arguments, BackwardBlock(arguments.common), shared);
       } else if (kInTurn && warp == 1) {
-        BackwardTurns<kRow>::Await(arguments.rows, shared);
+        DqueryOrder<kRow>::Await(arguments.common, shared);
       } else if (kInTurn && warp == 2) {
-        BackwardTurns<kRow>::Pass(arguments.rows, shared);
+        DqueryOrder<kRow>::Pass(arguments.common, shared);
       }
     } else {
-      ptx::IncreaseRegisters<kTile.consumer_registers>();
+      ptx::SetMaxRegistersUp<kTile.consumer_registers>();
       Consumer::Run(arguments, shared, WarpIndex() / kWarpgroupWarps - 1);
     }
   }
@@ -56,7 +56,7 @@ struct BackwardKernel {
 
 template <class T, int kRow, DquerySums kDquerySums>
 PFM_KERNEL_BOUNDS((kBackward[kRow].threads()), 1)
-void Backward(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
+void Backward(PFM_KERNEL_ARGUMENT TmaBackwardArguments arguments) {
   BackwardKernel<T, kRow, kDquerySums>::Run(arguments);
 }
 

@@ -2,14 +2,13 @@
 #ifndef PFM_CUDA_SM90_BACKWARD_ARGUMENTS_H_
 #define PFM_CUDA_SM90_BACKWARD_ARGUMENTS_H_
 
+#include "../backward/backward_arguments.h"
 #include "../ptx/tensor_map.h"
-#include "../sm80/backward_arguments.h"
 
 namespace pfm::cuda::sm90 {
 
-// Rows, sums and parts lie as for sm80, so that what runs before and after is shared.
-struct BackwardArguments {
-  sm80::BackwardArguments rows;
+struct TmaBackwardArguments {
+  BackwardArguments common;
   ptx::TensorMap query, dout;   // boxes of a query tile x 64 columns
   ptx::TensorMap key, value;    // boxes of a key tile x 64 columns
   int32_t dout_row;             // where row 0 is: Sq, beyond the tensor, makes an absent dout zero
@@ -18,7 +17,7 @@ struct BackwardArguments {
 
 // `row` of the table in backward_config.h. T: ptx::Float16 or ptx::BFloat16.
 template <class T>
-ptx::LaunchStatus LaunchBackward(int row, const BackwardArguments& arguments);
+ptx::LaunchStatus LaunchBackward(int row, const TmaBackwardArguments& arguments);
 
 }  // namespace pfm::cuda::sm90
 

@@ -2,6 +2,6 @@
 
 namespace pfm::cuda::sm90 {
 
-template ptx::LaunchStatus LaunchBackward<ptx::BFloat16>(int row, const BackwardArguments& arguments);
+template ptx::LaunchStatus LaunchBackward<ptx::BFloat16>(int row, const TmaBackwardArguments& arguments);
 
 }  // namespace pfm::cuda::sm90

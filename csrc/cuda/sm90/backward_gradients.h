@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "backward_producer.h"
-#include "backward_products.h"
+#include "wgmma_tiles.h"
 
 namespace pfm::cuda::sm90 {
 
@@ -17,42 +17,42 @@ struct BackwardGradients {
   static constexpr int kColumns = kTile.sum_columns();
   using Shared = BackwardShared<kRow>;
   using Sums = float[kColumns / 2];
-  using StoredTile = OperandTile<kTile.tile_k, kColumns>;
+  using StoredTile = SmemTile<kTile.tile_k, kColumns>;
 
   int warpgroup, first_key, first_block, row;
 
-  PFM_DEVICE void Finish(const BackwardArguments& arguments, const Shared& shared, Sums& dkey, Sums& dvalue) const {
-    const sm80::BackwardArguments& rows = arguments.rows;
-    const BackwardBlock block(rows);
-    if (rows.splits > 1) {
-      StoreParts(rows, block, rows.dkey_parts, dkey);
-      StoreParts(rows, block, rows.dvalue_parts, dvalue);
+  PFM_DEVICE void Finish(const TmaBackwardArguments& arguments, const Shared& shared, Sums& dkey, Sums& dvalue) const {
+    const BackwardArguments& common = arguments.common;
+    const BackwardBlock block(common);
+    if (common.splits > 1) {
+      StoreParts(common, block, common.dkey_parts, dkey);
+      StoreParts(common, block, common.dvalue_parts, dvalue);
       return;
     }
-    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more
-    if (rows.params.dvalue.data != nullptr) {
+    ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more
+    if (common.params.dvalue.data != nullptr) {
       Store(arguments.dvalue, block, {shared.value().Block(first_block)}, dvalue);
     }
-    if (rows.params.dkey.data != nullptr) {
-      Multiply(dkey, rows.params.softmax_scale);
+    if (common.params.dkey.data != nullptr) {
+      Multiply(dkey, common.params.softmax_scale);
       Store(arguments.dkey, block, {shared.key().Block(first_block)}, dkey);
     }
-    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::WaitStoresRead<0>();
+    if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::BulkWaitRead<0>();
   }
 
  private:
   // For SumParts.
-  PFM_DEVICE void StoreParts(const sm80::BackwardArguments& rows, const BackwardBlock& block, float* parts,
+  PFM_DEVICE void StoreParts(const BackwardArguments& common, const BackwardBlock& block, float* parts,
                              const Sums& sums) const {
-    const int64_t heads = rows.params.batch * rows.params.heads_kv;
-    const int64_t head = block.split * heads + block.batch * rows.params.heads_kv + block.kv_head;
-    const int64_t key = head * rows.mask.padded_keys + block.key_tile * kTile.tile_k + row;
+    const int64_t heads = common.params.batch * common.params.heads_kv;
+    const int64_t head = block.split * heads + block.batch * common.params.heads_kv + block.kv_head;
+    const int64_t key = head * common.mask.padded_keys + block.key_tile * kTile.tile_k + row;
     float* to = parts + key * kTile.head_dim + first_block * kBlockColumns + ptx::LaneIndex() % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        ptx::StoreGlobal(reinterpret_cast<RowPair*>(to + 8 * half * kTile.head_dim + 8 * n),
+        ptx::StoreGlobal(reinterpret_cast<FloatPair*>(to + 8 * half * kTile.head_dim + 8 * n),
                          {sums[4 * n + 2 * half], sums[4 * n + 2 * half + 1]});
       }
     }
@@ -66,14 +66,14 @@ struct BackwardGradients {
     for (int step = 0; step < kColumns / kDepth; ++step) Round<T>(sums, step, rounded[step]);
     StoreRounded(rounded, tile, row);
     ptx::FenceProxyAsync();
-    ptx::BarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);
+    ptx::NamedBarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);
     if (ptx::ThreadIndex() % kWarpgroupThreads != 0) return;
     const int key0 = block.key_tile * kTile.tile_k + first_key;
     for (int part = 0; part < StoredTile::kBlocks; ++part) {
       const int at[4] = {(first_block + part) * kBlockColumns, key0, block.kv_head, block.batch};
-      ptx::StoreBox(to, at, tile.Block(part) + first_key * kRowBytes);
+      ptx::TmaStore(to, at, tile.Block(part) + first_key * kRowBytes);
     }
-    ptx::CommitStores();
+    ptx::BulkCommit();
   }
 };
 

@@ -7,7 +7,7 @@
 
 #include "../common/candidate_tiles.h"
 #include "../common/shared_columns.h"
-#include "../sm80/backward_arguments.h"
+#include "../backward/backward_arguments.h"
 #include "backward_shared.h"
 
 namespace pfm::cuda::sm90 {
@@ -33,11 +33,11 @@ PFM_DEVICE inline void FindVisibleRows(const HeadMask& mask, int32_t key_tile, i
 
 // The live tiles of all query heads of a block, head by head: a warp walks them. What bounds leave undecided the
 // columns decide, a few keys per lane. Where dquery is added in turns, tiles that only the columns rule out are among
-// them, so that bounds alone tell who takes part; and a head's last tile comes first (backward_turns.h).
+// them, so that bounds alone tell who takes part; and a head's last tile comes first (dquery_order.h).
 template <DquerySums kDquerySums, int kTileQ, int kTileK>
 class LiveTiles {
  public:
-  PFM_DEVICE LiveTiles(const sm80::BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
+  PFM_DEVICE LiveTiles(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
       : arguments_(arguments), batch_(batch), key_tile_(key_tile), head_(first_head), candidates_(mask(), key_tile) {}
 
   PFM_DEVICE LiveTile Next() {
@@ -84,7 +84,7 @@ class LiveTiles {
     return keys;
   }
 
-  const sm80::BackwardArguments& arguments_;
+  const BackwardArguments& arguments_;
   int32_t batch_, key_tile_, head_;
   Candidates candidates_;
 };

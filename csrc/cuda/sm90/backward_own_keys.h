@@ -24,11 +24,11 @@ struct OwnKeysConsumer {
   using QuerySums = float[32];             // 64 queries x 64 columns
 
   // Of two keys of this thread.
-  PFM_DEVICE static void Hide(const sm80::BackwardArguments& rows, const LiveTile& tile, int warpgroup,
+  PFM_DEVICE static void Hide(const BackwardArguments& common, const LiveTile& tile, int warpgroup,
                               int thread_key, Scores& scores) {
     if (!tile.IsPartial(warpgroup)) return;
-    const BackwardBlock block(rows);  // again: it would take registers throughout the loop
-    const HeadMask mask(rows.mask, block.batch, tile.head);
+    const BackwardBlock block(common);  // again: it would take registers throughout the loop
+    const HeadMask mask(common.mask, block.batch, tile.head);
     HideScores<kTileQ>(mask, block.key_tile, thread_key, tile.index * kTileQ, scores);
   }
 
@@ -44,21 +44,21 @@ struct OwnKeysConsumer {
 
   // dS as the right operand, then dquery.
   PFM_DEVICE static void IssueQueryGradient(const Shared& shared, int warpgroup, int stage, QuerySums& dquery) {
-    ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
+    ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
     MultiplyAlongRows<T>(dquery, shared.dscores(stage), QueryBlock(warpgroup), shared.key(), ColumnBlock(warpgroup));
   }
 
-  PFM_DEVICE static void FinishTile(const sm80::BackwardArguments& rows, const Shared& shared, int warpgroup,
+  PFM_DEVICE static void FinishTile(const BackwardArguments& common, const Shared& shared, int warpgroup,
                                     const typename Shared::Stages& stages, QuerySums& dquery) {
     if constexpr (kAddsQuery) {
       ptx::Settle(dquery);
-      AddQueryGradient<kDquerySums>(rows, shared, stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);
+      AddQueryGradient<kDquerySums>(common, shared, stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);
     }
     FinishStage<kDquerySums>(shared, stages);
   }
 
   // Goes to the next tile that the keys of this warpgroup see; false: there is none. Nothing is in flight.
-  PFM_DEVICE static bool FindTile(const sm80::BackwardArguments& rows, const Shared& shared, int warpgroup,
+  PFM_DEVICE static bool FindTile(const BackwardArguments& common, const Shared& shared, int warpgroup,
                                   int thread_key, typename Shared::Stages* stages) {
     while (WaitForTile<kRow>(shared, *stages)) {
       const int stage = stages->stage();
@@ -73,7 +73,7 @@ struct OwnKeysConsumer {
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
       }
-      FinishTile(rows, shared, warpgroup, *stages, dquery);
+      FinishTile(common, shared, warpgroup, *stages, dquery);
       stages->Advance();
     }
     return false;
@@ -81,17 +81,17 @@ struct OwnKeysConsumer {
 
   // The products of a tile overlap with those of the next one: its scores are issued behind dkey and dquery of this
   // one, so that the tensor cores have work while sums go to memory and until dP of the next tile is issued.
-  PFM_DEVICE static bool SumTiles(const BackwardArguments& arguments, const Shared& shared, int warpgroup,
+  PFM_DEVICE static bool SumTiles(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup,
                                   int thread_key, typename Shared::Stages stages, Sums& dkey, Sums& dvalue) {
-    const sm80::BackwardArguments& rows = arguments.rows;
-    const sm80::ScoreScale scale(rows.params.softmax_scale);
+    const BackwardArguments& common = arguments.common;
+    const ScoreScale scale(common.params.softmax_scale);
     bool continues = false;  // dkey and dvalue hold something
     Scores scores;
     const auto issue_scores = [&](const typename Shared::Stages& of) {
       MultiplyAlongColumns<T>(scores, shared.key(), 64 * warpgroup, shared.query(of.stage()));
       ptx::WarpgroupCommit();
     };
-    while (FindTile(rows, shared, warpgroup, thread_key, &stages)) {
+    while (FindTile(common, shared, warpgroup, thread_key, &stages)) {
       ptx::WarpgroupFence();
       issue_scores(stages);
       while (true) {
@@ -101,8 +101,8 @@ struct OwnKeysConsumer {
         QuerySums dquery;
         const auto finish_scores = [&] {
           ptx::Settle(scores);
-          if (scale.before != 1.0f) Multiply(scores, scale.before);
-          Hide(rows, ptx::LoadShared<LiveTile>(shared.tile(stage)), warpgroup, thread_key, scores);
+          if (scale.ChangesScores()) Multiply(scores, scale.before);
+          Hide(common, ptx::LoadShared<LiveTile>(shared.tile(stage)), warpgroup, thread_key, scores);
         };
         const auto issue_dvalue = [&] {
           ptx::WarpgroupFence();
@@ -118,7 +118,7 @@ struct OwnKeysConsumer {
           ptx::WarpgroupCommit();
           continues = true;
         };
-        const auto finish_tile = [&] { FinishTile(rows, shared, warpgroup, stages, dquery); };
+        const auto finish_tile = [&] { FinishTile(common, shared, warpgroup, stages, dquery); };
 
         ptx::WarpgroupFence();
         MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
@@ -181,11 +181,11 @@ struct OwnKeysConsumer {
     return continues;
   }
 
-  PFM_DEVICE static void Run(const BackwardArguments& arguments, const Shared& shared, int warpgroup) {
+  PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
     const int thread_key = 64 * warpgroup + ThreadRow();
     typename Shared::Stages stages = shared.stages();
     Sums dkey, dvalue;
-    ptx::WaitBarrier(shared.keys_full(), 0);
+    ptx::MbarrierWait(shared.keys_full(), 0);
     if (!SumTiles(arguments, shared, warpgroup, thread_key, stages, dkey, dvalue)) {
       Fill(dkey, 0.0f);
       Fill(dvalue, 0.0f);

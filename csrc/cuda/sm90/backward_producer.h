@@ -15,7 +15,7 @@ namespace pfm::cuda::sm90 {
 struct BackwardBlock {
   int32_t batch, kv_head, first_head, key_tile, split, rank;
 
-  PFM_DEVICE explicit BackwardBlock(const sm80::BackwardArguments& arguments) {
+  PFM_DEVICE explicit BackwardBlock(const BackwardArguments& arguments) {
     const int32_t all_heads = static_cast<int32_t>(arguments.params.batch * arguments.params.heads_kv);
     const int32_t kv_heads = static_cast<int32_t>(arguments.params.heads_kv);
     batch = ptx::BlockIndex() % all_heads / kv_heads;
@@ -37,30 +37,30 @@ struct BackwardProducer {
   static constexpr int kTileQ = kBackward[kRow].tile_q, kTileK = kBackward[kRow].tile_k;
   static constexpr int kStageBytes = 2 * Shared::QueryTile::kBytes + 2 * Shared::kNumbersBytes;
 
-  PFM_DEVICE static void CopyKeys(const BackwardArguments& arguments, const BackwardBlock& block,
+  PFM_DEVICE static void CopyKeys(const TmaBackwardArguments& arguments, const BackwardBlock& block,
                                   const Shared& shared) {
-    ptx::ArriveExpectBytes(shared.keys_full(), 2 * Shared::KeyTile::kBytes);
+    ptx::MbarrierArriveExpectBytes(shared.keys_full(), 2 * Shared::KeyTile::kBytes);
     const int key0 = block.key_tile * kTileK;
     shared.key().Load(arguments.key, 0, key0, block.kv_head, block.batch, shared.keys_full());
     shared.value().Load(arguments.value, 0, key0, block.kv_head, block.batch, shared.keys_full());
   }
 
-  PFM_DEVICE static void CopyQueries(const BackwardArguments& arguments, const BackwardBlock& block,
+  PFM_DEVICE static void CopyQueries(const TmaBackwardArguments& arguments, const BackwardBlock& block,
                                      const Shared& shared, const LiveTile& tile, int stage, ptx::SharedAddress full) {
-    ptx::ArriveExpectBytes(full, kStageBytes);
+    ptx::MbarrierArriveExpectBytes(full, kStageBytes);
     const int row0 = tile.index * kTileQ;
     shared.query(stage).Load(arguments.query, 0, row0, tile.head, block.batch, full);
     shared.dout(stage).Load(arguments.dout, 0, row0 + arguments.dout_row, tile.head, block.batch, full);
-    const sm80::BackwardArguments& rows = arguments.rows;
+    const BackwardArguments& common = arguments.common;
     const int64_t row = int64_t{16} * tile.row_block;
-    ptx::LoadBulk(shared.lse(stage), rows.lse + row, Shared::kNumbersBytes, full);
-    ptx::LoadBulk(shared.delta(stage), rows.delta + row, Shared::kNumbersBytes, full);
+    ptx::BulkLoad(shared.lse(stage), common.lse + row, Shared::kNumbersBytes, full);
+    ptx::BulkLoad(shared.delta(stage), common.delta + row, Shared::kNumbersBytes, full);
   }
 
-  PFM_DEVICE static void Run(const BackwardArguments& arguments, const BackwardBlock& block, const Shared& shared) {
+  PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const BackwardBlock& block, const Shared& shared) {
     const bool copies = ptx::ElectOne();
     if (copies) CopyKeys(arguments, block, shared);
-    LiveTiles<kDquerySums, kTileQ, kTileK> tiles(arguments.rows, block.batch, block.first_head, block.key_tile);
+    LiveTiles<kDquerySums, kTileQ, kTileK> tiles(arguments.common, block.batch, block.first_head, block.key_tile);
     typename Shared::Stages stages = shared.stages();
     LiveTile tile;
     do {
@@ -71,7 +71,7 @@ struct BackwardProducer {
         if (tile.exists()) {
           CopyQueries(arguments, block, shared, tile, stages.stage(), stages.full());
         } else {
-          ptx::ArriveBarrier(stages.full());
+          ptx::MbarrierArrive(stages.full());
         }
       }
       stages.Advance();

@@ -4,20 +4,20 @@
 
 #include <cstdint>
 
-#include "../sm80/score_rules.h"
+#include "../common/score_scale.h"
 #include "backward_arguments.h"
-#include "backward_products.h"
+#include "wgmma_tiles.h"
 #include "backward_shared.h"
 
 namespace pfm::cuda::sm90 {
 
 // Of 16 queries, scores: S^T in, P^T out.
 template <int kCount>
-PFM_DEVICE inline void Exponentiate(const sm80::ScoreScale& scale, ptx::SharedAddress lse, int step,
+PFM_DEVICE inline void Exponentiate(const ScoreScale& scale, ptx::SharedAddress lse, int step,
                                     float (&scores)[kCount]) {
 #pragma unroll
   for (int n = 2 * step; n < 2 * step + 2; ++n) {
-    const RowPair shift = LoadRowPair(lse, n);
+    const FloatPair shift = LoadRowPair(lse, n);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       float& score = scores[4 * n + e];
@@ -32,7 +32,7 @@ PFM_DEVICE inline void Differentiate(const float (&probabilities)[kCount], ptx::
                                      float (&dscores)[kCount]) {
 #pragma unroll
   for (int n = 2 * step; n < 2 * step + 2; ++n) {
-    const RowPair mean = LoadRowPair(delta, n);
+    const FloatPair mean = LoadRowPair(delta, n);
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       float& dscore = dscores[4 * n + e];
@@ -46,7 +46,7 @@ PFM_DEVICE inline void Differentiate(const float (&probabilities)[kCount], ptx::
 // the way through shared memory, 4 to 8 bytes per pair of what bounds this kernel, and a barrier; which one costs
 // less is to be measured.
 template <DquerySums kDquerySums, int kRow, int kCount>
-PFM_DEVICE inline void AddQueryGradient(const sm80::BackwardArguments& rows, const BackwardShared<kRow>& shared,
+PFM_DEVICE inline void AddQueryGradient(const BackwardArguments& common, const BackwardShared<kRow>& shared,
                                         const typename BackwardShared<kRow>::Stages& stages, int row_block,
                                         int first_block, const float (&sums)[kCount]) {
   if constexpr (kDquerySums == DquerySums::kInTurn) stages.WaitAlong(shared.turns());
@@ -55,7 +55,7 @@ PFM_DEVICE inline void AddQueryGradient(const sm80::BackwardArguments& rows, con
 #pragma unroll
   for (int n = 0; n < kCount / 4; ++n) {
     const float quad[4] = {sums[4 * n], sums[4 * n + 1], sums[4 * n + 2], sums[4 * n + 3]};
-    float* const to = sm80::DqueryFragment(rows, first_row_block + warp, 8 * first_block + n, ptx::LaneIndex());
+    float* const to = DqueryFragment(common, first_row_block + warp, 8 * first_block + n, ptx::LaneIndex());
     if constexpr (kDquerySums == DquerySums::kInTurn) {
       ptx::AddQuad(to, quad);
     } else {

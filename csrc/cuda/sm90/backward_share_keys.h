@@ -36,14 +36,14 @@ struct ShareKeysConsumer {
     }
   }
 
-  PFM_DEVICE static void Run(const BackwardArguments& arguments, const Shared& shared, int warpgroup) {
-    const sm80::BackwardArguments& rows = arguments.rows;
-    const sm80::ScoreScale scale(rows.params.softmax_scale);
+  PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
+    const BackwardArguments& common = arguments.common;
+    const ScoreScale scale(common.params.softmax_scale);
     const int first_query = kQueries * warpgroup, first_block = kSumBlocks * warpgroup;
     Sums dkey, dvalue;
     typename Shared::Stages stages = shared.stages();
     bool continues = false;  // dkey and dvalue hold something
-    ptx::WaitBarrier(shared.keys_full(), 0);
+    ptx::MbarrierWait(shared.keys_full(), 0);
     while (WaitForTile<kRow>(shared, stages)) {
       const int stage = stages.stage();
       Scores scores, dscores;
@@ -55,11 +55,11 @@ struct ShareKeysConsumer {
 
       ptx::WarpgroupWait<1>();
       ptx::Settle(scores);
-      if (scale.before != 1.0f) Multiply(scores, scale.before);
+      if (scale.ChangesScores()) Multiply(scores, scale.before);
       const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
       if (tile.IsPartial(0)) {
-        const BackwardBlock block(rows);  // again: it would take registers throughout the loop
-        const HeadMask mask(rows.mask, block.batch, tile.head);
+        const BackwardBlock block(common);  // again: it would take registers throughout the loop
+        const HeadMask mask(common.mask, block.batch, tile.head);
         HideScores<kQueries>(mask, block.key_tile, ThreadRow(), tile.index * kTile.tile_q + first_query, scores);
       }
 #pragma unroll
@@ -75,7 +75,7 @@ struct ShareKeysConsumer {
       }
       StoreScores(dscores, shared.dscores(stage), ThreadRow(), first_query);
       ptx::FenceProxyAsync();
-      ptx::BarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there
+      ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there
 
       ptx::WarpgroupFence();
       MultiplyColumnsByRows<T>(dvalue, shared.probabilities(stage), shared.dout(stage), first_block, continues);
@@ -87,7 +87,7 @@ struct ShareKeysConsumer {
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
         ptx::Settle(dquery);
-        AddQueryGradient<kDquerySums>(rows, shared, stages, 0, first_block, dquery);
+        AddQueryGradient<kDquerySums>(common, shared, stages, 0, first_block, dquery);
       } else {
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "backward_config.h"
-#include "operand.h"
+#include "smem_tile.h"
 #include "pipeline.h"
 
 namespace pfm::cuda::sm90 {
@@ -29,9 +29,9 @@ template <int kRow>
 class BackwardShared {
  public:
   static constexpr BackwardTile kTile = kBackward[kRow];
-  using KeyTile = OperandTile<kTile.tile_k, kTile.head_dim>;
-  using QueryTile = OperandTile<kTile.tile_q, kTile.head_dim>;
-  using ScoreTile = OperandTile<kTile.tile_k, kTile.tile_q>;
+  using KeyTile = SmemTile<kTile.tile_k, kTile.head_dim>;
+  using QueryTile = SmemTile<kTile.tile_q, kTile.head_dim>;
+  using ScoreTile = SmemTile<kTile.tile_k, kTile.tile_q>;
 
   PFM_DEVICE BackwardShared()
       : base_((ptx::DynamicShared() + kTileAlignment - 1) / kTileAlignment * kTileAlignment) {}

@@ -8,7 +8,7 @@
 
 #include "forward_arguments.h"
 #include "forward_loader.h"
-#include "forward_rows.h"
+#include "softmax.h"
 #include "forward_shared.h"
 
 namespace pfm::cuda::sm90 {
@@ -191,16 +191,16 @@ class ForwardConsumer {
     MeetWarpgroup();  // the output is there
     if (thread_ == 0) {
       out.Store(arguments_.out, 0, row0, item.head, item.batch);  // rows beyond the last one are left out
-      ptx::CommitStores();
+      ptx::BulkCommit();
     }
     StoreLogSumExp(item, row0 + Row());
     if (thread_ == 0) {
-      ptx::WaitStoresRead<0>();
-      ptx::ArriveBarrier(query_ring_.empty());
+      ptx::BulkWaitRead<0>();
+      ptx::MbarrierArrive(query_ring_.empty());
     }
   }
 
-  PFM_DEVICE void MeetWarpgroup() const { ptx::BarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads); }
+  PFM_DEVICE void MeetWarpgroup() const { ptx::NamedBarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads); }
 
   // pair_of(i): sums i and i + 1 of this lane as a pair of elements.
   template <class PairOf>
@@ -243,7 +243,7 @@ void Forward(PFM_KERNEL_ARGUMENT ForwardArguments arguments) {
   shared.InitRings();
   const int warp = WarpIndex();
   if (warp < kWarpgroupWarps) {
-    ptx::DecreaseRegisters<kForward[kRow].producer_registers>();
+    ptx::SetMaxRegistersDown<kForward[kRow].producer_registers>();
     if (warp > 0) {
       typename Shared::ScoutsOfTile scouts(warp - 1, shared.stream(), shared.stream_ring(), shared.talk(),
                                            kScoutBarrier);
@@ -252,7 +252,7 @@ void Forward(PFM_KERNEL_ARGUMENT ForwardArguments arguments) {
       ForwardLoader<kRow>(arguments, shared).Run();
     }
   } else {
-    ptx::IncreaseRegisters<kForward[kRow].consumer_registers>();
+    ptx::SetMaxRegistersUp<kForward[kRow].consumer_registers>();
     ForwardConsumer<T, kRow>(arguments, shared, warp / kWarpgroupWarps - 1).Run();
   }
 }

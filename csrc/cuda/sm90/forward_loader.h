@@ -38,14 +38,14 @@ class ForwardLoader {
   PFM_DEVICE Entry NextEntry() {
     stream_ring_.WaitFull();
     const Entry entry = ptx::LoadShared<Entry>(shared_.stream().EntryAt(stream_ring_.stage()));
-    ptx::ArriveBarrier(stream_ring_.empty());
+    ptx::MbarrierArrive(stream_ring_.empty());
     stream_ring_.Advance();
     return entry;
   }
 
   PFM_DEVICE void LoadQuery() {
     query_ring_.WaitEmpty();
-    ptx::ArriveExpectBytes(query_ring_.full(), Shared::kConsumers * Shared::Query::kBytes);
+    ptx::MbarrierArriveExpectBytes(query_ring_.full(), Shared::kConsumers * Shared::Query::kBytes);
     for (int consumer = 0; consumer < Shared::kConsumers; ++consumer) {
       const int row = item_.tile * Shared::kTile.tile_q + consumer * Shared::kWarpgroupRows;
       shared_.query(query_ring_.stage(), consumer)
@@ -56,7 +56,7 @@ class ForwardLoader {
 
   PFM_DEVICE void LoadKey(int32_t tile) {
     key_ring_.WaitEmpty();
-    ptx::ArriveExpectBytes(key_ring_.full(), Shared::Key::kBytes);
+    ptx::MbarrierArriveExpectBytes(key_ring_.full(), Shared::Key::kBytes);
     shared_.key(key_ring_.stage())
         .Load(arguments_.key, 0, tile * Shared::kTile.tile_k, KvHead(), item_.batch, key_ring_.full());
     key_ring_.Advance();
@@ -64,7 +64,7 @@ class ForwardLoader {
 
   PFM_DEVICE void LoadValue(int32_t tile) {
     value_ring_.WaitEmpty();
-    ptx::ArriveExpectBytes(value_ring_.full(), Shared::Value::kBytes);
+    ptx::MbarrierArriveExpectBytes(value_ring_.full(), Shared::Value::kBytes);
     shared_.value(value_ring_.stage())
         .Load(arguments_.value, 0, tile * Shared::kTile.tile_k, KvHead(), item_.batch, value_ring_.full());
     value_ring_.Advance();

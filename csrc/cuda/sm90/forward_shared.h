@@ -3,8 +3,8 @@
 #define PFM_CUDA_SM90_FORWARD_SHARED_H_
 
 #include "forward_config.h"
-#include "operand.h"
-#include "scouts.h"
+#include "smem_tile.h"
+#include "tile_scheduler.h"
 #include "tile_stream.h"
 
 namespace pfm::cuda::sm90 {
@@ -21,12 +21,12 @@ struct ForwardShared {
   static constexpr int kScouts = kWarpgroupWarps - 1;  // of the producer warpgroup one warp loads
   static constexpr int kWarpgroupRows = kSliceRows;
 
-  using Query = OperandTile<kWarpgroupRows, kTile.head_dim>;  // of a warpgroup; its output takes the same place
-  using Out = OperandTile<kWarpgroupRows, kTile.head_dim_v>;
-  using Key = OperandTile<kTile.tile_k, kTile.head_dim>;
-  using Value = OperandTile<kTile.tile_k, kTile.head_dim_v>;
+  using Query = SmemTile<kWarpgroupRows, kTile.head_dim>;  // of a warpgroup; its output takes the same place
+  using Out = SmemTile<kWarpgroupRows, kTile.head_dim_v>;
+  using Key = SmemTile<kTile.tile_k, kTile.head_dim>;
+  using Value = SmemTile<kTile.tile_k, kTile.head_dim_v>;
   using Stream = TileStream<kTile.tile_q, kTile.tile_k>;
-  using ScoutsOfTile = Scouts<kTile.tile_q, kTile.tile_k, kScouts>;
+  using ScoutsOfTile = TileScheduler<kTile.tile_q, kTile.tile_k, kScouts>;
   using Stages = Ring<kTile.stages>;
   using QueryStages = Ring<kTile.query_stages>;
 
@@ -65,7 +65,7 @@ struct ForwardShared {
       key_ring().Init(1, kConsumerWarps);
       value_ring().Init(1, kConsumerWarps);
       stream_ring().Init(1, kConsumerWarps + 1);
-      ptx::FenceBarrierInit();
+      ptx::FenceMbarrierInit();
     }
     ptx::SyncThreads();
   }

@@ -2,7 +2,7 @@
 #ifndef PFM_CUDA_SM90_PIPELINE_H_
 #define PFM_CUDA_SM90_PIPELINE_H_
 
-#include "../ptx/hopper.h"
+#include "../ptx/sm90.h"
 
 namespace pfm::cuda::sm90 {
 
@@ -25,12 +25,12 @@ class Ring {
 
   PFM_DEVICE explicit Ring(ptx::SharedAddress barriers) : barriers_(barriers) {}
 
-  // By one thread of the block, before a FenceBarrierInit and a SyncThreads: how many arrivals make a stage full
+  // By one thread of the block, before a FenceMbarrierInit and a SyncThreads: how many arrivals make a stage full
   // (bytes that are copied count on their own) and empty.
   PFM_DEVICE void Init(int fillers, int users) const {
     for (int stage = 0; stage < kStages; ++stage) {
-      ptx::InitBarrier(barriers_ + stage * kMBarrierBytes, fillers);
-      ptx::InitBarrier(barriers_ + (kStages + stage) * kMBarrierBytes, users);
+      ptx::MbarrierInit(barriers_ + stage * kMBarrierBytes, fillers);
+      ptx::MbarrierInit(barriers_ + (kStages + stage) * kMBarrierBytes, users);
     }
   }
 
@@ -38,8 +38,8 @@ class Ring {
   PFM_DEVICE ptx::SharedAddress full() const { return barriers_ + stage() * kMBarrierBytes; }
   PFM_DEVICE ptx::SharedAddress empty() const { return full() + kStages * kMBarrierBytes; }
 
-  PFM_DEVICE void WaitEmpty() const { ptx::WaitBarrier(empty(), round() ^ 1); }
-  PFM_DEVICE void WaitFull() const { ptx::WaitBarrier(full(), round()); }
+  PFM_DEVICE void WaitEmpty() const { ptx::MbarrierWait(empty(), round() ^ 1); }
+  PFM_DEVICE void WaitFull() const { ptx::MbarrierWait(full(), round()); }
 
   PFM_DEVICE void Advance() { ++position_; }
 
@@ -49,7 +49,7 @@ class Ring {
     return barriers + FreshPosition() % kStages * kMBarrierBytes;
   }
   PFM_DEVICE void WaitAlong(ptx::SharedAddress barriers) const {
-    ptx::WaitBarrier(Along(barriers), FreshPosition() / kStages % 2);
+    ptx::MbarrierWait(Along(barriers), FreshPosition() / kStages % 2);
   }
 
  private:
@@ -65,7 +65,7 @@ class Ring {
 // Every warp of the users says that it is done with what its lanes read. Collective.
 PFM_DEVICE inline void ArriveByWarp(ptx::SharedAddress barrier) {
   ptx::SyncWarp();
-  if (ptx::LaneIndex() == 0) ptx::ArriveBarrier(barrier);
+  if (ptx::LaneIndex() == 0) ptx::MbarrierArrive(barrier);
 }
 
 // Warpgroups take turns in a fixed order, each as often as the others: one issues its products while the others do
@@ -79,10 +79,10 @@ class Turns {
   }
 
   PFM_DEVICE void Take() const {
-    if (kWarpgroups > 1) ptx::BarrierSync(own_, 2 * kWarpgroupThreads);
+    if (kWarpgroups > 1) ptx::NamedBarrierSync(own_, 2 * kWarpgroupThreads);
   }
   PFM_DEVICE void Pass() const {
-    if (kWarpgroups > 1) ptx::BarrierArrive(next_, 2 * kWarpgroupThreads);
+    if (kWarpgroups > 1) ptx::NamedBarrierArrive(next_, 2 * kWarpgroupThreads);
   }
   // The turn that the last warpgroup passed at the end is nobody's.
   PFM_DEVICE void Finish() const {

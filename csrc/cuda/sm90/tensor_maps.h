@@ -5,7 +5,7 @@
 
 #include "../../flashmask.h"
 #include "../ptx/tensor_map.h"
-#include "operand.h"
+#include "smem_tile.h"
 
 namespace pfm::cuda::sm90 {
 

@@ -272,15 +272,15 @@ PFM_KERNEL_BOUNDS(128, 1) void Barriers(PFM_KERNEL_ARGUMENT Arrays arrays) {
   if (warp < 2) {
     if (warp == 0) {
       ptx::StoreShared(words + 4 * thread, value);
-      ptx::BarrierArrive(1, 64);
+      ptx::NamedBarrierArrive(1, 64);
       ptx::StoreGlobal(arrays.out + thread, value);
     } else {
-      ptx::BarrierSync(1, 64);
+      ptx::NamedBarrierSync(1, 64);
       ptx::StoreGlobal(arrays.out + thread, ptx::LoadShared<uint32_t>(words + 4 * (31 - lane)) ^ value);
     }
   } else {
     ptx::StoreShared(words + 4 * thread, value);
-    ptx::BarrierSync(15, 64);
+    ptx::NamedBarrierSync(15, 64);
     const uint32_t other = ptx::LoadShared<uint32_t>(words + 4 * (thread ^ 32));
     ptx::StoreGlobal(arrays.out + thread, other);
   }
@@ -300,7 +300,7 @@ inline void ProbeBarriers(Recorder& recorder) {
   for (int t = 32; t < 64; ++t) expected.push_back(in_words[63 - t] ^ in_words[t]);
   for (int t = 64; t < 128; ++t) expected.push_back(in_words[t ^ 32]);
   for (int t = 0; t < 128; ++t) expected.push_back(in_words[t ^ 5] + 1);
-  recorder.Exact("SyncThreads, SyncWarp, BarrierSync, BarrierArrive", out.Read(), expected);
+  recorder.Exact("SyncThreads, SyncWarp, NamedBarrierSync, NamedBarrierArrive", out.Read(), expected);
 }
 
 }  // namespace pfm::conformance

@@ -111,8 +111,8 @@ struct LanesReturnEarly : Case {
 struct DeadlockOfNamedBarriers : Case {
   static void Kernel(const Arguments arguments) {
     const int first = arguments.wrong && ptx::ThreadIndex() >= 32 ? 2 : 1;
-    ptx::BarrierSync(first, 64);
-    ptx::BarrierSync(3 - first, 64);
+    ptx::NamedBarrierSync(first, 64);
+    ptx::NamedBarrierSync(3 - first, 64);
     CopyThrough(arguments);
   }
 };
@@ -120,7 +120,7 @@ struct DeadlockOfNamedBarriers : Case {
 struct NamedBarrierCount : Case {
   static constexpr int kThreads = 96, kIn = 96, kOut = 96;
   static void Kernel(const Arguments arguments) {
-    ptx::BarrierSync(1, arguments.wrong && ptx::ThreadIndex() < 32 ? 64 : 96);
+    ptx::NamedBarrierSync(1, arguments.wrong && ptx::ThreadIndex() < 32 ? 64 : 96);
     CopyThrough(arguments);
   }
 };
@@ -129,10 +129,10 @@ struct NamedBarrierTwice : Case {
   static void Kernel(const Arguments arguments) {
     CopyThrough(arguments);
     if (ptx::ThreadIndex() < 32) {
-      ptx::BarrierArrive(1, 64);
-      if (arguments.wrong) ptx::BarrierArrive(1, 64);
+      ptx::NamedBarrierArrive(1, 64);
+      if (arguments.wrong) ptx::NamedBarrierArrive(1, 64);
     } else if (!arguments.wrong) {
-      ptx::BarrierSync(1, 64);
+      ptx::NamedBarrierSync(1, 64);
     }
   }
 };
@@ -141,9 +141,9 @@ struct NamedBarrierLeft : Case {
   static void Kernel(const Arguments arguments) {
     CopyThrough(arguments);
     if (ptx::ThreadIndex() < 32) {
-      ptx::BarrierArrive(1, 64);
+      ptx::NamedBarrierArrive(1, 64);
     } else if (!arguments.wrong) {
-      ptx::BarrierSync(1, 64);
+      ptx::NamedBarrierSync(1, 64);
     }
   }
 };

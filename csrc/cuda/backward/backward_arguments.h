@@ -1,0 +1,56 @@
+// Arguments of the backward kernels that every architecture shares: the problem, its mask, rows and sums.
+#ifndef PFM_CUDA_BACKWARD_BACKWARD_ARGUMENTS_H_
+#define PFM_CUDA_BACKWARD_BACKWARD_ARGUMENTS_H_
+
+#include <cstdint>
+
+#include "../../core/dropout.h"
+#include "../../flashmask.h"
+#include "../common/elements.h"
+#include "../common/mask_table.h"
+
+namespace pfm::cuda {
+
+constexpr int kRowsPerBlock = 64;  // of PrepareRows, and of every query tile
+
+struct BackwardArguments {
+  pfm_params params;
+  MaskTable mask;
+  DropoutStream dropout;
+  int64_t padded_rows;  // Sq rounded up to kRowsPerBlock
+  float* lse;           // [B * Hq][padded row] in units of log2; +inf where nothing is seen: probabilities become 0
+  float* delta;         // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
+  float* dsink;         // [B * Hq][block of rows]
+  float* dquery;   // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
+  int32_t* turns;  // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
+  int32_t padded_dim;  // head dim of the instantiation
+  int32_t row_blocks;  // padded_rows / kRowsPerBlock
+
+  // Query heads of a group go to `splits` blocks where there would be too few: each leaves its dkey and dvalue as
+  // float32 [split][B * Hkv][padded key][padded_dim], and a kernel of its own sums them in order.
+  int32_t splits;
+  float* dkey_parts;
+  float* dvalue_parts;
+
+  PFM_HOST_DEVICE int32_t heads_per_split() const {
+    return static_cast<int32_t>(params.heads_q / params.heads_kv) / splits;
+  }
+};
+
+// Whether any key tile may reach the query tile of this padded row. Where none does, sums of dquery are neither
+// cleared nor added to nor read: the live tiles of every key tile are among those that are counted here.
+PFM_DEVICE inline bool IsReached(const BackwardArguments& arguments, int64_t batch, int64_t head, int64_t row) {
+  const MaskTable& mask = arguments.mask;
+  const int64_t first = mask.MaskOf(batch, static_cast<int32_t>(head)) * (mask.query_tiles + 1);
+  return ptx::LoadGlobal(mask.work + first + row / mask.tile_q) > 0;
+}
+
+// Where a lane's four accumulators of a 16x8 block are in the sums of dquery.
+PFM_DEVICE inline float* DqueryFragment(const BackwardArguments& arguments, int64_t row_block, int column_block,
+                                        int lane) {
+  return arguments.dquery + ((row_block * (arguments.padded_dim / 8) + column_block) * 32 + lane) * 4;
+}
+
+}  // namespace pfm::cuda
+
+#endif  // PFM_CUDA_BACKWARD_BACKWARD_ARGUMENTS_H_

@@ -1,0 +1,97 @@
+// The backward on the host: its workspace, and its launches in order. Architectures differ in the pass over key tiles.
+#ifndef PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
+#define PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
+
+#include <cstdint>
+
+#include "../common/arena.h"
+#include "../common/prepare.h"
+#include "../common/result.h"
+#include "launch.h"
+
+namespace pfm::cuda {
+
+// What the pass over key tiles is made of.
+struct KeyPass {
+  int head_dim, tile_q, tile_k;
+  bool can_add_dquery;
+  int blocks_per_multiprocessor;  // that are worth splitting a group of query heads for
+  bool is_ordered;  // takes the key tiles longest first, and adds dquery in that order where it is deterministic
+};
+
+struct BackwardPlan {
+  bool adds_dquery;  // in the pass over key tiles; otherwise a separate pass computes it
+  BackwardArguments arguments;
+
+  BackwardPlan(const pfm_params& params, const KeyPass& pass, const ptx::DeviceLimits& limits, Arena* arena)
+      : adds_dquery(pass.can_add_dquery && (params.deterministic == 0 || pass.is_ordered)) {
+    arguments.params = params;
+    arguments.mask = TakeMaskTable(params, pass.tile_q, pass.tile_k, arena);
+    if (pass.is_ordered) TakeKeyOrder(&arguments.mask, arena);
+    arguments.dropout = MakeDropout(params.dropout, params.seed, params.offset);
+    const int64_t heads = params.batch * params.heads_q;
+    arguments.padded_rows = RoundUp<int64_t>(params.seqlen_q, Max(kRowsPerBlock, pass.tile_q));
+    arguments.row_blocks = static_cast<int32_t>(arguments.padded_rows / kRowsPerBlock);
+    arguments.lse = arena->Take<float>(heads * arguments.padded_rows, "lse of rows");
+    arguments.delta = arena->Take<float>(heads * arguments.padded_rows, "delta of rows");
+    arguments.dsink = arena->Take<float>(heads * arguments.row_blocks, "parts of dsink");
+    arguments.padded_dim = pass.head_dim;
+    const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
+    arguments.splits = SplitsOfGroup(pass.blocks_per_multiprocessor * multiprocessors);
+    const int64_t parts = arguments.splits == 1 ? 0
+                                                : arguments.splits * params.batch * params.heads_kv *
+                                                      arguments.mask.padded_keys * pass.head_dim;
+    arguments.dkey_parts = arena->Take<float>(parts, "parts of dkey");
+    arguments.dvalue_parts = arena->Take<float>(parts, "parts of dvalue");
+    const bool takes_turns = adds_dquery && params.deterministic != 0;
+    arguments.turns = arena->Take<int32_t>(takes_turns ? heads * arguments.row_blocks : 0, "turns of dquery");
+    if (!takes_turns) arguments.turns = nullptr;
+    const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
+    arguments.dquery = arena->Take<float>(sums, "sums of dquery");
+    if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
+  }
+
+ private:
+  // The least number of blocks per key tile and key-value head, a divisor of the group, that makes enough blocks.
+  int32_t SplitsOfGroup(int64_t enough) const {
+    const pfm_params& params = arguments.params;
+    const int64_t group = params.heads_q / params.heads_kv;
+    const int64_t blocks = params.batch * params.heads_kv * arguments.mask.key_tiles;
+    int64_t splits = 1;
+    while (splits < group && (blocks * splits < enough || group % splits != 0)) ++splits;
+    return static_cast<int32_t>(splits);
+  }
+};
+
+// Everything but a separate pass for dquery. launch_key_pass(): launches the pass over key tiles.
+template <class T, class LaunchKeyPass>
+Result RunBackward(const BackwardPlan& plan, LaunchKeyPass&& launch_key_pass) {
+  const BackwardArguments& arguments = plan.arguments;
+  const pfm_params& params = arguments.params;
+  const bool has_rows = params.batch > 0 && params.seqlen_q > 0;
+  const bool has_keys = params.batch > 0 && params.seqlen_k > 0;
+  const bool needs_key_pass =
+      params.dkey.data != nullptr || params.dvalue.data != nullptr || arguments.dquery != nullptr;
+  Result result;
+  if (needs_key_pass && (has_rows || has_keys)) {
+    result = FromLaunch("mask preparation", PrepareMask(params, arguments.mask));
+  }
+  if (!Failed(result) && has_rows) result = FromLaunch("the preparation of rows", LaunchPrepareRows(arguments));
+  if (!Failed(result) && params.dsink != nullptr) {
+    result = FromLaunch("the gradient of the sink", LaunchSumSink(arguments));
+  }
+  if (!Failed(result) && has_keys && needs_key_pass) {
+    result = FromLaunch("the backward kernel", launch_key_pass());
+    if (!Failed(result) && arguments.splits > 1) {
+      result = FromLaunch("the sum of dkey and dvalue", LaunchSumParts<T>(arguments));
+    }
+  }
+  if (!Failed(result) && has_rows && plan.adds_dquery && params.dquery.data != nullptr) {
+    result = FromLaunch("the conversion of dquery", LaunchConvertQueryGradient<T>(arguments));
+  }
+  return result;
+}
+
+}  // namespace pfm::cuda
+
+#endif  // PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_

@@ -1,0 +1,25 @@
+// What dispatch.cu asks of the kernels of an architecture.
+#ifndef PFM_CUDA_COMMON_KERNEL_SET_H_
+#define PFM_CUDA_COMMON_KERNEL_SET_H_
+
+#include <cstddef>
+
+#include "../../flashmask.h"
+#include "../ptx/launch.h"
+#include "result.h"
+
+namespace pfm::cuda {
+
+// The forward or the backward kernels of one architecture, by their host functions.
+struct KernelSet {
+  // Whether `run` computes this problem on this device. Of params, shapes, strides and features count, not what
+  // pointers point to.
+  bool (*supports)(const pfm_params& params, const ptx::DeviceLimits& limits);
+  size_t (*workspace)(const pfm_params& params, const ptx::DeviceLimits& limits);  // bytes
+  // Checks the workspace and enqueues the work.
+  Result (*run)(const pfm_params& params, const ptx::DeviceLimits& limits);
+};
+
+}  // namespace pfm::cuda
+
+#endif  // PFM_CUDA_COMMON_KERNEL_SET_H_

@@ -1,0 +1,159 @@
+#include "dispatch.h"
+
+#include <atomic>
+#include <cstdint>
+
+#include "../core/host_device.h"
+#include "common/kernel_set.h"
+#include "common/limits.h"
+#include "sm80/backward_host.h"
+#include "sm80/forward_host.h"
+#include "sm90/backward_host.h"
+#include "sm90/forward_host.h"
+
+namespace pfm::cuda {
+namespace {
+
+struct Architecture {
+  int32_t compute_capability;  // the first that it serves
+  const KernelSet& forward;
+  const KernelSet& backward;
+};
+
+// Newest first. A call goes to the first one that supports it; the last one supports every call.
+const Architecture kArchitectures[] = {
+#if PFM_CUDA_BUILDS_SM90
+    {90, sm90::kForwardKernels, sm90::kBackwardKernels},
+#endif
+    {80, sm80::kForwardKernels, sm80::kBackwardKernels},
+};
+
+constexpr int kRowAlignment = 16;                       // bytes that one copy moves
+constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;  // of a 1-D grid
+
+std::atomic<int32_t> newest_kernels{0};  // compute capability; 0: any
+
+Result CheckTensor(const char* name, const pfm_tensor& tensor) {
+  if (tensor.data == nullptr) return {};
+  if (reinterpret_cast<uintptr_t>(tensor.data) % kRowAlignment != 0) {
+    return Fail(PFM_UNSUPPORTED, "%s is at %p, the CUDA kernels need a multiple of %d bytes", name, tensor.data,
+                kRowAlignment);
+  }
+  const int64_t strides[3] = {tensor.stride_batch, tensor.stride_seq, tensor.stride_head};
+  static const char* const kAxes[3] = {"batch", "seq", "head"};
+  for (int axis = 0; axis < 3; ++axis) {
+    if (strides[axis] % (kRowAlignment / kElementBytes) != 0) {
+      return Fail(PFM_UNSUPPORTED, "%s.stride_%s is %lld, the CUDA kernels need a multiple of %d elements", name,
+                  kAxes[axis], static_cast<long long>(strides[axis]), kRowAlignment / kElementBytes);
+    }
+  }
+  return {};
+}
+
+Result CheckBlocks(const char* what, int64_t blocks) {
+  if (blocks <= kMaxBlocks) return {};
+  return Fail(PFM_UNSUPPORTED, "%s would need %lld blocks, at most %lld can be launched", what,
+              static_cast<long long>(blocks), static_cast<long long>(kMaxBlocks));
+}
+
+Result CurrentDevice(ptx::DeviceLimits* limits) {
+  const ptx::LaunchStatus status = ptx::ReadDeviceLimits(limits);
+  if (!status.ok()) {
+    return Fail(PFM_DEVICE_ERROR, "the limits of the GPU could not be read (is there one, with a driver?): %s",
+                status.message);
+  }
+  if (limits->compute_capability >= 80 && limits->shared_bytes >= kLeastSharedBytes) return {};
+  return Fail(PFM_UNSUPPORTED,
+              "compute capability is %d.%d with %d bytes of shared memory per block, expected 8.0 and %d or more",
+              limits->compute_capability / 10, limits->compute_capability % 10, limits->shared_bytes,
+              kLeastSharedBytes);
+}
+
+// With check_pointers: what a call reads, not only a workspace query.
+Result Supported(const pfm_params& params, bool check_pointers) {
+  if (params.dtype == PFM_FLOAT32) {
+    return Fail(PFM_UNSUPPORTED, "dtype is float32, the CUDA kernels take float16 and bfloat16");
+  }
+  if (params.head_dim % kElementsPerCopy != 0 || params.head_dim_v % kElementsPerCopy != 0) {
+    return Fail(PFM_UNSUPPORTED, "head_dim is %lld and head_dim_v %lld, the CUDA kernels need multiples of %d",
+                static_cast<long long>(params.head_dim), static_cast<long long>(params.head_dim_v),
+                kElementsPerCopy);
+  }
+  const int64_t tiles = CeilDiv<int64_t>(Max(params.seqlen_q, params.seqlen_k), kSmallestTile);
+  const Result blocks = CheckBlocks("the call", params.batch * params.heads_q * tiles);
+  if (Failed(blocks) || !check_pointers) return blocks;
+  const struct {
+    const char* name;
+    const pfm_tensor& tensor;
+  } tensors[] = {{"query", params.query}, {"key", params.key},      {"value", params.value},
+                 {"out", params.out},     {"dout", params.dout},    {"dquery", params.dquery},
+                 {"dkey", params.dkey},   {"dvalue", params.dvalue}};
+  for (const auto& [name, tensor] : tensors) {
+    const Result result = CheckTensor(name, tensor);
+    if (Failed(result)) return result;
+  }
+  return {};
+}
+
+// What every entry point asks first: may it run, and where?
+Result Ready(const pfm_params& params, bool check_pointers, ptx::DeviceLimits* limits) {
+  const Result supported = Supported(params, check_pointers);
+  if (Failed(supported)) return supported;
+  return CurrentDevice(limits);
+}
+
+// The kernels that a call goes to. set_of(architecture): its forward or its backward kernels.
+template <class SetOf>
+const KernelSet& ChooseKernels(const pfm_params& params, const ptx::DeviceLimits& limits, SetOf&& set_of) {
+  const int32_t newest = newest_kernels;
+  const Architecture* chosen = kArchitectures;
+  while ((newest != 0 && chosen->compute_capability > newest) || !set_of(*chosen).supports(params, limits)) ++chosen;
+  return set_of(*chosen);
+}
+
+const KernelSet& ForwardOf(const Architecture& architecture) { return architecture.forward; }
+const KernelSet& BackwardOf(const Architecture& architecture) { return architecture.backward; }
+
+template <class SetOf>
+Result QueryWorkspace(const pfm_params& params, SetOf&& set_of, size_t* bytes) {
+  ptx::DeviceLimits limits = {};
+  const Result ready = Ready(params, false, &limits);
+  if (!Failed(ready)) *bytes = ChooseKernels(params, limits, set_of).workspace(params, limits);
+  return ready;
+}
+
+template <class SetOf>
+Result Run(const pfm_params& params, SetOf&& set_of) {
+  ptx::DeviceLimits limits = {};
+  const Result ready = Ready(params, true, &limits);
+  return Failed(ready) ? ready : ChooseKernels(params, limits, set_of).run(params, limits);
+}
+
+}  // namespace
+
+const char* Architectures() { return PFM_CUDA_ARCHITECTURES; }
+
+Result ComputeCapability(int32_t* compute_capability) {
+  ptx::DeviceLimits limits = {};
+  const Result device = CurrentDevice(&limits);
+  *compute_capability = limits.compute_capability;
+  return device;
+}
+
+Result SetNewestKernels(int32_t compute_capability) {
+  if (compute_capability != 0 && compute_capability != 80 && compute_capability != 90) {
+    return Fail(PFM_INVALID_ARGUMENT, "compute_capability is %d, expected 80, 90 or 0", compute_capability);
+  }
+  newest_kernels = compute_capability;
+  return {};
+}
+
+Result ForwardWorkspace(const pfm_params& params, size_t* bytes) { return QueryWorkspace(params, ForwardOf, bytes); }
+Result BackwardWorkspace(const pfm_params& params, size_t* bytes) {
+  return QueryWorkspace(params, BackwardOf, bytes);
+}
+
+Result Forward(const pfm_params& params) { return Run(params, ForwardOf); }
+Result Backward(const pfm_params& params) { return Run(params, BackwardOf); }
+
+}  // namespace pfm::cuda

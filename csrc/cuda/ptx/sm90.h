@@ -1,0 +1,124 @@
+// What compute capability 9.0 has on top of ptx.h (built for sm_90a): mbarriers, bulk copies, tensor copies, wgmma,
+// register reallocation. sm90_device.h has the bodies for a GPU, tests/emulator/sm90.h those for the CPU.
+//
+// Sources of the rules: PTX manual, "mbarrier", "Tensors", "Asynchronous warpgroup level matrix instructions".
+#ifndef PFM_CUDA_PTX_SM90_H_
+#define PFM_CUDA_PTX_SM90_H_
+
+#include "launch.h"
+#include "ptx.h"
+#include "tensor_map.h"
+
+namespace pfm::cuda::ptx {
+
+// ---- mbarriers: 8 bytes of shared memory. A phase is complete when `arrivals` threads have arrived and as many
+// bytes have been copied as were expected. Phases are counted from 0; one of even number has parity 0.
+
+PFM_DEVICE inline void MbarrierInit(SharedAddress barrier, int arrivals, Where where = Where::Here());
+PFM_DEVICE inline void FenceMbarrierInit();  // by the thread that initialised, before a SyncThreads
+PFM_DEVICE inline void InvalidateBarrier(SharedAddress barrier, Where where = Where::Here());
+// Of this thread alone: other lanes' accesses are ordered by a SyncWarp before.
+PFM_DEVICE inline void MbarrierArrive(SharedAddress barrier, Where where = Where::Here());
+PFM_DEVICE inline void MbarrierArriveExpectBytes(SharedAddress barrier, int bytes, Where where = Where::Here());
+// Is the phase of this parity complete? A new barrier says yes to parity 1.
+PFM_DEVICE inline bool MbarrierTest(SharedAddress barrier, int parity, Where where = Where::Here());
+PFM_DEVICE inline void MbarrierWait(SharedAddress barrier, int parity, Where where = Where::Here());
+
+// What this thread wrote to shared memory so far may be read and overwritten by copies and wgmma that come after a
+// barrier. Every writer needs it.
+PFM_DEVICE inline void FenceProxyAsync();
+
+// ---- Copies to shared memory, by one thread; they complete on an mbarrier. A box at the coordinates (innermost
+// first); what lies outside of the tensor becomes zero and counts as copied. A swizzled box is aligned to 8 rows.
+
+template <int kRank>
+PFM_DEVICE inline void TmaLoad(SharedAddress to, const TensorMap& from, const int (&coordinate)[kRank],
+                               SharedAddress barrier, Where where = Where::Here());
+// Addresses and size are multiples of 16.
+PFM_DEVICE inline void BulkLoad(SharedAddress to, const void* from, int bytes, SharedAddress barrier,
+                                Where where = Where::Here());
+
+// ---- Copies from shared memory, by one thread. What lies outside of the tensor is left out.
+
+template <int kRank>
+PFM_DEVICE inline void TmaStore(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from,
+                                Where where = Where::Here());
+// Adds float32, each atomically.
+template <int kRank>
+PFM_DEVICE inline void AddBox(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from,
+                              Where where = Where::Here());
+PFM_DEVICE inline void BulkReduceAdd(float* to, SharedAddress from, int bytes, Where where = Where::Here());
+
+PFM_DEVICE inline void BulkCommit();  // this thread's stores so far become a group
+// Waits until of all but the newest kGroups groups of this thread shared memory has been read (and may be
+// overwritten), or until they are done altogether.
+template <int kGroups>
+PFM_DEVICE inline void BulkWaitRead(Where where = Where::Here());
+template <int kGroups>
+PFM_DEVICE inline void WaitStores(Where where = Where::Here());
+
+// ---- Warps
+
+PFM_DEVICE inline bool ElectOne(Where where = Where::Here());  // collective; true for always the same lane of a warp
+// Collective over a warpgroup. A kernel starts with 65536 / threads registers each, rounded down to a multiple of 8.
+template <int kRegisters>
+PFM_DEVICE inline void SetMaxRegistersUp(Where where = Where::Here());
+template <int kRegisters>
+PFM_DEVICE inline void SetMaxRegistersDown(Where where = Where::Here());
+
+// The same value, as if it were new: what is computed from it is computed here, instead of kept in registers
+// throughout a loop.
+PFM_DEVICE inline int32_t Fresh(int32_t value);
+
+// ---- wgmma, collective over a warpgroup: sums (64 x kColumns) = A (64 x 16) B (16 x kColumns), added to the sums
+// before if `accumulates`. Between the instruction and the wait for its group, sums, registers of A (which have to
+// outlive the wait) and shared memory stay untouched. Lane l of the w-th warp holds
+//   sums[i] = (16 w + l / 4 + 8 (i / 2 % 2), 8 (i / 4) + 2 (l % 4) + i % 2)
+//   a[r], low half first = (16 w + l / 4 + 8 (r % 2), 2 (l % 4) + 8 (r / 2) and the next)
+
+// Which index is contiguous in shared memory: that of the sum, or the row of A or column of B.
+enum class Major { kK, kMN };
+
+// Describes a matrix in shared memory, its start in a swizzle pattern that is aligned to 8 rows of it. Bytes:
+//   kK, swizzled     8 rows (of M or N) of the span make a pattern, `stride` from one to the next; leading is unused.
+//                    16 further columns of K are 32 bytes further.
+//   kMN, swizzled    8 rows (of K) of the span make a pattern; `stride` to the next 8 of K, `leading` to the next
+//                    span / 2 of M or N.
+//   not swizzled     8 rows of 16 bytes make a pattern. kK: `leading` to the next 8 of K, `stride` to the next 8 of M
+//                    or N. kMN: the same.
+PFM_DEVICE inline uint64_t MatrixDescriptor(SharedAddress start, uint32_t leading, uint32_t stride, Swizzle swizzle) {
+  const uint64_t mode = swizzle == Swizzle::k128 ? 1 : swizzle == Swizzle::k64 ? 2 : swizzle == Swizzle::k32 ? 3 : 0;
+  return mode << 62 | static_cast<uint64_t>(stride >> 4 & 0x3fff) << 32 |
+         static_cast<uint64_t>(leading >> 4 & 0x3fff) << 16 | (start >> 4 & 0x3fff);
+}
+
+PFM_DEVICE inline void WarpgroupFence(Where where = Where::Here());  // before the first instruction after a wait
+PFM_DEVICE inline void WarpgroupCommit(Where where = Where::Here());
+template <int kGroups>
+PFM_DEVICE inline void WarpgroupWait(Where where = Where::Here());
+
+// After a wait: what is computed from these registers comes later in the program, not before the wait.
+template <int kCount>
+PFM_DEVICE inline void Settle(float (&sums)[kCount]);
+
+// Before the first instruction of new sums: what was there is not needed, and takes no registers until then.
+template <int kCount>
+PFM_DEVICE inline void Discard(float (&sums)[kCount]);
+
+// kColumns: 32, 64, 80, 96, 128, 176, 192 or 256. T: Float16 or BFloat16.
+template <class T, int kColumns, Major kA, Major kB>
+PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], uint64_t a, uint64_t b, bool accumulates,
+                             Where where = Where::Here());
+template <class T, int kColumns, Major kB>
+PFM_DEVICE inline void Wgmma(float (&sums)[kColumns / 2], const uint32_t (&a)[4], uint64_t b, bool accumulates,
+                             Where where = Where::Here());
+
+}  // namespace pfm::cuda::ptx
+
+#if defined(PFM_EMULATOR)
+#include "emulator/sm90.h"
+#else
+#include "sm90_device.h"
+#endif
+
+#endif  // PFM_CUDA_PTX_SM90_H_

@@ -1,0 +1,105 @@
+#include "backward_host.h"
+
+#include <cstdint>
+
+#include "../backward/backward_plan.h"
+#include "../common/workspace.h"
+#include "backward_arguments.h"
+#include "backward_config.h"
+#include "tensor_maps.h"
+
+namespace pfm::cuda::sm90 {
+namespace {
+
+constexpr int kStoredKeys = 64;  // a warpgroup's
+
+TensorSize QuerySize(const pfm_params& params) {
+  return {params.batch, params.seqlen_q, params.heads_q, params.head_dim};
+}
+TensorSize KeySize(const pfm_params& params) {
+  return {params.batch, params.seqlen_k, params.heads_kv, params.head_dim};
+}
+
+
+// One block fills a multiprocessor.
+KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1, true}; }
+
+ptx::LaunchStatus EncodeMaps(const BackwardTile& tile, TmaBackwardArguments* arguments) {
+  const pfm_params& params = arguments->common.params;
+  const TensorSize queries = QuerySize(params), keys = KeySize(params);
+  const bool has_dout = params.dout.data != nullptr;
+  arguments->dout_row = has_dout ? 0 : static_cast<int32_t>(params.seqlen_q);
+  const struct {
+    ptx::TensorMap* map;
+    const pfm_tensor& tensor;
+    const TensorSize& size;
+    int box_rows;
+  } maps[] = {
+      {&arguments->query, params.query, queries, tile.tile_q},
+      {&arguments->dout, has_dout ? params.dout : params.query, queries, tile.tile_q},
+      {&arguments->key, params.key, keys, tile.tile_k},
+      {&arguments->value, params.value, keys, tile.tile_k},
+      {&arguments->dkey, params.dkey, keys, kStoredKeys},
+      {&arguments->dvalue, params.dvalue, keys, kStoredKeys},
+  };
+  for (const auto& [map, tensor, size, box_rows] : maps) {
+    if (tensor.data == nullptr) continue;
+    const ptx::LaunchStatus status = EncodeMap(map, tensor, size, params.dtype, box_rows);
+    if (!status.ok()) return status;
+  }
+  return {};
+}
+
+struct Plan {
+  int row;  // of kBackward
+  BackwardPlan shared;
+
+  Plan(const pfm_params& params, const ptx::DeviceLimits& limits, Arena* arena)
+      : row(BackwardRowFor(params.head_dim, params.head_dim_v)),
+        shared(params, KeyPassOf(kBackward[row]), limits, arena) {}
+};
+
+template <class T>
+Result RunAs(const Plan& plan) {
+  return RunBackward<T>(plan.shared, [&]() -> ptx::LaunchStatus {
+    TmaBackwardArguments arguments = {};
+    arguments.common = plan.shared.arguments;
+    const ptx::LaunchStatus maps = EncodeMaps(kBackward[plan.row], &arguments);
+    return maps.ok() ? LaunchBackward<T>(plan.row, arguments) : maps;
+  });
+}
+
+bool Supports(const pfm_params& params, const ptx::DeviceLimits& limits) {
+  const int row = BackwardRowFor(params.head_dim, params.head_dim_v);
+  if (limits.compute_capability != 90 || row < 0 || kBackward[row].shared_bytes() > limits.shared_bytes) return false;
+  if (params.dropout > 0.0f || params.block_mask != nullptr) return false;
+  if (params.batch == 0 || params.seqlen_q == 0 || params.seqlen_k == 0) return false;
+  const BackwardTile& tile = kBackward[row];
+  for (const pfm_tensor* tensor : {&params.query, &params.dout}) {
+    if (!HasMap(*tensor, QuerySize(params), params.dtype, tile.tile_q)) return false;
+  }
+  for (const pfm_tensor* tensor : {&params.key, &params.value, &params.dkey, &params.dvalue}) {
+    if (!HasMap(*tensor, KeySize(params), params.dtype, tile.tile_k)) return false;
+  }
+  return true;
+}
+
+size_t Workspace(const pfm_params& params, const ptx::DeviceLimits& limits) {
+  Arena arena(nullptr);
+  const Plan plan(params, limits, &arena);
+  return arena.used();
+}
+
+Result Run(const pfm_params& params, const ptx::DeviceLimits& limits) {
+  Arena arena(params.workspace);
+  const Plan plan(params, limits, &arena);
+  const Result workspace = CheckWorkspace(params, arena.used());
+  if (Failed(workspace)) return workspace;
+  return params.dtype == PFM_BFLOAT16 ? RunAs<ptx::BFloat16>(plan) : RunAs<ptx::Float16>(plan);
+}
+
+}  // namespace
+
+const KernelSet kBackwardKernels = {Supports, Workspace, Run};
+
+}  // namespace pfm::cuda::sm90

@@ -1,0 +1,13 @@
+// The backward kernels of compute capability 9.0, for dispatch.cu.
+#ifndef PFM_CUDA_SM90_BACKWARD_HOST_H_
+#define PFM_CUDA_SM90_BACKWARD_HOST_H_
+
+#include "../common/kernel_set.h"
+
+namespace pfm::cuda::sm90 {
+
+extern const KernelSet kBackwardKernels;
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_BACKWARD_HOST_H_

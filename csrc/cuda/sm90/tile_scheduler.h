@@ -1,0 +1,195 @@
+// The warps that find out what a block has to do: they take work items, look at the mask, and write the stream of
+// live tiles ahead of those who load and compute them.
+#ifndef PFM_CUDA_SM90_TILE_SCHEDULER_H_
+#define PFM_CUDA_SM90_TILE_SCHEDULER_H_
+
+#include <cstdint>
+
+#include "../common/shared_columns.h"
+#include "forward_arguments.h"
+#include "tile_stream.h"
+
+namespace pfm::cuda::sm90 {
+
+// Bit c of lane r becomes bit r of lane c. Collective.
+PFM_DEVICE inline uint32_t TransposeBits(uint32_t bits, int lane) {
+  constexpr uint32_t kLowHalves[5] = {0x0000ffffu, 0x00ff00ffu, 0x0f0f0f0fu, 0x33333333u, 0x55555555u};
+#pragma unroll
+  for (int step = 0; step < 5; ++step) {
+    const int distance = 16 >> step;
+    const uint32_t low = kLowHalves[step], other = ptx::ShuffleXor(bits, distance);
+    const bool is_upper = (lane & distance) != 0;
+    bits = is_upper ? (bits & ~low) | (other >> distance & low) : (bits & low) | (other & low) << distance;
+  }
+  return bits;
+}
+
+// kScouts warps, all of which come to the same entries; the first one speaks for them.
+template <int kTileQ, int kTileK, int kScouts>
+class TileScheduler {
+ public:
+  using Stream = TileStream<kTileQ, kTileK>;
+  static constexpr int kTalkBytes = 32;  // the next item and a finding per scout, for even and for odd ones
+
+  PFM_DEVICE TileScheduler(int scout, Stream stream, typename Stream::Position position, ptx::SharedAddress talk,
+                    int barrier)
+      : scout_(scout), stream_(stream), position_(position), talk_(talk), barrier_(barrier) {}
+
+  PFM_DEVICE void Run(const MaskTable& table, const WorkOrder& work) {
+    for (int32_t item = NextItem(work); item < work.items; item = NextItem(work)) {
+      const Entry query_tile = DescribeItem(table, work, item);
+      Publish(query_tile);
+      const int32_t mask = HeadMask::IndexOf(table, query_tile.batch, query_tile.head);
+      const int32_t row0 = query_tile.tile * kTileQ;
+      for (int32_t first = 0; first < table.key_tiles; first += kWarpThreads) Scan(table, mask, row0, first);
+    }
+    Publish({EntryKind::kStop, 0, 0, 0, 0});
+  }
+
+ private:
+  static constexpr int kRowBlocks = kTileQ / 32;
+  static_assert(kTileQ <= kMaxSlices * kSliceRows, "a bit for every slice");
+  static_assert(4 * (1 + kScouts) * 2 <= kTalkBytes, "room for what is said");
+
+  // A counter instead of a fixed share: how long a tile takes is only known when its columns have been read.
+  PFM_DEVICE int32_t NextItem(const WorkOrder& work) {
+    const ptx::SharedAddress said = Talk();
+    if (IsSpeaker()) ptx::StoreShared(said, ptx::AtomicAdd(work.next, 1));
+    Meet();
+    return ptx::LoadShared<int32_t>(said);
+  }
+
+  PFM_DEVICE static Entry DescribeItem(const MaskTable& table, const WorkOrder& work, int32_t item) {
+    const int32_t group_items = work.heads_per_group * table.query_tiles;
+    const int32_t first_head = item / group_items * work.heads_per_group;
+    const int32_t heads = Min(work.heads_per_group, work.query_heads - first_head);
+    const int32_t batch_head = first_head + item % group_items % heads, rank = item % group_items / heads;
+    const int32_t batch = batch_head / work.heads_q, head = batch_head % work.heads_q;
+    const int32_t* order = table.order + table.MaskOf(batch, head) * table.query_tiles;
+    return {EntryKind::kQueryTile, 0, ptx::LoadGlobal(order + rank), head, batch};
+  }
+
+  // The 32 key tiles from `first`: one per lane by their bounds, then those that these leave undecided. Pointers into
+  // the mask would take more registers than the producers have, if they were kept: hence Fresh.
+  PFM_DEVICE void Scan(const MaskTable& table, int32_t mask, int32_t row0, int32_t first) {
+    const int32_t key_tile = first + ptx::LaneIndex(), row1 = Min(row0 + kTileQ, table.seqlen_q);
+    TileClass by_bounds = TileClass::kEmpty;
+    if (key_tile < table.key_tiles) by_bounds = ByBounds(HeadMask(table, ptx::Fresh(mask)), key_tile, row0, row1);
+    uint32_t candidates = ptx::Ballot(by_bounds != TileClass::kEmpty);
+    const uint32_t undecided = ptx::Ballot(by_bounds == TileClass::kUndecided);
+    for (; candidates != 0; candidates &= candidates - 1) {
+      const int lane = ptx::LowestBit(candidates);
+      const bool is_full = (undecided >> lane & 1) == 0;
+      const int slices = is_full ? SlicesWithRows(table.seqlen_q - row0)
+                                 : Look(HeadMask(table, ptx::Fresh(mask)), first + lane, row0);
+      if ((slices & kAnySees) != 0) {
+        Publish({EntryKind::kKeyTile, static_cast<int16_t>(slices), first + lane, 0, 0});
+      }
+    }
+  }
+
+  // One hole after the other: all of them at once would take more registers.
+  PFM_DEVICE static TileClass ByBounds(const HeadMask& mask, int32_t key_tile, int32_t row0, int32_t row1) {
+    const RowRangeBounds absent = {mask.table().seqlen_q, mask.table().seqlen_q, 0, 0};
+    const bool tail = (key_tile + 1) * kTileK > mask.table().seqlen_k;
+    TileBounds bounds = {mask.BoundsOf(0, key_tile), {absent, absent}};
+    TileClass found = ClassifyByBounds(bounds, row0, row1, tail);
+#pragma unroll 1
+    for (int hole = 1; hole <= mask.table().holes && found != TileClass::kEmpty; ++hole) {
+      bounds.hole[0] = mask.BoundsOf(hole, key_tile);
+      const TileClass with_hole = ClassifyByBounds(bounds, row0, row1, tail);
+      if (with_hole != TileClass::kFull) found = with_hole;
+    }
+    return found;
+  }
+
+  PFM_DEVICE static int SlicesWithRows(int32_t rows) {
+    return SeesSome(Min(CeilDiv<int32_t>(rows, kSliceRows), kTileQ / kSliceRows)) - 1;
+  }
+
+  // What the slices see of an undecided tile, from its columns; its bits go to the next stage, which a tile that
+  // nobody sees leaves to the next one. A scout takes a quarter of the keys at a time: their bounds are read once,
+  // and the blocks of 32 rows hide each other's latencies.
+  PFM_DEVICE int Look(const HeadMask& mask, int32_t key_tile, int32_t row0) {
+    if (IsSpeaker()) position_.WaitEmpty();
+    Meet();
+    const int lane = ptx::LaneIndex();
+    const bool exists = lane < Stream::kKeys;
+    int slices = 0;
+#pragma unroll 1
+    for (int word = scout_; word < Stream::kWords; word += kScouts) {
+      uint32_t rows[kRowBlocks] = {};
+      const int key = 8 * (lane / 2) + 2 * word + lane % 2;
+      if (exists) ReadRows(mask.table(), mask.ColumnArray(0, key_tile) + key, row0, rows);
+#pragma unroll
+      for (int block = 0; block < kRowBlocks; ++block) {
+        const uint32_t real = exists ? LowBits(mask.table().seqlen_q - row0 - 32 * block) : 0;
+        if ((rows[block] & real) != 0) slices |= SeesSome(32 * block / kSliceRows);
+        if ((~rows[block] & real) != 0) slices |= MissesSome(32 * block / kSliceRows);
+        const uint32_t bits = TransposeBits(rows[block], lane);
+        ptx::StoreShared(stream_.Word(position_.stage(), word, 32 * block + lane), bits);
+      }
+    }
+    return Unite(slices);
+  }
+
+  // The rows that see a key, from its visible range and its holes: begin and end of each, an array apart.
+  PFM_DEVICE static void ReadRows(const MaskTable& table, const int32_t* range, int32_t row0,
+                                  uint32_t (&rows)[kRowBlocks]) {
+    const auto for_blocks = [&](auto change) {
+      const int32_t begin = ptx::LoadGlobal(range) - row0, end = ptx::LoadGlobal(range + table.padded_keys) - row0;
+#pragma unroll
+      for (int b = 0; b < kRowBlocks; ++b) change(rows[b], LowBits(end - 32 * b) & ~LowBits(begin - 32 * b));
+    };
+    for_blocks([](uint32_t& row, uint32_t visible) { row = visible; });
+#pragma unroll 1
+    for (int hole = 0; hole < table.holes; ++hole) {
+      range += 2 * table.padded_keys;
+      for_blocks([](uint32_t& row, uint32_t hidden) { row &= ~hidden; });
+    }
+  }
+
+  // What any lane of any scout found. Everybody's bits are in shared memory when this returns.
+  PFM_DEVICE int Unite(int found) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) found |= ptx::ShuffleXor(found, distance);
+    const ptx::SharedAddress said = Talk() + 4;
+    if (ptx::LaneIndex() == 0) ptx::StoreShared(said + 4 * scout_, found);
+    Meet();
+    int32_t united = 0;
+#pragma unroll
+    for (int scout = 0; scout < kScouts; ++scout) united |= ptx::LoadShared<int32_t>(said + 4 * scout);
+    return united;
+  }
+
+  // What is said is overwritten two sayings later: at the meeting of the one between them everybody has read it.
+  PFM_DEVICE ptx::SharedAddress Talk() {
+    turn_ ^= 1;
+    return talk_ + turn_ * (kTalkBytes / 2);
+  }
+
+  PFM_DEVICE void Meet() const { ptx::NamedBarrierSync(barrier_, kScouts * kWarpThreads); }
+
+  PFM_DEVICE bool IsSpeaker() const { return scout_ == 0 && ptx::LaneIndex() == 0; }
+
+  // The speaker alone waits for stages: the others may be rounds behind or ahead of it, which a parity does not tell.
+  PFM_DEVICE void Publish(const Entry& entry) {
+    if (IsSpeaker()) {
+      position_.WaitEmpty();
+      ptx::StoreShared(stream_.EntryAt(position_.stage()), entry);
+      ptx::MbarrierArrive(position_.full());
+    }
+    position_.Advance();
+  }
+
+  int scout_;
+  Stream stream_;
+  typename Stream::Position position_;
+  ptx::SharedAddress talk_;
+  int barrier_;
+  int turn_ = 0;
+};
+
+}  // namespace pfm::cuda::sm90
+
+#endif  // PFM_CUDA_SM90_TILE_SCHEDULER_H_
