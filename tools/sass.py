@@ -45,7 +45,7 @@ def count(instructions: Counter[str], name: str) -> int:
     return sum(n for found, n in instructions.items() if found == name or found.startswith(f"{name}."))
 
 
-def hopper_functions(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> dict[str, Counter[str]]:
+def sm90_functions(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> dict[str, Counter[str]]:
     units = build_kernels.cuda_units(toolkit, build_kernels.find_compiler(), build_kernels.CUDA_ARCHS)
     units = [unit for unit in units if build_kernels.SM90_FOLDER in unit.source.parents]
     functions = {}
@@ -62,7 +62,7 @@ def main() -> None:
         raise build_kernels.BuildError("cuobjdump was not found: `pip install -r requirements/cuda.txt`")
     rows = compile_cuda.table_rows()
     print("| kernel | dtype | D, Dv | " + " | ".join(SHOWN) + " |\n" + "|---" * (3 + len(SHOWN)) + "|")
-    for symbol, instructions in sorted(hopper_functions(toolkit, cuobjdump).items()):
+    for symbol, instructions in sorted(sm90_functions(toolkit, cuobjdump).items()):
         name, dtype, head_dims = compile_cuda.identity_of(symbol, rows)[:3]
         counts = " | ".join(str(count(instructions, shown)) for shown in SHOWN)
         print(f"| {name} | {dtype} | {head_dims} | {counts} |")

@@ -1,11 +1,10 @@
-#include "dispatch.h"
-
 #include <atomic>
 #include <cstdint>
 
 #include "../core/host_device.h"
 #include "common/kernel_set.h"
 #include "common/limits.h"
+#include "dispatch.h"
 #include "sm80/backward_host.h"
 #include "sm80/forward_host.h"
 #include "sm90/backward_host.h"
@@ -76,8 +75,7 @@ Result Supported(const pfm_params& params, bool check_pointers) {
   }
   if (params.head_dim % kElementsPerCopy != 0 || params.head_dim_v % kElementsPerCopy != 0) {
     return Fail(PFM_UNSUPPORTED, "head_dim is %lld and head_dim_v %lld, the CUDA kernels need multiples of %d",
-                static_cast<long long>(params.head_dim), static_cast<long long>(params.head_dim_v),
-                kElementsPerCopy);
+                static_cast<long long>(params.head_dim), static_cast<long long>(params.head_dim_v), kElementsPerCopy);
   }
   const int64_t tiles = CeilDiv<int64_t>(Max(params.seqlen_q, params.seqlen_k), kSmallestTile);
   const Result blocks = CheckBlocks("the call", params.batch * params.heads_q * tiles);

@@ -17,7 +17,7 @@ from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of
 
-HOPPER = 90
+SM90 = 90
 HEAD_DIMS = (64, 128, 256)
 DTYPES = ("bfloat16", "float16")
 # Around and across the tiles (64 or 128 queries, 64 or 128 keys).
@@ -62,7 +62,7 @@ def test_case(emulated: EmulatedKernels, case: dict) -> None:
     call.forward()
     runs = []
     for seed in SEEDS:
-        emulated.configure(seed, compute_capability=HOPPER)
+        emulated.configure(seed, compute_capability=SM90)
         runs.append(call.backward())
         expectation.check(runs[-1], f"kind={case['kind']} seed={seed}")
     if case["deterministic"]:
@@ -98,7 +98,7 @@ def assert_left_to_sm80(emulated: EmulatedKernels, call: EmulatedCall, **device)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_these_kernels_run(emulated: EmulatedKernels, head_dim: int, dtype: str) -> None:
     call = deterministic_call(emulated, plain_problem(head_dim=head_dim, head_dim_v=head_dim, dtype=dtype))
-    size, ours = workspace_and_gradients(emulated, call, compute_capability=HOPPER)
+    size, ours = workspace_and_gradients(emulated, call, compute_capability=SM90)
     other_size, theirs = workspace_and_gradients(emulated, call, compute_capability=80)
     assert size != other_size
     np.testing.assert_allclose(ours["dkey"], theirs["dkey"], atol=0.1)
@@ -117,7 +117,7 @@ NOT_TAKEN = {
 @pytest.mark.parametrize("changes", NOT_TAKEN.values(), ids=NOT_TAKEN)
 def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: dict) -> None:
     call = deterministic_call(emulated, plain_problem(**changes))
-    assert_left_to_sm80(emulated, call, compute_capability=HOPPER)
+    assert_left_to_sm80(emulated, call, compute_capability=SM90)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: d
     [
         {"compute_capability": 100},
         {"compute_capability": 89},
-        {"compute_capability": HOPPER, "shared_limit": SHARED_SMALL},
+        {"compute_capability": SM90, "shared_limit": SHARED_SMALL},
     ],
 )
 def test_other_cards_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
@@ -137,7 +137,7 @@ def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKer
     """A stride of zero, of which a tensor copy knows nothing: the gradient of a sum is such a tensor."""
     call = deterministic_call(emulated, plain_problem())
     call.params.dout.stride_batch = 0
-    assert_left_to_sm80(emulated, call, compute_capability=HOPPER)
+    assert_left_to_sm80(emulated, call, compute_capability=SM90)
 
 
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
@@ -145,7 +145,7 @@ def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKer
 def test_gradient_of_lse_alone(emulated: EmulatedKernels, head_dim: int, deterministic: bool) -> None:
     problem = plain_problem(head_dim=head_dim, head_dim_v=head_dim, dlse=True)
     call = EmulatedCall(emulated, problem, deterministic)
-    emulated.configure(1, compute_capability=HOPPER)
+    emulated.configure(1, compute_capability=SM90)
     call.forward()
     call.params.dout.data = None
     alone = call.backward()
@@ -172,11 +172,11 @@ def test_same_bits_in_every_order_of_execution(
         sink=True,
     )
     call = EmulatedCall(emulated, problem, deterministic=True, multiprocessors=100)
-    emulated.configure(0, compute_capability=HOPPER)
+    emulated.configure(0, compute_capability=SM90)
     call.forward()
     runs = []
     for seed in range(4):
-        emulated.configure(seed, compute_capability=HOPPER)
+        emulated.configure(seed, compute_capability=SM90)
         runs.append(call.backward())
     for seed, run in enumerate(runs[1:], 1):
         assert_same_bits(runs[0], run, f"between seeds 0 and {seed}")
@@ -186,7 +186,7 @@ def test_keys_and_rows_that_nothing_sees(emulated: EmulatedKernels) -> None:
     """Key tiles without a query tile, and query tiles without a key tile."""
     problem = plain_problem(causal_offset=-200, seqlen_q=420, seqlen_k=500, sink=True)
     call = EmulatedCall(emulated, problem)
-    _, results = workspace_and_gradients(emulated, call, compute_capability=HOPPER)
+    _, results = workspace_and_gradients(emulated, call, compute_capability=SM90)
     Expectation(problem).check(results)
     assert not results["dkey"][:, 220:].any() and results["dkey"][:, :220].any()
     assert not results["dquery"][:, :200].any() and results["dquery"][:, 200:].any()
@@ -204,7 +204,7 @@ class WatchedCall(EmulatedCall):
 
 
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
-@pytest.mark.parametrize(("capability", "deterministic"), [(80, False), (HOPPER, False), (HOPPER, True)])
+@pytest.mark.parametrize(("capability", "deterministic"), [(80, False), (SM90, False), (SM90, True)])
 @pytest.mark.parametrize("sink", [False, True])
 def test_only_reached_sums_of_dquery_are_cleared(
     emulated: EmulatedKernels, head_dim: int, capability: int, deterministic: bool, sink: bool
@@ -259,7 +259,7 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
         call = EmulatedCall(emulated, problem, deterministic, gradients=gradients)
         emulated.configure(0)
         call.forward()
-        emulated.configure(1, compute_capability=HOPPER)
+        emulated.configure(1, compute_capability=SM90)
         before = emulated.warpgroup_products()
         results = call.backward()
         counts.append(emulated.warpgroup_products() - before)
@@ -299,7 +299,7 @@ def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, h
         causal=False,
     )
     call = WatchedCall(emulated, problem)
-    workspace_and_gradients(emulated, call, compute_capability=HOPPER)
+    workspace_and_gradients(emulated, call, compute_capability=SM90)
     tile_q, tile_k = {64: (128, 128), 128: (64, 128), 256: (64, 64)}[head_dim]
     query_tiles, key_tiles = -(-length // tile_q), -(-length // tile_k)
     tables = [

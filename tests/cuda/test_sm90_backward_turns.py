@@ -9,7 +9,7 @@ from emulated import EmulatedKernels
 from support import mask_samples
 from support.compare import Expectation, assert_same_bits
 from support.problem import Problem
-from test_sm90_backward import DTYPES, HEAD_DIMS, HOPPER, WatchedCall, workspace_and_gradients
+from test_sm90_backward import DTYPES, HEAD_DIMS, SM90, WatchedCall, workspace_and_gradients
 
 SEEDS = range(4)
 TILES = {64: (128, 128), 128: (64, 128), 256: (64, 64)}  # queries, keys
@@ -65,12 +65,12 @@ def padded_rows(problem: Problem) -> int:
 def runs_of(emulated: EmulatedKernels, problem: Problem, deterministic: bool, multiprocessors: int) -> list[dict]:
     """Gradients, and the float32 sums of dquery: rounding hides most of what another order changes."""
     call = WatchedCall(emulated, problem, deterministic, multiprocessors)
-    emulated.configure(0, compute_capability=HOPPER)
+    emulated.configure(0, compute_capability=SM90)
     call.forward()
     sums = problem.batch * problem.heads_q * padded_rows(problem) * problem.head_dim
     runs = []
     for seed in SEEDS:
-        emulated.configure(seed, compute_capability=HOPPER)
+        emulated.configure(seed, compute_capability=SM90)
         runs.append({**call.backward(), "sums": call.workspace[-sums:]})
     return runs
 
@@ -103,7 +103,7 @@ def test_the_last_mark_is_that_of_the_last_key_tile(emulated: EmulatedKernels, m
     bounds do not rule out the tile. Where there is none, nobody has written it."""
     problem = problem_of(head_dim, **MASKS[mask])
     call = WatchedCall(emulated, problem, deterministic=True)
-    workspace_and_gradients(emulated, call, compute_capability=HOPPER)
+    workspace_and_gradients(emulated, call, compute_capability=SM90)
     tile_q, tile_k = TILES[head_dim]
     rows = problem.batch * problem.heads_q * padded_rows(problem)
     sums, marks = rows * head_dim, rows // 64

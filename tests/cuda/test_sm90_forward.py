@@ -15,7 +15,7 @@ from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of
 
-HOPPER = 90
+SM90 = 90
 HEAD_DIMS = [(64, 64), (128, 128), (192, 128), (256, 256)]
 # Around and across the tiles (128 or 192 queries in slices of 64, 64 to 128 keys).
 SIZES = [(1, 1), (65, 127), (2, 300), (128, 128), (193, 97), (257, 300), (400, 70)]
@@ -55,7 +55,7 @@ def test_case(emulated: EmulatedKernels, case: dict) -> None:
     call = EmulatedCall(emulated, problem, multiprocessors=case["multiprocessors"])
     runs = []
     for seed in SEEDS:
-        emulated.configure(seed, compute_capability=HOPPER)
+        emulated.configure(seed, compute_capability=SM90)
         runs.append(call.forward())
         expectation.check(runs[-1], f"kind={case['kind']} seed={seed}")
     assert_same_bits(runs[0], runs[1], "between two orders of execution")
@@ -76,7 +76,7 @@ def workspace_and_results(emulated: EmulatedKernels, call: EmulatedCall, **devic
 def test_these_kernels_run(emulated: EmulatedKernels, dims: tuple[int, int], dtype: str) -> None:
     """They are told from those of sm80 by their workspace."""
     call = EmulatedCall(emulated, plain_problem(head_dim=dims[0], head_dim_v=dims[1], dtype=dtype, seqlen_k=400))
-    size, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    size, ours = workspace_and_results(emulated, call, compute_capability=SM90)
     other_size, theirs = workspace_and_results(emulated, call, compute_capability=80)
     assert size != other_size
     np.testing.assert_allclose(ours["out"], theirs["out"], atol=0.02)
@@ -97,7 +97,7 @@ NOT_TAKEN = {
 @pytest.mark.parametrize("changes", NOT_TAKEN.values(), ids=NOT_TAKEN)
 def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: dict) -> None:
     call = EmulatedCall(emulated, plain_problem(**changes))
-    size, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    size, ours = workspace_and_results(emulated, call, compute_capability=SM90)
     expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
     assert size == expected_size
     assert_same_bits(ours, expected, "between compute capability 9.0 and 8.0")
@@ -108,7 +108,7 @@ def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: d
     [
         {"compute_capability": 100},
         {"compute_capability": 89},
-        {"compute_capability": HOPPER, "shared_limit": SHARED_MEDIUM},
+        {"compute_capability": SM90, "shared_limit": SHARED_MEDIUM},
     ],
 )
 def test_other_cards_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
@@ -123,7 +123,7 @@ def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKer
     """A stride of zero, of which a tensor copy knows nothing."""
     call = EmulatedCall(emulated, plain_problem())
     call.params.key.stride_batch = 0
-    size, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    size, ours = workspace_and_results(emulated, call, compute_capability=SM90)
     expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
     assert size == expected_size
     assert_same_bits(ours, expected, "between compute capability 9.0 and 8.0")
@@ -134,7 +134,7 @@ def test_rows_and_tiles_that_see_nothing(emulated: EmulatedKernels, sink: bool) 
     """Query tiles without a key tile, and rows without a key in tiles that have some."""
     problem = plain_problem(causal_offset=-200, seqlen_q=420, seqlen_k=300, sink=sink)
     call = EmulatedCall(emulated, problem)
-    emulated.configure(1, compute_capability=HOPPER)
+    emulated.configure(1, compute_capability=SM90)
     results = call.forward()
     Expectation(problem).check(results)
     assert not results["out"][:, :200].any() and results["out"][:, 200:].any()
@@ -156,7 +156,7 @@ def test_a_warpgroup_skips_tiles_that_its_rows_do_not_see(
     problem = plain_problem(
         batch=1, seqlen_q=460, seqlen_k=460, head_dim=dims[0], head_dim_v=dims[1], startend=startend, causal=causal
     )
-    emulated.configure(1, compute_capability=HOPPER)
+    emulated.configure(1, compute_capability=SM90)
     before = emulated.warpgroup_products()
     results = EmulatedCall(emulated, problem, multiprocessors=2).forward()
     products = emulated.warpgroup_products() - before
@@ -169,7 +169,7 @@ def test_heads_in_groups_that_fit_the_cache(emulated: EmulatedKernels) -> None:
     """Keys and values of a head take 10 MB, so that the three heads make a group of two and one of one."""
     problem = plain_problem(batch=1, seqlen_k=20000, heads_q=3, heads_kv=3, window=(100, 30))
     call = EmulatedCall(emulated, problem, multiprocessors=2)
-    _, ours = workspace_and_results(emulated, call, compute_capability=HOPPER)
+    _, ours = workspace_and_results(emulated, call, compute_capability=SM90)
     _, theirs = workspace_and_results(emulated, call, compute_capability=80)
     for name in ("out", "lse"):
         np.testing.assert_allclose(ours[name], theirs[name], atol=0.02)

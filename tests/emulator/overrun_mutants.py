@@ -3,8 +3,8 @@ each of five seeds: file, old text, new text, file to build, what is run, report
 
 from __future__ import annotations
 
-ROWS, PREPARE, PRODUCER = "sm80/backward_rows.h", "common/prepare_kernels.h", "sm90/backward_producer.h"
-ROWS_OBJECT, PREPARE_OBJECT, BACKWARD_OBJECT = "sm80/backward_rows.cu", "prepare.cu", "sm90/backward_bf16.cu"
+ROWS, PREPARE, PRODUCER = "backward/preprocess.h", "common/prepare_kernels.h", "sm90/backward_producer.h"
+ROWS_OBJECT, PREPARE_OBJECT, BACKWARD_OBJECT = "backward/launch.cu", "common/prepare.cu", "sm90/backward_bf16.cu"
 
 Mistake = tuple[str, str, str, str, str, str, int, int]
 
@@ -23,7 +23,7 @@ CASES: dict[str, Mistake] = {
         "lse of rows",
     ),
     "overrun: lse copied a tile of queries too far": overrun(
-        PRODUCER, "rows.lse + row", "rows.lse + row + kTileQ", BACKWARD_OBJECT, "lse of rows"
+        PRODUCER, "common.lse + row", "common.lse + row + kTileQ", BACKWARD_OBJECT, "lse of rows"
     ),
     "overrun: sums of dquery cleared a block of rows too far": overrun(
         ROWS,

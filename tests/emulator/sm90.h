@@ -1,6 +1,6 @@
 // The functions of csrc/cuda/ptx/sm90.h in the emulator. Included by it only.
-#ifndef PFM_EMULATOR_HOPPER_H_
-#define PFM_EMULATOR_HOPPER_H_
+#ifndef PFM_EMULATOR_SM90_H_
+#define PFM_EMULATOR_SM90_H_
 
 #include <algorithm>
 #include <limits>
@@ -127,7 +127,7 @@ inline void BulkWaitRead(Where) {
 }
 
 template <int kGroups>
-inline void WaitStores(Where) {
+inline void BulkWait(Where) {
   emulator::WaitStores(kGroups, false);
 }
 
@@ -194,4 +194,4 @@ inline void Wgmma(float (&sums)[kColumns / 2], const uint32_t (&a)[4], uint64_t 
 
 }  // namespace pfm::cuda::ptx
 
-#endif  // PFM_EMULATOR_HOPPER_H_
+#endif  // PFM_EMULATOR_SM90_H_

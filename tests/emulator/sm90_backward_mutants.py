@@ -8,8 +8,8 @@ OWN_KEYS, SHARE_KEYS = "sm90/backward_own_keys.h", "sm90/backward_share_keys.h"
 GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/wgmma_tiles.h"
 SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
 TURNS = "sm90/dquery_order.h"
-ROWS = "sm80/backward_rows.h"
-KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "sm80/backward_rows.cu"
+ROWS, CONVERSION = "backward/preprocess.h", "backward/postprocess.h"
+KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "backward/launch.cu"
 ROW_OF_HEAD_DIM = {128: 0, 64: 1, 256: 2}
 
 ASYNC = (
@@ -45,8 +45,8 @@ def mistake(file: str, old: str, new: str, what: str, expected: str | None) -> M
     return file, old, new, KERNEL_OBJECT, what, expected
 
 
-def row_mistake(old: str, new: str, expected: str | None, what: str = "halves") -> Mistake:
-    return ROWS, old, new, ROWS_OBJECT, what, expected
+def row_mistake(old: str, new: str, expected: str | None, what: str = "halves", file: str = ROWS) -> Mistake:
+    return file, old, new, ROWS_OBJECT, what, expected
 
 
 def turn_mistake(old: str, new: str, expected: str) -> Mistake:
@@ -171,11 +171,11 @@ CASES: dict[int, dict[str, Mistake]] = {
             PRODUCER, "KeyTileOf(arguments.mask, rank)", "KeyTileOf(arguments.mask, rank / 2 * 2)", "backward", RACE
         ),
         "who sees nothing keeps the stage": mistake(
-            OWN_KEYS, "      FinishTile(rows, shared, warpgroup, *stages, dquery);\n", "", "halves", "deadlock"
+            OWN_KEYS, "      FinishTile(common, shared, warpgroup, *stages, dquery);\n", "", "halves", "deadlock"
         ),
         "who sees nothing adds no dquery": mistake(
             OWN_KEYS,
-            "      FinishTile(rows, shared, warpgroup, *stages, dquery);\n",
+            "      FinishTile(common, shared, warpgroup, *stages, dquery);\n",
             "      ArriveByWarp(stages->empty());\n",
             "halves",
             VALUES,
@@ -190,11 +190,11 @@ CASES: dict[int, dict[str, Mistake]] = {
             "kRowsPerBlock * arguments.padded_dim / 4", "kRowsPerBlock / 2 * arguments.padded_dim / 4", NOT_WRITTEN
         ),
         "sums of dquery that no key tile reaches": row_mistake(
-            "if (IsReached(arguments, batch, head, row)) {", "if (row >= 0) {", NOT_WRITTEN
+            "if (IsReached(arguments, batch, head, row)) {", "if (row >= 0) {", NOT_WRITTEN, file=CONVERSION
         ),
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "the turn is not passed on": turn_mistake(
-            "      if (ptx::LaneIndex() == 0) ptx::StoreRelease(LastMark(rows, tile), MarkOf(block.rank));\n",
+            "      if (ptx::LaneIndex() == 0) ptx::StoreRelease(LastMark(common, tile), MarkOf(block.rank));\n",
             "",
             "deadlock",
         ),
@@ -215,15 +215,15 @@ CASES: dict[int, dict[str, Mistake]] = {
             "ptx::LowestBit(found)", "31 + ptx::LowestBit(found) / 32 - __builtin_clz(found)", f"deadlock|{RACE}"
         ),
         "turns of the first head of a block for all": turn_mistake(
-            "mask(rows.mask, block.batch, tile.head)",
-            "mask(rows.mask, block.batch, block.first_head)",
+            "mask(common.mask, block.batch, tile.head)",
+            "mask(common.mask, block.batch, block.first_head)",
             f"deadlock|{RACE}",
         ),
         "turns by what bounds do not rule out, taken by what columns do not": mistake(
             MASK, "if (!kInTurn && ", "if (", "turns", f"deadlock|{RACE}"
         ),
         "one turn for two query tiles": turn_mistake(
-            "(sm80::kRowsPerBlock / 16)", "(sm80::kRowsPerBlock / 8)", f"deadlock|{RACE}"
+            "(kRowsPerBlock / 16)", "(kRowsPerBlock / 8)", f"deadlock|{RACE}"
         ),
         "marks that nobody cleared": row_mistake(
             "      ptx::StoreGlobal(arguments.turns + ptx::BlockIndex(), 0);\n", "", NOT_WRITTEN, "turns"
@@ -233,7 +233,7 @@ CASES: dict[int, dict[str, Mistake]] = {
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "no wait for the turn of a tile that a warpgroup does not see": mistake(
             OWN_KEYS,
-            "        ptx::WarpgroupWait<0>();\n      }\n      FinishTile(rows, shared, warpgroup, *stages, dquery);\n",
+            "        ptx::WarpgroupWait<0>();\n      }\n      FinishTile(common, shared, warpgroup, *stages, dquery);\n",
             "        ptx::WarpgroupWait<0>();\n        AddQueryGradient<DquerySums::kInAnyOrder>("
             "rows, shared, *stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);\n      }\n"
             "      FinishStage<kDquerySums>(shared, *stages);\n",

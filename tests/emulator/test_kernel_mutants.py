@@ -24,7 +24,7 @@ from sm90_backward_mutants import ROW_OF_HEAD_DIM
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 FORWARD, BACKWARD, QUERY_GRADIENT = "sm80/forward.h", "sm80/backward.h", "sm80/query_gradient.h"
 FRAGMENTS, PREPARE = "sm80/fragments.h", "common/prepare_kernels.h"
-FORWARD_OBJECT, BACKWARD_OBJECT, PREPARE_OBJECT = "sm80/forward_bf16.cu", "sm80/backward_bf16.cu", "prepare.cu"
+FORWARD_OBJECT, BACKWARD_OBJECT, PREPARE_OBJECT = "sm80/forward_bf16.cu", "sm80/backward_bf16.cu", "common/prepare.cu"
 
 ORDER = r"race in shared memory|which nobody has written|while an asynchronous copy .* is in flight"
 IN_FLIGHT = r"while an asynchronous copy .* is in flight"
@@ -142,7 +142,7 @@ ASYNC = (
 )
 LATE = f"{ASYNC}|deadlock|which nobody has written"
 ISSUE_TO_VALUE = """    IssueOutput(has_output);
-    turns_.Pass();
+    ping_pong_.Pass();
     ptx::WarpgroupWait<1>();
     ptx::Settle(scores);
     Release(&key_ring_);
@@ -152,9 +152,9 @@ ISSUE_TO_VALUE = """    IssueOutput(has_output);
     const Entry next = NextEntry();  // has a loop, across which ptxas does not move the softmax to behind the wait
 """
 STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // Where no maximum"
-SKIPPED_TURN = "    turns_.Take();\n    turns_.Pass();\n"
+SKIPPED_TURN = "    ping_pong_.Take();\n    ping_pong_.Pass();\n"
 SKIPPED_VALUE = "    value_ring_.WaitFull();\n    Release(&value_ring_);\n    return NextEntry();\n"
-STAGE_OF_SCOUTS = "    if (IsSpeaker()) position_.WaitEmpty();\n    Meet();\n"
+STAGE_OF_SCOUTS = "    if (IsLeader()) position_.WaitEmpty();\n    SyncSchedulerWarps();\n"
 
 
 def sm90_forward(file: str, old: str, new: str, expected: str | None, what: str = "forward") -> Mutant:
@@ -190,7 +190,7 @@ CASES |= {
     ),
     "sm90 forward: no barrier before the output is stored": sm90_forward(
         SM90_FORWARD,
-        "    MeetWarpgroup();  // the output is there\n",
+        "    SyncWarpgroup();  // the output is there\n",
         "",
         f"{ASYNC}|which nobody has written",
     ),
@@ -198,7 +198,7 @@ CASES |= {
         SM90_FORWARD, "      ptx::BulkWaitRead<0>();\n", "", ASYNC
     ),
     "sm90 forward: the last turn is left over": sm90_forward(
-        SM90_FORWARD, "    turns_.Finish();\n", "", "the block returned while a barrier waited for 128 more threads"
+        SM90_FORWARD, "    ping_pong_.Finish();\n", "", "the block returned while a barrier waited for 128 more threads"
     ),
     "sm90 forward: scouts write before the stage is empty": sm90_forward(
         SM90_SCOUTS, STAGE_OF_SCOUTS, "", "race in shared memory"

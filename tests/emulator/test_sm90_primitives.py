@@ -62,7 +62,7 @@ def build_emulated(source: Path, program: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def gemm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_emulated(HERE / "hopper" / "program.cu", tmp_path_factory.mktemp("hopper") / "program")
+    return build_emulated(HERE / "sm90" / "program.cu", tmp_path_factory.mktemp("sm90") / "program")
 
 
 def report_of(program: Path, mistake: str, seed: int) -> str:
@@ -86,7 +86,7 @@ def test_mistake_is_reported(gemm: Path, mistake: str) -> None:
 @pytest.mark.parametrize("source", ["layouts", "copies"])
 def test_every_shape(source: str, tmp_path: Path) -> None:
     """Of wgmma with its layouts, and of tensor and bulk copies, against plain C++."""
-    program = build_emulated(HERE / "hopper" / f"{source}.cu", tmp_path / source)
+    program = build_emulated(HERE / "sm90" / f"{source}.cu", tmp_path / source)
     done = subprocess.run([program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -98,7 +98,7 @@ def test_compiles_for_a_gpu(source: str, tmp_path: Path) -> None:
     toolkit, reason = build_kernels.find_cuda()
     if toolkit is None:
         pytest.skip(reason)
-    command = [str(toolkit.nvcc), "-std=c++17", "-O2", *target, *INCLUDES, "-c", HERE / "hopper" / f"{source}.cu"]
+    command = [str(toolkit.nvcc), "-std=c++17", "-O2", *target, *INCLUDES, "-c", HERE / "sm90" / f"{source}.cu"]
     done = subprocess.run([*command, "-o", tmp_path / "program.o"], capture_output=True, text=True, check=True)
     log = done.stdout + done.stderr
     assert "warning" not in log.lower() and "Potential Performance" not in log and "setmaxnreg" not in log, log

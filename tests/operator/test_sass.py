@@ -49,7 +49,7 @@ def kernels() -> list[tuple[tuple, Counter[str]]]:
     if cuobjdump is None:
         pytest.skip("cuobjdump was not found: pip install -r requirements/cuda.txt")
     rows = compile_cuda.table_rows()
-    functions = sass.hopper_functions(toolkit, cuobjdump)
+    functions = sass.sm90_functions(toolkit, cuobjdump)
     return [(compile_cuda.identity_of(symbol, rows), counts) for symbol, counts in functions.items()]
 
 
@@ -64,7 +64,7 @@ def test_every_row_of_the_tables_is_compiled(kernels) -> None:
     assert expected <= compiled
 
 
-def test_products_and_copies_are_those_of_hopper(kernels) -> None:
+def test_products_and_copies_are_those_of_sm90(kernels) -> None:
     for identity, instructions in kernels:
         if identity[0] not in ("Forward", "Backward"):
             continue

@@ -14,13 +14,13 @@ from .plan import REPOSITORY, Settings
 
 SCRIPT = "tests/emulator/conformance/run.py"
 # Programs of tests/emulator/sm90 and their arguments; "none" is the product without a mistake.
-HOPPER_PROGRAMS = {"program": ("none", "0"), "layouts": (), "copies": ()}
+SM90_PROGRAMS = {"program": ("none", "0"), "layouts": (), "copies": ()}
 _SECONDS = 200
 
 
 def cases(settings: Settings) -> list[Case]:
     found = [Case("device against emulated primitives", conform)]
-    for name, arguments in HOPPER_PROGRAMS.items():
+    for name, arguments in SM90_PROGRAMS.items():
         found.append(Case(f"primitives of 9.0: {name}", lambda name=name, rest=arguments: run_hopper(name, rest)))
     return found
 

@@ -1,4 +1,5 @@
-// The backward on the host: its workspace, and its launches in order. Architectures differ in the pass over key tiles.
+// The backward on the host: its workspace, and its launches in order. Architectures differ in the pass over key
+// tiles.
 #ifndef PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
 #define PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
 

@@ -1,5 +1,4 @@
 #include "launch.h"
-
 #include "postprocess.h"
 #include "preprocess.h"
 

@@ -1,5 +1,5 @@
-// Kernels that run before the pass over key tiles: lse and delta of every row, cleared sums of dquery, and the gradient
-// of the sink.
+// Kernels that run before the pass over key tiles: lse and delta of every row, cleared sums of dquery, and the
+// gradient of the sink.
 #ifndef PFM_CUDA_BACKWARD_PREPROCESS_H_
 #define PFM_CUDA_BACKWARD_PREPROCESS_H_
 

@@ -1,5 +1,4 @@
 #include "prepare.h"
-
 #include "prepare_kernels.h"
 
 namespace pfm::cuda {

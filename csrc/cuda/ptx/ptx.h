@@ -75,7 +75,8 @@ PFM_DEVICE inline void WaitCopies(Where where = Where::Here());
 
 PFM_DEVICE inline void SyncThreads(Where where = Where::Here());  // every thread of the block, the same call
 PFM_DEVICE inline void SyncWarp(Where where = Where::Here());     // collective; orders the lanes' memory accesses
-// Barriers 1..15 of `threads` threads (whole warps): NamedBarrierSync arrives and waits, NamedBarrierArrive only arrives.
+// Barriers 1..15 of `threads` threads (whole warps): NamedBarrierSync arrives and waits, NamedBarrierArrive only
+// arrives.
 PFM_DEVICE inline void NamedBarrierSync(int barrier, int threads, Where where = Where::Here());
 PFM_DEVICE inline void NamedBarrierArrive(int barrier, int threads, Where where = Where::Here());
 

@@ -55,7 +55,7 @@ PFM_DEVICE inline void BulkCommit();  // this thread's stores so far become a gr
 template <int kGroups>
 PFM_DEVICE inline void BulkWaitRead(Where where = Where::Here());
 template <int kGroups>
-PFM_DEVICE inline void WaitStores(Where where = Where::Here());
+PFM_DEVICE inline void BulkWait(Where where = Where::Here());
 
 // ---- Warps
 

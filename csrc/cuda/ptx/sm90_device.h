@@ -169,7 +169,7 @@ PFM_DEVICE inline void BulkWaitRead(Where) {
 }
 
 template <int kGroups>
-PFM_DEVICE inline void WaitStores(Where) {
+PFM_DEVICE inline void BulkWait(Where) {
   asm volatile("cp.async.bulk.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 

@@ -1,7 +1,6 @@
-#include "backward_host.h"
-
 #include "../backward/backward_plan.h"
 #include "../common/workspace.h"
+#include "backward_host.h"
 #include "config.h"
 #include "launch.h"
 

@@ -12,7 +12,6 @@ namespace pfm::cuda::sm80 {
 constexpr int kSharedSmall = kLeastSharedBytes;
 constexpr int kSharedMedium = 163 * 1024;
 
-
 // Rows of shared memory hold whole lines of 64 elements.
 constexpr int row_bytes(int head_dim) { return (head_dim + 63) / 64 * 64 * kElementBytes; }
 

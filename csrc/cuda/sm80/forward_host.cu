@@ -1,9 +1,8 @@
-#include "forward_host.h"
-
 #include "../common/arena.h"
 #include "../common/prepare.h"
 #include "../common/workspace.h"
 #include "config.h"
+#include "forward_host.h"
 #include "launch.h"
 
 namespace pfm::cuda::sm80 {

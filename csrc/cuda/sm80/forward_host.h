@@ -1,4 +1,5 @@
-// The forward kernels of compute capability 8.0 and later, for dispatch.cu. They support everything that it lets through.
+// The forward kernels of compute capability 8.0 and later, for dispatch.cu. They support everything that it lets
+// through.
 #ifndef PFM_CUDA_SM80_FORWARD_HOST_H_
 #define PFM_CUDA_SM80_FORWARD_HOST_H_
 

@@ -21,7 +21,8 @@ struct BackwardGradients {
 
   int warpgroup, first_key, first_block, row;
 
-  PFM_DEVICE void Finish(const TmaBackwardArguments& arguments, const Shared& shared, Sums& dkey, Sums& dvalue) const {
+  PFM_DEVICE void Finish(const TmaBackwardArguments& arguments, const Shared& shared, Sums& dkey,
+                         Sums& dvalue) const {
     const BackwardArguments& common = arguments.common;
     const BackwardBlock block(common);
     if (common.splits > 1) {

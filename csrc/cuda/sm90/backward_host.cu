@@ -1,11 +1,10 @@
-#include "backward_host.h"
-
 #include <cstdint>
 
 #include "../backward/backward_plan.h"
 #include "../common/workspace.h"
 #include "backward_arguments.h"
 #include "backward_config.h"
+#include "backward_host.h"
 #include "tensor_maps.h"
 
 namespace pfm::cuda::sm90 {
@@ -19,7 +18,6 @@ TensorSize QuerySize(const pfm_params& params) {
 TensorSize KeySize(const pfm_params& params) {
   return {params.batch, params.seqlen_k, params.heads_kv, params.head_dim};
 }
-
 
 // One block fills a multiprocessor.
 KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1, true}; }

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
+#include "../backward/backward_arguments.h"
 #include "../common/candidate_tiles.h"
 #include "../common/shared_columns.h"
-#include "../backward/backward_arguments.h"
 #include "backward_shared.h"
 
 namespace pfm::cuda::sm90 {

@@ -24,8 +24,8 @@ struct OwnKeysConsumer {
   using QuerySums = float[32];             // 64 queries x 64 columns
 
   // Of two keys of this thread.
-  PFM_DEVICE static void Hide(const BackwardArguments& common, const LiveTile& tile, int warpgroup,
-                              int thread_key, Scores& scores) {
+  PFM_DEVICE static void Hide(const BackwardArguments& common, const LiveTile& tile, int warpgroup, int thread_key,
+                              Scores& scores) {
     if (!tile.IsPartial(warpgroup)) return;
     const BackwardBlock block(common);  // again: it would take registers throughout the loop
     const HeadMask mask(common.mask, block.batch, tile.head);
@@ -52,7 +52,8 @@ struct OwnKeysConsumer {
                                     const typename Shared::Stages& stages, QuerySums& dquery) {
     if constexpr (kAddsQuery) {
       ptx::Settle(dquery);
-      AddQueryGradient<kDquerySums>(common, shared, stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);
+      AddQueryGradient<kDquerySums>(common, shared, stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup),
+                                    dquery);
     }
     FinishStage<kDquerySums>(shared, stages);
   }

@@ -57,7 +57,8 @@ struct BackwardProducer {
     ptx::BulkLoad(shared.delta(stage), common.delta + row, Shared::kNumbersBytes, full);
   }
 
-  PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const BackwardBlock& block, const Shared& shared) {
+  PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const BackwardBlock& block,
+                             const Shared& shared) {
     const bool copies = ptx::ElectOne();
     if (copies) CopyKeys(arguments, block, shared);
     LiveTiles<kDquerySums, kTileQ, kTileK> tiles(arguments.common, block.batch, block.first_head, block.key_tile);

@@ -6,8 +6,8 @@
 
 #include "../common/score_scale.h"
 #include "backward_arguments.h"
-#include "wgmma_tiles.h"
 #include "backward_shared.h"
+#include "wgmma_tiles.h"
 
 namespace pfm::cuda::sm90 {
 

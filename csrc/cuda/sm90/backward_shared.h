@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "backward_config.h"
-#include "smem_tile.h"
 #include "pipeline.h"
+#include "smem_tile.h"
 
 namespace pfm::cuda::sm90 {
 

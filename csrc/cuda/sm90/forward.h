@@ -8,8 +8,8 @@
 
 #include "forward_arguments.h"
 #include "forward_loader.h"
-#include "softmax.h"
 #include "forward_shared.h"
+#include "softmax.h"
 
 namespace pfm::cuda::sm90 {
 
@@ -29,7 +29,7 @@ class ForwardConsumer {
         key_ring_(shared.key_ring()),
         value_ring_(shared.value_ring()),
         stream_ring_(shared.stream_ring()),
-        turns_(kTurnBarrier, consumer) {}
+        ping_pong_(kPingPongBarrier, consumer) {}
 
   PFM_DEVICE void Run() {
     Entry entry = NextEntry();
@@ -42,7 +42,7 @@ class ForwardConsumer {
       StoreRows(item, has_output);
       query_ring_.Advance();
     }
-    turns_.Finish();
+    ping_pong_.Finish();
   }
 
  private:
@@ -83,8 +83,8 @@ class ForwardConsumer {
 
   // Others see this tile, these rows do not: they use no turn and no stage, but pass them on.
   PFM_DEVICE Entry SkipTile() {
-    turns_.Take();
-    turns_.Pass();
+    ping_pong_.Take();
+    ping_pong_.Pass();
     key_ring_.WaitFull();
     Release(&key_ring_);
     value_ring_.WaitFull();
@@ -96,9 +96,9 @@ class ForwardConsumer {
   PFM_DEVICE Entry FirstTile(bool is_partial, bool has_output) {
     float scores[kTileK / 2], rescale[2];
     key_ring_.WaitFull();
-    turns_.Take();
+    ping_pong_.Take();
     IssueScores(scores);
-    turns_.Pass();
+    ping_pong_.Pass();
     ptx::WarpgroupWait<0>();
     ptx::Settle(scores);
     Release(&key_ring_);
@@ -114,11 +114,11 @@ class ForwardConsumer {
   PFM_DEVICE Entry Step(bool has_output) {
     float scores[kTileK / 2], rescale[2];
     key_ring_.WaitFull();
-    turns_.Take();
+    ping_pong_.Take();
     IssueScores(scores);
     value_ring_.WaitFull();
     IssueOutput(has_output);
-    turns_.Pass();
+    ping_pong_.Pass();
     ptx::WarpgroupWait<1>();
     ptx::Settle(scores);
     Release(&key_ring_);
@@ -179,7 +179,7 @@ class ForwardConsumer {
     const int32_t row0 = item.tile * kTile.tile_q + consumer_ * Shared::kWarpgroupRows;
     const typename Shared::Out out = shared_.out(query_ring_.stage(), ptx::Fresh(consumer_));
     rows_.SumLanes();
-    MeetWarpgroup();  // the products of all warps are done with the queries
+    SyncWarpgroup();  // the products of all warps are done with the queries
     if (has_output) {
       const float scale[2] = {rows_.OutputScale(0), rows_.OutputScale(1)};
       ScaleRows(out_, scale);
@@ -188,7 +188,7 @@ class ForwardConsumer {
       WriteRows(out, [](int) { return 0u; });
     }
     ptx::FenceProxyAsync();
-    MeetWarpgroup();  // the output is there
+    SyncWarpgroup();  // the output is there
     if (thread_ == 0) {
       out.Store(arguments_.out, 0, row0, item.head, item.batch);  // rows beyond the last one are left out
       ptx::BulkCommit();
@@ -200,7 +200,7 @@ class ForwardConsumer {
     }
   }
 
-  PFM_DEVICE void MeetWarpgroup() const { ptx::NamedBarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads); }
+  PFM_DEVICE void SyncWarpgroup() const { ptx::NamedBarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads); }
 
   // pair_of(i): sums i and i + 1 of this lane as a pair of elements.
   template <class PairOf>
@@ -227,7 +227,7 @@ class ForwardConsumer {
   typename Shared::QueryStages query_ring_;
   typename Shared::Stages key_ring_, value_ring_;
   typename Shared::Stream::Position stream_ring_;
-  Turns<Shared::kConsumers> turns_;
+  PingPong<Shared::kConsumers> ping_pong_;
 
   RowPair rows_;
   float out_[kDimV / 2];
@@ -245,9 +245,9 @@ void Forward(PFM_KERNEL_ARGUMENT ForwardArguments arguments) {
   if (warp < kWarpgroupWarps) {
     ptx::SetMaxRegistersDown<kForward[kRow].producer_registers>();
     if (warp > 0) {
-      typename Shared::ScoutsOfTile scouts(warp - 1, shared.stream(), shared.stream_ring(), shared.talk(),
-                                           kScoutBarrier);
-      scouts.Run(arguments.mask, arguments.work);
+      typename Shared::Scheduler scheduler(warp - 1, shared.stream(), shared.stream_ring(), shared.exchange(),
+                                           kSchedulerBarrier);
+      scheduler.Run(arguments.mask, arguments.work);
     } else if (ptx::ElectOne()) {
       ForwardLoader<kRow>(arguments, shared).Run();
     }

@@ -23,10 +23,10 @@ struct ForwardTile {
   // A kind with its tile, and a bit for each pair of a partial tile: rows padded by 8 words against bank conflicts.
   static constexpr int entries = 4;
   constexpr int entry_bytes() const { return 16 + 4 * (tile_q + 8) * 4; }
-  static constexpr int scout_bytes = 32;  // what the list-building warps tell each other
+  static constexpr int exchange_bytes = 32;  // what the list-building warps tell each other
   constexpr int barrier_bytes() const { return 16 * (query_stages + 2 * stages + entries); }
   constexpr int shared_bytes() const {
-    return 1024 + query_stages * query_bytes() + stages * stage_bytes() + entries * entry_bytes() + scout_bytes +
+    return 1024 + query_stages * query_bytes() + stages * stage_bytes() + entries * entry_bytes() + exchange_bytes +
            barrier_bytes();
   }
   // What the warpgroups take of the registers that the block starts with.

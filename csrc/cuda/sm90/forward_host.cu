@@ -1,5 +1,3 @@
-#include "forward_host.h"
-
 #include <cstdint>
 
 #include "../../core/host_device.h"
@@ -8,6 +6,7 @@
 #include "../common/score_scale.h"
 #include "../common/workspace.h"
 #include "forward_config.h"
+#include "forward_host.h"
 #include "launch.h"
 #include "tensor_maps.h"
 

@@ -10,15 +10,15 @@
 namespace pfm::cuda::sm90 {
 
 // Named barriers; 0 is SyncThreads.
-constexpr int kScoutBarrier = 1;
-constexpr int kStoreBarrier = 2;  // of the first consumer, the next one has the next
-constexpr int kTurnBarrier = 5;   // the same
+constexpr int kSchedulerBarrier = 1;
+constexpr int kStoreBarrier = 2;     // of the first consumer, the next one has the next
+constexpr int kPingPongBarrier = 5;  // the same
 
 template <int kRow>
 struct ForwardShared {
   static constexpr ForwardTile kTile = kForward[kRow];
   static constexpr int kConsumers = kTile.consumers();
-  static constexpr int kScouts = kWarpgroupWarps - 1;  // of the producer warpgroup one warp loads
+  static constexpr int kSchedulerWarps = kWarpgroupWarps - 1;  // of the producer warpgroup one warp loads
   static constexpr int kWarpgroupRows = kSliceRows;
 
   using Query = SmemTile<kWarpgroupRows, kTile.head_dim>;  // of a warpgroup; its output takes the same place
@@ -26,7 +26,7 @@ struct ForwardShared {
   using Key = SmemTile<kTile.tile_k, kTile.head_dim>;
   using Value = SmemTile<kTile.tile_k, kTile.head_dim_v>;
   using Stream = TileStream<kTile.tile_q, kTile.tile_k>;
-  using ScoutsOfTile = TileScheduler<kTile.tile_q, kTile.tile_k, kScouts>;
+  using Scheduler = TileScheduler<kTile.tile_q, kTile.tile_k, kSchedulerWarps>;
   using Stages = Ring<kTile.stages>;
   using QueryStages = Ring<kTile.query_stages>;
 
@@ -35,8 +35,8 @@ struct ForwardShared {
   static constexpr int kKeyAt = kTile.query_stages * kConsumers * Query::kBytes;
   static constexpr int kValueAt = kKeyAt + kTile.stages * Key::kBytes;
   static constexpr int kStreamAt = kValueAt + kTile.stages * Value::kBytes;
-  static constexpr int kTalkAt = kStreamAt + Stream::kBytes;
-  static constexpr int kQueryRingAt = kTalkAt + ScoutsOfTile::kTalkBytes;
+  static constexpr int kExchangeAt = kStreamAt + Stream::kBytes;
+  static constexpr int kQueryRingAt = kExchangeAt + Scheduler::kExchangeBytes;
   static constexpr int kKeyRingAt = kQueryRingAt + QueryStages::kBarrierBytes;
   static constexpr int kValueRingAt = kKeyRingAt + Stages::kBarrierBytes;
   static constexpr int kStreamRingAt = kValueRingAt + Stages::kBarrierBytes;
@@ -50,7 +50,7 @@ struct ForwardShared {
   PFM_DEVICE Key key(int stage) const { return {base + kKeyAt + stage * Key::kBytes}; }
   PFM_DEVICE Value value(int stage) const { return {base + kValueAt + stage * Value::kBytes}; }
   PFM_DEVICE Stream stream() const { return {base + kStreamAt}; }
-  PFM_DEVICE ptx::SharedAddress talk() const { return base + kTalkAt; }
+  PFM_DEVICE ptx::SharedAddress exchange() const { return base + kExchangeAt; }
 
   PFM_DEVICE QueryStages query_ring() const { return QueryStages(base + kQueryRingAt); }
   PFM_DEVICE Stages key_ring() const { return Stages(base + kKeyRingAt); }

@@ -71,9 +71,9 @@ PFM_DEVICE inline void ArriveByWarp(ptx::SharedAddress barrier) {
 // Warpgroups take turns in a fixed order, each as often as the others: one issues its products while the others do
 // their arithmetic. Uses named barriers first_barrier .. first_barrier + kWarpgroups - 1.
 template <int kWarpgroups>
-class Turns {
+class PingPong {
  public:
-  PFM_DEVICE Turns(int first_barrier, int warpgroup)
+  PFM_DEVICE PingPong(int first_barrier, int warpgroup)
       : own_(first_barrier + warpgroup), next_(first_barrier + (warpgroup + 1) % kWarpgroups), first_(first_barrier) {
     if (kWarpgroups > 1 && next_ == first_) Pass();
   }

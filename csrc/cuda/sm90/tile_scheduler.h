@@ -1,5 +1,5 @@
-// The warps that find out what a block has to do: they take work items, look at the mask, and write the stream of
-// live tiles ahead of those who load and compute them.
+// Tile scheduler of the sm90 forward. Three producer warps take work items, read the mask, and write the stream of
+// live tiles ahead of the warps that load and compute them, so that a skipped tile costs the math warps nothing.
 #ifndef PFM_CUDA_SM90_TILE_SCHEDULER_H_
 #define PFM_CUDA_SM90_TILE_SCHEDULER_H_
 
@@ -24,16 +24,16 @@ PFM_DEVICE inline uint32_t TransposeBits(uint32_t bits, int lane) {
   return bits;
 }
 
-// kScouts warps, all of which come to the same entries; the first one speaks for them.
-template <int kTileQ, int kTileK, int kScouts>
+// All kSchedulerWarps warps arrive at the same entries; the first lane of the first warp, the leader, publishes them.
+template <int kTileQ, int kTileK, int kSchedulerWarps>
 class TileScheduler {
  public:
   using Stream = TileStream<kTileQ, kTileK>;
-  static constexpr int kTalkBytes = 32;  // the next item and a finding per scout, for even and for odd ones
+  static constexpr int kExchangeBytes = 32;  // two slots: the next item and a finding per warp
 
-  PFM_DEVICE TileScheduler(int scout, Stream stream, typename Stream::Position position, ptx::SharedAddress talk,
-                    int barrier)
-      : scout_(scout), stream_(stream), position_(position), talk_(talk), barrier_(barrier) {}
+  PFM_DEVICE TileScheduler(int warp, Stream stream, typename Stream::Position position, ptx::SharedAddress exchange,
+                           int barrier)
+      : warp_(warp), stream_(stream), position_(position), exchange_(exchange), barrier_(barrier) {}
 
   PFM_DEVICE void Run(const MaskTable& table, const WorkOrder& work) {
     for (int32_t item = NextItem(work); item < work.items; item = NextItem(work)) {
@@ -49,14 +49,14 @@ class TileScheduler {
  private:
   static constexpr int kRowBlocks = kTileQ / 32;
   static_assert(kTileQ <= kMaxSlices * kSliceRows, "a bit for every slice");
-  static_assert(4 * (1 + kScouts) * 2 <= kTalkBytes, "room for what is said");
+  static_assert(4 * (1 + kSchedulerWarps) * 2 <= kExchangeBytes, "both slots fit");
 
   // A counter instead of a fixed share: how long a tile takes is only known when its columns have been read.
   PFM_DEVICE int32_t NextItem(const WorkOrder& work) {
-    const ptx::SharedAddress said = Talk();
-    if (IsSpeaker()) ptx::StoreShared(said, ptx::AtomicAdd(work.next, 1));
-    Meet();
-    return ptx::LoadShared<int32_t>(said);
+    const ptx::SharedAddress slot = NextSlot();
+    if (IsLeader()) ptx::StoreShared(slot, ptx::AtomicAdd(work.next, 1));
+    SyncSchedulerWarps();
+    return ptx::LoadShared<int32_t>(slot);
   }
 
   PFM_DEVICE static Entry DescribeItem(const MaskTable& table, const WorkOrder& work, int32_t item) {
@@ -81,7 +81,7 @@ class TileScheduler {
       const int lane = ptx::LowestBit(candidates);
       const bool is_full = (undecided >> lane & 1) == 0;
       const int slices = is_full ? SlicesWithRows(table.seqlen_q - row0)
-                                 : Look(HeadMask(table, ptx::Fresh(mask)), first + lane, row0);
+                                 : ClassifyByColumns(HeadMask(table, ptx::Fresh(mask)), first + lane, row0);
       if ((slices & kAnySees) != 0) {
         Publish({EntryKind::kKeyTile, static_cast<int16_t>(slices), first + lane, 0, 0});
       }
@@ -108,16 +108,16 @@ class TileScheduler {
   }
 
   // What the slices see of an undecided tile, from its columns; its bits go to the next stage, which a tile that
-  // nobody sees leaves to the next one. A scout takes a quarter of the keys at a time: their bounds are read once,
+  // nobody sees leaves to the next one. A warp takes a quarter of the keys at a time: their bounds are read once,
   // and the blocks of 32 rows hide each other's latencies.
-  PFM_DEVICE int Look(const HeadMask& mask, int32_t key_tile, int32_t row0) {
-    if (IsSpeaker()) position_.WaitEmpty();
-    Meet();
+  PFM_DEVICE int ClassifyByColumns(const HeadMask& mask, int32_t key_tile, int32_t row0) {
+    if (IsLeader()) position_.WaitEmpty();
+    SyncSchedulerWarps();
     const int lane = ptx::LaneIndex();
     const bool exists = lane < Stream::kKeys;
     int slices = 0;
 #pragma unroll 1
-    for (int word = scout_; word < Stream::kWords; word += kScouts) {
+    for (int word = warp_; word < Stream::kWords; word += kSchedulerWarps) {
       uint32_t rows[kRowBlocks] = {};
       const int key = 8 * (lane / 2) + 2 * word + lane % 2;
       if (exists) ReadRows(mask.table(), mask.ColumnArray(0, key_tile) + key, row0, rows);
@@ -130,7 +130,7 @@ class TileScheduler {
         ptx::StoreShared(stream_.Word(position_.stage(), word, 32 * block + lane), bits);
       }
     }
-    return Unite(slices);
+    return Combine(slices);
   }
 
   // The rows that see a key, from its visible range and its holes: begin and end of each, an array apart.
@@ -149,32 +149,33 @@ class TileScheduler {
     }
   }
 
-  // What any lane of any scout found. Everybody's bits are in shared memory when this returns.
-  PFM_DEVICE int Unite(int found) {
+  // The union over all lanes of all scheduler warps. All bits are in shared memory when this returns.
+  PFM_DEVICE int Combine(int found) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) found |= ptx::ShuffleXor(found, distance);
-    const ptx::SharedAddress said = Talk() + 4;
-    if (ptx::LaneIndex() == 0) ptx::StoreShared(said + 4 * scout_, found);
-    Meet();
-    int32_t united = 0;
+    const ptx::SharedAddress slot = NextSlot() + 4;
+    if (ptx::LaneIndex() == 0) ptx::StoreShared(slot + 4 * warp_, found);
+    SyncSchedulerWarps();
+    int32_t combined = 0;
 #pragma unroll
-    for (int scout = 0; scout < kScouts; ++scout) united |= ptx::LoadShared<int32_t>(said + 4 * scout);
-    return united;
+    for (int warp = 0; warp < kSchedulerWarps; ++warp) combined |= ptx::LoadShared<int32_t>(slot + 4 * warp);
+    return combined;
   }
 
-  // What is said is overwritten two sayings later: at the meeting of the one between them everybody has read it.
-  PFM_DEVICE ptx::SharedAddress Talk() {
+  // Double-buffered: a slot is reused two exchanges later, and the barrier of the exchange between proves that all
+  // warps have read it.
+  PFM_DEVICE ptx::SharedAddress NextSlot() {
     turn_ ^= 1;
-    return talk_ + turn_ * (kTalkBytes / 2);
+    return exchange_ + turn_ * (kExchangeBytes / 2);
   }
 
-  PFM_DEVICE void Meet() const { ptx::NamedBarrierSync(barrier_, kScouts * kWarpThreads); }
+  PFM_DEVICE void SyncSchedulerWarps() const { ptx::NamedBarrierSync(barrier_, kSchedulerWarps * kWarpThreads); }
 
-  PFM_DEVICE bool IsSpeaker() const { return scout_ == 0 && ptx::LaneIndex() == 0; }
+  PFM_DEVICE bool IsLeader() const { return warp_ == 0 && ptx::LaneIndex() == 0; }
 
   // The speaker alone waits for stages: the others may be rounds behind or ahead of it, which a parity does not tell.
   PFM_DEVICE void Publish(const Entry& entry) {
-    if (IsSpeaker()) {
+    if (IsLeader()) {
       position_.WaitEmpty();
       ptx::StoreShared(stream_.EntryAt(position_.stage()), entry);
       ptx::MbarrierArrive(position_.full());
@@ -182,10 +183,10 @@ class TileScheduler {
     position_.Advance();
   }
 
-  int scout_;
+  int warp_;
   Stream stream_;
   typename Stream::Position position_;
-  ptx::SharedAddress talk_;
+  ptx::SharedAddress exchange_;
   int barrier_;
   int turn_ = 0;
 };

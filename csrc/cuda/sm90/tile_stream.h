@@ -1,5 +1,5 @@
 // What a block has to do, as a stream of entries: a query tile, its live key tiles in ascending order, the next query
-// tile, ... The scouts write it; the loader and the consumers read all of it.
+// tile, ... The tile scheduler writes it; the loader and the consumers read all of it.
 #ifndef PFM_CUDA_SM90_TILE_STREAM_H_
 #define PFM_CUDA_SM90_TILE_STREAM_H_
 

@@ -26,8 +26,8 @@ PFM_DEVICE inline void MultiplyAlongColumns(float (&sums)[kCount], SmemTile<kLef
 
 // sums = left right, whose rows are summed over: blocks of 64 columns, one of `left`.
 template <class T, int kCount, int kSummed, int kLeftColumns, int kRightColumns>
-PFM_DEVICE inline void MultiplyAlongRows(float (&sums)[kCount], SmemTile<kSummed, kLeftColumns> left,
-                                         int left_block, SmemTile<kSummed, kRightColumns> right, int right_block) {
+PFM_DEVICE inline void MultiplyAlongRows(float (&sums)[kCount], SmemTile<kSummed, kLeftColumns> left, int left_block,
+                                         SmemTile<kSummed, kRightColumns> right, int right_block) {
   ptx::Discard(sums);
 #pragma unroll
   for (int at = 0; at < kSummed; at += kDepth) {

@@ -3,7 +3,6 @@ compiled, with one row of its table of tiles; all else are the objects of the em
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +14,10 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import build_kernels  # noqa: E402
 
 CSRC = REPOSITORY / "csrc"
-# The launchers try one row of the table after the other from the first on; here one row is all.
+# Tries one row of a table after the other from the first one on; here one row is all.
+DISPATCH_ROW = Path("cuda") / "common" / "dispatch_row.h"
 FIRST_ROW = "int kRow = 0"
-NEXT_ROW = re.compile(r"return Launch\w+Row<T, kRow \+ 1>\([^;]*\);")
+NEXT_ROW = "return DispatchRow<kRows, kRow + 1>(row, launch);"
 
 
 def replace_once(path: Path, old: str, new: str) -> None:
@@ -42,9 +42,8 @@ class Builder:
         row of their table."""
         csrc = self.folder / name / "csrc"
         shutil.copytree(CSRC, csrc)
-        for launcher in (csrc / "cuda").glob("sm*/*_launch.h"):
-            one_row = NEXT_ROW.sub('return {1, "one row is built"};', launcher.read_text())
-            launcher.write_text(one_row.replace(FIRST_ROW, f"int kRow = {row}"))
+        replace_once(csrc / DISPATCH_ROW, FIRST_ROW, f"int kRow = {row}")
+        replace_once(csrc / DISPATCH_ROW, NEXT_ROW, 'return {1, "one row is built"};')
         replace_once(csrc / "cuda" / file, old, new)
         source = CSRC / "cuda" / rebuilt
         command = [part.replace(str(CSRC), str(csrc)) for part in self.units[source].command]

@@ -58,7 +58,7 @@ void Copies(PFM_KERNEL_ARGUMENT Arguments in) {
     ptx::BulkReduceAdd(in.bulk_sums, bulk, 4 * kBulkWords);
     ptx::BulkCommit();
     ptx::BulkWaitRead<1>();
-    ptx::WaitStores<0>();
+    ptx::BulkWait<0>();
     ptx::InvalidateBarrier(barrier);
   }
 }

@@ -1,12 +1,12 @@
 // C (rows x 128, float32) = A (rows x depth, K contiguous) B (depth x 128, N contiguous) by TMA, mbarriers and wgmma:
 // a producer warp fills three stages, a warpgroup consumes them, whose warps release a stage each. 64 rows of C per
 // block. Each Mistake breaks one rule.
-#ifndef PFM_EMULATOR_HOPPER_GEMM_H_
-#define PFM_EMULATOR_HOPPER_GEMM_H_
+#ifndef PFM_EMULATOR_SM90_GEMM_H_
+#define PFM_EMULATOR_SM90_GEMM_H_
 
 #include "cuda/ptx/sm90.h"
 
-namespace pfm::hopper {
+namespace pfm::sm90 {
 
 namespace ptx = cuda::ptx;
 
@@ -160,6 +160,6 @@ void Gemm(PFM_KERNEL_ARGUMENT Arguments arguments) {
   }
 }
 
-}  // namespace pfm::hopper
+}  // namespace pfm::sm90
 
-#endif  // PFM_EMULATOR_HOPPER_GEMM_H_
+#endif  // PFM_EMULATOR_SM90_GEMM_H_

@@ -1,6 +1,6 @@
-// One wgmma instruction on matrices laid out in shared memory by the host, element by element as hopper.h says.
-#ifndef PFM_EMULATOR_HOPPER_LAYOUTS_H_
-#define PFM_EMULATOR_HOPPER_LAYOUTS_H_
+// One wgmma instruction on matrices laid out in shared memory by the host, element by element as sm90.h says.
+#ifndef PFM_EMULATOR_SM90_LAYOUTS_H_
+#define PFM_EMULATOR_SM90_LAYOUTS_H_
 
 #include <cmath>
 #include <cstdio>
@@ -11,7 +11,7 @@
 #include "emulator/conformance/device_array.h"
 #include "emulator/conformance/probe.h"
 
-namespace pfm::hopper {
+namespace pfm::sm90 {
 
 namespace ptx = cuda::ptx;
 using conformance::BitCast;
@@ -164,6 +164,6 @@ inline bool CheckLayouts() {
   return CheckBothSources<ptx::Float16, 256, kK, kMN, k128>(17) && right;
 }
 
-}  // namespace pfm::hopper
+}  // namespace pfm::sm90
 
-#endif  // PFM_EMULATOR_HOPPER_LAYOUTS_H_
+#endif  // PFM_EMULATOR_SM90_LAYOUTS_H_

@@ -10,7 +10,7 @@
 
 namespace {
 
-using namespace pfm::hopper;
+using namespace pfm::sm90;
 
 constexpr int kRows = 100, kDepth = 296;  // ragged: the tiles stand out of the matrices
 
