@@ -26,9 +26,10 @@ NO_TURN = f"{RACE}|race in shared memory"
 IN_FLIGHT = f"sums were changed before this wait|no WarpgroupFence|was changed while this instruction|{ASYNC}"
 VALUES = None
 
-KEYS_BARRIER = "    ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more\n"
-DS_BARRIER = "    ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there\n"
-P_BARRIER = "      ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there\n"
+CONSUMERS_SYNC = "ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);"
+KEYS_BARRIER = f"    {CONSUMERS_SYNC}  // nobody reads key and value any more\n"
+DS_BARRIER = f"    {CONSUMERS_SYNC}  // dS of both warpgroups is there\n"
+P_BARRIER = f"      {CONSUMERS_SYNC}  // P and dS of both warpgroups are there\n"
 DS_STORED = "          StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n"
 ZEROS_STORED = "        StoreRounded(zeros, shared.dscores(stage), thread_key);\n"
 PROXY_FENCE = "ptx::FenceProxyAsync();\n"
@@ -222,9 +223,7 @@ CASES: dict[int, dict[str, Mistake]] = {
         "turns by what bounds do not rule out, taken by what columns do not": mistake(
             MASK, "if (!kInTurn && ", "if (", "turns", f"deadlock|{RACE}"
         ),
-        "one turn for two query tiles": turn_mistake(
-            "(kRowsPerBlock / 16)", "(kRowsPerBlock / 8)", f"deadlock|{RACE}"
-        ),
+        "one turn for two query tiles": turn_mistake("(kRowsPerBlock / 16)", "(kRowsPerBlock / 8)", f"deadlock|{RACE}"),
         "marks that nobody cleared": row_mistake(
             "      ptx::StoreGlobal(arguments.turns + ptx::BlockIndex(), 0);\n", "", NOT_WRITTEN, "turns"
         ),
@@ -233,9 +232,10 @@ CASES: dict[int, dict[str, Mistake]] = {
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "no wait for the turn of a tile that a warpgroup does not see": mistake(
             OWN_KEYS,
-            "        ptx::WarpgroupWait<0>();\n      }\n      FinishTile(common, shared, warpgroup, *stages, dquery);\n",
+            "        ptx::WarpgroupWait<0>();\n      }\n"
+            "      FinishTile(common, shared, warpgroup, *stages, dquery);\n",
             "        ptx::WarpgroupWait<0>();\n        AddQueryGradient<DquerySums::kInAnyOrder>("
-            "rows, shared, *stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);\n      }\n"
+            "common, shared, *stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);\n      }\n"
             "      FinishStage<kDquerySums>(shared, *stages);\n",
             "turns",
             RACE,

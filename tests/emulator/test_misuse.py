@@ -61,7 +61,9 @@ REPORTS = {
     "divergent_kinds": r"lanes of a warp in different collectives: \w+ here, others in \w+ at \w+\.h:\d+",
     "divergent_barrier": r"threads of a block in different SyncThreads: others wait at \w+\.h:\d+",
     "lanes_return_early": r"deadlock: .* 27 more lanes of warp 1 wait in Reduce at .* 4 lanes of warp 1 have returned",
-    "deadlock_of_named_barriers": r"deadlock: .* warp 0 wait in NamedBarrierSync at .* warp 1 wait in NamedBarrierSync at",
+    "deadlock_of_named_barriers": (
+        r"deadlock: .* warp 0 wait in NamedBarrierSync at .* warp 1 wait in NamedBarrierSync at"
+    ),
     "named_barrier_count": r"barrier 1 of \d+ threads, but of \d+ at \w+\.h:\d+",
     "named_barrier_twice": r"the warp arrives at barrier 1 again before the barrier is complete",
     "named_barrier_left": r"the block returned while a barrier waited for 32 more threads",
