@@ -1,6 +1,6 @@
-"""Compiles every CUDA kernel and tells what ptxas says of it: registers, shared memory, spills. Fails where one spills.
+"""Compile every CUDA kernel and report registers, shared memory and spills from ptxas; fail on an unknown spill.
 
-    python3 tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
+    make compile-cuda    # writes benchmarks/results/cuda_compile.csv and cuda_compile.md
 
 Objects are those of the build (tools/build_kernels.py), so a second run costs nothing.
 """
@@ -146,10 +146,16 @@ def markdown(kernels: list[Kernel]) -> str:
     return "\n".join(lines)
 
 
+def read_csv(path: Path) -> list[Kernel]:
+    """The rows that an earlier run wrote."""
+    with path.open(newline="") as file:
+        return [Kernel(**row) for row in csv.DictReader(file)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--csv", type=Path, help="write the rows to this file")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file")
     arguments = parser.parse_args()
     kernels = compile_all()
     if not kernels:
@@ -160,7 +166,7 @@ def main() -> None:
             writer.writerow([field.name for field in fields(Kernel)])
             writer.writerows(map(astuple, kernels))
     if arguments.markdown:
-        print(markdown(kernels))
+        arguments.markdown.write_text(markdown(kernels) + "\n")
     spilling = [kernel for kernel in kernels if kernel.spill_bytes > kernel.allowed_spill_bytes]
     for kernel in spilling:
         print(f"{kernel}: allowed {kernel.allowed_spill_bytes} bytes of spills", file=sys.stderr)
