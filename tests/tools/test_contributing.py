@@ -126,6 +126,46 @@ def test_a_task_is_named_by_its_module_alone() -> None:
             assert module not in tasks or path.parent == PADDLENLP / "tasks", (path, module)
 
 
+def test_every_mask_has_a_module_a_picture_and_a_section() -> None:
+    from paddle_flashmask.masks.registry import MASKS
+
+    sections = set(re.findall(r"^## (\w+)$", (REPOSITORY / "docs" / "masks.md").read_text(), flags=re.M))
+    for entry in MASKS:
+        assert (PACKAGE / "masks" / f"{entry.name}.py").is_file(), entry.name
+        assert (REPOSITORY / "docs" / "images" / f"{entry.name}.png").is_file(), entry.name
+        assert entry.name in sections
+
+
+def test_no_import_passes_by_the_registry_of_masks() -> None:
+    modules = {path.stem for path in existing("paddle_flashmask/masks/<name>.py")} - {"registry", "column_mask"}
+    for path, module in imported_submodules(PACKAGE, "masks"):
+        assert module not in modules or module.startswith("_") or path.parent == PACKAGE / "masks", (path, module)
+
+
+def test_every_model_has_a_case_and_a_row() -> None:
+    from paddle_flashmask.integrations.paddlenlp.models.table import FAMILIES
+
+    cases = (REPOSITORY / "tests" / "integrations" / "paddlenlp" / "model_cases.py").read_text()
+    rows = re.findall(r"^\| ([\w-]+)", (REPOSITORY / "docs" / "models.md").read_text(), flags=re.M)
+    documented = {row.replace("-", "").lower() for row in rows}
+    for family in FAMILIES:
+        assert family.name in cases, family.name
+        assert family.name.lower() in documented, family.name
+
+
+def test_dispatch_alone_names_an_architecture() -> None:
+    cuda = REPOSITORY / "csrc" / "cuda"
+    dispatch = (cuda / "dispatch.cu").read_text()
+    architectures = {path.name for path in existing("csrc/cuda/sm<XX>")}
+    assert {"sm80", "sm90"} <= architectures
+    for name in architectures:
+        assert f"{name}::" in dispatch
+        pattern = re.compile(rf'\b{name}::|#include "(?:[\w./]*/)?{name}/')
+        for path in (REPOSITORY / "csrc").rglob("*.*"):
+            if path.parent != cuda / name and path.name != "dispatch.cu":
+                assert not pattern.search(path.read_text()), path
+
+
 def test_source_files_are_short() -> None:
     folders = ("paddle_flashmask", "csrc", "tests", "tools", "benchmarks", "examples", "docs")
     suffixes = {".py", ".h", ".cc", ".cu", ".c", ".sh"}
