@@ -1,4 +1,4 @@
-"""Markdown tables for docs/performance/results.md from gpu_check.json: python3 -m tools.gpu_check.report FILE [FILE ...]."""
+"""Markdown tables of gpu_check.json for docs/performance: python3 -m tools.gpu_check.report FILE [FILE ...]."""
 
 from __future__ import annotations
 
