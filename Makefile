@@ -89,7 +89,7 @@ $(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 
 # Every CUDA kernel through nvcc: registers and spills as a table, an error where one spills more than is known.
 compile-cuda: venv
-	$(BIN)/python tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown benchmarks/results/cuda_compile.md
+	$(BIN)/python tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
 
 # The full product of which `make test` runs a cover: about an hour on two cores.
 emulate-all: venv

@@ -1,6 +1,6 @@
-"""Compile every CUDA kernel and report registers, shared memory and spills from ptxas; fail on an unknown spill.
+"""Compiles every CUDA kernel and tells what ptxas says of it: registers, shared memory, spills. Fails where one spills.
 
-    make compile-cuda    # writes benchmarks/results/cuda_compile.csv and cuda_compile.md
+    python3 tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
 
 Objects are those of the build (tools/build_kernels.py), so a second run costs nothing.
 """
@@ -155,7 +155,7 @@ def read_csv(path: Path) -> list[Kernel]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--csv", type=Path, help="write the rows to this file")
-    parser.add_argument("--markdown", type=Path, help="write the table to this file")
+    parser.add_argument("--markdown", action="store_true", help="write the table too, beside the CSV or to stdout")
     arguments = parser.parse_args()
     kernels = compile_all()
     if not kernels:
@@ -165,8 +165,10 @@ def main() -> None:
             writer = csv.writer(file)
             writer.writerow([field.name for field in fields(Kernel)])
             writer.writerows(map(astuple, kernels))
-    if arguments.markdown:
-        arguments.markdown.write_text(markdown(kernels) + "\n")
+    if arguments.markdown and arguments.csv:
+        arguments.csv.with_suffix(".md").write_text(markdown(kernels) + "\n")
+    elif arguments.markdown:
+        print(markdown(kernels))
     spilling = [kernel for kernel in kernels if kernel.spill_bytes > kernel.allowed_spill_bytes]
     for kernel in spilling:
         print(f"{kernel}: allowed {kernel.allowed_spill_bytes} bytes of spills", file=sys.stderr)

@@ -1,7 +1,7 @@
 """What a tile of each sm90 kernel costs on paper: registers, shared memory, and clocks of a multiprocessor per pair of
 query and key on each unit. The largest one bounds the kernel, if nothing else does.
 
-    python3 tools/config_budget.py > benchmarks/results/config_budget.md
+    python3 tools/config_budget.py
 
 Counts from csrc/cuda/sm90/*_config.h and the throughput of compute capability 9.0 in NVIDIA's documents; nothing here
 is measured.

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
 PAGES = [*REPOSITORY.glob("*.md"), *sorted((REPOSITORY / "docs").rglob("*.md"))]
 

@@ -7,7 +7,7 @@ import itertools
 import sys
 
 import pytest
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 spec = importlib.util.spec_from_file_location("make_pipelines", DOCS / "make_pipelines.py")

@@ -1,4 +1,4 @@
-"""Markdown tables of gpu_check.json for docs/performance: python3 -m tools.gpu_check.report FILE [FILE ...]."""
+"""Markdown tables for docs/performance.md from gpu_check.json: python3 -m tools.gpu_check.report FILE [FILE ...]."""
 
 from __future__ import annotations
 
