@@ -1,6 +1,6 @@
 """Host time and memory of making one packed batch: PaddleNLP's collator and ours, dense mask and columns.
 
-    python -m benchmarks.collator                   # writes benchmarks/results/collator.csv
+    python -m benchmarks.collator                   # writes benchmarks/results/collator.csv and collator.md
 
 Each batch is one pack, timed from token ids to arrays. "sft": eight documents, through PaddleNLP's
 ZeroPadding._pad_batch_records and DataCollatorForSeq2Seq, or through pack_sft and SFTCollator. "preference": four
@@ -49,6 +49,21 @@ def main() -> None:
                     writer.writerow(dict(zip(FIELDS, row, strict=True)))
                     size = f"{batch_bytes / 2**20:7.2f} MiB"
                     print(f"{task:<11}{tokens:>6} tokens  {collator:<16} {mask:<8} {1e3 * seconds:10.2f} ms  {size}")
+    arguments.output.with_suffix(".md").write_text(markdown(arguments.output) + "\n")
+
+
+def markdown(results: Path) -> str:
+    """The CSV as a table: one row per task and length, one column per collator and mask."""
+    with results.open() as file:
+        rows = list(csv.DictReader(file))
+    columns = list(dict.fromkeys((row["collator"], row["mask"]) for row in rows))
+    cells: dict[tuple[str, str], list[str]] = {}  # in the order of the columns
+    for row in rows:
+        cost = f"{1e3 * float(row['seconds']):.2f} ms, {int(row['batch_bytes']) / 1e6:.2f} MB"
+        cells.setdefault((row["task"], row["tokens"]), []).append(cost)
+    lines = ["| task | tokens | " + " | ".join(map(", ".join, columns)) + " |", "|---|---|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join([*batch, *costs]) + " |" for batch, costs in cells.items()]
+    return "\n".join(lines)
 
 
 Contestants = dict[tuple[str, str], Callable[[], dict[str, np.ndarray]]]

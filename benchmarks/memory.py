@@ -1,4 +1,4 @@
-"""Memory that forward and backward take beyond their inputs and outputs, by length: linear, where dense is quadratic.
+"""Memory of forward and backward beyond their inputs and outputs, by length: linear, where dense is quadratic.
 
     python -m benchmarks.memory --output benchmarks/results/memory.csv
 
@@ -38,6 +38,15 @@ COLUMNS = (
     "extra_kib_per_token",
     "dense_scores_mib",
     "commit",
+)
+SHOWN = (
+    "mask",
+    "seqlen",
+    "density",
+    "backward_workspace_mib",
+    "peak_extra_rss_mib",
+    "extra_kib_per_token",
+    "dense_scores_mib",
 )
 BUILDERS = {
     "causal_document": lambda seqlen: masks.causal_document([1024] * (seqlen // 1024)),
@@ -143,6 +152,15 @@ def measure(mask: str, seqlen: int, heads: int, head_dim: int, dtype: str, threa
     }
 
 
+def markdown(results: Path) -> str:
+    """The CSV as a table."""
+    with results.open() as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| " + " | ".join(SHOWN) + " |", "|" + "---|" * len(SHOWN)]
+    lines += ["| " + " | ".join(row[column] for column in SHOWN) + " |" for row in rows]
+    return "\n".join(lines)
+
+
 def in_fresh_process(**arguments) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.memory", "--only", json.dumps(arguments)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
@@ -182,6 +200,7 @@ def main(
                     f"{mask:16} {seqlen:6} tokens: {row['peak_extra_rss_mib']:8.1f} MiB extra, "
                     f"{row['extra_kib_per_token']:6.2f} KiB a token (dense scores {row['dense_scores_mib']:9.1f} MiB)"
                 )
+    output.with_suffix(".md").write_text(markdown(output) + "\n")
 
 
 if __name__ == "__main__":

@@ -146,10 +146,16 @@ def markdown(kernels: list[Kernel]) -> str:
     return "\n".join(lines)
 
 
+def read_csv(path: Path) -> list[Kernel]:
+    """The rows that an earlier run wrote."""
+    with path.open(newline="") as file:
+        return [Kernel(**row) for row in csv.DictReader(file)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--csv", type=Path)
-    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--csv", type=Path, help="write the rows to this file")
+    parser.add_argument("--markdown", action="store_true", help="write the table too, beside the CSV or to stdout")
     arguments = parser.parse_args()
     kernels = compile_all()
     if not kernels:
@@ -159,7 +165,9 @@ def main() -> None:
             writer = csv.writer(file)
             writer.writerow([field.name for field in fields(Kernel)])
             writer.writerows(map(astuple, kernels))
-    if arguments.markdown:
+    if arguments.markdown and arguments.csv:
+        arguments.csv.with_suffix(".md").write_text(markdown(kernels) + "\n")
+    elif arguments.markdown:
         print(markdown(kernels))
     spilling = [kernel for kernel in kernels if kernel.spill_bytes > kernel.allowed_spill_bytes]
     for kernel in spilling:
