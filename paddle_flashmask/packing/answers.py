@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paddle_flashmask.masks import _columns
+
 from .attention import IGNORED_LABEL
 from .packed import fits
 from .packs import PackingReport, visible_pairs
@@ -117,14 +119,14 @@ def fit_question(
 
 
 def assemble_questions(questions: list[Question]) -> AnswerPack:
-    ids, labels, positions, ends, answers = [], [], [], [], []
+    """Lay questions and their answers end to end in one pack."""
+    ids, labels, positions, answers = [], [], [], []
     place = 0
     for number, question in enumerate(questions):
         shared = question.shared
         ids.append(question.prompt[:shared])
         labels.append(np.full(shared, IGNORED_LABEL, dtype=np.int64))
         positions.append(np.arange(shared, dtype=np.int64))
-        ends.append(np.full(shared, place + len(question), dtype=np.int32))
         place += shared
         for answer in question.answers:
             if question.repeat_last:
@@ -134,15 +136,15 @@ def assemble_questions(questions: list[Question]) -> AnswerPack:
                 ids.append(answer)
                 labels.append(np.full(len(answer), IGNORED_LABEL, dtype=np.int64))
             positions.append(np.arange(shared, shared + len(answer), dtype=np.int64))
-            ends.append(np.full(len(answer), place + len(answer), dtype=np.int32))
             answers.append((number, place, place + len(answer)))
             place += len(answer)
+    (key_ends,) = _columns.share_question([[q.shared, *map(len, q.answers)] for q in questions])
     marks = [question.desirable for question in questions]
     return AnswerPack(
         input_ids=np.concatenate(ids),
         labels=np.concatenate(labels),
         position_ids=np.concatenate(positions),
-        key_ends=np.concatenate(ends),
+        key_ends=key_ends,
         document_lengths=np.array([len(question) for question in questions], dtype=np.int32),
         answers=np.array(answers, dtype=np.int64).reshape(-1, 3),
         desirable=None if None in marks else np.array(marks, dtype=bool),

@@ -61,8 +61,8 @@ def test_a_document_without_labels_is_all_prefix():
     ("kind", "window", "message"),
     [
         ("causal", None, "kind must be one of causal_document, document, .*; got 'causal'"),
-        ("sliding_window", None, "sliding_window, and only it, has a window; got 'sliding_window' and None"),
-        ("document", 4, "sliding_window, and only it, has a window; got 'document' and 4"),
+        ("sliding_window", None, "only sliding_window has a window, and needs one; got 'sliding_window' and None"),
+        ("document", 4, "only sliding_window has a window, and needs one; got 'document' and 4"),
         ("sliding_window", 0, "window must be at least 1; got 0"),
     ],
 )
