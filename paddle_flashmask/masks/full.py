@@ -7,7 +7,7 @@ from .column_mask import ColumnMask
 
 
 def full(seqlen: int, *, length: Lengths | None = None) -> ColumnMask:
-    """Encoders: every token sees every token.
+    """Encoders: every token sees every token (arXiv 1706.03762, section 3.2.3).
 
     Args:
         seqlen: S.
