@@ -1,4 +1,4 @@
-// In place of csrc/cuda in a build without CUDA kernels.
+// Stubs for csrc/cuda in a build without CUDA kernels.
 #include "cuda/attention.h"
 
 namespace pfm::cuda {
