@@ -1,8 +1,7 @@
-"""One question and its answers laid out once: the share-question form of DPO, KTO and reward-model data.
+"""The share-question form of DPO, KTO and reward-model data: a question stored once, followed by its answers.
 
-The question is stored once and all answers follow it. Positions of every answer restart where the question ends, so
-each answer has the positions it would have alone behind its question; the mask columns let it see the question and
-itself, never another answer (arXiv 2410.01359, figure 1, mask 5).
+Positions of every answer continue those of the question, as if it were the only answer. The mask lets an answer see
+the question and itself, but no other answer (arXiv 2410.01359, figure 1, mask 5).
 """
 
 from __future__ import annotations
@@ -21,11 +20,13 @@ from .packs import PackingReport, visible_pairs
 
 @dataclass(frozen=True)
 class Question:
-    """One document. `repeat_last` moves the last prompt token to the head of every answer.
+    """One document: a question and its answers.
 
-    With it (log-probabilities: DPO, KTO) the token that predicts the first word of an answer exists once per answer,
-    so an answer of n tokens takes n places and each of them has one label; without it (scores: reward models) the
-    answer takes its own n places. prompt, answers: int64 arrays of at least one token. desirable: KTO's mark.
+    prompt, answers: int64 arrays of at least one token.
+    repeat_last: whether the last prompt token is moved to the head of every answer. With it (log-probabilities: DPO,
+        KTO) the token that predicts the first token of an answer exists once per answer, and every place of an answer
+        has one label. Without it (scores: reward models) the prompt stays whole.
+    desirable: the label of a KTO sample.
     """
 
     prompt: np.ndarray
@@ -35,7 +36,7 @@ class Question:
 
     @property
     def shared(self) -> int:
-        """Tokens that all answers see."""
+        """Number of tokens that all answers see."""
         return len(self.prompt) - self.repeat_last
 
     def __len__(self) -> int:
@@ -44,15 +45,16 @@ class Question:
 
 @dataclass(frozen=True)
 class AnswerPack:
-    """Questions with their answers, end to end. T tokens without padding, Q questions, A answers.
+    """Questions with their answers, end to end: T tokens without padding, Q questions, A answers.
 
-    input_ids, position_ids: int64 [T]. labels: int64 [T], the next token inside answers, -100 elsewhere (and
-    everywhere in packs for reward models, whose loss reads scores).
-    key_ends: int32 [T], the row after the last one that sees this key: the end of the question's document for its
-    tokens, the end of the answer for an answer's tokens (the share-question LTS).
-    document_lengths: int32 [Q], sums to T.
-    answers: int64 [A, 3]: (question, first place, place after the last), in the order given.
-    desirable: bool [Q] for KTO, where the first answer of a question is its own and the second the KL estimate's.
+    input_ids, position_ids: int64 [T].
+    labels: int64 [T], the next token inside answers and -100 elsewhere; -100 everywhere in packs for reward models,
+        whose loss reads scores.
+    key_ends: int32 [T], the LTS of share_question: one past the last row that sees the key, which is the end of the
+        document for a question token and the end of the answer for an answer token.
+    document_lengths: int32 [Q], with sum T.
+    answers: int64 [A, 3]: (question, first place, one past the last place), in the given order.
+    desirable: bool [Q] for KTO. The first answer of a question is its own, the second is that of the KL estimate.
     """
 
     input_ids: np.ndarray
@@ -80,6 +82,7 @@ class AnswerPack:
 
 
 def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:
+    """Return the tokens of row `number` as int64. ValueError unless they are one-dimensional and at least one."""
     array = np.asarray(value, dtype=np.int64)
     if array.ndim != 1:
         raise ValueError(f"row {number}: {name} must be one-dimensional; got shape {list(array.shape)}")
@@ -91,10 +94,10 @@ def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:
 def fit_question(
     question: Question, max_prompt_length: int, number: int, report: PackingReport, too_long: str
 ) -> Question | None:
-    """The question within report.max_length tokens, cut as PaddleNLP cuts: first the prompt to its last
-    max_prompt_length tokens, then, if that is not enough, every answer in proportion to its length.
+    """Cut a question to report.max_length tokens, or drop it (None), as `too_long` requires.
 
-    The prompt stays in front of all its answers and every answer keeps at least one token. What is lost is counted.
+    The cut follows PaddleNLP: first the prompt to its last max_prompt_length tokens; if that is not enough, every
+    answer in proportion to its length. Every answer keeps at least one token. The report counts the lost tokens.
     """
     whole = fits(len(question), number, report, too_long)
     if whole is None or whole:
@@ -108,7 +111,7 @@ def fit_question(
     lengths = np.array([len(answer) for answer in question.answers])
     if lengths.sum() > room:
         kept = np.diff(np.cumsum(lengths) * room // lengths.sum(), prepend=0)
-        while kept.min() < 1:  # a short answer beside a long one must not vanish
+        while kept.min() < 1:  # a short answer beside a long one keeps one token
             kept[kept.argmin()] += 1
             kept[kept.argmax()] -= 1
         answers = tuple(answer[:n] for answer, n in zip(question.answers, kept, strict=True))
