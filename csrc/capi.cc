@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kMaxSeqlen = int64_t{1} << 27;  // twice a row index, or a row index plus a tile, fits an int32
 constexpr int64_t kMaxHeads = int64_t{1} << 31;   // of batch * heads_q: the dropout stream numbers heads in 32 bits
 constexpr int64_t kMaxHeadDim = 256;
-constexpr int64_t kMaxElements = int64_t{1} << 60;  // so that no stride times index overflows
+constexpr int64_t kMaxElements = int64_t{1} << 60;  // keeps every stride * index below 2^63
 constexpr int64_t kBlockMaskBlock = 128;
 constexpr uintptr_t kCpuAlignment = 64;
 

@@ -100,8 +100,7 @@ typedef struct pfm_params {
 PFM_EXPORT int32_t pfm_forward_workspace(const pfm_params* params, size_t* bytes);
 PFM_EXPORT int32_t pfm_backward_workspace(const pfm_params* params, size_t* bytes);
 
-// Computes out and lse from query, key and value. A row that sees no key has out = 0 and lse = -inf (with a sink: lse
-// = sink_h).
+// Computes out and lse from query, key and value. A row that sees no key has out = 0, and lse = -inf or its sink.
 PFM_EXPORT int32_t pfm_forward(const pfm_params* params);
 
 // Computes dquery, dkey, dvalue and dsink from dout and dlse.

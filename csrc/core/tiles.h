@@ -42,8 +42,7 @@ PFM_HOST_DEVICE TileBounds BoundsOf(const Column* columns, int count) {
   return bounds;
 }
 
-// Classifies a tile by bounds alone. `tail`: the tile reaches beyond the last key, so it is not kFull; it can be
-// kEmpty.
+// Classifies a tile by bounds alone. `tail`: the tile reaches beyond the last key, so it cannot be kFull.
 PFM_HOST_DEVICE TileClass ClassifyByBounds(const TileBounds& bounds, int32_t row0, int32_t row1, bool tail) {
   if (row1 <= bounds.visible.min_begin || row0 >= bounds.visible.max_end) return TileClass::kEmpty;
   bool touched = false;

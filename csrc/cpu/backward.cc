@@ -104,8 +104,7 @@ class BackwardPass {
     return key_tile;
   }
 
-  // Packs query and dout, copies lse (0 for -inf) and computes delta = rowsum(dout * out) - dlse: dS = P * (dP -
-  // delta).
+  // Packs query and dout, copies lse (0 for -inf), sets delta = rowsum(dout * out) - dlse, so dS = P * (dP - delta).
   void PrepareQueryTile(int64_t item) {
     const TileKernels& kernels = Kernels();
     const int64_t query_tile = item % mask_.query_tiles();

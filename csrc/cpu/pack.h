@@ -52,7 +52,7 @@ struct Pack {
     return values;
   }
 
-  // Prefetch distance. Rows of one head are far apart in memory, so the hardware prefetcher does not follow them.
+  // Prefetch distance in rows. Rows of one head are far apart in memory, which defeats hardware prefetching.
   static constexpr int kRowsAhead = 8;
 
   static PFM_INLINE void FetchRow(const void* base, int64_t row_stride, int row, int rows, int dim) {

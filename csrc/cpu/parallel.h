@@ -7,9 +7,8 @@
 
 namespace pfm::cpu {
 
-// True in a child process that was forked after this library was loaded, such as a data-loader worker. The OpenMP
-// team of the parent does not exist there, and such workers already share the cores, so everything runs on one
-// thread.
+// True in a child process that was forked after this library was loaded, such as a data-loader worker. Everything
+// runs on one thread there: the parent's OpenMP team does not exist, and such workers already share the cores.
 bool InForkedChild();
 
 // Index of the calling thread in its OpenMP team.

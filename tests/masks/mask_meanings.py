@@ -28,42 +28,44 @@ def meaning(arguments: st.SearchStrategy[Arguments]) -> Callable:
 
 @st.composite
 def one_sequence(draw: st.DrawFn, **others: st.SearchStrategy) -> Arguments:
-    """seqlen, a length within it, and what `others` draw."""
+    """Draw seqlen, a length within it, and the other arguments."""
     seqlen = draw(st.integers(0, 24))
     return {"seqlen": seqlen, "length": draw(st.integers(0, seqlen)), **{k: draw(v) for k, v in others.items()}}
 
 
 @st.composite
 def padded(draw: st.DrawFn, name: str, items: st.SearchStrategy[list], tokens: Callable[[list], int]) -> Arguments:
-    """Documents or groups as argument `name`, a seqlen that they fit into, and a rule for the padding."""
+    """Draw documents or groups as argument `name`, a seqlen that holds them, and a padding."""
     drawn = draw(items)
     seqlen = tokens(drawn) + draw(st.integers(0, 6))
     return {name: drawn, "seqlen": seqlen, "padding": draw(st.sampled_from(["hidden", "document"]))}
 
 
 def with_prefixes(arguments: Arguments) -> st.SearchStrategy[Arguments]:
-    """The same documents, and a prefix of each."""
+    """Add a prefix of each document."""
     prefixes = st.tuples(*(st.integers(0, length) for length in arguments["documents"]))
     return prefixes.map(lambda drawn: {**arguments, "prefixes": list(drawn)})
 
 
 def with_prefix(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add a prefix within the length."""
     return st.integers(0, arguments["length"]).map(lambda prefix: {**arguments, "prefix": prefix})
 
 
 def with_spans(arguments: Arguments) -> st.SearchStrategy[Arguments]:
-    """The same sequence, and spans of it between cuts at random places."""
+    """Add spans of the sequence between random cuts."""
     cuts = st.lists(st.integers(0, arguments["length"]), max_size=8).map(sorted)
     return cuts.map(lambda at: {**arguments, "dropped": [(a, b - a) for a, b in zip(at[::2], at[1::2], strict=False)]})
 
 
 def with_global_tokens(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add a number of global tokens within the sequence."""
     most = min(6, arguments["seqlen"])
     return st.integers(0, most).map(lambda count: {**arguments, "global_tokens": count})
 
 
 def runs(pairs: list[tuple[int, int]]) -> Arguments:
-    """First and end query of each key, within the length that the number of keys gives."""
+    """Return first and end query of each key, clipped to the number of keys."""
     return {name: [min(pair[i], len(pairs)) for pair in pairs] for i, name in enumerate(("first_query", "end_query"))}
 
 
@@ -77,7 +79,7 @@ SIDE = st.integers(0, 9)
 
 
 def dense(seqlen_q: int, sees: Callable[[int, int], bool], seqlen_k: int | None = None) -> np.ndarray:
-    """bool [Sq, Sk] from sees(query, key); square unless `seqlen_k` is given."""
+    """Return bool [Sq, Sk] from sees(query, key); square unless `seqlen_k` is given."""
     out = np.zeros((seqlen_q, seqlen_q if seqlen_k is None else seqlen_k), dtype=bool)
     for query in range(out.shape[0]):
         for key in range(out.shape[1]):
@@ -86,7 +88,7 @@ def dense(seqlen_q: int, sees: Callable[[int, int], bool], seqlen_k: int | None 
 
 
 def label_tokens(lengths: list[int], seqlen: int, padding: str = "hidden") -> list[int | None]:
-    """The number of the document that each token is in; None for hidden padding."""
+    """Return the document number of each token; None for hidden padding."""
     labels: list[int | None] = []
     for document, length in enumerate(lengths):
         labels += [document] * length
@@ -95,7 +97,7 @@ def label_tokens(lengths: list[int], seqlen: int, padding: str = "hidden") -> li
 
 
 def offsets_in_document(labels: list[int | None]) -> list[int]:
-    """Number of tokens of the same document before each token."""
+    """Return the number of tokens of the same document before each token."""
     return [labels[:token].count(label) for token, label in enumerate(labels)]
 
 
@@ -196,7 +198,7 @@ def hash_sparse(first_query: list[int], end_query: list[int]) -> np.ndarray:
 
 @meaning(st.fixed_dictionaries({"seqlen": st.integers(0, 20), "start": st.integers(1, 24), "seed": st.integers(0, 99)}))
 def random_eviction(seqlen: int, start: int, seed: int) -> np.ndarray:
-    """A cache as a list of keys; the generator draws the place that each row from `start` on evicts."""
+    """Simulate the cache as a list of keys; each row from `start` on replaces the key at a random place."""
     places = np.random.default_rng(seed).integers(0, start, size=max(0, seqlen - start))
     cache, sees = list(range(min(start, seqlen))), np.zeros((seqlen, seqlen), dtype=bool)
     for row in range(seqlen):

@@ -1,4 +1,4 @@
-"""Builders against what their masks mean, over random lengths."""
+"""Builders against the meanings of their masks, with random arguments."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_random_eviction_is_uniform() -> None:
     ids=repr,
 )
 def test_the_upper_interval_ends_before_the_lower_starts(mask: masks.ColumnMask) -> None:
-    """Other kernels walk the rows in that order (also for keys that nobody sees)."""
+    """Other kernels read the intervals in that order, also for keys that no row sees."""
     assert (mask.startend_row_indices[..., -1] <= mask.startend_row_indices[..., 0]).all()
 
 

@@ -56,7 +56,7 @@ def figure_values(channels: list[list[int]]) -> np.ndarray:
 
 
 def with_one_empty_interval(values: np.ndarray) -> np.ndarray:
-    """LTS, LTE with every empty interval written as [10, 10): the figure writes [5, 5) for one key of QK-sparse."""
+    """LTS, LTE with every empty interval as [10, 10); the figure has [5, 5) for one key of QK-sparse."""
     empty = values[..., :1] >= values[..., 1:2]
     return np.where(empty, 10, values)
 

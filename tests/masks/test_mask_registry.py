@@ -17,9 +17,13 @@ from paddle_flashmask.masks.registry import MASKS, MaskEntry
 
 PACKAGE = REPOSITORY / "paddle_flashmask"
 NAMES = {entry.name for entry in MASKS}
-# Code that offers or shares some of the masks by name.
-CHOICES = {PACKAGE / "cli" / "bench.py", PACKAGE / "packing" / "attention.py", PACKAGE / "packing" / "answers.py"}
-CHOICES.add(PACKAGE / "masks" / "_columns.py")
+# Code that names a selection of the masks: the benchmarked, the packed, and the shared bounds.
+SELECTIONS = {
+    PACKAGE / "cli" / "bench.py",
+    PACKAGE / "packing" / "attention.py",
+    PACKAGE / "packing" / "answers.py",
+    PACKAGE / "masks" / "_columns.py",
+}
 
 
 def test_every_row_is_public_and_has_a_meaning() -> None:
@@ -47,7 +51,7 @@ def test_a_row_fits_its_builder(entry: MaskEntry) -> None:
 
 
 def words_of(path: Path) -> Iterator[str]:
-    """Names, attributes and string constants of a Python file."""
+    """Yield names, attributes and string constants of a Python file."""
     for node in ast.walk(ast.parse(path.read_text())):
         for field in ("id", "attr", "value", "name"):
             word = getattr(node, field, None)
@@ -64,7 +68,7 @@ def test_no_other_file_lists_the_masks() -> None:
     found = {
         path.relative_to(REPOSITORY): named
         for path in files
-        if path not in own_modules | CHOICES | {PACKAGE / "masks" / "registry.py"}
+        if path not in own_modules | SELECTIONS | {PACKAGE / "masks" / "registry.py"}
         and (named := distinctive & set(words_of(path)))
     }
     assert not found
