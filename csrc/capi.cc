@@ -1,4 +1,4 @@
-// The C ABI: every argument is checked here, once, so that the kernels below may trust what they are given.
+// The C ABI. Every argument is checked here, once; the kernels do not check again.
 #include <cmath>
 #include <cstdarg>
 #include <cstdint>
@@ -11,10 +11,10 @@
 
 namespace {
 
-constexpr int64_t kMaxSeqlen = int64_t{1} << 27;  // a row index, doubled or with a tile added, stays an int32
-constexpr int64_t kMaxHeads = int64_t{1} << 31;   // batch * heads_q, the head number of the dropout stream
+constexpr int64_t kMaxSeqlen = int64_t{1} << 27;  // twice a row index, or a row index plus a tile, fits an int32
+constexpr int64_t kMaxHeads = int64_t{1} << 31;   // of batch * heads_q: the dropout stream numbers heads in 32 bits
 constexpr int64_t kMaxHeadDim = 256;
-constexpr int64_t kMaxElements = int64_t{1} << 60;  // so that no stride times index overflows
+constexpr int64_t kMaxElements = int64_t{1} << 60;  // keeps every stride * index below 2^63
 constexpr int64_t kBlockMaskBlock = 128;
 constexpr uintptr_t kCpuAlignment = 64;
 
@@ -135,7 +135,7 @@ int32_t CheckOptions(const pfm_params& p) {
   return PFM_OK;
 }
 
-// What a workspace query reads: everything but the data pointers.
+// Checks everything that a workspace query reads: all but the data pointers.
 int32_t CheckDescription(const pfm_params* params) {
   if (const int32_t status = CheckAbi(params)) return status;
   if (const int32_t status = CheckShapes(*params)) return status;
@@ -149,7 +149,7 @@ struct Extent {
   bool empty() const { return batch == 0 || seqlen == 0; }
 };
 
-// `required`: null is an error unless the tensor has no element.
+// `required`: a null pointer is an error unless the tensor is empty.
 int32_t CheckTensor(const char* name, const pfm_tensor& tensor, const Extent& extent, bool required) {
   if (extent.empty()) return PFM_OK;
   if (tensor.data == nullptr) {
@@ -167,7 +167,7 @@ int32_t CheckTensor(const char* name, const pfm_tensor& tensor, const Extent& ex
   return PFM_OK;
 }
 
-// Tensors that are written must not fold two elements onto one address.
+// A tensor that is written must not have two elements at one address.
 int32_t CheckWritten(const char* name, const pfm_tensor& tensor, const Extent& extent, bool required) {
   if (const int32_t status = CheckTensor(name, tensor, extent, required)) return status;
   if (extent.empty() || tensor.data == nullptr) return PFM_OK;
@@ -198,7 +198,7 @@ int32_t CheckPointers(const pfm_params& p) {
   return PFM_OK;
 }
 
-// The CPU's; the CUDA kernels check theirs.
+// Checks the CPU workspace; the CUDA kernels check their own.
 int32_t CheckWorkspace(const pfm_params& p, size_t needed) {
   if (p.workspace_size < needed) {
     return Fail(PFM_WORKSPACE_TOO_SMALL, "workspace_size is %zu, expected at least %zu", p.workspace_size, needed);
@@ -212,7 +212,7 @@ int32_t CheckWorkspace(const pfm_params& p, size_t needed) {
   return PFM_OK;
 }
 
-// The workspace depends on the number of workers, so a query and the call after it must mean the same number.
+// Resolves num_workers = 0. The workspace size depends on it, so the query and the call must agree on the number.
 pfm_params WithWorkers(const pfm_params& params) {
   pfm_params resolved = params;
   if (resolved.num_workers == 0) resolved.num_workers = pfm::cpu::DefaultThreads();

@@ -3,7 +3,8 @@
 // Conventions, the same in every language of the project:
 //   B batch, Sq/Sk query/key length, Hq/Hkv/Hm query/key-value/mask heads, D/Dv head dims of query-key / value.
 //   A mask is two half-open intervals of masked query rows per key; all visibility rules below are ANDed.
-// Nothing here allocates, throws, aborts or keeps state; every function may be called from several threads at once.
+// No function allocates, throws or aborts, and every function may be called from several threads at once. The only
+// state is the last error message of each thread and the choices of the two setters below.
 #ifndef PFM_FLASHMASK_H_
 #define PFM_FLASHMASK_H_
 
@@ -58,7 +59,7 @@ typedef struct pfm_params {
   //   columns:       i lies in no masked interval of key j
   //   block_mask:    block (i/128, j/128) holds a non-zero value
   int32_t causal;
-  int32_t deterministic;  // 1: bit-identical gradients in every run (always so on the CPU)
+  int32_t deterministic;  // 1: bit-identical gradients in every run, as always on the CPU
   int64_t causal_offset;  // usually Sk - Sq (bottom-right alignment)
   int64_t window_left, window_right;
 
@@ -77,7 +78,7 @@ typedef struct pfm_params {
   float softmax_scale;
   float dropout;                // probability of dropping, in [0, 1)
   uint64_t seed, offset;        // the dropout stream (csrc/core/dropout.h)
-  const uint64_t* seed_offset;  // two values in the device's memory that override seed and offset, or null
+  const uint64_t* seed_offset;  // two values in device memory that override seed and offset, or null
 
   float softcap;        // reserved: 0
   int32_t num_splits;   // reserved: 0
@@ -88,42 +89,41 @@ typedef struct pfm_params {
   void* workspace;  // 64-byte aligned on CPU, 256 on CUDA; undefined on entry and exit
   size_t workspace_size;
 
-  // Backward only. A gradient input that is absent (data == null) counts as zero; a gradient output that is absent
-  // is not computed.
+  // Backward only. An absent gradient input (data == null) counts as zero; an absent gradient output is not computed.
   pfm_tensor dout;    // [B,Sq,Hq,Dv]
   const float* dlse;  // [B,Hq,Sq] contiguous; ignored where lse is -inf
   pfm_tensor dquery, dkey, dvalue;
   float* dsink;  // [Hq]
 } pfm_params;
 
-// Bytes of workspace that a call with these parameters needs (data pointers are not read).
+// Returns in `bytes` the workspace size that a call with these parameters needs. Data pointers are not read.
 PFM_EXPORT int32_t pfm_forward_workspace(const pfm_params* params, size_t* bytes);
 PFM_EXPORT int32_t pfm_backward_workspace(const pfm_params* params, size_t* bytes);
 
-// out and lse from query, key, value. Rows that see no key: out = 0, lse = -inf (with a sink: lse = sink_h).
+// Computes out and lse from query, key and value. A row that sees no key has out = 0, and lse = -inf or its sink.
 PFM_EXPORT int32_t pfm_forward(const pfm_params* params);
 
-// dquery, dkey, dvalue, dsink from dout and dlse.
+// Computes dquery, dkey, dvalue and dsink from dout and dlse.
 PFM_EXPORT int32_t pfm_backward(const pfm_params* params);
 
-// Threads that num_workers = 0 means in this process.
+// Returns the number of threads that num_workers = 0 stands for in this process.
 PFM_EXPORT int32_t pfm_default_cpu_threads(void);
 
-// The instruction set of the CPU kernels: "avx512", "avx2" or "portable"; pfm_set_cpu_isa("") goes back to the best.
+// Instruction set of the CPU kernels: "avx512", "avx2" or "portable". pfm_set_cpu_isa("") selects the best one.
 PFM_EXPORT const char* pfm_cpu_isa(void);
 PFM_EXPORT int32_t pfm_set_cpu_isa(const char* name);
 
-// What the CUDA kernels of this library are compiled for, such as "sm_80 sm_90 compute_80"; "" without any.
+// Architectures of the CUDA kernels in this library, such as "sm_80 sm_90 compute_80"; "" without CUDA kernels.
 PFM_EXPORT const char* pfm_cuda_architectures(void);
 
-// From now on CUDA calls of this process leave out kernels that need a later compute capability than this: 80 or 90;
-// 0: none are left out. For tests and comparisons; workspace sizes change with it.
+// Restricts the CUDA calls of this process to kernels for compute capabilities up to 80 or 90; 0 lifts the
+// restriction. Workspace sizes depend on it. For tests and comparisons.
 PFM_EXPORT int32_t pfm_set_newest_cuda_kernels(int32_t compute_capability);
 
-// 10 * major + minor compute capability of the current CUDA device, if this library has kernels for it.
+// Returns 10 * major + minor compute capability of the current CUDA device, if this library has kernels for it.
 PFM_EXPORT int32_t pfm_cuda_compute_capability(int32_t* compute_capability);
 
-// What went wrong in this thread's last call that did not return PFM_OK.
+// Message of this thread's last call that did not return PFM_OK.
 PFM_EXPORT const char* pfm_last_error(void);
 
 #ifdef __cplusplus

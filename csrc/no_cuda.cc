@@ -1,4 +1,4 @@
-// In place of csrc/cuda in a build without CUDA kernels.
+// Stands in for csrc/cuda in a build without CUDA kernels.
 #include "cuda/dispatch.h"
 
 namespace pfm::cuda {

@@ -1,4 +1,4 @@
-// The Paddle operator: turns Paddle tensors into pfm_params, and nothing else. The only file that includes Paddle.
+// The Paddle operator: translates Paddle tensors to pfm_params. This is the only file that includes Paddle.
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -9,8 +9,8 @@
 #include "paddle/common/enforce.h"
 #include "paddle/phi/api/all.h"
 
-// paddle::Tensor::stream() const, the CUDA stream that Paddle runs this tensor's operators on. Weak: CPU builds of
-// Paddle need not have it, and one build of this file serves both.
+// paddle::Tensor::stream() const, the CUDA stream on which Paddle runs this tensor's operators. The symbol is weak
+// because CPU builds of Paddle may lack it.
 extern "C" void* pfm_tensor_stream(const paddle::Tensor* tensor) __asm__("_ZNK6paddle6Tensor6streamEv")
     __attribute__((weak));
 
@@ -44,7 +44,7 @@ struct Inputs {
   const OptionalTensor& seed_offset;
 };
 
-// Not PD_CHECK: what that throws ends the process when it comes out of a static graph; this is a ValueError in both.
+// Raises a ValueError in dynamic and static graphs. (The exception of PD_CHECK ends the process in a static graph.)
 template <typename... Parts>
 void Check(bool condition, const Parts&... message) {
   if (condition) return;
@@ -66,7 +66,7 @@ int32_t DtypeCode(Dtype dtype) {
   }
 }
 
-// Paddle hands an operator contiguous tensors only.
+// Paddle passes only contiguous tensors to an operator.
 pfm_tensor Describe(const Tensor& tensor) {
   const Shape shape = tensor.shape();
   const int64_t stride_seq = shape[2] * shape[3];
@@ -95,7 +95,7 @@ void CheckShape(const char* name, const Tensor& tensor, const Shape& expected) {
   }
 }
 
-// A static graph reaches this point with shapes that Python never saw, so what the C ABI can not see is checked here.
+// Checks what the C ABI cannot: in a static graph, Python has not seen the shapes of this call.
 pfm_params MakeParams(const Inputs& in, const Options& options) {
   if (!in.query.is_cpu() && !in.query.is_gpu()) {
     PADDLE_THROW(::common::errors::Unimplemented(
@@ -192,8 +192,8 @@ void CheckStatus(int32_t status) {
   Check(status == PFM_OK, pfm_last_error());
 }
 
-// Memory for one call at a time, kept by the thread for the next one: taking it afresh would cost the page faults of
-// tens of megabytes in every layer. It grows to the largest workspace asked for.
+// CPU workspace of one thread, kept between calls and grown to the largest size requested. A new allocation per call
+// would cost the page faults of tens of megabytes in every layer.
 class WorkspaceBuffer {
  public:
   void* AtLeast(size_t bytes) {
@@ -220,8 +220,8 @@ class WorkspaceBuffer {
   size_t size_ = 0;
 };
 
-// Runs `call` with the workspace that `query_size` asks for. On a GPU that is a tensor of Paddle's allocator, which
-// hands its memory to later work of the same stream only and aligns it to 256 bytes.
+// Runs `call` with a workspace of the size that `query_size` returns. On a GPU the workspace is a Paddle tensor: its
+// allocator reuses the memory only for later work of the same stream, and aligns it to 256 bytes.
 void RunWithWorkspace(int32_t (*query_size)(const pfm_params*, size_t*), int32_t (*call)(const pfm_params*),
                       pfm_params params, const paddle::Place& place) {
   if (params.device == PFM_CUDA) {
@@ -249,10 +249,10 @@ std::vector<Tensor> RunForward(const Inputs& in, const Options& options) {
   return {out, lse};
 }
 
-// A gradient that no loss asked for arrives without storage; even asking its dtype would crash.
+// False for the gradient of an output that the loss does not use: it has no storage, and reading its dtype crashes.
 bool HasStorage(const Tensor& tensor) { return tensor.defined() && tensor.initialized() && tensor.numel() > 0; }
 
-// What the forward made, and the gradients of it.
+// Outputs of the forward pass and their gradients.
 struct ForwardResult {
   const Tensor& out;
   const Tensor& lse;
@@ -260,7 +260,7 @@ struct ForwardResult {
   const Tensor& dlse;
 };
 
-// Gradients of query, key, value and, where there is one, of the sink.
+// Returns the gradients of query, key, value and, if there is one, of the sink.
 std::vector<Tensor> RunBackward(const Inputs& in, const ForwardResult& result, const Options& options) {
   pfm_params params = MakeParams(in, options);
   params.out = Describe(result.out);
@@ -326,7 +326,7 @@ std::vector<Tensor> BackwardSink(const OptionalTensor& seed_offset, const Option
                      {softmax_scale, causal, window_left, window_right, dropout, deterministic});
 }
 
-// Unknown sizes of a static graph are -1 here and pass through.
+// Infers output shapes. Sizes that a static graph does not know are -1 and pass through.
 std::vector<Shape> OutputShapes(const Shape& query, const Shape& value) {
   return {{query[0], query[1], query[2], value[3]}, {query[0], query[2], query[1]}};
 }
@@ -358,7 +358,7 @@ std::vector<std::string> Attributes() {
 
 }  // namespace
 
-// Two operators, because Paddle gives an optional input no gradient that works in dynamic and static graphs alike.
+// There are two operators because Paddle has no gradient of an optional input in dynamic and static graphs alike.
 // Differentiable inputs come first: Paddle's gradient node finds an input's metadata by the position of its gradient.
 PD_BUILD_OP(paddle_flashmask_attention)
     .Inputs({"query", "key", "value", paddle::Optional("startend_row_indices"), paddle::Optional("block_mask"),
@@ -369,9 +369,8 @@ PD_BUILD_OP(paddle_flashmask_attention)
     .SetInferShapeFn(PD_INFER_SHAPE(InferShape))
     .SetInferDtypeFn(PD_INFER_DTYPE(InferDtype));
 
-// Paddle saves the forward's inputs in the reverse of the order in which the gradient operator names them, and
-// PaddleNLP's refined_recompute relies on query, key, value, startend_row_indices coming first, so they are named
-// last.
+// Paddle saves the forward inputs in the reverse of the order in which the gradient operator names them. PaddleNLP's
+// refined_recompute needs query, key, value and startend_row_indices first, so they are named last.
 PD_BUILD_GRAD_OP(paddle_flashmask_attention)
     .Inputs({paddle::Optional("seed_offset"), paddle::Optional("block_mask"),
              paddle::Optional("startend_row_indices"), "value", "key", "query", "out", "lse", paddle::Grad("out"),

@@ -1,7 +1,7 @@
-// paddle_flashmask._core: the integer side of the project for Python. numpy in, numpy out; no Paddle, no kernels.
+// paddle_flashmask._core: Python bindings of csrc/core. NumPy arrays in and out; no Paddle, no kernels.
 //
-// Columns travel as int32 [B, Hm, Sk, 6]: visible begin, end, then begin, end of two holes (csrc/core/columns.h).
-// Loops run without the GIL.
+// Columns are int32 [B, Hm, Sk, 6]: visible begin, end, then begin, end of two holes (csrc/core/columns.h). Loops
+// release the GIL.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -33,7 +33,7 @@ using BoolArray = py::array_t<bool, py::array::c_style>;
 
 std::string ShapeOf(const py::array& array) { return std::string(py::str(array.attr("shape"))); }
 
-// `array` as a contiguous array of T, or a ValueError that names what was expected.
+// Returns `array` as a contiguous array of T. Raises a ValueError that names the expected dtype and dimensions.
 template <class T>
 py::array_t<T, py::array::c_style> Require(const py::array& array, const char* name, const char* dtype, int ndim) {
   if (!py::isinstance<py::array_t<T>>(array)) {
@@ -102,7 +102,7 @@ Int32Array NormalForm(const py::array& startend_row_indices, bool causal, int64_
   return columns;
 }
 
-// The smallest of the four forms that says every column: (startend_row_indices [B, Hm, Sk, n], causal).
+// Returns the smallest form that can encode every column: (startend_row_indices [B, Hm, Sk, n], causal).
 std::pair<Int32Array, bool> Encode(const py::array& columns_array, int64_t seqlen_q) {
   const Int32Array columns = RequireColumns(columns_array, "columns");
   RequireRows(seqlen_q);
@@ -110,7 +110,7 @@ std::pair<Int32Array, bool> Encode(const py::array& columns_array, int64_t seqle
   const int64_t keys = columns.shape(0) * columns.shape(1) * seqlen_k;
   const pfm::Column* in = ColumnsOf(columns);
   const int32_t rows = static_cast<int32_t>(seqlen_q);
-  int64_t offending = 0;  // for the last form, which says more than all others
+  int64_t offending = 0;  // of the last form, which can encode every column that another form can
   for (const pfm::Form form : pfm::kForms) {
     Int32Array values({columns.shape(0), columns.shape(1), columns.shape(2), static_cast<py::ssize_t>(form.bounds)});
     int32_t* out = values.mutable_data();
@@ -199,7 +199,7 @@ Int32Array Intersect(const py::array& left, const py::array& right, int64_t seql
   return columns;
 }
 
-// (total pairs, visible pairs, full, partial, empty tiles), summed over batch and mask heads.
+// Returns (total pairs, visible pairs, full, partial, empty tiles), summed over batch and mask heads.
 std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t> StatisticsOf(const py::array& columns_array, int64_t seqlen_q,
                                                                      int64_t tile_q, int64_t tile_k) {
   const Int32Array columns = RequireColumns(columns_array, "columns");
@@ -292,7 +292,7 @@ PYBIND11_MODULE(_core, module) {
              py::arg("window_left") = -1, py::arg("window_right") = -1,
              "Columns int32 [B, Hm, Sk, 6] of startend_row_indices int32 [B, Hm, Sk, n].");
   module.def("encode", &Encode, py::arg("columns"), py::arg("seqlen_q"),
-             "The smallest (startend_row_indices, causal) that says these columns; ValueError where none does.");
+             "The smallest (startend_row_indices, causal) that encodes these columns; ValueError if none does.");
   module.def(
       "columns_from_dense", &ColumnsFromDense, py::arg("dense"),
       "Columns of bool [B, Hm, Sq, Sk]; ValueError naming the first column with more than two hidden intervals.");

@@ -1,7 +1,7 @@
 """Exact, fast attention with column-sparse masks (FlashMask, arXiv:2410.01359) for PaddlePaddle.
 
-Names are looked up on first use, so that `paddle_flashmask.masks` and `paddle_flashmask.packing` serve data-loader
-workers without importing Paddle.
+Names are imported on first use, so that data-loader workers can use `paddle_flashmask.masks` and
+`paddle_flashmask.packing` without importing Paddle.
 """
 
 from __future__ import annotations

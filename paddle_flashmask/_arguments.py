@@ -1,6 +1,6 @@
-"""Checks of the operator's arguments. Every message says which argument, what it was and what was expected.
+"""Checks of the operator's arguments. Every message names the argument, its value and the expected one.
 
-In a static graph a size may be unknown (-1); it is then checked by the operator when the graph runs.
+A size that a static graph does not know (-1) is checked by the operator when the graph runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def check_tensor(name: str, value: Any, rank: int) -> None:
-    """TypeError unless `value` is a Paddle tensor, ValueError unless it has `rank` axes."""
+    """Raise TypeError unless `value` is a Paddle tensor, ValueError unless it has `rank` axes."""
     if not _is_tensor(value):
         raise TypeError(f"{name} is {type(value).__name__}, expected a paddle.Tensor")
     if len(value.shape) != rank:
@@ -37,13 +37,14 @@ def check_tensor(name: str, value: Any, rank: int) -> None:
 
 
 def check_dtype(name: str, value: Any, allowed: Sequence[Any], why: str = "") -> None:
+    """Raise TypeError unless the dtype of `value` is allowed; `why` ends the message."""
     if value.dtype not in allowed:
         names = " or ".join(str(dtype).replace("paddle.", "") for dtype in allowed)
         raise TypeError(f"{name} has dtype {str(value.dtype).replace('paddle.', '')}, expected {names}{why}")
 
 
 def check_shape(name: str, value: Any, expected: Sequence[int], axes: str) -> None:
-    """ValueError unless the shapes agree; `axes` spells the expected shape, as in "[B, Sk, Hkv, D]"."""
+    """Raise ValueError unless the shapes agree; `axes` names the expected shape, as in "[B, Sk, Hkv, D]"."""
     shape = list(value.shape)
     known = all(UNKNOWN in (got, want) or got == want for got, want in zip(shape, expected, strict=True))
     if not known:
@@ -51,7 +52,7 @@ def check_shape(name: str, value: Any, expected: Sequence[int], axes: str) -> No
 
 
 def check_qkv(query: Any, key: Any, value: Any) -> None:
-    """query [B, Sq, Hq, D], key [B, Sk, Hkv, D], value [B, Sk, Hkv, Dv], all of one floating dtype."""
+    """Check query [B, Sq, Hq, D], key [B, Sk, Hkv, D] and value [B, Sk, Hkv, Dv], all of one floating dtype."""
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         check_tensor(name, tensor, rank=4)
     check_dtype("query", query, _FLOATING)
@@ -72,14 +73,14 @@ def check_qkv(query: Any, key: Any, value: Any) -> None:
 
 
 def check_gpu(query: Any, value: Any, architectures: str) -> None:
-    """What only the CUDA kernels refuse; `architectures` are those of the build, "" without CUDA kernels."""
+    """Check the limits of the CUDA kernels; `architectures` are those of the build, "" without CUDA kernels."""
     if not architectures:
         raise NotImplementedError(
             f"query is on {query.place}, but there are no CUDA kernels in this build: rebuild with PFM_CUDA=1 where "
             "nvcc is installed, or move the tensors to the CPU"
         )
     current, device = paddle.device.get_device(), f"gpu:{query.place.gpu_device_id()}"
-    if current.startswith("gpu:") and current != device:  # what Paddle makes CUDA's device before it runs an operator
+    if current.startswith("gpu:") and current != device:  # Paddle runs the operator on `current`
         raise ValueError(
             f"query is on {device}, but Paddle's device is {current}: call paddle.set_device({device!r}) first"
         )
@@ -92,6 +93,7 @@ def check_gpu(query: Any, value: Any, architectures: str) -> None:
 
 
 def check_divides(name: str, what: str, count: int, heads_q: int) -> None:
+    """Raise ValueError unless `count` divides the number of query heads."""
     if UNKNOWN in (count, heads_q):
         return
     if count < 1 or heads_q % count != 0:
@@ -99,7 +101,7 @@ def check_divides(name: str, what: str, count: int, heads_q: int) -> None:
 
 
 def check_startend_row_indices(indices: Any, query: Any, key: Any, causal: bool) -> None:
-    """int32 [B, Hm, Sk, n] with n = 1 or 2 if causal, else 2 or 4, and Hm a divisor of Hq."""
+    """Check int32 [B, Hm, Sk, n] with n = 1 or 2 if causal, else 2 or 4, and Hm a divisor of Hq."""
     check_tensor("startend_row_indices", indices, rank=4)
     check_dtype("startend_row_indices", indices, [paddle.int32])
     heads, bounds = indices.shape[1], indices.shape[3]
@@ -112,7 +114,7 @@ def check_startend_row_indices(indices: Any, query: Any, key: Any, causal: bool)
 
 
 def check_block_mask(block_mask: Any, query: Any, key: Any, indices: Any | None) -> None:
-    """int32 [B, Hm, ceil(Sq/128), ceil(Sk/128)] with the Hm of startend_row_indices, or any divisor of Hq."""
+    """Check int32 [B, Hm, ceil(Sq/128), ceil(Sk/128)] with the Hm of startend_row_indices, or any divisor of Hq."""
     check_tensor("block_mask", block_mask, rank=4)
     check_dtype("block_mask", block_mask, [paddle.int32])
     heads = block_mask.shape[1] if indices is None else indices.shape[1]
@@ -122,20 +124,21 @@ def check_block_mask(block_mask: Any, query: Any, key: Any, indices: Any | None)
 
 
 def check_learnable_sink(sink: Any, query: Any) -> None:
-    """One value per query head: [Hq], floating."""
+    """Check one floating value per query head, [Hq]."""
     check_tensor("learnable_sink", sink, rank=1)
     check_dtype("learnable_sink", sink, _FLOATING)
     check_shape("learnable_sink", sink, [query.shape[2]], "[Hq]")
 
 
 def check_seed_offset(seed_offset: Any) -> None:
+    """Check int64 [2], (seed, offset)."""
     check_tensor("fixed_seed_offset", seed_offset, rank=1)
     check_dtype("fixed_seed_offset", seed_offset, [paddle.int64])
     check_shape("fixed_seed_offset", seed_offset, [2], "[2] (seed, offset)")
 
 
 def window_sides(window_size: Any) -> tuple[int, int]:
-    """(left, right) of an int, a pair or None; -1 is unbounded."""
+    """Return (left, right) from an int, a pair or None; -1 is unbounded."""
     if window_size is None:
         return UNKNOWN, UNKNOWN
     sides = (window_size, window_size) if isinstance(window_size, numbers.Integral) else window_size
@@ -148,6 +151,7 @@ def window_sides(window_size: Any) -> tuple[int, int]:
 
 
 def dropout_probability(dropout: Any) -> float:
+    """Return `dropout` as a float in [0, 1)."""
     if isinstance(dropout, bool) or not isinstance(dropout, numbers.Real):
         raise TypeError(f"dropout is {dropout!r}, expected a number in [0, 1)")
     if not 0.0 <= dropout < 1.0:
@@ -156,7 +160,7 @@ def dropout_probability(dropout: Any) -> float:
 
 
 def scale_or_default(softmax_scale: Any, query: Any) -> float:
-    """1 / sqrt(D) unless given."""
+    """Return `softmax_scale` as a float, 1 / sqrt(D) if it is None."""
     if softmax_scale is None:
         head_dim = query.shape[3]
         if head_dim == UNKNOWN:
@@ -170,6 +174,7 @@ def scale_or_default(softmax_scale: Any, query: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool. TypeError unless it is a Python or NumPy bool."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected a bool")
     return bool(value)

@@ -1,4 +1,4 @@
-"""Puts the operator where Paddle and the model libraries look for theirs, and takes it back exactly."""
+"""Replacement of Paddle's and the model libraries' attention by the operator, and its exact reversal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import Any
 
 _NAME = "flashmask_attention"
-# Where callers find it. The last one is not in every Paddle release; what has no such name is left alone.
+# Modules that export it. The last one lacks it in some Paddle releases and is then left alone.
 _MODULES = ("paddle.nn.functional", "paddle.nn.functional.flash_attention", "paddle.incubate.nn.functional")
 
 
 class _State:
-    """What enable() changed: (module, the function it held before), and the installed patches of model libraries."""
+    """Changes of enable(): pairs of a module and its original function, and the installed model library patches."""
 
     def __init__(self) -> None:
         self.originals: list[tuple[ModuleType, Any]] = []
@@ -27,20 +27,20 @@ _state = _State()
 
 
 def _model_library_patches() -> list[Any]:
-    """Patches with install() and uninstall(), one for each supported model library that is installed."""
+    """Return one patch, with install() and uninstall(), for each supported model library that is installed."""
     from paddle_flashmask import integrations
 
     return integrations.model_library_patches()
 
 
 def enable() -> None:
-    """Routes paddle.nn.functional.flashmask_attention, and the attention of the installed model libraries, here.
+    """Route paddle.nn.functional.flashmask_attention and the attention of installed model libraries to this operator.
 
-    Call it before the model is built. Calling it again changes nothing. Importing this package never does it.
+    Call it before the model is built. A second call has no effect. Importing this package does not enable it.
 
     Raises:
-        ImportError: the operator can not be loaded (see paddle_flashmask.functional).
-        NotImplementedError: an installed model library has a version that this package does not know.
+        ImportError: the operator cannot be loaded (see paddle_flashmask.functional).
+        NotImplementedError: an installed model library has an unsupported version.
     """
     if _state.active:
         return
@@ -62,15 +62,15 @@ def enable() -> None:
 
 
 def disable() -> None:
-    """Takes back what enable() did; without enable() it changes nothing.
+    """Undo enable(); without it, do nothing.
 
-    A name that something else has replaced in the meantime is left to it, with a warning.
+    A function that other code has replaced since enable() stays as it is, with a warning.
     """
     if not _state.active:
         return
     from paddle_flashmask import functional
 
-    while _state.originals:  # first, so that the patches find Paddle's own functions
+    while _state.originals:  # before the patches, which look up Paddle's functions
         module, original = _state.originals.pop()
         if getattr(module, _NAME) is functional.flashmask_attention:
             setattr(module, _NAME, original)
@@ -86,7 +86,7 @@ def disable() -> None:
 
 @contextlib.contextmanager
 def enabled() -> Iterator[None]:
-    """`with paddle_flashmask.enabled():` routes attention inside the block, and leaves the state found before it."""
+    """Enable the operator inside a `with` block, then restore the state from before it, also after an exception."""
     was_active = _state.active
     enable()
     try:

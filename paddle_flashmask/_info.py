@@ -1,4 +1,4 @@
-"""What was built, what this machine runs, and whether the two fit."""
+"""Description of this build and of the kernels that run on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import paddle_flashmask
 
 KERNELS = Path(__file__).resolve().parent / "_kernels.so"
-_MODEL_LIBRARIES = ("paddlenlp",)
+_MODEL_LIBRARIES = ("paddlenlp", "paddleformers")
 
 
 def _version(*distributions: str) -> str | None:
@@ -30,7 +30,7 @@ def _kernels() -> ctypes.CDLL:
 
 
 def _cuda_device(library: ctypes.CDLL) -> str:
-    """What the CUDA kernels of this build can run on here."""
+    """Describe the GPU that the CUDA kernels of this build use."""
     if not library.pfm_cuda_architectures():
         return "not used: there are no CUDA kernels in this build"
     capability = ctypes.c_int32()
@@ -40,7 +40,7 @@ def _cuda_device(library: ctypes.CDLL) -> str:
 
 
 def collect() -> dict[str, str]:
-    """Label -> text, in display order. Never raises for a part that is missing: it says so."""
+    """Return text by label, in display order. A missing part is described, not raised."""
     lines = {"paddle_flashmask": paddle_flashmask.__version__, "Python": platform.python_version()}
     try:
         from paddle_flashmask import _build_info

@@ -1,4 +1,4 @@
-"""Loads the Paddle operator of this package into the process, once, and only into the Paddle it was built for."""
+"""Loading of the Paddle operator: once per process, and only into the Paddle version that it was built for."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ KERNELS = Path(__file__).resolve().parent / "_kernels.so"
 
 @functools.cache
 def cuda_architectures() -> str:
-    """What the CUDA kernels of this build are compiled for; "" without any."""
+    """Return the architectures of the CUDA kernels in this build, such as "sm_80 sm_90"; "" without CUDA kernels."""
     library = ctypes.CDLL(str(KERNELS))
     library.pfm_cuda_architectures.restype = ctypes.c_char_p
     return library.pfm_cuda_architectures().decode()
 
 
 def check_paddle_version(built_for: str, found: str) -> None:
-    """Raises ImportError unless both are the same full version: Paddle's C++ interface changes between releases."""
+    """Raise ImportError unless both full versions are equal: Paddle's C++ interface changes between releases."""
     if built_for != found:
         raise ImportError(
             f"paddle_flashmask was built for Paddle {built_for}, but Paddle {found} is installed. Paddle's C++ "
@@ -37,10 +37,10 @@ def _is_mapped(library: Path) -> bool:
 
 
 def load() -> None:
-    """Registers the operator with Paddle.
+    """Register the operator with Paddle.
 
-    Raises ImportError where Paddle is missing, is another version than the build's, or already has an operator of
-    this name from another file (Paddle would abort the process on a second registration).
+    Raises ImportError if Paddle is missing, has another version than the build, or already has an operator of this name
+    from another file. (Paddle aborts the process on a second registration.)
     """
     try:
         import paddle
@@ -64,14 +64,14 @@ def load() -> None:
         if _is_mapped(LIBRARY):
             return
         raise ImportError(
-            f"another library has already registered the Paddle operator {OP_NAME!r}; {LIBRARY} can not be loaded "
+            f"another library has already registered the Paddle operator {OP_NAME!r}; {LIBRARY} cannot be loaded "
             "beside it in one process"
         )
     load_op_meta_info_and_register_op(str(LIBRARY))  # absolute: a bare name is searched in LD_LIBRARY_PATH
 
 
 def run(op_name: str, *arguments: Any) -> list[Any]:
-    """Calls OP_NAME or OP_NAME_SINK with its inputs, then its attributes, in the order of csrc/paddle_op.cc.
+    """Call OP_NAME or OP_NAME_SINK with its inputs, then its attributes, in the order of csrc/paddle_op.cc.
 
     Returns [out, lse].
     """

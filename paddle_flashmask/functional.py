@@ -8,9 +8,9 @@ import paddle
 
 from paddle_flashmask import _arguments, _library
 
-try:  # Paddle 3.3 and later; tells both graph tracers
+try:  # Paddle 3.3 and later: both graph tracers respect it
     from paddle.jit.marker import unified as _unified
-except ImportError:  # tells the one that rewrites source code
+except ImportError:  # only the tracer that rewrites source code respects it
     from paddle.jit import not_to_static as _unified
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ _library.load()
 
 __all__ = ["flashmask_attention"]
 
-# Paddle draws integers below 2^31 on the CPU; two of them make a stream of 62 random bits.
+# Paddle draws integers below 2^31 on the CPU. Seed and offset together have 62 random bits.
 _SEED_LIMIT = 2**31 - 1
 
 
-# It means the same in dynamic and static graphs as it stands, so tracers must not take it apart.
+# The code is valid in dynamic and static graphs as it is, so tracers must not transform it.
 @_unified
 def flashmask_attention(
     query: Tensor,
@@ -46,53 +46,53 @@ def flashmask_attention(
     learnable_sink: Tensor | None = None,
     deterministic: bool | None = None,
 ) -> Tensor | list[Tensor]:
-    """softmax(query key^T * softmax_scale, over the keys a query sees) value.
+    """Compute attention with a column-sparse mask: softmax(query key^T * softmax_scale) value over the visible keys.
 
     The mask is the column-wise form of FlashMask (arXiv:2410.01359, section 4.1): key j is hidden from the query rows
-    of at most two half-open intervals. The first 15 parameters are those of paddle.nn.functional.flashmask_attention
-    and mean the same. Query i sees key j only if all of these let it:
+    of at most two half-open intervals. The first 15 parameters are those of paddle.nn.functional.flashmask_attention,
+    with the same meaning. Query i sees key j only if every rule below allows it:
 
     * startend_row_indices: i lies in no masked interval of key j. causal: n = 1 {LTS} masks [LTS, Sq), n = 2
       {LTS, LTE} masks [LTS, LTE). Not causal: n = 2 {LTS, UTE} masks [LTS, Sq) and [0, UTE), n = 4
-      {LTS, LTE, UTS, UTE} masks [LTS, LTE) and [UTS, UTE). Values are absolute query rows and are clipped to [0, Sq],
-      so a negative value means 0 and one above Sq means Sq; an interval that ends where it starts or before is empty.
+      {LTS, LTE, UTS, UTE} masks [LTS, LTE) and [UTS, UTE). Values are absolute query rows, clipped to [0, Sq]. An
+      interval whose end is not after its start is empty.
     * causal: j <= i + Sk - Sq (bottom-right aligned).
     * window_size (left, right): i + Sk - Sq - left <= j <= i + Sk - Sq + right; -1 is unbounded, an int is both sides.
     * block_mask: the 128 x 128 block of (i, j) holds a non-zero value.
 
-    A query that sees no key gives out = 0 and lse = -inf (with a sink lse = sink of its head) and no gradient to
-    query, key and value. Gradients flow through out and through lse.
+    A query that sees no key has out = 0 and lse = -inf (with a sink: lse = sink of its head) and passes no gradient to
+    query, key and value. Gradients flow through out and lse.
 
     Args:
-        query: [B, Sq, Hq, D], float32 (CPU only), bfloat16 or float16. D and Dv are 1 to 256, on a GPU
+        query: [B, Sq, Hq, D], float32 (CPU only), bfloat16 or float16. D and Dv are 1 to 256; on a GPU they are
             multiples of 8.
         key: [B, Sk, Hkv, D], the dtype of query. Hkv divides Hq; query head h uses key head h // (Hq / Hkv).
         value: [B, Sk, Hkv, Dv], the dtype of query.
         startend_row_indices: int32 [B, Hm, Sk, n]. Hm divides Hq; query head h uses mask head h // (Hq / Hm).
-        dropout: probability in [0, 1) with which an attention probability is dropped; the rest is scaled up.
-        causal: hide the future, and read startend_row_indices as above.
-        window_size: see above. Together with startend_row_indices both apply.
-        return_softmax_lse: also return the log of the softmax denominator, float32 [B, Hq, Sq] (before dropout).
+        dropout: probability in [0, 1) of dropping an attention probability; kept ones are scaled by 1 / (1 - dropout).
+        causal: hide later keys, and read startend_row_indices as above.
+        window_size: see above. It applies in addition to startend_row_indices.
+        return_softmax_lse: also return the natural log of the softmax denominator before dropout, float32 [B, Hq, Sq].
         return_seed_offset: also return the dropout stream, int64 [2] (seed, offset).
-        fixed_seed_offset: int64 [2], the dropout stream to use. By default it is drawn from Paddle's generator, so
-            paddle.seed governs it and recompute repeats it.
-        rng_name: the state of fleet's RNG state tracker to draw it from (dynamic mode only).
+        fixed_seed_offset: int64 [2], the dropout stream to use. By default it is drawn from Paddle's generator:
+            paddle.seed controls it and recompute repeats it.
+        rng_name: state of fleet's RNG state tracker from which to draw it (dynamic mode only).
         training: False switches dropout off.
         name: ignored.
         softmax_scale: finite; 1 / sqrt(D) by default.
         block_mask: int32 [B, Hm, ceil(Sq / 128), ceil(Sk / 128)], Hm as in startend_row_indices if both are given.
-        learnable_sink: [Hq], floating: exp(sink) of the head joins the softmax denominator. Differentiable.
-        deterministic: ask for gradients that are the same bits in every run; on the CPU they always are. By default
-            as FLAGS_cudnn_deterministic says.
+        learnable_sink: [Hq], floating: exp(sink) of the head is added to the softmax denominator. Differentiable.
+        deterministic: require bit-identical gradients in every run, as they always are on the CPU. The default is
+            FLAGS_cudnn_deterministic.
 
     Returns:
-        out [B, Sq, Hq, Dv] in the dtype of query; with return_softmax_lse or return_seed_offset the list [out],
-        then [lse], then [seed_offset] as asked.
+        out [B, Sq, Hq, Dv] in the dtype of query. With return_softmax_lse or return_seed_offset: a list of out, then
+        lse and seed_offset as requested.
 
     Raises:
-        TypeError: an argument that is no tensor, or of another dtype than expected (mixed dtypes included).
-        ValueError: a shape, a value or a combination (n with causal) that is not allowed.
-        NotImplementedError: tensors on a device for which this build has no kernels.
+        TypeError: an argument that is not a tensor, or an unexpected dtype (mixed dtypes included).
+        ValueError: an unexpected shape, value or combination (n with causal).
+        NotImplementedError: a device without kernels in this build, or a head dim that its kernels lack.
     """
     del name
     causal = _arguments.flag("causal", causal)
@@ -133,22 +133,23 @@ def flashmask_attention(
 
 
 def _detached_under_no_grad(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Paddle records a custom operator for backward even under no_grad, and would keep these tensors alive."""
+    """Detach the tensors under no_grad, where Paddle would still record a custom operator and keep them alive."""
     if not paddle.in_dynamic_mode() or paddle.is_grad_enabled():
         return tensors
     return tuple(tensor.detach() for tensor in tensors)
 
 
 def _deterministic_default() -> bool:
-    """Paddle's own switch for its GPU kernels; the CPU kernels are always deterministic."""
+    """Return Paddle's own switch for its GPU kernels. The CPU kernels are always deterministic."""
     flag = "FLAGS_cudnn_deterministic"
     return paddle.is_compiled_with_cuda() and bool(paddle.get_flags([flag])[flag])
 
 
 def _dropout_stream(probability: float, fixed: Tensor | None, rng_name: str) -> Tensor | None:
-    """int64 [2] (seed, offset); None where nothing is dropped and none was given.
+    """Return (seed, offset), int64 [2], or None if nothing is dropped and none was given.
 
-    A tensor and not two attributes: a traced graph or a saved model would freeze an attribute, and repeat one pattern.
+    The stream is a tensor, not two attributes: a traced graph or a saved model would freeze attributes and repeat one
+    pattern.
     """
     if fixed is not None:
         return fixed
@@ -165,7 +166,7 @@ def _dropout_stream(probability: float, fixed: Tensor | None, rng_name: str) -> 
 
 
 def _beside(seed_offset: Tensor | None, query: Tensor) -> Tensor | None:
-    """On the device of query, where the kernels read it: it may come from the CPU. A graph places it by itself."""
+    """Copy the stream to the device of query, where the kernels read it. A static graph places it by itself."""
     if seed_offset is None or not paddle.in_dynamic_mode() or seed_offset.place == query.place:
         return seed_offset
     return seed_offset.to(query.place)

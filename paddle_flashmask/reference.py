@@ -1,6 +1,6 @@
-"""The specification of FlashMask attention: dense, slow, exact, and short enough to be read.
+"""The specification of FlashMask attention: dense, slow, exact, and short enough to read.
 
-Every kernel of this package is tested against this file. `visible` and `dropout_keep` are plain NumPy;
+Every kernel of this package is tested against it. `visible` and `dropout_keep` are plain NumPy;
 `flashmask_attention` is plain Paddle and gets its gradients from Paddle's autograd. In float64 its result is the
 definition of the operator.
 """
@@ -28,7 +28,7 @@ def visible(
     seqlen_k: int,
     causal_offset: int | None = None,
 ) -> np.ndarray:
-    """Which keys each query sees: bool [B, Hm, Sq, Sk] (B and Hm are 1 when nothing depends on them).
+    """Return the visible pairs, bool [B, Hm, Sq, Sk]. B and Hm are 1 if nothing depends on them.
 
     Args:
         startend_row_indices: int [B, Hm, Sk, n] or None. Half-open intervals of masked query rows per key, clipped to
@@ -37,7 +37,10 @@ def visible(
         window: (left, right): query i sees keys i + causal_offset - left ... i + causal_offset + right; -1 is
             unbounded.
         block_mask: int [B, Hm, ceil(Sq/128), ceil(Sk/128)] or None; a zero hides its 128 x 128 block.
-        causal_offset: Sk - Sq (bottom-right alignment) unless given.
+        causal_offset: Sk - Sq by default (bottom-right alignment).
+
+    Raises:
+        ValueError: an n that does not go with `causal`.
     """
     offset = seqlen_k - seqlen_q if causal_offset is None else causal_offset
     row = np.arange(seqlen_q)[:, None]
@@ -100,9 +103,9 @@ def philox4x32(counter: tuple[np.ndarray, ...], key: tuple[int, int], rounds: in
 def dropout_keep(
     dropout: float, seed: int, offset: int, batch: int, heads_q: int, seqlen_q: int, seqlen_k: int
 ) -> np.ndarray:
-    """Which probabilities dropout keeps: bool [B, Hq, Sq, Sk].
+    """Return the probabilities that dropout keeps, bool [B, Hq, Sq, Sk].
 
-    One Philox4x32-10 call gives eight 16-bit words, the probabilities of one of the 32 lanes of a 16 x 16 block:
+    One Philox4x32-10 call gives eight 16-bit words, for the probabilities of one of the 32 lanes of a 16 x 16 block:
     counter = (low half of offset, b*Hq + h, row // 16, col // 16 | lane << 27), key = (low half of seed,
     high half of seed ^ high half of offset). A probability is kept iff its word < round((1 - dropout) * 65536).
     """
@@ -141,11 +144,15 @@ def flashmask_attention(
     learnable_sink: paddle.Tensor | None = None,
     deterministic: bool | None = None,
 ) -> paddle.Tensor | list[paddle.Tensor]:
-    """Dense attention with a column-sparse mask; see `paddle_flashmask.flashmask_attention` for the arguments.
+    """Compute dense attention with a column-sparse mask. Arguments are those of `paddle_flashmask.flashmask_attention`.
 
-    Computes in the dtype of `query` (float64 is the specification); 16-bit inputs are computed in float32, and `out` is
-    rounded to their dtype. lse has the dtype of the computation. Rows that see no key give out 0 and lse -inf (with a
-    sink: lse = sink of the head). Needs O(B * Hq * Sq * Sk) memory. `name` and `deterministic` change nothing here.
+    The computation has the dtype of `query`; float64 is the specification. 16-bit inputs are computed in float32, and
+    `out` is rounded to their dtype. lse has the dtype of the computation. A row that sees no key has out = 0 and lse =
+    -inf (with a sink: lse = sink of the head). The memory is O(B * Hq * Sq * Sk). `name` and `deterministic` have no
+    effect.
+
+    Raises:
+        ValueError: no batch row, query, key or head, or an n that does not go with `causal`.
     """
     import paddle
 
@@ -163,7 +170,7 @@ def flashmask_attention(
         _visible_per_query_head(startend_row_indices, causal, window_size, block_mask, heads_q, seqlen_q, seqlen_k)
     ).expand([batch, heads_q, seqlen_q, seqlen_k])
 
-    # Hidden scores are replaced before the exponential, so neither they nor their gradients can make a NaN.
+    # Hidden scores are replaced before the exponential, so that neither they nor their gradients become NaN.
     scores = paddle.matmul(q, k, transpose_y=True) * scale
     zero = paddle.zeros([], dtype)
     minus_infinity = paddle.full([], -math.inf, dtype)
@@ -203,7 +210,7 @@ def flashmask_attention(
 
 
 def _repeat_heads(x: paddle.Tensor, heads: int) -> paddle.Tensor:
-    """[B, H, S, D] -> [B, heads, S, D]; query head h reads head h // (heads / H)."""
+    """Expand [B, H, S, D] to [B, heads, S, D]: query head h reads head h // (heads / H)."""
     batch, have, length, dim = x.shape
     return x.unsqueeze(2).expand([batch, have, heads // have, length, dim]).reshape([batch, heads, length, dim])
 
@@ -230,7 +237,7 @@ def _visible_per_query_head(
 
 
 def _seed_offset(fixed_seed_offset: paddle.Tensor | None, rng_name: str) -> paddle.Tensor:
-    """The given seed and offset, or two fresh ones from Paddle's generator (or the one called rng_name)."""
+    """Return the given seed and offset, or new ones from Paddle's generator (or from the state `rng_name`)."""
     import paddle
 
     if fixed_seed_offset is not None:

@@ -1,4 +1,4 @@
-// Packing lengths into bins of equal capacity. Every length must lie in [0, capacity]; the caller checks.
+// Bin packing of lengths into bins of equal capacity. Every length lies in [0, capacity]; the caller checks that.
 #ifndef PFM_CORE_BIN_PACKING_H_
 #define PFM_CORE_BIN_PACKING_H_
 
@@ -9,8 +9,8 @@
 
 namespace pfm {
 
-// Keeps the order: an item that does not fit closes the bin and opens the next. Writes the bin of every item and
-// returns the number of bins.
+// Next fit, in the given order: an item that does not fit closes the bin and opens the next. Writes the bin of every
+// item and returns the number of bins.
 inline int64_t PackInOrder(const int64_t* lengths, int64_t count, int64_t capacity, int64_t* bins) {
   int64_t bin = -1;
   int64_t room = 0;
@@ -25,9 +25,9 @@ inline int64_t PackInOrder(const int64_t* lengths, int64_t count, int64_t capaci
   return bin + 1;
 }
 
-// First fit decreasing: the longest item first (of equal ones the earlier first) into the first bin with room for it.
-// Uses at most 11/9 of the fewest possible bins, plus 6/9 (Dosa, 2007). A tournament tree over the room of the bins
-// finds that bin in O(log count).
+// First fit decreasing: items from longest to shortest, ties in the given order, each into the first bin with room.
+// Uses at most 11/9 of the fewest possible bins, plus 6/9 (Dosa, 2007). A tournament tree over the room left in the
+// bins finds the first bin in O(log count).
 inline int64_t PackFirstFitDecreasing(const int64_t* lengths, int64_t count, int64_t capacity, int64_t* bins) {
   std::vector<int64_t> order(static_cast<size_t>(count));
   std::iota(order.begin(), order.end(), int64_t{0});

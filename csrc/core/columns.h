@@ -1,7 +1,7 @@
 // The normal form of a mask column: one visible range of query rows minus zero to two holes.
 //
-// Everything a key can hide behind -- the intervals of startend_row_indices, the causal triangle, the window -- is
-// folded into it, so a kernel never sees n, causal or window_size.
+// It combines every rule that can hide a key: the intervals of startend_row_indices, the causal triangle and the
+// window. Kernels never read n, causal or window_size.
 #ifndef PFM_CORE_COLUMNS_H_
 #define PFM_CORE_COLUMNS_H_
 
@@ -13,8 +13,8 @@ namespace pfm {
 
 constexpr int kMaxHoles = 2;
 
-// Rows [begin, end). An absent hole is {Sq, 0}: it loses every min(begin) and every max(end), so it never makes a
-// tile look touched, and it wins max(begin) and min(end), so it vetoes "this hole covers the whole tile".
+// Rows [begin, end). An absent hole is {Sq, 0}, the neutral element of min(begin) and max(end): it never touches a
+// tile. Under max(begin) and min(end) it dominates: a key tile with an absent hole is never covered by that hole.
 struct RowRange {
   int32_t begin;
   int32_t end;
@@ -23,7 +23,7 @@ struct RowRange {
 };
 
 // Key j is visible to the rows of `visible` that are in no hole. Holes lie strictly inside `visible`, in ascending
-// order, disjoint and not adjacent. A column nobody sees is {Sq, 0} without holes.
+// order, disjoint and not adjacent. A column that no row sees is {Sq, 0} without holes.
 struct Column {
   RowRange visible;
   RowRange hole[kMaxHoles];
@@ -51,7 +51,7 @@ struct Column {
   }
 };
 
-// What all columns of one launch share.
+// Mask parameters that all columns of one call share.
 struct MaskRules {
   int64_t seqlen_q;
   int64_t seqlen_k;
@@ -61,16 +61,16 @@ struct MaskRules {
   int32_t bounds;        // n of startend_row_indices: 0, 1, 2 or 4
   bool causal;
 
-  // Hole slots a column can need: only an interval that touches neither end of the visible range makes one.
+  // Most holes that a column can have. Only an interval that touches neither end of the visible range is a hole.
   PFM_HOST_DEVICE int holes() const {
     if (bounds == 4) return 2;
     return bounds == 2 && causal ? 1 : 0;
   }
 };
 
-// Rows that causal and window alone let see key j.
+// Rows that see key j under causal and window alone.
 PFM_HOST_DEVICE RowRange RowsInWindow(const MaskRules& rules, int64_t key) {
-  const int64_t diagonal = key - rules.causal_offset;  // the first row for which key is not in the future
+  const int64_t diagonal = key - rules.causal_offset;  // first row for which the key is not in the future
   const int64_t right = rules.causal ? 0 : rules.window_right;
   const int64_t right_of = rules.causal && rules.window_right >= 0 ? Min<int64_t>(right, rules.window_right) : right;
   const int64_t begin = right_of < 0 ? 0 : diagonal - right_of;
@@ -79,7 +79,7 @@ PFM_HOST_DEVICE RowRange RowsInWindow(const MaskRules& rules, int64_t key) {
           static_cast<int32_t>(Max<int64_t>(0, Min(end, rules.seqlen_q)))};
 }
 
-// The masked intervals {lower, upper} that the n values of one key stand for, clipped to [0, Sq].
+// Decodes the n values of one key into the masked intervals {lower, upper}, clipped to [0, Sq].
 PFM_HOST_DEVICE void MaskedIntervals(const MaskRules& rules, const int32_t* values, RowRange (&out)[2]) {
   const int32_t rows = static_cast<int32_t>(rules.seqlen_q);
   out[0] = {rows, 0};
@@ -116,7 +116,8 @@ PFM_HOST_DEVICE Column NormalForm(const MaskRules& rules, int64_t key, const int
     }
   }
   RowRange visible = RowsInWindow(rules, key);
-  // Ascending, disjoint and not adjacent now: an interval that trims one end of the range can't make the other touch.
+  // The intervals ascend and are neither overlapping nor adjacent, so trimming one end of the range with one of them
+  // cannot make the other touch that end.
   for (RowRange& m : masked) {
     if (m.empty()) continue;
     if (m.begin <= visible.begin) {

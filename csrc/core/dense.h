@@ -1,5 +1,4 @@
-// Dense bool masks and columns, in both directions. A dense mask is uint8 [Sq, Sk], row-major; non-zero means
-// visible.
+// Conversion between dense bool masks and columns. A dense mask is uint8 [Sq, Sk], row-major; non-zero means visible.
 #ifndef PFM_CORE_DENSE_H_
 #define PFM_CORE_DENSE_H_
 
@@ -13,7 +12,7 @@ namespace pfm {
 
 constexpr int kMaxMaskedRuns = 2;
 
-// The column in which exactly `runs` (ascending, disjoint, not adjacent, not empty, within [0, Sq)) are masked.
+// Builds the column that masks exactly `runs`, which are ascending, disjoint, not adjacent, not empty and in [0, Sq).
 // At most kMaxHoles of them may touch neither row 0 nor row Sq - 1.
 inline Column ColumnFromMaskedRuns(const RowRange* runs, int count, int32_t rows) {
   const RowRange absent = {rows, 0};
@@ -30,10 +29,10 @@ inline Column ColumnFromMaskedRuns(const RowRange* runs, int count, int32_t rows
   return column;
 }
 
-// Writes Sk columns and returns -1, or returns the first column with more than two masked runs.
+// Writes Sk columns and returns -1, or returns the index of the first column with more than two masked runs.
 //
-// Rows are compared with the row above eight columns at a time, so the cost is one pass over the mask plus a step per
-// change. Once a column is found to be too complicated, only the columns before it stay interesting.
+// Each row is compared with the row above, eight columns at a time: the cost is one pass over the mask plus one step
+// per change. After a column with too many runs, only the columns before it are searched.
 inline int64_t ColumnsFromDense(const uint8_t* dense, int64_t seqlen_q, int64_t seqlen_k, Column* columns) {
   struct Runs {
     RowRange run[kMaxMaskedRuns];
@@ -71,13 +70,13 @@ inline int64_t ColumnsFromDense(const uint8_t* dense, int64_t seqlen_q, int64_t 
   }
   if (limit < seqlen_k) return limit;
   for (int64_t col = 0; col < seqlen_k; ++col) {
-    const Runs& r = runs[static_cast<size_t>(col)];  // a run that never ended kept its end at Sq
+    const Runs& r = runs[static_cast<size_t>(col)];  // a run that reaches the last row keeps end = Sq
     columns[col] = ColumnFromMaskedRuns(r.run, r.started, rows);
   }
   return -1;
 }
 
-// Writes the dense mask. Each row is the row above with the columns flipped whose visibility changes there.
+// Writes the dense mask. Each row copies the row above and flips the columns whose visibility changes.
 inline void DenseFromColumns(const Column* columns, int64_t seqlen_q, int64_t seqlen_k, uint8_t* dense) {
   if (seqlen_q == 0 || seqlen_k == 0) return;
   const auto for_each_change = [&](auto&& visit) {

@@ -1,10 +1,10 @@
-// The dropout stream: which probabilities are dropped depends on (seed, offset, head, row, column) alone, never on
-// tiles, threads or the device, so forward and backward, CPU and CUDA agree bit for bit.
+// The dropout stream: (seed, offset, head, row, column) alone decide whether a probability is dropped, not tiles,
+// threads or the device. Forward and backward, CPU and CUDA agree bit for bit.
 //
 // Philox4x32-10 (Salmon et al., SC 2011) is called once per lane of a 16x16 block of the score matrix. The eight
-// 16-bit words of a lane lie where a warp's m16n8 accumulator fragments of the block lie:
+// 16-bit words of a lane belong to the elements that the lane holds in a warp's two m16n8 accumulator fragments:
 //   lane = (row % 8) * 4 + (col % 8) / 2        word = (col % 16) / 8 * 4 + (row % 16) / 8 * 2 + col % 2
-// A probability is kept iff its word < round((1 - p) * 65536), and kept ones are scaled by 1 / (1 - p).
+// A probability is kept iff its word < round((1 - p) * 65536). Kept probabilities are scaled by 1 / (1 - p).
 #ifndef PFM_CORE_DROPOUT_H_
 #define PFM_CORE_DROPOUT_H_
 
@@ -39,7 +39,7 @@ struct DropoutStream {
   uint32_t keep_below;  // round((1 - p) * 65536): 65536 keeps everything
   float keep_scale;     // 1 / (1 - p)
 
-  // The 128 random bits of one lane of block (row / 16, col / 16). `head` is b * Hq + h.
+  // Returns the 128 random bits of one lane of block (row / 16, col / 16). `head` is b * Hq + h.
   PFM_HOST_DEVICE Philox4 Lane(uint32_t head, uint32_t block_row, uint32_t block_col, uint32_t lane) const {
     const Philox4 counter = {{static_cast<uint32_t>(offset), head, block_row, block_col | lane << 27}};
     return Philox4x32(counter, static_cast<uint32_t>(seed),
@@ -50,7 +50,7 @@ struct DropoutStream {
     return (bits.word[word / 2] >> (word % 2 * 16) & 0xFFFFu) < keep_below;
   }
 
-  // The definition, one element at a time.
+  // The definition for a single element.
   PFM_HOST_DEVICE bool Keeps(uint32_t head, int64_t row, int64_t col) const {
     const int r = static_cast<int>(row % kDropoutBlock);
     const int c = static_cast<int>(col % kDropoutBlock);
@@ -61,7 +61,7 @@ struct DropoutStream {
   }
 };
 
-// p in [0, 1). Rounds half up; p = 0 keeps everything.
+// The stream for probability p in [0, 1). Rounding is half up; p = 0 keeps everything.
 PFM_HOST_DEVICE DropoutStream MakeDropout(float p, uint64_t seed, uint64_t offset) {
   const double keep = 1.0 - static_cast<double>(p);
   return {seed, offset, static_cast<uint32_t>(keep * 65536.0 + 0.5), static_cast<float>(1.0 / keep)};

@@ -1,4 +1,4 @@
-// From columns back to startend_row_indices: which of its four forms (n, causal) can say a column, and how.
+// Encoding of columns as startend_row_indices, in one of its four forms (n, causal).
 #ifndef PFM_CORE_FORMS_H_
 #define PFM_CORE_FORMS_H_
 
@@ -16,7 +16,7 @@ struct Form {
   bool causal;
 };
 
-// In the order of preference: the fewest values first, and of the two forms with n = 2 the one that needs no hole.
+// Forms in order of preference: the fewest values first; of the two with n = 2, the form that needs no hole.
 constexpr std::array<Form, 4> kForms = {{{1, true}, {2, false}, {2, true}, {4, false}}};
 
 // Up to 2 + kMaxHoles masked runs of one column, ascending, disjoint and not adjacent.
@@ -41,11 +41,11 @@ inline MaskedRuns MaskedRunsOf(const Column& column, int32_t rows) {
   return runs;
 }
 
-// Writes the form.bounds values of one key and returns true, or returns false where the form cannot say the column.
-// `first_row` is the first row that causal lets see the key.
+// Writes the form.bounds values of one key and returns true, or returns false if the form cannot encode the column.
+// `first_row` is the first row that sees the key under causal.
 inline bool EncodeColumn(const Column& column, Form form, int32_t rows, int32_t first_row, int32_t* values) {
   MaskedRuns runs = MaskedRunsOf(column, rows);
-  if (form.causal) {  // rows before first_row must be masked, and only what is masked after them needs saying
+  if (form.causal) {  // causal masks the rows before first_row; the values encode the rest
     MaskedRuns rest;
     if (first_row > 0 && (runs.count == 0 || runs.run[0].begin > 0 || runs.run[0].end < first_row)) return false;
     for (int r = 0; r < runs.count; ++r) rest.Add({std::max(runs.run[r].begin, first_row), runs.run[r].end});
@@ -76,7 +76,7 @@ inline bool EncodeColumn(const Column& column, Form form, int32_t rows, int32_t 
   return true;
 }
 
-// The column that is visible where both are; false where more than two runs of rows are masked then.
+// Computes the column that is visible where both are. Returns false if more than two runs of rows are masked.
 inline bool Intersect(const Column& a, const Column& b, int32_t rows, Column* out) {
   const MaskedRuns of_a = MaskedRunsOf(a, rows);
   const MaskedRuns of_b = MaskedRunsOf(b, rows);

@@ -1,7 +1,7 @@
-// Lets the core headers compile as plain C++ and as CUDA without knowing either toolkit.
+// Function annotations with which the core headers compile both as C++ and as CUDA.
 //
-// Always inlined, because files compiled for different instruction sets share these functions: an out-of-line copy
-// could hold instructions that the machine at hand lacks.
+// The functions are always inlined because files compiled for different instruction sets share them: the linker could
+// otherwise keep an out-of-line copy with instructions that this processor lacks.
 #ifndef PFM_CORE_HOST_DEVICE_H_
 #define PFM_CORE_HOST_DEVICE_H_
 

@@ -1,4 +1,4 @@
-// Longest-first order of query tiles from approximate work: O(query tiles + key tiles), no comparison sort.
+// Longest-first order of query tiles by estimated work, in O(query tiles + key tiles) with a bucket sort.
 #ifndef PFM_CORE_ORDER_H_
 #define PFM_CORE_ORDER_H_
 
@@ -10,7 +10,7 @@ namespace pfm {
 
 constexpr int kOrderBuckets = 64;
 
-// Adds to a difference array (query_tiles + 1 entries) the query tiles that a key tile's bounds do not rule out.
+// Adds to a difference array of query_tiles + 1 entries the query tiles that a key tile's bounds do not rule out.
 PFM_HOST_DEVICE void AddLiveQueryTiles(const TileBounds& bounds, int32_t tile_q, int32_t query_tiles,
                                        int32_t* difference) {
   const int32_t begin = Min(bounds.visible.min_begin / tile_q, query_tiles);
@@ -27,9 +27,9 @@ PFM_HOST_DEVICE void AddLiveQueryTiles(const TileBounds& bounds, int32_t tile_q,
   }
 }
 
-// Turns the difference array into counts in place and returns the largest. The holes of a column ascend, so those of
-// a key tile cover disjoint rows: a count is the number of key tiles that bounds do not rule out, and where it is
-// zero, no key tile has a visible pair.
+// Replaces the difference array by its prefix sums and returns the largest. The holes of a column ascend, so the
+// holes that cover a whole key tile are disjoint. A count is therefore the number of key tiles that bounds do not
+// rule out; if it is zero, no key tile has a visible pair.
 PFM_HOST_DEVICE int32_t PrefixCounts(int32_t query_tiles, int32_t* difference) {
   int32_t running = 0;
   int32_t largest = 0;
@@ -41,7 +41,7 @@ PFM_HOST_DEVICE int32_t PrefixCounts(int32_t query_tiles, int32_t* difference) {
   return largest;
 }
 
-// order = the query tiles by falling count, in kOrderBuckets classes; equal classes keep their order.
+// Writes the query tiles in descending order of their counts, quantised to kOrderBuckets buckets. The sort is stable.
 PFM_HOST_DEVICE void LongestFirst(const int32_t* count, int32_t query_tiles, int32_t largest, int32_t* order) {
   int32_t start[kOrderBuckets] = {};
   const auto bucket = [=](int32_t tile) {

@@ -1,4 +1,4 @@
-// Exact numbers about a mask: visible pairs and the classes of its tiles.
+// Exact statistics of a mask: visible pairs and tile classes.
 #ifndef PFM_CORE_STATISTICS_H_
 #define PFM_CORE_STATISTICS_H_
 
@@ -51,7 +51,7 @@ inline Statistics StatisticsOf(const Column* columns, int64_t seqlen_q, int64_t 
   return result;
 }
 
-// Visible pairs of every tile: counts is [ceil(Sq / tile_q), ceil(Sk / tile_k)], row-major.
+// Counts the visible pairs of every tile: counts is [ceil(Sq / tile_q), ceil(Sk / tile_k)], row-major.
 inline void CountVisiblePerTile(const Column* columns, int64_t seqlen_q, int64_t seqlen_k, int64_t tile_q,
                                 int64_t tile_k, int64_t* counts) {
   const int64_t key_tiles = CeilDiv(seqlen_k, tile_k);

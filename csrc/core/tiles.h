@@ -1,7 +1,7 @@
 // Exact classification of a tile of the score matrix: rows [row0, row1) x the keys of one key tile.
 //
-// Bounds over a key tile decide most tiles at once; what they leave undecided is decided by the columns themselves,
-// so a tile is computed iff it holds a visible pair and masked iff it also holds a hidden one.
+// Bounds over a key tile decide most tiles in constant time; the columns decide the others. A tile is computed iff it
+// holds a visible pair, and masked iff it also holds a hidden pair.
 #ifndef PFM_CORE_TILES_H_
 #define PFM_CORE_TILES_H_
 
@@ -13,7 +13,7 @@ namespace pfm {
 
 enum class TileClass : uint8_t { kEmpty, kPartial, kFull, kUndecided };
 
-// min and max of every bound over the columns of one key tile.
+// Minimum and maximum of a range's begin and end over the columns of one key tile.
 struct RowRangeBounds {
   int32_t min_begin, max_begin;
   int32_t min_end, max_end;
@@ -42,7 +42,7 @@ PFM_HOST_DEVICE TileBounds BoundsOf(const Column* columns, int count) {
   return bounds;
 }
 
-// From the bounds alone. `tail`: the tile reaches beyond the last key, which forbids kFull and never vetoes kEmpty.
+// Classifies a tile by bounds alone. `tail`: the tile reaches beyond the last key, so it cannot be kFull.
 PFM_HOST_DEVICE TileClass ClassifyByBounds(const TileBounds& bounds, int32_t row0, int32_t row1, bool tail) {
   if (row1 <= bounds.visible.min_begin || row0 >= bounds.visible.max_end) return TileClass::kEmpty;
   bool touched = false;
@@ -54,7 +54,7 @@ PFM_HOST_DEVICE TileClass ClassifyByBounds(const TileBounds& bounds, int32_t row
   return inside && !touched && !tail ? TileClass::kFull : TileClass::kUndecided;
 }
 
-// From the columns: exact.
+// Classifies a tile by its columns. The result is exact.
 PFM_HOST_DEVICE TileClass ClassifyByColumns(const Column* columns, int count, int32_t row0, int32_t row1, bool tail) {
   bool any = false;
   bool all = !tail;

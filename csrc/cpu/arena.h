@@ -1,4 +1,4 @@
-// Carves typed arrays out of the caller's workspace; with a null base it only counts the bytes.
+// Allocator of typed arrays in the caller's workspace. With a null base it only counts the bytes.
 #ifndef PFM_CPU_ARENA_H_
 #define PFM_CPU_ARENA_H_
 

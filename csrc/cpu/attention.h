@@ -1,4 +1,4 @@
-// The CPU implementation of the C ABI. Parameters are validated and num_workers is resolved before they get here.
+// The CPU implementation of the C ABI. The caller has validated the parameters and resolved num_workers = 0.
 #ifndef PFM_CPU_ATTENTION_H_
 #define PFM_CPU_ATTENTION_H_
 
@@ -15,7 +15,8 @@ void Backward(const pfm_params& params);
 
 int DefaultThreads();
 
-// The instruction set in use, and its choice by name ("" = the best this machine runs); false: not available.
+// Name of the instruction set in use. SetIsa selects one by name ("": the best for this machine) and returns false if
+// it is not available.
 const char* IsaName();
 bool SetIsa(const char* name);
 

@@ -1,5 +1,5 @@
-// Backward attention: every key tile walks its live query tiles once, recomputes the probabilities from lse and feeds
-// all three gradients; key tiles take turns in adding to a dquery.
+// Backward attention: every key tile visits its live query tiles once, recomputes the probabilities from lse and adds
+// to all three gradients. Key tiles add to a dquery in a fixed order.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -97,14 +97,14 @@ class BackwardPass {
     return (batch * params_.heads_q + head) * mask_.query_tiles() + query_tile;
   }
 
-  // The first key tile from `key_tile` on that sees something of the query tile, or key_tiles().
+  // Returns the first key tile from `key_tile` on that has a visible pair with the query tile, or key_tiles().
   int64_t NextKeyTile(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile) const {
     TileShape shape;
     while (key_tile < mask_.key_tiles() && !mask_.Shape(batch, head, query_tile, key_tile, &shape)) ++key_tile;
     return key_tile;
   }
 
-  // Packs query and dout; lse, finite everywhere; delta = rowsum(dout * out) - dlse, so that dS = P * (dP - delta).
+  // Packs query and dout, copies lse (0 for -inf), sets delta = rowsum(dout * out) - dlse, so dS = P * (dP - delta).
   void PrepareQueryTile(int64_t item) {
     const TileKernels& kernels = Kernels();
     const int64_t query_tile = item % mask_.query_tiles();
@@ -180,7 +180,7 @@ class BackwardPass {
     const float* lse = lse_ + item * kTileQ;
     const float* delta = delta_ + item * kTileQ;
 
-    // The next live query tile is usually the next one.
+    // Prefetch the adjacent query tile, which is usually the next live one.
     const Upcoming next_query = {query + QuerySize(), static_cast<int>(QuerySize())};
     const Upcoming next_dout = {dout + kTileQ * padded_v_, kTileQ * padded_v_};
     kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores, next_query);
@@ -212,7 +212,7 @@ class BackwardPass {
 
   float* DqueryOf(int64_t item) const { return dquery_ + item * QuerySize(); }
 
-  // Cleared right before its first use, which wants it in cache.
+  // Clears the sums right before their first use, so that they are in cache.
   float* ClearedDquery(int64_t item) const {
     std::fill_n(DqueryOf(item), QuerySize(), 0.0f);
     has_dquery_[item] = true;
@@ -288,12 +288,12 @@ class BackwardPass {
   int threads_;
   float* queries_;    // [query item], panels, times softmax_scale
   float* douts_;      // [query item], panels
-  float* lse_;        // [query item][kTileQ], 0 where a row sees nothing
+  float* lse_;        // [query item][kTileQ], 0 for a row that sees no key
   float* delta_;      // [query item][kTileQ]
   double* dsink_;     // [query item]
   Turns turns_;       // [query item]
   float* dquery_;     // [query item], panels
-  bool* has_dquery_;  // [query item]: some key tile has added to it
+  bool* has_dquery_;  // [query item]: whether a key tile has added to it
   float* dkey_;       // [group][key item], panels; absent when there is one group
   float* dvalue_;
   float* scratch_;

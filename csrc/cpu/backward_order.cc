@@ -5,10 +5,10 @@
 namespace pfm::cpu {
 namespace {
 
-// Enough for the threads of a workstation to share evenly.
+// Enough items for an even share on a workstation's threads.
 constexpr int64_t kWantedItems = 32;
 
-// Smallest divisor of `whole` that is at least `wanted`, or `whole`.
+// Returns the smallest divisor of `whole` that is at least `wanted`, or `whole`.
 int64_t DivisorAtLeast(int64_t whole, int64_t wanted) {
   for (int64_t divisor = Max<int64_t>(1, wanted); divisor < whole; ++divisor) {
     if (whole % divisor == 0) return divisor;
@@ -18,8 +18,8 @@ int64_t DivisorAtLeast(int64_t whole, int64_t wanted) {
 
 }  // namespace
 
-// Short sequences of few kv heads are cut by query heads too, at the cost of a dkey and a dvalue for each group. The
-// cut depends on shapes alone, so the sums are the same for any number of threads.
+// With few items, the query heads of a kv head are also split into groups, at the cost of one dkey and dvalue per
+// group. The split depends on shapes alone, so the sums are the same for any number of threads.
 BackwardOrder::BackwardOrder(const pfm_params& params, int64_t key_tiles)
     : heads_q_(params.heads_q), heads_kv_(params.heads_kv), key_tiles_(key_tiles) {
   const int64_t kv_items = Max<int64_t>(1, params.batch * heads_kv_ * key_tiles_);

@@ -1,4 +1,4 @@
-// In which order threads take the key tiles of the backward pass. Results do not depend on it.
+// Order in which threads process the key tiles of the backward pass. Results do not depend on it.
 #ifndef PFM_CPU_BACKWARD_ORDER_H_
 #define PFM_CPU_BACKWARD_ORDER_H_
 
@@ -8,21 +8,20 @@
 
 namespace pfm::cpu {
 
-// One key tile, against the query heads of one group of a kv head.
+// Work item: one key tile and the query heads of one group of a kv head.
 struct BackwardItem {
   int64_t batch, kv_head, group;
   int64_t head_begin, head_end;  // query heads
   int64_t key_tile;
 };
 
-// The key tiles of some query heads add to the same dquery, one after another. Such a sequence is run from its first
-// key tile to its last; as many sequences as there are threads advance side by side, so that a thread seldom finds
-// another one at the dquery it wants.
+// Items of one sequence (all key tiles of one group of query heads) add to the same dquery in order. As many
+// sequences as there are threads advance together, so that threads rarely wait for each other's dquery.
 class BackwardOrder {
  public:
   BackwardOrder(const pfm_params& params, int64_t key_tiles);
 
-  int64_t groups() const { return groups_; }  // of query heads that share a kv head: partial sums of dkey and dvalue
+  int64_t groups() const { return groups_; }  // per kv head; each has partial sums of dkey, dvalue
   int64_t items() const { return sequences_ * key_tiles_; }
   BackwardItem Item(int64_t index) const;
 

@@ -4,8 +4,8 @@
 
 namespace pfm::cpu {
 
-// e^x for x <= 88; x <= -88 gives exactly 0, NaN stays NaN. The relative error is below 1.2e-7 + 1.4e-8 |x|, and a
-// float x is itself known to 6e-8 |x| only.
+// e^x for x <= 88. x <= -88 gives exactly 0; NaN gives NaN. The relative error is below 1.2e-7 + 1.4e-8 |x|; the
+// rounding of x to float alone contributes up to 6e-8 |x|.
 template <class Simd>
 typename Simd::Float ExpByPolynomial(typename Simd::Float x) {
   using Float = typename Simd::Float;

@@ -1,5 +1,5 @@
-// Forward attention: pack keys and values once per (batch, kv head), then every block of query tiles walks its live
-// key tiles with an online softmax.
+// Forward attention: keys and values are packed once per (batch, kv head); then every block of query tiles traverses
+// its live key tiles with an online softmax.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -50,8 +50,8 @@ class ForwardPass {
     const int64_t key_tiles = mask_.key_tiles();
     ParallelFor(params_.batch * params_.heads_kv * key_tiles, threads_,
                 [&](int64_t item, int) { PackKeyTile(item / key_tiles, item % key_tiles); });
-    // Longest blocks first within a head, head after head: keys and values stay in cache, and what is left for the
-    // last thread at the end is a short block.
+    // Head after head, so that keys and values stay in cache; longest blocks first within a head, so that the last
+    // blocks to finish are short.
     const int64_t blocks = mask_.query_blocks();
     ParallelFor(params_.batch * params_.heads_q * blocks, threads_, [&](int64_t item, int thread) {
       const int64_t batch = item / blocks / params_.heads_q;
@@ -114,7 +114,7 @@ class ForwardPass {
     for (int i = 0; i < tiles; ++i) FinishTile(batch, head, scratch->tiles[i]);
   }
 
-  // A sink is a score of value zero that every row has seen before its first key.
+  // A sink acts as a score with value vector 0 that every row sees before its first key.
   void StartTile(int64_t batch, int64_t head, int64_t index, QueryTile* tile) const {
     tile->index = index;
     tile->row0 = index * kTileQ;
@@ -128,7 +128,7 @@ class ForwardPass {
     std::fill_n(tile->out, kTileQ * PaddedDim(params_.head_dim_v), 0.0f);
   }
 
-  // fetches: the value tile and the next key tile are not in cache yet.
+  // `fetches`: prefetch the value tile and the next key tile, which are not in cache yet.
   void AttendTile(int64_t batch, int64_t head, int64_t key_tile, const TileShape& shape, const QueryTile& tile,
                   const Scratch& scratch, bool fetches) const {
     const TileKernels& kernels = Kernels();

@@ -1,4 +1,4 @@
-// The three matrix products of attention on one tile, from one register-blocked micro kernel.
+// The three matrix products of attention on one tile, built from one register-blocked micro kernel.
 #ifndef PFM_CPU_GEMM_H_
 #define PFM_CPU_GEMM_H_
 
@@ -27,8 +27,8 @@ struct Gemm {
       }
     }
 
-    // v += left x right over `depth`. Element (row, k) of left is left[row * kLeftRow + k * kLeftDepth]; right is a
-    // run of panel rows.
+    // v += left x right over `depth`. Element (row, k) of left is left[row * kLeftRow + k * kLeftDepth]; right holds
+    // consecutive panel rows.
     template <int kLeftRow, int kLeftDepth>
     PFM_INLINE void Multiply(const float* left, const float* right, int depth) {
 #pragma GCC unroll 4
@@ -46,8 +46,8 @@ struct Gemm {
     }
   };
 
-  // Fetches memory that the caller needs next into L2, a few lines between one micro tile and the next, so that the
-  // stream from L3 runs under the arithmetic.
+  // Prefetches memory that the caller needs next into L2, a few lines after each micro tile, so that transfers from
+  // L3 overlap with arithmetic.
   class Prefetcher {
    public:
     Prefetcher(const Upcoming& upcoming, int micro_tiles)
@@ -64,7 +64,7 @@ struct Gemm {
 
   static constexpr int kTileRowBlocks = (kTileQ + Simd::kRows - 1) / Simd::kRows;
 
-  // A number of rows known at compile time.
+  // Compile-time number of rows.
   template <int kRows>
   struct Rows {};
 
@@ -77,8 +77,8 @@ struct Gemm {
     }
   }
 
-  // Rows of the next block when `left` remain. The last two blocks share theirs: a block of few rows waits for its
-  // own sums.
+  // Rows of the next block when `left` remain. The last two blocks share their rows evenly: a block of few rows is
+  // bound by FMA latency.
   static PFM_INLINE int BlockRows(int left) {
     if (left >= 2 * Simd::kRows) return Simd::kRows;
     return left > Simd::kRows ? (left + 1) / 2 : left;
@@ -125,7 +125,7 @@ struct Gemm {
     int begin, end;
   };
 
-  // Keys that some row of [row_begin, row_end) sees, at panel resolution.
+  // Keys that at least one row of [row_begin, row_end) sees, at panel resolution.
   static KeyRange KeysOfRows(const TileShape& shape, int row_begin, int row_end) {
     int first = shape.panel_end, last = shape.panel_begin;
     for (int p = shape.panel_begin; p < shape.panel_end; ++p) {
@@ -159,7 +159,7 @@ struct Gemm {
     }
   }
 
-  // The first panel after `panel` that other rows see.
+  // Returns the first panel after `panel` with other visible rows.
   static int EndOfRun(const TileShape& shape, int panel) {
     const PanelRows rows = shape.panel[panel];
     do {
@@ -191,7 +191,7 @@ struct Gemm {
     Accumulators<kRows> sum;
     sum.Clear();
     sum.template Multiply<kLeftRow, kLeftDepth>(left, right, depth);
-    if (rescale == nullptr) {  // additions have units of their own, beside those of the FMAs
+    if (rescale == nullptr) {  // the add units are separate from the FMA units
       for (int r = 0; r < kRows; ++r) {
         for (int j = 0; j < kVectors; ++j) {
           float* c = out + r * kPanel + j * Simd::kLanes;

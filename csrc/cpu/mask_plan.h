@@ -1,4 +1,4 @@
-// What the kernels know of a mask: normal-form columns, bounds per key tile, and the order of the query blocks.
+// The mask as the kernels read it: normal-form columns, bounds per key tile, and the order of the query blocks.
 #ifndef PFM_CPU_MASK_PLAN_H_
 #define PFM_CPU_MASK_PLAN_H_
 
@@ -11,15 +11,15 @@
 
 namespace pfm::cpu {
 
-// Query tiles that walk the key tiles together, so that keys and values come from memory half as often. Their queries
-// and outputs at head_dim 128, and a key and a value tile, are 256 KiB: they stay in L2.
+// Query tiles that traverse the key tiles together, which halves the memory traffic of keys and values. At head_dim
+// 128 their queries and outputs, with one key and one value tile, take 256 KiB and stay in L2.
 constexpr int kBlockTiles = 2;
 
 class MaskPlan {
  public:
   MaskPlan(const pfm_params& params, Arena* arena);
 
-  // Fills everything from params.startend_row_indices.
+  // Computes columns, bounds and order from params.startend_row_indices.
   void Build(int threads);
 
   int64_t query_tiles() const { return query_tiles_; }
@@ -32,7 +32,7 @@ class MaskPlan {
   // The rank-th longest block of kBlockTiles query tiles of a mask.
   int64_t QueryBlock(int64_t mask, int64_t rank) const { return order_[mask * query_blocks_ + rank]; }
 
-  // The visible part of a tile; false: none, nothing to compute.
+  // Computes the visible part of a tile. Returns false if there is none.
   bool Shape(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, TileShape* shape) const;
 
   void ApplyMask(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const TileShape& shape,

@@ -1,4 +1,4 @@
-// Between tensors of any dtype and the float32 panels that the products work on.
+// Conversion between tensors of any dtype and the float32 panels of the matrix products.
 #ifndef PFM_CPU_PACK_H_
 #define PFM_CPU_PACK_H_
 
@@ -36,7 +36,7 @@ struct Pack {
   using Storage = typename Elements::Storage;
   static constexpr int kVectors = kPanel / Simd::kLanes;
 
-  // Sixteen elements of a row, of which `count` exist; the rest are zeros.
+  // Sixteen elements of a row, padded with zeros.
   struct Sixteen {
     Float v[kVectors];
   };
@@ -52,8 +52,7 @@ struct Pack {
     return values;
   }
 
-  // Rows of one head lie apart, so that the processor does not see them coming. A call begins with the first
-  // kRowsAhead of them and then stays that far ahead.
+  // Prefetch distance in rows. Rows of one head are far apart in memory, which defeats hardware prefetching.
   static constexpr int kRowsAhead = 8;
 
   static PFM_INLINE void FetchRow(const void* base, int64_t row_stride, int row, int rows, int dim) {

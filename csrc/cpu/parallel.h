@@ -1,4 +1,4 @@
-// Independent work items over a team of threads, fetched one by one in order.
+// Parallel loop over independent work items, which threads take one by one in order.
 #ifndef PFM_CPU_PARALLEL_H_
 #define PFM_CPU_PARALLEL_H_
 
@@ -7,14 +7,14 @@
 
 namespace pfm::cpu {
 
-// True in a child process forked after this library was loaded, such as a data-loader worker. The OpenMP team of the
-// parent does not exist there and the workers share the cores already, so everything runs on one thread.
+// True in a child process that was forked after this library was loaded, such as a data-loader worker. Everything
+// runs on one thread there: the parent's OpenMP team does not exist, and such workers already share the cores.
 bool InForkedChild();
 
 // Index of the calling thread in its OpenMP team.
 int ThreadInTeam();
 
-// Calls body(item, thread) once for every item in [0, items). Results may not depend on `thread`.
+// Calls body(item, thread) once for every item in [0, items). Results must not depend on `thread`.
 template <class Body>
 void ParallelFor(int64_t items, int threads, const Body& body) {
   const int64_t useful = items < threads ? items : threads;

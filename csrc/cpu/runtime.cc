@@ -1,4 +1,4 @@
-// Threads and instruction sets of this process.
+// Thread count and instruction set of this process.
 #include <omp.h>
 #include <pthread.h>
 
@@ -26,7 +26,7 @@ bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
 
-// The first processors with AVX-512 lower their clock for it; they lack VBMI2.
+// Requires VBMI2 to exclude the first AVX-512 processors, which lower their clock for 512-bit instructions.
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

@@ -23,24 +23,24 @@ struct Avx2 {
   static Float Mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float Fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
   static Float MulSub(Float a, Float b, Float c) { return _mm256_fmsub_ps(a, b, c); }
-  // NaN in b comes through.
+  // A NaN in b is returned.
   static Float Max(Float a, Float b) { return _mm256_max_ps(a, b); }
 
-  // As ExpByPolynomial, but for eighths of an exponent from a table and a minimax polynomial of 2^part on
-  // [-1/16, 1/16], exact at 0. x below the logarithm of the smallest normal number gives exactly 0.
+  // As ExpByPolynomial, with 2^(i/8) from a table and a minimax polynomial of 2^part on [-1/16, 1/16], exact at 0. An
+  // x below the logarithm of the smallest normal number gives exactly 0.
   static Float Exp(Float x) {
     const Float log2e = Set(1.44269504f);
-    const Float shift = Set(1572864.0f);  // 1.5 * 2^20: the last bits of a sum with it are eighths
+    const Float shift = Set(1572864.0f);  // 1.5 * 2^20: the last bit of a sum with it is 1/8
     const Float shifted = Fma(x, log2e, shift);
     const Float part = MulSub(x, log2e, Sub(shifted, shift));
-    // 2^(i/8) without i in the last bits of the exponent and the first ones of the fraction: shifted brings it back.
+    // Bits of 2^(i/8) minus i << 20: the shifted eighths below add i << 20 back.
     const Float powers = _mm256_castsi256_ps(_mm256_setr_epi32(0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
                                                                0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7));
     const __m256i eighths = _mm256_castps_si256(shifted);
     const __m256i fraction = _mm256_castps_si256(_mm256_permutevar8x32_ps(powers, eighths));
     const Float power = _mm256_castsi256_ps(_mm256_add_epi32(fraction, _mm256_slli_epi32(eighths, 20)));
     const Float slope = Fma(Fma(Set(5.5496223e-2f), part, Set(2.4025764e-1f)), part, Set(6.9314724e-1f));
-    const Float counts = _mm256_cmp_ps(x, Set(-87.336f), _CMP_NLT_UQ);  // NaN stays
+    const Float counts = _mm256_cmp_ps(x, Set(-87.336f), _CMP_NLT_UQ);  // true for NaN, which is kept
     return _mm256_and_ps(Fma(Mul(slope, part), power, power), counts);
   }
 

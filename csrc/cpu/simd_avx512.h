@@ -1,8 +1,8 @@
-// Sixteen float lanes of AVX-512 F, BW, DQ and VL: what softmax.h needs.
+// Sixteen float lanes of AVX-512 F, BW, DQ and VL, with the operations of softmax.h.
 #ifndef PFM_CPU_SIMD_AVX512_H_
 #define PFM_CPU_SIMD_AVX512_H_
 
-// GCC 12 takes the undefined operand inside its own intrinsics for a mistake (its bug 105593).
+// GCC 12 warns about the undefined operand in its own intrinsics (GCC bug 105593).
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
@@ -26,14 +26,14 @@ struct Avx512 {
   static Float Mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static Float Fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   static Float MulSub(Float a, Float b, Float c) { return _mm512_fmsub_ps(a, b, c); }
-  // NaN in b comes through.
+  // A NaN in b is returned.
   static Float Max(Float a, Float b) { return _mm512_max_ps(a, b); }
 
-  // As ExpByPolynomial: sixteenths of an exponent from a table, the rest from Taylor's polynomial of 2^part on
-  // [-1/32, 1/32]. scalef takes the whole part of its exponent.
+  // As ExpByPolynomial, with 2^(i/16) from a table and the Taylor polynomial of 2^part on [-1/32, 1/32]. scalef
+  // applies the integer part of the exponent.
   static Float Exp(Float x) {
     const Float log2e = Set(1.44269504f);
-    const Float shift = Set(786432.0f);  // 1.5 * 2^19: the last bits of a sum with it are sixteenths
+    const Float shift = Set(786432.0f);  // 1.5 * 2^19: the last bit of a sum with it is 1/16
     const Float shifted = Fma(x, log2e, shift);
     const Float sixteenths = Sub(shifted, shift);
     const Float part = MulSub(x, log2e, sixteenths);
@@ -42,7 +42,7 @@ struct Avx512 {
                                         1.68179286f, 1.75625217f, 1.8340081f, 1.91520655f);
     const Float power = _mm512_permutexvar_ps(_mm512_castps_si512(shifted), powers);
     const Float slope = Fma(Fma(Set(5.5504109e-2f), part, Set(2.4022651e-1f)), part, Set(6.9314718e-1f));
-    const Mask counts = _mm512_cmp_ps_mask(x, Set(-88.0f), _CMP_NLE_UQ);  // not <=: NaN stays
+    const Mask counts = _mm512_cmp_ps_mask(x, Set(-88.0f), _CMP_NLE_UQ);  // not <=: true for NaN, which is kept
     return _mm512_maskz_scalef_ps(counts, Fma(Mul(slope, part), power, power), sixteenths);
   }
 

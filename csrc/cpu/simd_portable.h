@@ -1,4 +1,4 @@
-// Four float lanes in the compiler's own vector types: whatever the target has, SSE2 and NEON included.
+// Four float lanes in the compiler's vector extension, for any target (SSE2 and NEON included).
 #ifndef PFM_CPU_SIMD_PORTABLE_H_
 #define PFM_CPU_SIMD_PORTABLE_H_
 
@@ -32,7 +32,7 @@ struct Portable {
   static Float Max(Float a, Float b) { return a > b ? a : b; }
 
   static Float Round(Float v) {
-    // Adding and taking away 1.5 * 2^23 rounds to nearest even for |v| < 2^22.
+    // Adding and subtracting 1.5 * 2^23 rounds to nearest even for |v| < 2^22.
     const Float magic = Set(12582912.0f);
     return (v + magic) - magic;
   }
@@ -87,7 +87,7 @@ struct Portable {
       std::memcpy(&v, &bits, sizeof(v));
       return v;
     }
-    // The bits taken as a float with a 13-bit shift are 2^-112 times the value, subnormals included.
+    // Shifted left by 13, the bits read as a float are 2^-112 times the value, subnormals included.
     const uint32_t bits = magnitude << 13;
     float v;
     std::memcpy(&v, &bits, sizeof(v));

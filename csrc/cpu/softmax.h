@@ -19,7 +19,7 @@ struct Softmax {
   static int MinInt(int a, int b) { return a < b ? a : b; }
   static int MaxInt(int a, int b) { return a < b ? b : a; }
 
-  // Exact: a panel's rows run from the first to the last row that sees one of its keys.
+  // Exact: the rows of a panel run from the first to the last row that sees one of its keys.
   static bool Shape(const ColumnArrays& columns, int64_t key0, int row0, int rows, TileShape* shape) {
     const int row1 = row0 + rows;
     int hidden = 0;
@@ -100,7 +100,7 @@ struct Softmax {
   static void Forward(const TileShape& shape, float* scores, RowState* state) {
     const int begin = shape.panel_begin * kPanel, end = shape.panel_end * kPanel;
     float fall[kTileQ];  // old maximum minus base, <= 0
-    float base[kTileQ];  // what is subtracted: the maximum, or 0 where nothing is visible yet
+    float base[kTileQ];  // subtracted from the scores: the maximum, or 0 if no key is visible yet
     for (int row = shape.row_begin; row < shape.row_end; ++row) {
       const float* s = scores + row * kScoreStride;
       Float largest = Simd::Set(state->max[row]);
@@ -151,7 +151,7 @@ struct Softmax {
           weight = Simd::Mul(weight, factor);
         }
         Float dscore = Simd::Mul(p, Simd::Sub(dweight, row_delta));
-        // A hidden pair's dweight may never have been computed: select instead of multiplying by zero.
+        // The dweight of a hidden pair may be undefined, so select zero instead of multiplying by it.
         if (kMasked) dscore = Simd::Select(Simd::Equal(score, hidden), zero, dscore);
         Simd::Store(d, dscore);
         Simd::Store(s, weight);
@@ -170,7 +170,7 @@ struct Softmax {
     rows(shape, lse, delta, keep, scores, dweights);
   }
 
-  // Philox lanes of a 16 x 16 block at a time; a block's words lie as core/dropout.h says.
+  // One 16 x 16 block at a time; core/dropout.h defines the layout of its words.
   static void DropoutKeep(const DropoutStream& stream, uint32_t head, int64_t row0, int64_t key0,
                           const TileShape& shape, float* keep) {
     for (int r = shape.row_begin / kDropoutBlock * kDropoutBlock; r < shape.row_end; r += kDropoutBlock) {

@@ -1,4 +1,4 @@
-// Addresses and per-call constants that forward and backward share.
+// Addresses and per-call constants of forward and backward.
 #ifndef PFM_CPU_TENSOR_ACCESS_H_
 #define PFM_CPU_TENSOR_ACCESS_H_
 
@@ -9,7 +9,7 @@
 
 namespace pfm::cpu {
 
-// Element [batch, seq, head, 0].
+// Address of element [batch, seq, head, 0].
 inline void* At(const pfm_tensor& tensor, int32_t dtype, int64_t batch, int64_t seq, int64_t head) {
   const int64_t element_size = dtype == PFM_FLOAT32 ? 4 : 2;
   return static_cast<char*>(tensor.data) +

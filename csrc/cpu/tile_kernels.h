@@ -1,7 +1,7 @@
 // The arithmetic of one tile, as tables of functions per instruction set.
 //
-// Forward and backward are written once, in terms of these; each instruction set fills its tables in a file compiled
-// with its own flags. Everything inside is float32; the 16-bit types exist only in pack and store.
+// Forward and backward are written once and call these tables; each instruction set fills its tables in a file
+// compiled with its own flags. All arithmetic is float32; the 16-bit types exist only in pack and store.
 //
 // Two layouts, both made of panels of 16 floats:
 //   panels     a matrix [rows, dim] as [dim/16][rows][16]: rows broadcast as a left operand, vectors as a right one
@@ -16,17 +16,17 @@
 
 namespace pfm::cpu {
 
-// 64 x 128: a score tile is 32 KiB, a packed key tile at head_dim 128 is 64 KiB, both stay in L2; and both sides
-// divide the 128 x 128 blocks of block_mask, so a tile lies in exactly one of them.
+// 64 x 128: a score tile is 32 KiB and a packed key tile at head_dim 128 is 64 KiB; both stay in L2. Both sides
+// divide the 128 x 128 blocks of block_mask, so a tile lies in exactly one block.
 constexpr int kTileQ = 64;
 constexpr int kTileK = 128;
 constexpr int kPanel = 16;
 constexpr int kKeyPanels = kTileK / kPanel;
-constexpr int kScoreStride = kTileK + kPanel;  // no power of two: a walk down a column meets every cache set
+constexpr int kScoreStride = kTileK + kPanel;  // not a power of two: rows of a column use all cache sets
 
 constexpr int PaddedDim(int64_t dim) { return static_cast<int>((dim + kPanel - 1) / kPanel * kPanel); }
 
-// Rows of a tile, counted from its first one, that see at least one key of a panel; empty: {0, 0}.
+// Rows of a tile, relative to its first row, that see at least one key of a panel; {0, 0} if there are none.
 struct PanelRows {
   int16_t begin;
   int16_t end;
@@ -37,25 +37,25 @@ struct TileShape {
   PanelRows panel[kKeyPanels];
   int panel_begin, panel_end;  // panels outside are empty
   int row_begin, row_end;      // union of the panels' rows
-  bool masked;                 // some pair inside is hidden: the mask has to be applied
+  bool masked;                 // some pair inside is hidden, so the mask must be applied
 };
 
-// Normal-form columns of one mask head as arrays, padded to whole key tiles with columns that nobody sees.
+// Normal-form columns of one mask head as arrays, padded to whole key tiles with columns that no row sees.
 struct ColumnArrays {
   const int32_t* visible_begin;
   const int32_t* visible_end;
-  const int32_t* hole_begin[2];  // null beyond the launch's number of holes
+  const int32_t* hole_begin[2];  // null beyond the number of holes of this call
   const int32_t* hole_end[2];
 };
 
 // Running softmax of the rows of a query tile.
 struct RowState {
-  float max[kTileQ];      // running maximum of the scaled scores; -inf: nothing seen
+  float max[kTileQ];      // running maximum of the scaled scores; -inf before the first visible key
   float sum[kTileQ];      // sum of exp(score - max)
-  float rescale[kTileQ];  // what the last tile multiplied earlier sums and outputs by
+  float rescale[kTileQ];  // factor that the last tile applied to earlier sums and outputs
 };
 
-// Memory that is needed after the present call and worth fetching during it; 0 floats: none.
+// Memory to prefetch during a call because the next call reads it; 0 floats for none.
 struct Upcoming {
   const float* data;
   int floats;
@@ -86,16 +86,16 @@ struct ProductKernels {
 };
 
 struct SoftmaxKernels {
-  // Which part of the tile at row0 is visible; false: none. All of it: shape->masked is false.
+  // Computes the visible part of the tile at row0. Returns false if there is none; shape->masked is false if all is.
   bool (*shape)(const ColumnArrays& columns, int64_t key0, int row0, int rows, TileShape* shape);
   // Hidden pairs inside the shape's bounding box -> -inf.
   void (*mask)(const ColumnArrays& columns, int64_t key0, int row0, const TileShape& shape, float* scores);
-  // scores -> exp(scores - max), and the running state moved on.
+  // scores -> exp(scores - max); updates the running state.
   void (*softmax)(const TileShape& shape, float* scores, RowState* state);
   // scores -> P = exp(scores - lse), dweights -> dS = P * (dweights - delta); hidden pairs (-inf) give 0.
   void (*softmax_backward)(const TileShape& shape, const float* lse, const float* delta, float* scores,
                            float* dweights);
-  // The same under dropout: scores -> P * keep, dS = P * (dweights * keep - delta).
+  // With dropout: scores -> P * keep, dS = P * (dweights * keep - delta).
   void (*softmax_backward_dropout)(const TileShape& shape, const float* lse, const float* delta, const float* keep,
                                    float* scores, float* dweights);
   // keep = 0 or 1 / (1 - p) over the shape's bounding box (csrc/core/dropout.h).
@@ -109,8 +109,8 @@ struct TileKernels : ProductKernels, SoftmaxKernels {
   const char* name;
 };
 
-// Constants that exist before any code runs: a file compiled for an instruction set must not execute anything on a
-// processor that lacks it, not even to fill these in.
+// Constant-initialised tables: a file compiled for an instruction set must not run any code on a processor that lacks
+// it, dynamic initialisers included.
 extern const ProductKernels kAvx2Products, kPortableProducts;
 extern const SoftmaxKernels kAvx512Softmax, kAvx2Softmax, kPortableSoftmax;
 

@@ -3,7 +3,7 @@
 
 namespace pfm::cpu {
 
-// No products: on a processor that runs a 512-bit FMA in two halves those of AVX2 are at its peak.
+// No products: a processor that splits 512-bit FMAs in two reaches its peak with the AVX2 products.
 constexpr SoftmaxKernels kAvx512Softmax = MakeSoftmaxKernels<Avx512>();
 
 }  // namespace pfm::cpu

@@ -1,4 +1,4 @@
-// Fills the tables of one instruction set.
+// Tables of one instruction set.
 #ifndef PFM_CPU_TILE_KERNELS_TABLE_H_
 #define PFM_CPU_TILE_KERNELS_TABLE_H_
 

@@ -1,4 +1,4 @@
-"""`paddle-flashmask bench`: the operator beside Paddle's own dense attention, on the machine at hand."""
+"""`paddle-flashmask bench`: speed of the operator and of Paddle's dense attention on this machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ FLOPS = {"forward": 4, "backward": 10}
 )
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(min=1))
 def bench(seqlen: int, heads: int, head_dim: int, dtype: str, rounds: int) -> None:
-    """Forward and backward milliseconds and GFLOP/s on visible pairs, for five masks; the median of the rounds.
+    """Print forward and backward time and GFLOP/s on visible pairs for five masks, the median of the rounds.
 
-    The last column is how many times longer Paddle's scaled_dot_product_attention takes with the same mask as a
-    dense tensor, which is made before the clock starts.
+    The last column is the time of Paddle's scaled_dot_product_attention relative to ours. It gets the same mask as a
+    dense tensor, which is built outside the timed region.
     """
     from paddle_flashmask import masks
 
@@ -54,7 +54,7 @@ def bench(seqlen: int, heads: int, head_dim: int, dtype: str, rounds: int) -> No
 
 
 def _medians(calls: list[Callable[[], object]], rounds: int) -> tuple[float, float]:
-    """Median seconds of one or two calls that take turns; the second is NaN when there is one."""
+    """Return the median seconds of one or two interleaved calls; the second is NaN if there is only one."""
     times: list[list[float]] = [[], []]
     for call in calls:
         call()

@@ -1,10 +1,10 @@
-"""Reading of what mask builders are given: lengths, documents and windows, for one sequence or one per batch row."""
+"""Checks of what mask builders are given: lengths, documents and windows, for one sequence or one per batch row."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,12 +15,11 @@ Documents = Sequence[int] | Sequence[Sequence[int]]
 """Document lengths of one sequence, or a list of such lists, one per batch row. Documents of length 0 are allowed."""
 
 Padding = Literal["hidden", "document"]
-"""What the tokens after the last document are: hidden (their rows see nothing and nobody sees their keys) or one more
-document of their own."""
+"""Tokens after the last document: "hidden" (they see nothing and no token sees them) or one more "document"."""
 
 
 def integer(name: str, value: Any, minimum: int = 0, bits: int = 31) -> int:
-    """``value`` as an int in [minimum, 2^bits). TypeError for anything but an integer, ValueError outside."""
+    """Return ``value`` as an int in [minimum, 2^bits). TypeError for anything but an integer, ValueError outside."""
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     try:
@@ -33,11 +32,12 @@ def integer(name: str, value: Any, minimum: int = 0, bits: int = 31) -> int:
 
 
 def is_list(value: Any) -> bool:
+    """True for a list, a tuple or an array with at least one axis."""
     return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def per_batch(name: str, value: Any, minimum: int = 0) -> list[int]:
-    """One integer, or a non-empty list with one per batch row."""
+    """Read one integer, or a non-empty list with one per batch row."""
     if not is_list(value):
         return [integer(name, value, minimum)]
     if len(value) == 0:
@@ -46,24 +46,24 @@ def per_batch(name: str, value: Any, minimum: int = 0) -> list[int]:
 
 
 def same_batch(**values: list) -> None:
-    """Raises ValueError unless all lists with more than one entry have the same number of entries."""
+    """Raise ValueError unless all lists with more than one entry have the same number of entries."""
     sizes = {name: len(value) for name, value in values.items() if len(value) > 1}
     if len(set(sizes.values())) > 1:
         got = ", ".join(f"{name} has {size}" for name, size in sizes.items())
         raise ValueError(f"arguments disagree about the batch size: {got}")
 
 
-def sequence_lengths(seqlen: int, length: Lengths | None) -> np.ndarray:
-    """int64 [B, 1]: tokens of each row that are not padding; ``seqlen`` where ``length`` is None."""
+def sequence_lengths(seqlen: int, length: Lengths | None) -> list[int]:
+    """Tokens of each batch row that are not padding; ``seqlen`` where ``length`` is None."""
     lengths = [seqlen] if length is None else per_batch("length", length)
     for row, value in enumerate(lengths):
         if value > seqlen:
             raise ValueError(f"length {value} of batch row {row} is greater than seqlen {seqlen}")
-    return np.asarray(lengths, dtype=np.int64)[:, None]
+    return lengths
 
 
 def window_sides(window: Any) -> tuple[int, int]:
-    """(left, right) from one integer for both sides or a pair."""
+    """Return (left, right) from a pair, or from one integer for both sides."""
     if not is_list(window):
         side = integer("window", window)
         return side, side
@@ -85,7 +85,7 @@ def document_lists(name: str, documents: Any) -> list[list[int]]:
 
 
 def total_length(totals: Sequence[int], seqlen: int | None) -> int:
-    """``seqlen``, or the longest total when it is None. ValueError where a total does not fit."""
+    """Return ``seqlen``, or the longest total where it is None. ValueError where a total does not fit."""
     if seqlen is None:
         return integer("the total length of the documents", max(totals))
     seqlen = integer("seqlen", seqlen)
@@ -95,42 +95,10 @@ def total_length(totals: Sequence[int], seqlen: int | None) -> int:
     return seqlen
 
 
-class DocumentLayout(NamedTuple):
-    """Where each token's document lies. ``start`` and ``end`` are int64 [B, S]; a hidden token has start = end =
-    the total length of the documents, so that no row sees it."""
-
-    lengths: list[list[int]]
-    start: np.ndarray
-    end: np.ndarray
-
-    @property
-    def seqlen(self) -> int:
-        return self.start.shape[1]
-
-    def spread(self, values: Sequence[Sequence[int]]) -> np.ndarray:
-        """int64 [B, S]: ``values`` (one per document, padding document included) at each token; 0 at hidden ones."""
-        out = np.zeros(self.start.shape, dtype=np.int64)
-        for row, lengths in enumerate(self.lengths):
-            tokens = np.repeat(np.asarray(values[row], dtype=np.int64), lengths)
-            out[row, : len(tokens)] = tokens
-        return out
-
-
-def lay_out(lengths: list[list[int]], seqlen: int | None, padding: Padding = "hidden") -> DocumentLayout:
-    """Places documents one after the other in each row."""
+def lay_out(lengths: list[list[int]], seqlen: int | None, padding: Padding) -> tuple[int, list[list[int]]]:
+    """Return S, and for each batch row the lengths of the documents that its padding forms: one or none."""
     if padding not in ("hidden", "document"):
         raise ValueError(f"padding must be 'hidden' or 'document', got {padding!r}")
     totals = [sum(row) for row in lengths]
     seqlen = total_length(totals, seqlen)
-    if padding == "document":
-        lengths = [[*row, seqlen - total] for row, total in zip(lengths, totals, strict=True)]
-        totals = [seqlen] * len(totals)
-    start = np.empty((len(lengths), seqlen), dtype=np.int64)
-    for row, total in enumerate(totals):
-        start[row, total:] = total
-    end = start.copy()
-    for row, total in enumerate(totals):
-        ends = np.cumsum(lengths[row], dtype=np.int64)
-        end[row, :total] = np.repeat(ends, lengths[row])
-        start[row, :total] = np.repeat(ends - np.asarray(lengths[row], dtype=np.int64), lengths[row])
-    return DocumentLayout(lengths, start, end)
+    return seqlen, [[seqlen - total] if padding == "document" else [] for total in totals]

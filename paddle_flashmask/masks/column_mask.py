@@ -1,4 +1,4 @@
-"""ColumnMask: a column-sparse attention mask and what can be done with one."""
+"""ColumnMask: a column-sparse attention mask, with its conversions, combination, statistics and pictures."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy as np
 from paddle_flashmask import _core
 
 from ._inputs import integer
+from .plotting import save_mask
 from .statistics import MaskStatistics
 
 if TYPE_CHECKING:
     import paddle
 
-_CHANNELS = {(True, 1): "LTS", (True, 2): "LTS, LTE", (False, 2): "LTS, UTE", (False, 4): "LTS, LTE, UTS, UTE"}
+BOUND_NAMES = {(True, 1): "LTS", (True, 2): "LTS, LTE", (False, 2): "LTS, UTE", (False, 4): "LTS, LTE, UTS, UTE"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ColumnMask:
-    """Which queries each key is hidden from, as ``flashmask_attention`` takes it (arXiv 2410.01359, section 4.1).
+    """The query rows that each key is hidden from, as at most two intervals (arXiv 2410.01359, section 4.1).
 
     Attributes:
         startend_row_indices: int32 array [B, Hm, Sk, n] with values in [0, Sq]; half-open intervals of hidden rows:
@@ -35,12 +36,16 @@ class ColumnMask:
             False   4  LTS, LTE, UTS, UTE     LTS <= i < LTE or UTS <= i < UTE
             ======  =  =====================  =========================================================
 
-        causal: hides key j from query i unless j <= i + Sk - Sq (bottom-right aligned).
+        causal: whether key j is also hidden from query i unless j <= i + Sk - Sq (bottom-right aligned).
         seqlen_q: number of query rows Sq.
 
-    Pass ``mask.to_paddle()`` and ``causal=mask.causal`` to the operator. ``Hm`` heads serve Hq query heads in groups
-    of Hq / Hm. Two masks are equal (``==``) when their arrays, ``causal`` and ``seqlen_q`` are; ``equivalent`` compares
-    what they show instead.
+    Pass ``mask.to_paddle()`` and ``causal=mask.causal`` to the operator. The Hm mask heads serve Hq query heads in
+    groups of Hq / Hm. ``==`` compares the arrays, ``causal`` and ``seqlen_q`` of two masks; ``equivalent`` compares
+    the pairs that are visible.
+
+    Raises:
+        TypeError: the array is not int32 NumPy, ``causal`` is not a bool, or ``seqlen_q`` is not an integer.
+        ValueError: a shape, an n that ``causal`` does not allow, or a value outside [0, Sq].
     """
 
     startend_row_indices: np.ndarray
@@ -53,7 +58,10 @@ class ColumnMask:
         object.__setattr__(self, "seqlen_q", int(self.seqlen_q))
 
     def validate(self) -> None:
-        """Raises TypeError or ValueError, saying what was got and expected, unless the operator takes the mask."""
+        """Raise TypeError or ValueError unless the operator accepts the mask. The constructor calls it.
+
+        Call it again after a change to ``startend_row_indices`` in place.
+        """
         values = self.startend_row_indices
         if not isinstance(values, np.ndarray):
             raise TypeError(f"startend_row_indices must be a numpy array, got {type(values).__name__}")
@@ -63,7 +71,7 @@ class ColumnMask:
             raise ValueError(f"startend_row_indices must have shape [B, Hm, Sk, n], got {values.shape}")
         if not isinstance(self.causal, (bool, np.bool_)):
             raise TypeError(f"causal must be a bool, got {self.causal!r}")
-        if (bool(self.causal), values.shape[3]) not in _CHANNELS:
+        if (bool(self.causal), values.shape[3]) not in BOUND_NAMES:
             expected = "1 or 2" if self.causal else "2 or 4"
             raise ValueError(f"with causal={self.causal} n must be {expected}, got shape {values.shape}")
         rows = integer("seqlen_q", self.seqlen_q)
@@ -89,8 +97,11 @@ class ColumnMask:
         return self.startend_row_indices.shape[2]
 
     def columns(self) -> np.ndarray:
-        """int32 [B, Hm, Sk, 6]: the normal form the kernels use. Per key the visible rows [begin, end), then up to two
-        holes in them as begin, end; an absent range is (Sq, 0)."""
+        """Return the normal form that the kernels use, int32 [B, Hm, Sk, 6].
+
+        Each key has its visible rows [begin, end), then up to two holes in them as begin, end. An absent range is
+        (Sq, 0).
+        """
         return _core.normal_form(self.startend_row_indices, self.causal, self.seqlen_q)
 
     @classmethod
@@ -99,18 +110,18 @@ class ColumnMask:
         return cls(values, causal, seqlen_q)
 
     def to_paddle(self) -> paddle.Tensor:
-        """The int32 tensor [B, Hm, Sk, n] that ``flashmask_attention`` takes, with ``causal=mask.causal``."""
+        """Return the int32 tensor [B, Hm, Sk, n] for ``flashmask_attention``; pass ``causal=mask.causal`` with it."""
         import paddle
 
         return paddle.to_tensor(self.startend_row_indices, dtype="int32")
 
     def to_dense(self) -> np.ndarray:
-        """bool [B, Hm, Sq, Sk], True where the query (row) sees the key (column)."""
+        """Return bool [B, Hm, Sq, Sk], True where the query (row) sees the key (column)."""
         return _core.to_dense(self.columns(), self.seqlen_q)
 
     @classmethod
     def from_dense(cls, dense: Any) -> ColumnMask:
-        """The smallest column mask that shows exactly what ``dense`` shows.
+        """Return the smallest column mask with exactly the visible pairs of ``dense``.
 
         Args:
             dense: bool array [Sq, Sk], [B, Sq, Sk] or [B, Hm, Sq, Sk], True where visible.
@@ -134,11 +145,11 @@ class ColumnMask:
         return cls._from_columns(_core.columns_from_dense(dense), dense.shape[2])
 
     def __and__(self, other: ColumnMask) -> ColumnMask:
-        """Shows what both show, in the smallest form. Batch and head counts of 1 broadcast.
+        """Return the pairs that are visible in both masks, in the smallest form. Batch and head counts of 1 broadcast.
 
         Raises:
-            ValueError: other lengths, or a key would be hidden from more than two intervals of queries; the message
-                names the first such batch row, head and key column.
+            ValueError: the lengths, batch or head counts differ, or a key would be hidden from more than two intervals
+                of queries; the message names the first such batch row, head and key column.
         """
         if not isinstance(other, ColumnMask):
             return NotImplemented
@@ -158,7 +169,7 @@ class ColumnMask:
         return self._from_columns(_core.intersect(left, right, self.seqlen_q), self.seqlen_q)
 
     def expand(self, batch: int, heads: int = 1) -> ColumnMask:
-        """The same mask for ``batch`` rows and ``heads`` mask heads; only sizes of 1 can grow."""
+        """Repeat the mask for ``batch`` rows and ``heads`` mask heads. ValueError unless each size fits or is 1."""
         batch, heads = integer("batch", batch), integer("heads", heads)
         shape = (batch, heads, *self.startend_row_indices.shape[2:])
         try:
@@ -168,7 +179,10 @@ class ColumnMask:
         return ColumnMask(np.ascontiguousarray(values), self.causal, self.seqlen_q)
 
     def statistics(self, tile_q: int = 128, tile_k: int = 128) -> MaskStatistics:
-        """Exact visible pairs and full / partial / empty tiles of ``tile_q`` x ``tile_k``, over all rows and heads."""
+        """Count the visible pairs and the full, partial and empty ``tile_q`` x ``tile_k`` tiles of all rows and heads.
+
+        The counts are exact. TypeError or ValueError unless both tile sides are integers of at least 1.
+        """
         tile_q, tile_k = integer("tile_q", tile_q, 1), integer("tile_k", tile_k, 1)
         total, visible, full, partial, empty = _core.statistics(self.columns(), self.seqlen_q, tile_q, tile_k)
         return MaskStatistics(
@@ -194,17 +208,25 @@ class ColumnMask:
         tile: tuple[int, int] | None = None,
         title: str | None = None,
     ) -> None:
-        """Writes a picture: queries down, keys across, visible pairs in colour (needs matplotlib).
+        """Write a picture: queries down, keys across, visible pairs in colour (needs matplotlib).
 
-        Long sequences are shrunk, each pixel showing the visible share of what it stands for. With ``tile=(tile_q,
-        tile_k)`` the tiles are shown instead, coloured as full, partial or empty. ``path`` chooses the file format.
+        In a long sequence each pixel shows the visible share of a block of pairs.
+
+        Args:
+            path: file to write; its suffix selects the format (.png, .svg, .pdf).
+            batch, head: batch row and mask head to draw.
+            tile: (tile_q, tile_k) draws tiles instead of pairs, coloured as full, partial or empty.
+            title: text above the picture.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            TypeError, ValueError: an empty mask, a batch row or head that does not exist, or a tile that is not a pair
+                of integers of at least 1.
         """
-        from .plotting import save_mask
-
         save_mask(self, path, batch=batch, head=head, tile=tile, title=title)
 
     def equivalent(self, other: ColumnMask) -> bool:
-        """True when both show the same pairs, whatever their form."""
+        """True if both masks have the same visible pairs, whatever their forms. TypeError for another type."""
         if not isinstance(other, ColumnMask):
             raise TypeError(f"other must be a ColumnMask, got {type(other).__name__}")
         return self.seqlen_q == other.seqlen_q and np.array_equal(self.columns(), other.columns())
@@ -223,5 +245,5 @@ class ColumnMask:
     def __repr__(self) -> str:
         return (
             f"ColumnMask(B={self.batch}, Hm={self.heads}, Sq={self.seqlen_q}, Sk={self.seqlen_k}, "
-            f"causal={self.causal}, values=({_CHANNELS[self.causal, self.startend_row_indices.shape[3]]}))"
+            f"causal={self.causal}, values=({BOUND_NAMES[self.causal, self.startend_row_indices.shape[3]]}))"
         )

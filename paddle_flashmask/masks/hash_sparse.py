@@ -5,22 +5,27 @@ from typing import Any
 import numpy as np
 
 from ._assemble import column_mask
+from ._inputs import integer
 from .column_mask import ColumnMask
 
 
 def hash_sparse(first_query: Any, end_query: Any) -> ColumnMask:
-    """Each key is seen by one run of queries (arXiv 2410.01359, figure 1, mask 11).
+    """Attention within hash buckets, with queries and keys sorted by bucket: each key is seen by one run of queries
+    (arXiv 2410.01359, figure 1, mask 11).
 
-    This is attention within hash buckets once queries and keys are sorted by bucket; ``hash_bucket_queries`` finds the
-    runs from bucket numbers: ``hash_sparse(*hash_bucket_queries(query_buckets, key_buckets))``.
+    ``hash_bucket_queries`` finds the runs from the bucket numbers of the queries and keys.
 
     Args:
-        first_query: integers [S], or [B, S]: the first query that sees each key.
-        end_query: integers of the same shape: one past the last query that sees each key. A run with first >= end is
-            empty: nobody sees the key.
+        first_query: integers [S] or [B, S], the first query that sees each key.
+        end_query: integers of the same shape, one past the last query that sees each key. A run with first >= end is
+            empty: no query sees the key.
 
     Returns:
         Values (LTS, UTE), not causal.
+
+    Raises:
+        TypeError: values that are not integers.
+        ValueError: shapes that differ or have more than two axes, or a value outside [0, S].
     """
     first, end = _integers("first_query", first_query), _integers("end_query", end_query)
     if first.shape != end.shape:
@@ -35,18 +40,23 @@ def hash_sparse(first_query: Any, end_query: Any) -> ColumnMask:
 def hash_bucket_queries(
     query_buckets: Any, key_buckets: Any, query_positions: Any = None, key_positions: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The queries that see each key when attention stays within hash buckets (arXiv 2306.01160).
+    """Find the queries that see each key in attention within hash buckets (arXiv 2306.01160).
 
     Args:
-        query_buckets: integers [S] or [B, S] in ascending order: the bucket of each query, after sorting.
-        key_buckets: the same for the keys.
-        query_positions: where each query stood before sorting, of the same shape and ascending within each bucket
-            (a stable sort leaves them so). Together with ``key_positions`` it adds causality: a query then sees only
-            keys whose position is not after its own.
-        key_positions: the same for the keys, in any order within a bucket.
+        query_buckets: integers [S] or [B, S] in ascending order, the bucket of each query after sorting.
+        key_buckets: integers of the same shape in ascending order, the bucket of each key after sorting.
+        query_positions: integers of the same shape, the position of each query before sorting; ascending within each
+            bucket, as a stable sort leaves them. With ``key_positions`` attention is also causal: a query sees no key
+            of a later position.
+        key_positions: integers of the same shape, the position of each key before sorting, in any order.
 
     Returns:
         (first_query, end_query), int64 [B, S] each, for ``hash_sparse``.
+
+    Raises:
+        TypeError: values that are not integers.
+        ValueError: shapes that differ or have more than two axes, buckets or query positions that do not ascend, or
+            positions of one side only.
     """
     queries, keys = _integers("query_buckets", query_buckets), _integers("key_buckets", key_buckets)
     if queries.shape != keys.shape:
@@ -67,13 +77,24 @@ def hash_bucket_queries(
             raise ValueError(f"{name} must have the shape of the buckets {queries.shape}, got {positions.shape}")
     if ((np.diff(queries, axis=1) == 0) & (np.diff(query_at, axis=1) < 0)).any():
         raise ValueError("query_positions must ascend within each bucket: sort the tokens stably")
-    # Ranks make (bucket, position) one number that ascends with the queries, so one search finds a key's place.
+    # Ranks turn (bucket, position) into one number that ascends with the queries, so one binary search finds the run.
     bucket_of = np.unique(np.stack([queries, keys]), return_inverse=True)[1].reshape(2, *queries.shape)
     position_of = np.unique(np.stack([query_at, key_at]), return_inverse=True)[1].reshape(2, *queries.shape)
     query_place, key_place = bucket_of * (queries.size * 2 + 1) + position_of
     first = np.stack([np.searchsorted(q, k, side="left") for q, k in zip(query_place, key_place, strict=True)])
     end = np.stack([np.searchsorted(q, k, side="right") for q, k in zip(*bucket_of, strict=True)])
     return first, end
+
+
+def hash_random_tokens(seqlen: int, buckets: int, seed: int = 0) -> ColumnMask:
+    """Build the causal ``hash_sparse`` mask of ``seqlen`` tokens hashed at random into ``buckets`` buckets.
+
+    The same ``seed`` (of ``numpy.random.default_rng``) gives the same mask.
+    """
+    seqlen, buckets = integer("seqlen", seqlen), integer("buckets", buckets, 1)
+    hashed = np.random.default_rng(integer("seed", seed, bits=64)).integers(0, buckets, size=(2, seqlen))
+    query_order, key_order = np.argsort(hashed, axis=1, kind="stable")
+    return hash_sparse(*hash_bucket_queries(hashed[0][query_order], hashed[1][key_order], query_order, key_order))
 
 
 def _integers(name: str, values: Any) -> np.ndarray:

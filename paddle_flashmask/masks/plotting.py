@@ -1,9 +1,9 @@
-"""Pictures of masks. matplotlib is imported when a picture is drawn."""
+"""Pictures of masks. Drawing one imports matplotlib; importing this module does not."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,21 +11,36 @@ from paddle_flashmask import _core
 
 from ._inputs import integer
 
-if TYPE_CHECKING:
-    from .column_mask import ColumnMask
-
 VISIBLE = "#2563a8"
 PARTIAL = "#f2a93b"
 HIDDEN = "#eef1f5"
 INK = "#1f2937"
 
-_MAX_PIXELS = 512  # a longer side is shrunk to about this many
-_MAX_CELLS = 40  # up to this many rows and keys are drawn as separate cells
+_MAX_PIXELS = 512  # longer sides are shrunk to about this many pixels
+_MAX_CELLS = 40  # most rows and keys that are drawn as separate cells
 _CLASS_NAMES = ("empty", "partial", "full")
 
 
+class Drawable(Protocol):
+    """The part of ``ColumnMask`` that a picture needs."""
+
+    @property
+    def seqlen_q(self) -> int: ...
+
+    @property
+    def seqlen_k(self) -> int: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def heads(self) -> int: ...
+
+    def columns(self) -> np.ndarray: ...
+
+
 def save_mask(
-    mask: ColumnMask,
+    mask: Drawable,
     path: str | os.PathLike[str],
     *,
     batch: int = 0,
@@ -33,7 +48,7 @@ def save_mask(
     tile: tuple[int, int] | None = None,
     title: str | None = None,
 ) -> None:
-    """See ``ColumnMask.plot``."""
+    """Write a picture of one batch row and head of ``mask``; ``ColumnMask.plot`` describes the arguments."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -45,7 +60,7 @@ def save_mask(
 
 def draw_mask(
     axes: Any,
-    mask: ColumnMask,
+    mask: Drawable,
     *,
     batch: int = 0,
     head: int = 0,
@@ -53,7 +68,12 @@ def draw_mask(
     title: str | None = None,
     labels: bool = True,
 ) -> None:
-    """Draws one batch row and head of ``mask`` into matplotlib ``axes``."""
+    """Draw one batch row and head of ``mask`` into matplotlib ``axes``.
+
+    Raises:
+        TypeError: ``batch`` or ``head`` is not an integer, or ``tile`` is not a pair of integers.
+        ValueError: an empty mask, a batch row or head that the mask does not have, or a tile side below 1.
+    """
     rows, keys = mask.seqlen_q, mask.seqlen_k
     if rows == 0 or keys == 0:
         raise ValueError(f"an empty mask, {rows} x {keys}, has no picture")
@@ -90,7 +110,7 @@ def _visible_share(columns: np.ndarray, rows: int, keys: int, tile_q: int, tile_
 
 
 def _extent(shape: tuple[int, ...], tile_q: int, tile_k: int) -> tuple[float, float, float, float]:
-    """Where imshow puts the cells so that tick labels are query and key indices: cell centres at the indices."""
+    """The imshow extent that centres cells on their query and key indices."""
     return (-0.5, shape[1] * tile_k - 0.5, shape[0] * tile_q - 0.5, -0.5)
 
 

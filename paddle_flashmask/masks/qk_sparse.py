@@ -21,20 +21,28 @@ def qk_sparse(seqlen: int, dropped: Spans, *, length: Lengths | None = None) -> 
     Args:
         seqlen: S.
         dropped: (offset, length) of each span, in ascending order and without overlap, or one such list per batch row.
-        length: tokens that are not padding, one number or one per batch row (default: all). Padding rows see nothing.
+        length: tokens that are not padding, one number or one per batch row (default: all). Padding tokens see nothing
+            and no token sees them.
 
     Returns:
-        Values (LTS, LTE), causal, as in the paper; with padding (LTS, UTE), not causal, which alone can say both.
+        Values (LTS, LTE), causal, as in the paper. With padding (LTS, UTE), not causal: no causal form of two values
+        can encode both a span and the padding.
+
+    Raises:
+        TypeError: an argument that is not an integer or not a list of spans.
+        ValueError: a negative integer, spans that overlap, do not ascend or end after the row's length, a length
+            greater than ``seqlen``, or numbers of batch rows that differ.
     """
     seqlen = integer("seqlen", seqlen)
-    end = sequence_lengths(seqlen, length)
+    lengths = sequence_lengths(seqlen, length)
+    end = np.asarray(lengths, dtype=np.int64)[:, None]
     rows = _rows(dropped)
-    same_batch(dropped=rows, length=list(end))
+    same_batch(dropped=rows, length=lengths)
     key = keys(seqlen)
     in_span = np.zeros((len(rows), seqlen), dtype=bool)
     span_end = np.full((len(rows), seqlen), seqlen, dtype=np.int64)
     for b, row in enumerate(rows):
-        limit = int(end[min(b, len(end) - 1), 0])
+        limit = lengths[min(b, len(lengths) - 1)]
         last = 0
         for offset, count in row:
             if offset < last:
@@ -45,7 +53,7 @@ def qk_sparse(seqlen: int, dropped: Spans, *, length: Lengths | None = None) -> 
             in_span[b, offset:last] = True
             span_end[b, offset:last] = last
     if (end < seqlen).any():
-        key = np.minimum(key, end)  # of padding too UTE stays <= LTS
+        key = np.minimum(key, end)  # UTE <= LTS holds for padding keys too
         return column_mask(end, np.where(in_span, span_end, key), causal=False, seqlen=seqlen)
     return column_mask(np.where(in_span, key, seqlen), span_end, causal=True, seqlen=seqlen)
 

@@ -7,21 +7,24 @@ from .column_mask import ColumnMask
 
 
 def random_eviction(seqlen: int, start: int, *, batch: int = 1, heads: int = 1, seed: int = 0) -> ColumnMask:
-    """Causal attention over a key cache of ``start`` entries that evicts at random (arXiv 2410.01359, figure 1,
-    mask 12).
+    """Training for a key-value cache of fixed size that evicts at random (arXiv 2410.01359, figure 1, mask 12).
 
-    From row ``start`` on, each new token evicts one older key, chosen uniformly among those still kept; the key is
-    invisible from that row on. So every row sees ``min(row + 1, start)`` keys, itself always among them.
+    From row ``start`` on, each new token evicts one older key, chosen uniformly among those in the cache; no later row
+    sees that key. Every row sees ``min(row + 1, start)`` keys, itself among them.
 
     Args:
         seqlen: S.
-        start: first row that evicts, at least 1; the cache size.
+        start: cache size, which is the first row that evicts; at least 1.
         batch: B.
         heads: Hm; every batch row and head evicts on its own.
-        seed: of ``numpy.random.default_rng``; the same seed gives the same mask.
+        seed: seed of ``numpy.random.default_rng``; the same seed gives the same mask.
 
     Returns:
         Values (LTS), causal, shape [B, Hm, S, 1].
+
+    Raises:
+        TypeError: an argument that is not an integer.
+        ValueError: a negative integer, or ``start`` of 0.
     """
     seqlen, start = integer("seqlen", seqlen), integer("start", start, 1)
     batch, heads = integer("batch", batch), integer("heads", heads)
@@ -29,7 +32,7 @@ def random_eviction(seqlen: int, start: int, *, batch: int = 1, heads: int = 1, 
     first_hidden = np.full((seqlen, maps), seqlen, dtype=np.int32)
     rng = np.random.default_rng(integer("seed", seed, bits=64))
     slots = rng.integers(0, start, size=(max(0, seqlen - start), maps))
-    kept = np.repeat(np.arange(min(start, seqlen))[:, None], maps, axis=1)  # the keys in the cache, per map
+    kept = np.repeat(np.arange(min(start, seqlen))[:, None], maps, axis=1)  # keys in the cache of each map
     every_map = np.arange(maps)
     for row, slot in enumerate(slots, start=start):
         first_hidden[kept[slot, every_map], every_map] = row

@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ._assemble import column_mask
+from . import _columns
+from ._assemble import padded_mask
 from ._inputs import Padding, integer, is_list, lay_out
 from .column_mask import ColumnMask
 
@@ -14,29 +15,31 @@ Groups = Sequence[QuestionWithAnswers] | Sequence[Sequence[QuestionWithAnswers]]
 
 
 def share_question(groups: Groups, seqlen: int | None = None, *, padding: Padding = "hidden") -> ColumnMask:
-    """Questions with several answers each: an answer sees its question and itself, never another answer (arXiv
-    2410.01359, figure 1, mask 5; for DPO and reward models).
+    """Preference and reward training (DPO, reward models): the answers to a question share its keys and do not see
+    each other (arXiv 2410.01359, figure 1, mask 5).
+
+    Attention is causal, and groups are blind to each other. A group lists the length of the question, then those of
+    its answers.
 
     Args:
         groups: a list of [question, answer 1, answer 2, ...] lengths in order, or one such list per batch row.
-            Everything is causal, and groups are blind to each other.
-        seqlen: S (default: the longest row). ValueError if the groups hold more.
+        seqlen: S (default: the longest row).
         padding: tokens after the last group see nothing ("hidden") or form one more document ("document").
 
     Returns:
         Values (LTS), causal.
 
+    Raises:
+        TypeError: lengths that are not integers, or not in lists.
+        ValueError: a negative length, an empty group, groups that do not fit into ``seqlen``, or another ``padding``.
+
     Example:
         A question of 4 tokens with two answers of 3: ``share_question([[4, 3, 3]])``.
     """
     rows = _rows(groups)
-    pieces = [[length for group in row for length in group] for row in rows]
-    layout = lay_out(pieces, seqlen, padding)
-    # The tokens of a question are seen to the end of the group: this much longer than the question itself.
-    beyond = [[more for group in row for more in (sum(group[1:]), *[0] * (len(group) - 1))] for row in rows]
-    if padding == "document":
-        beyond = [[*row, 0] for row in beyond]
-    return column_mask(layout.end + layout.spread(beyond), causal=True, seqlen=layout.seqlen)
+    seqlen, rest = lay_out([[sum(group) for group in row] for row in rows], seqlen, padding)
+    bounds = [_columns.share_question([*row, *([n] for n in last)]) for row, last in zip(rows, rest, strict=True)]
+    return padded_mask(bounds, causal=True, seqlen=seqlen)
 
 
 def _rows(groups: Any) -> list[list[list[int]]]:

@@ -1,4 +1,4 @@
-"""What a mask costs: visible pairs and the classes of its tiles."""
+"""The cost of a mask: visible pairs and tile classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MaskStatistics:
 
     @property
     def live_tiles(self) -> int:
-        """Tiles a kernel has to compute: full and partial ones."""
+        """Tiles that a kernel computes: full and partial ones."""
         return self.full_tiles + self.partial_tiles
 
     @property
@@ -41,7 +41,7 @@ class MaskStatistics:
 
     @property
     def sparsity(self) -> float:
-        """Empty share of all tiles: the rho of arXiv 2410.01359 for 128 x 128 tiles; 0.0 for an empty matrix."""
+        """Empty share of all tiles, rho in arXiv 2410.01359 (with 128 x 128 tiles); 0.0 for an empty matrix."""
         return self.empty_tiles / self.total_tiles if self.total_tiles else 0.0
 
     def __str__(self) -> str:

@@ -1,9 +1,8 @@
-"""Tokenised samples to packed training batches with column masks. NumPy only, so it runs in data-loader workers.
+"""Packing of tokenised samples into training batches with column masks. NumPy only: it runs in data-loader workers.
 
-A pack is several documents laid end to end in one sequence of at most `max_length` tokens. Position ids restart at
-every document, and the mask columns let each document see only itself, causally if nothing else is said. A document is
-a text (SFT), or a question with its answers (DPO, reward models, KTO), which see the question and themselves but not
-each other.
+A pack is a sequence of at most `max_length` tokens that holds several documents end to end. Position ids restart at
+every document, and the mask hides other documents; attention within a document is causal by default. A document is a
+text (SFT), or a question with its answers (DPO, reward models, KTO), which see the question but not each other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""One question and its answers laid out once: the share-question form of DPO, KTO and reward-model data.
+"""The share-question form of DPO, KTO and reward-model data: a question stored once, followed by its answers.
 
-The question is stored once and all answers follow it. Positions of every answer restart where the question ends, so
-each answer has the positions it would have alone behind its question; the mask columns let it see the question and
-itself, never another answer (arXiv 2410.01359, figure 1, mask 5).
+Positions of every answer continue those of the question, as if it were the only answer. The mask lets an answer see
+the question and itself, but no other answer (arXiv 2410.01359, figure 1, mask 5).
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paddle_flashmask.masks import _columns
+
 from .attention import IGNORED_LABEL
 from .packed import fits
 from .packs import PackingReport, visible_pairs
@@ -19,11 +20,13 @@ from .packs import PackingReport, visible_pairs
 
 @dataclass(frozen=True)
 class Question:
-    """One document. `repeat_last` moves the last prompt token to the head of every answer.
+    """One document: a question and its answers.
 
-    With it (log-probabilities: DPO, KTO) the token that predicts the first word of an answer exists once per answer,
-    so an answer of n tokens takes n places and each of them has one label; without it (scores: reward models) the
-    answer takes its own n places. prompt, answers: int64 arrays of at least one token. desirable: KTO's mark.
+    prompt, answers: int64 arrays of at least one token.
+    repeat_last: whether the last prompt token is moved to the head of every answer. With it (log-probabilities: DPO,
+        KTO) the token that predicts the first token of an answer exists once per answer, and every place of an answer
+        has one label. Without it (scores: reward models) the prompt stays whole.
+    desirable: the label of a KTO sample.
     """
 
     prompt: np.ndarray
@@ -33,7 +36,7 @@ class Question:
 
     @property
     def shared(self) -> int:
-        """Tokens that all answers see."""
+        """Number of tokens that all answers see."""
         return len(self.prompt) - self.repeat_last
 
     def __len__(self) -> int:
@@ -42,15 +45,16 @@ class Question:
 
 @dataclass(frozen=True)
 class AnswerPack:
-    """Questions with their answers, end to end. T tokens without padding, Q questions, A answers.
+    """Questions with their answers, end to end: T tokens without padding, Q questions, A answers.
 
-    input_ids, position_ids: int64 [T]. labels: int64 [T], the next token inside answers, -100 elsewhere (and
-    everywhere in packs for reward models, whose loss reads scores).
-    key_ends: int32 [T], the row after the last one that sees this key: the end of the question's document for its
-    tokens, the end of the answer for an answer's tokens (the share-question LTS).
-    document_lengths: int32 [Q], sums to T.
-    answers: int64 [A, 3]: (question, first place, place after the last), in the order given.
-    desirable: bool [Q] for KTO, where the first answer of a question is its own and the second the KL estimate's.
+    input_ids, position_ids: int64 [T].
+    labels: int64 [T], the next token inside answers and -100 elsewhere; -100 everywhere in packs for reward models,
+        whose loss reads scores.
+    key_ends: int32 [T], the LTS of share_question: one past the last row that sees the key, which is the end of the
+        document for a question token and the end of the answer for an answer token.
+    document_lengths: int32 [Q], with sum T.
+    answers: int64 [A, 3]: (question, first place, one past the last place), in the given order.
+    desirable: bool [Q] for KTO. The first answer of a question is its own, the second is that of the KL estimate.
     """
 
     input_ids: np.ndarray
@@ -78,6 +82,7 @@ class AnswerPack:
 
 
 def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:
+    """Return the tokens of row `number` as int64. ValueError unless they are one-dimensional and at least one."""
     array = np.asarray(value, dtype=np.int64)
     if array.ndim != 1:
         raise ValueError(f"row {number}: {name} must be one-dimensional; got shape {list(array.shape)}")
@@ -89,10 +94,10 @@ def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:
 def fit_question(
     question: Question, max_prompt_length: int, number: int, report: PackingReport, too_long: str
 ) -> Question | None:
-    """The question within report.max_length tokens, cut as PaddleNLP cuts: first the prompt to its last
-    max_prompt_length tokens, then, if that is not enough, every answer in proportion to its length.
+    """Cut a question to report.max_length tokens, or drop it (None), as `too_long` requires.
 
-    The prompt stays in front of all its answers and every answer keeps at least one token. What is lost is counted.
+    The cut follows PaddleNLP: first the prompt to its last max_prompt_length tokens; if that is not enough, every
+    answer in proportion to its length. Every answer keeps at least one token. The report counts the lost tokens.
     """
     whole = fits(len(question), number, report, too_long)
     if whole is None or whole:
@@ -106,7 +111,7 @@ def fit_question(
     lengths = np.array([len(answer) for answer in question.answers])
     if lengths.sum() > room:
         kept = np.diff(np.cumsum(lengths) * room // lengths.sum(), prepend=0)
-        while kept.min() < 1:  # a short answer beside a long one must not vanish
+        while kept.min() < 1:  # a short answer beside a long one keeps one token
             kept[kept.argmin()] += 1
             kept[kept.argmax()] -= 1
         answers = tuple(answer[:n] for answer, n in zip(question.answers, kept, strict=True))
@@ -117,14 +122,14 @@ def fit_question(
 
 
 def assemble_questions(questions: list[Question]) -> AnswerPack:
-    ids, labels, positions, ends, answers = [], [], [], [], []
+    """Lay questions and their answers end to end in one pack."""
+    ids, labels, positions, answers = [], [], [], []
     place = 0
     for number, question in enumerate(questions):
         shared = question.shared
         ids.append(question.prompt[:shared])
         labels.append(np.full(shared, IGNORED_LABEL, dtype=np.int64))
         positions.append(np.arange(shared, dtype=np.int64))
-        ends.append(np.full(shared, place + len(question), dtype=np.int32))
         place += shared
         for answer in question.answers:
             if question.repeat_last:
@@ -134,15 +139,15 @@ def assemble_questions(questions: list[Question]) -> AnswerPack:
                 ids.append(answer)
                 labels.append(np.full(len(answer), IGNORED_LABEL, dtype=np.int64))
             positions.append(np.arange(shared, shared + len(answer), dtype=np.int64))
-            ends.append(np.full(len(answer), place + len(answer), dtype=np.int32))
             answers.append((number, place, place + len(answer)))
             place += len(answer)
+    (key_ends,) = _columns.share_question([[q.shared, *map(len, q.answers)] for q in questions])
     marks = [question.desirable for question in questions]
     return AnswerPack(
         input_ids=np.concatenate(ids),
         labels=np.concatenate(labels),
         position_ids=np.concatenate(positions),
-        key_ends=np.concatenate(ends),
+        key_ends=key_ends,
         document_lengths=np.array([len(question) for question in questions], dtype=np.int32),
         answers=np.array(answers, dtype=np.int64).reshape(-1, 3),
         desirable=None if None in marks else np.array(marks, dtype=bool),

@@ -1,4 +1,4 @@
-"""Packs to one padded batch."""
+"""Collation of packs into one padded batch."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MASKS = ("columns", "dense")
 
 @dataclass(frozen=True)
 class SFTCollator:
-    """Pads packs on the right to one length S and writes their mask.
+    """Collator that pads packs on the right to one length S and builds their mask.
 
-    pad_token_id: the input id of padding; its label is -100 and its position 0.
-    length: S itself, or None for the longest pack of the batch rounded up to `multiple_of`.
-    mask: "columns" gives `startend_row_indices`, int32 [B, 1, S, n], the columns of FlashMask. Causal packs have n = 1,
-        the end of what sees the key; others n = 2, and the first row that does (LTS, UTE). A padding key gets 0: no row
-        sees it; and every document ends before the padding, so padding rows see nothing. "dense" gives the same mask
-        as `attention_mask`, bool [B, 1, S, S], True where a query may attend.
+    pad_token_id: input id of padding; its label is -100 and its position 0.
+    length: S, or None for the longest pack of the batch rounded up to `multiple_of`.
+    mask: "columns" or "dense". "columns" gives `startend_row_indices`, int32 [B, 1, S, n]: LTS (n = 1) for causal
+        packs, LTS and UTE (n = 2) for others. The values of a padding key are 0, so no row sees it; every document ends
+        before the padding, so padding rows see nothing. "dense" gives the same mask as `attention_mask`,
+        bool [B, 1, S, S], True for visible pairs.
 
-    Calling it with B packs returns int64 [B, S] arrays `input_ids`, `labels`, `position_ids` and the mask.
-    Raises ValueError where a pack is longer than `length`, for an empty batch, and for packs of which some are causal.
+    A call with B packs returns int64 [B, S] arrays `input_ids`, `labels` and `position_ids`, and the mask. It raises
+    ValueError for an empty batch, a pack longer than `length`, and a mix of causal and other packs.
     """
 
     pad_token_id: int
@@ -79,9 +79,9 @@ class SFTCollator:
 
 
 class PreferenceCollator(SFTCollator):
-    """As `SFTCollator` for the packs of `pack_preference`, with `response_indices`, int64 [P, 4], for the P pairs of
-    the batch: (batch row, chosen start, chosen end = rejected start, rejected end). labels[row, start:end] are the
-    tokens of an answer, each to be predicted where it stands."""
+    """`SFTCollator` for the packs of `pack_preference`, with `response_indices`, int64 [P, 4], for the P pairs of the
+    batch: (batch row, chosen start, chosen end = rejected start, rejected end). labels[row, start:end] are the tokens
+    of an answer, each at the place that predicts it."""
 
     def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)
@@ -91,8 +91,8 @@ class PreferenceCollator(SFTCollator):
 
 
 class KTOCollator(SFTCollator):
-    """As `SFTCollator` for the packs of `pack_kto`, with `response_indices`, int64 [N, 5]: (batch row, answer start,
-    answer end = start of the KL answer, end of the KL answer, 1 if desirable or 0)."""
+    """`SFTCollator` for the packs of `pack_kto`, with `response_indices`, int64 [N, 5]: (batch row, answer start,
+    answer end = start of the KL answer, end of the KL answer, 1 if desirable else 0)."""
 
     def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)
@@ -104,9 +104,9 @@ class KTOCollator(SFTCollator):
 
 
 class RewardCollator(SFTCollator):
-    """As `SFTCollator` for the packs of `pack_reward`, without labels, and with `answer_places`, int64 [A, 3], for
-    the A answers of the batch: (batch row, place of the last token, question). Questions are numbered through the
-    batch; the answers of one are contiguous, best first."""
+    """`SFTCollator` for the packs of `pack_reward`, without labels, and with `answer_places`, int64 [A, 3], for the A
+    answers of the batch: (batch row, place of the last token, question). Questions are numbered across the batch; the
+    answers to one question are contiguous, best first."""
 
     def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)
@@ -120,5 +120,5 @@ class RewardCollator(SFTCollator):
 
 
 def _pairs(packs: Sequence[AnswerPack]):
-    """(batch row, pack, number of the first answer) of every question with two answers."""
+    """Return (batch row, pack, number of the first answer) of every question, each with two answers."""
     return [(b, pack, i) for b, pack in enumerate(packs) for i in range(0, len(pack.answers), 2)]

@@ -1,4 +1,4 @@
-"""Rows to packs, whatever a row is: all at once (map style) or as a stream with a bounded buffer."""
+"""Packing of rows of any kind: all at once (map style) or as a stream with a bounded buffer."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Row = Mapping[str, Any]
 
 
 class RowPacker(Protocol):
-    """What one kind of training data does with its rows."""
+    """The packing steps of one kind of training data."""
 
     def document(self, row: Row, report: PackingReport) -> Sized | None:
-        """A checked row of at most report.max_length tokens, or None for one that is dropped; counts in the report."""
+        """Check a row and cut it to report.max_length tokens, or drop it (None). Updates the report."""
 
     def assemble(self, documents: list) -> Any:
-        """Documents that share a pack, as that pack."""
+        """Build the pack of documents that share it."""
 
 
 class PackedRows(Sequence):
-    """Map-style data set of packs; `report` says how the rows were packed."""
+    """Map-style data set of packs; `report` counts the packed, cut and dropped rows."""
 
     def __init__(self, packs: list, report: PackingReport):
         self._packs = packs
@@ -40,10 +40,9 @@ class PackedRows(Sequence):
 
 
 class PackedStream:
-    """Iterable of packs made from a bounded buffer of rows.
+    """Iterable of packs from a bounded buffer of rows.
 
-    Every iteration starts the rows again and packs them the same way, so two passes give the same packs. `report`
-    counts the pass that is running or ran last.
+    Every iteration starts again from the first row and gives the same packs. `report` counts the current or last pass.
     """
 
     def __init__(
@@ -75,6 +74,7 @@ class PackedStream:
 
 
 def pack_all(rows: Iterable[Row], packer: RowPacker, max_length: int, order: str, seed: int | None) -> PackedRows:
+    """Pack all rows at once."""
     report = PackingReport(max_length)
     documents = [d for d in (packer.document(row, report) for row in rows) if d is not None]
     rng = None if seed is None else np.random.default_rng(seed)
@@ -82,6 +82,7 @@ def pack_all(rows: Iterable[Row], packer: RowPacker, max_length: int, order: str
 
 
 def check_choices(max_length: int, order: str, too_long: str) -> None:
+    """Raise ValueError for a length below 1, or an unknown order or rule."""
     if max_length < 1:
         raise ValueError(f"max_length must be at least 1; got {max_length}")
     if order not in ORDERS:
@@ -91,7 +92,7 @@ def check_choices(max_length: int, order: str, too_long: str) -> None:
 
 
 def fits(length: int, number: int, report: PackingReport, too_long: str) -> bool | None:
-    """True: the row fits. False: it is to be cut. None: it is dropped, and counted so."""
+    """Return True if the row fits, False if it must be cut, and None if it is dropped, which the report counts."""
     if length <= report.max_length:
         return True
     if too_long == "error":
@@ -103,6 +104,7 @@ def fits(length: int, number: int, report: PackingReport, too_long: str) -> bool
 
 
 def require_keys(row: Row, keys: Sequence[str], number: int) -> None:
+    """Raise ValueError unless the row has all keys."""
     for key in keys:
         if key not in row:
             raise ValueError(f"row {number} has no {key!r}; it has {', '.join(map(repr, row)) or 'nothing'}")

@@ -1,4 +1,4 @@
-"""One packed sequence, and the account of how a data set was packed."""
+"""One packed sequence, and the statistics of a packed data set."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .attention import DocumentAttention
 
 @dataclass(frozen=True)
 class Pack:
-    """Documents laid end to end. T is the number of tokens, without padding.
+    """Documents end to end; T is the number of tokens without padding.
 
     input_ids, labels, position_ids: int64 [T]; position_ids restart at 0 in every document.
-    document_lengths: int32 [number of documents], sums to T.
-    attention: what the tokens of a document see. The prefix of a document ends where its first label is.
+    document_lengths: int32 [number of documents], with sum T.
+    attention: the attention within each document. The prefix of a document ends at its first label.
     """
 
     input_ids: np.ndarray
@@ -43,10 +43,11 @@ class Pack:
 
 
 class PackLike(Protocol):
-    """What the report and the collators read of a pack, whatever its documents are.
+    """The part of a pack that the report and the collators read.
 
-    columns: int32 [T, 1] where `causal`, rows from columns[k, 0] on do not see key k; int32 [T, 2] otherwise, and rows
-    before columns[k, 1] do not see it either. visible_pairs: query-key pairs that attend to each other.
+    columns: int32 [T, 1], LTS, if `causal`; else int32 [T, 2], LTS and UTE. Key k is hidden from rows >= LTS and from
+        rows < UTE.
+    visible_pairs: number of visible query-key pairs.
     """
 
     input_ids: np.ndarray
@@ -61,13 +62,14 @@ class PackLike(Protocol):
 
 
 def visible_pairs(pack: PackLike) -> int:
+    """Count the visible query-key pairs of a pack."""
     first = np.arange(len(pack)) if pack.causal else pack.columns[:, 1]
     return int((pack.columns[:, 0].astype(np.int64) - first).sum())
 
 
 @dataclass
 class PackingReport:
-    """What happened to the rows. Every row is packed or dropped; every token is packed, cut off or in a dropped row."""
+    """Counts of rows and tokens. Every row is packed or dropped; every token is packed, cut off or in a dropped row."""
 
     max_length: int
     rows: int = 0
@@ -81,12 +83,12 @@ class PackingReport:
 
     @property
     def capacity(self) -> int:
-        """Tokens that the packs could hold."""
+        """Most tokens that the packs can hold."""
         return self.packs * self.max_length
 
     @property
     def efficiency(self) -> float:
-        """Packed tokens / capacity, 0 where nothing was packed."""
+        """Packed tokens / capacity; 0 if nothing was packed."""
         return self.tokens / self.capacity if self.packs else 0.0
 
     @property

@@ -1,4 +1,4 @@
-"""Which rows share a pack."""
+"""Assignment of rows to packs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ORDERS = ("sequential", "first_fit_decreasing", "single")
 
 
 def plan_packs(lengths: Sequence[int], max_length: int, order: str = "first_fit_decreasing") -> list[list[int]]:
-    """Row numbers of each pack, so that no pack holds more than `max_length` tokens and every row is in one pack.
+    """Assign every row to one pack of at most `max_length` tokens. Returns the row numbers of each pack.
 
     lengths: tokens per row, each in 1..max_length.
-    order: "sequential" closes a pack at the first row that does not fit, so rows stay in the order given;
-        "first_fit_decreasing" puts the longest row left into the first pack with room for it, which never needs more
-        than 11/9 of the fewest packs possible plus 6/9 (Dosa 2007); "single" gives every row a pack of its own.
+    order: "sequential" closes a pack at the first row that does not fit, so rows keep their order;
+        "first_fit_decreasing" puts the longest remaining row into the first pack with room, which needs at most 11/9 of
+        the fewest possible packs plus 6/9 (Dosa 2007); "single" gives every row its own pack.
 
     Raises ValueError for an unknown order or a length outside 1..max_length.
     """

@@ -1,4 +1,4 @@
-"""Preference data (DPO, reward models, KTO) to packs in share-question form, at once or as a stream."""
+"""Packing of preference data (DPO, reward models, KTO) in share-question form: all at once or as a stream."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def pack_preference(
     too_long: str = "drop",
     seed: int | None = None,
 ) -> PackedRows:
-    """Packs DPO pairs into sequences of at most `max_length` tokens.
+    """Pack DPO pairs into sequences of at most `max_length` tokens.
 
-    rows: mappings with `prompt`, `chosen` and `rejected`, integer sequences; an answer holds its end-of-text token.
-        A row takes len(prompt) - 1 + len(chosen) + len(rejected) places: the last prompt token stands at the head of
-        both answers, because it predicts the first token of each.
-    max_prompt_length: with too_long="truncate", tokens of the prompt that a cut row keeps (default: half of
-        max_length); see `fit_question` for what is cut then. Rows that fit are never cut.
+    rows: mappings with `prompt`, `chosen` and `rejected`, integer sequences; an answer includes its end-of-text token.
+        A row takes len(prompt) - 1 + len(chosen) + len(rejected) places: the last prompt token is at the head of both
+        answers, because it predicts the first token of each.
+    max_prompt_length: with too_long="truncate", the number of prompt tokens that a cut row keeps (default: half of
+        max_length). If the row is still too long, its answers are cut in proportion. Rows that fit are not cut.
     order, too_long, seed: as for `pack_sft`. "drop" drops the prompt with all its answers.
 
-    Returns packs with `answers` (question, start, end), chosen before rejected. Raises ValueError for rows without
-    the keys or without tokens, and for an unknown order or rule.
+    Returns packs with `answers` (question, start, end), chosen before rejected. Raises ValueError for rows that lack a
+    key or tokens, and for an unknown order or rule.
     """
     return _pack("preference", rows, max_length, max_prompt_length, order, too_long, seed)
 
@@ -78,9 +78,9 @@ def pack_reward(
     too_long: str = "drop",
     seed: int | None = None,
 ) -> PackedRows:
-    """Packs ranked answers for a reward model. As `pack_preference`, but rows hold `prompt` and `answers`.
+    """Pack ranked answers for a reward model: `pack_preference` for rows with `prompt` and `answers`.
 
-    answers: two or more integer sequences, best first. A row takes len(prompt) + the sum of their lengths: an answer
+    answers: two or more integer sequences, best first. A row takes len(prompt) plus the sum of their lengths: an answer
         is scored at its last token, which needs no label.
     """
     return _pack("reward", rows, max_length, max_prompt_length, order, too_long, seed)
@@ -95,8 +95,9 @@ def pack_kto(
     too_long: str = "drop",
     seed: int | None = None,
 ) -> PackedRows:
-    """Packs KTO samples. As `pack_preference`, but rows hold `prompt`, `answer`, `desirable` (a truth value) and
-    `kl_answer`, an answer to another question with which KTO estimates its reference point (see `with_kl_answers`).
+    """Pack KTO samples: `pack_preference` for rows with `prompt`, `answer`, `desirable` (a bool) and `kl_answer`.
+
+    kl_answer: the answer to another question, with which KTO estimates its reference point (see `with_kl_answers`).
     """
     return _pack("kto", rows, max_length, max_prompt_length, order, too_long, seed)
 
@@ -112,8 +113,11 @@ def stream_answers(
     seed: int | None = None,
     buffer_rows: int = 500,
 ) -> PackedStream:
-    """As `pack_preference`, `pack_reward` or `pack_kto` (kind "preference", "reward", "kto"), `buffer_rows` rows at
-    a time. rows: re-iterable if the stream is read more than once."""
+    """Pack rows as `pack_preference`, `pack_reward` or `pack_kto` does, `buffer_rows` rows at a time.
+
+    kind: "preference", "reward" or "kto".
+    rows: re-iterable if the stream is read more than once.
+    """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
     packer = _packer(kind, max_length, max_prompt_length, order, too_long)
@@ -121,9 +125,9 @@ def stream_answers(
 
 
 def with_kl_answers(rows: Iterable[Row]) -> Iterator[Row]:
-    """KTO rows with the answer of the row after them as `kl_answer`; the last row takes the first row's.
+    """Add to every KTO row the answer of the next row as `kl_answer`; the last row gets that of the first.
 
-    Raises ValueError for a single row, which has no other answer to take.
+    Raises ValueError for a single row.
     """
     first = previous = None
     for row in rows:

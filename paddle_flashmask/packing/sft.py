@@ -1,4 +1,4 @@
-"""Supervised fine-tuning samples to packs: all at once (map style) or as a stream."""
+"""Packing of supervised fine-tuning samples: all at once (map style) or as a stream."""
 
 from __future__ import annotations
 
@@ -70,18 +70,17 @@ def pack_sft(
     seed: int | None = None,
     attention: DocumentAttention = CAUSAL,
 ) -> PackedRows:
-    """Packs tokenised samples into sequences of at most `max_length` tokens.
+    """Pack tokenised samples into sequences of at most `max_length` tokens.
 
-    rows: mappings with `input_ids` and `labels`, integer sequences of one length; labels are already shifted, so
-        labels[i] is what the model should say after input_ids[i] (-100: no loss).
+    rows: mappings with `input_ids` and `labels`, integer sequences of one length. Labels are already shifted: labels[i]
+        is the token that input_ids[i] predicts (-100: no loss).
     order: see `plan_packs`.
-    too_long: what happens to a row of more than max_length tokens: "drop" leaves it out, "truncate" keeps its first
-        max_length tokens, "error" raises ValueError. The report counts both, so nothing is lost silently.
-    seed: shuffles the rows before packing; None keeps their order. The same rows and seed give the same packs.
-    attention: what the tokens of a document see of each other; the collators follow it.
+    too_long: treatment of a row with more than max_length tokens: "drop" leaves it out, "truncate" keeps its first
+        max_length tokens, "error" raises ValueError. The report counts dropped rows and cut tokens.
+    seed: seed of the shuffle before packing; None keeps the order. The same rows and seed give the same packs.
+    attention: attention within each document, which the collators encode as the mask.
 
-    Raises ValueError for a row without the two keys, without tokens or with unequal lengths, and for an unknown
-    order or rule.
+    Raises ValueError for a row that lacks a key or tokens or whose lengths differ, and for an unknown order or rule.
     """
     check_choices(max_length, order, too_long)
     return pack_all(rows, _SFTRows(too_long, attention), max_length, order, seed)
@@ -97,7 +96,7 @@ def stream_sft(
     buffer_rows: int = 500,
     attention: DocumentAttention = CAUSAL,
 ) -> PackedStream:
-    """As `pack_sft`, but packs `buffer_rows` rows at a time, so memory does not grow with the data.
+    """Pack rows as `pack_sft` does, `buffer_rows` rows at a time, so that memory does not grow with the data.
 
     rows: as for `pack_sft`; re-iterable if the stream is read more than once. A pack never crosses a buffer.
     """

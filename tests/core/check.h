@@ -1,4 +1,4 @@
-// The smallest test framework that serves: counted expectations, the first failures printed.
+// A minimal test framework: counts expectations and prints the first failures.
 #ifndef PFM_TESTS_CORE_CHECK_H_
 #define PFM_TESTS_CORE_CHECK_H_
 

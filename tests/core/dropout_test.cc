@@ -42,7 +42,7 @@ void CheckPhilox(Checks* checks) {
   }
 }
 
-// Going through lanes and words, as kernels do, meets every element of the block once and agrees with Keeps.
+// The lanes and words of a block, in the kernels' order, cover every element once and agree with Keeps.
 void CheckLayout(Checks* checks) {
   const DropoutStream stream = pfm::MakeDropout(0.5f, 0x123456789abcdef0u, 0xfedcba9876543210u);
   constexpr uint32_t kHead = 5, kBlockRow = 3, kBlockCol = 70;

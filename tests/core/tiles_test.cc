@@ -14,7 +14,7 @@ namespace {
 using pfm::Column;
 using pfm::TileClass;
 
-// Every column of `rows` rows: every set of rows with at most three runs, as bits.
+// All columns of `rows` rows, as bits: every set of rows with at most three runs.
 struct KnownColumn {
   uint32_t rows_seen;
   Column column;
@@ -125,7 +125,7 @@ void CheckLargeTilesRandomly(Checks* checks) {
   std::mt19937 random(7);
   const std::vector<KnownColumn> columns = AllColumns(12);
   for (int round = 0; round < 3000; ++round) {
-    // Few different columns a tile, else every tile is partial.
+    // Each tile has few different columns; otherwise every tile would be partial.
     const KnownColumn* palette[3];
     for (const KnownColumn*& entry : palette) entry = &columns[random() % columns.size()];
     std::vector<const KnownColumn*> tile(1 + random() % 40);

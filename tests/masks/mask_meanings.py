@@ -1,23 +1,94 @@
-"""What each mask means, pair by pair: plain loops over tokens and their labels, knowing nothing of columns."""
+"""The meaning of each mask, pair by pair: plain loops over tokens and their labels, without columns.
+
+A meaning has the name of its builder and takes the same arguments, which its decorator draws at random.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
+
+Arguments = dict[str, Any]
+MEANINGS: dict[str, tuple[Callable[..., np.ndarray], st.SearchStrategy[Arguments]]] = {}
+"""By the builder's name: bool [Sq, Sk] of its arguments, and a strategy for the arguments."""
 
 
-def dense(seqlen: int, sees: Callable[[int, int], bool]) -> np.ndarray:
-    """bool [S, S] from sees(query, key)."""
-    out = np.zeros((seqlen, seqlen), dtype=bool)
-    for query in range(seqlen):
-        for key in range(seqlen):
+def meaning(arguments: st.SearchStrategy[Arguments]) -> Callable:
+    """Register the meaning of the builder of the same name, with random arguments for both."""
+
+    def register(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        MEANINGS[function.__name__] = function, arguments
+        return function
+
+    return register
+
+
+@st.composite
+def one_sequence(draw: st.DrawFn, **others: st.SearchStrategy) -> Arguments:
+    """Draw seqlen, a length within it, and the other arguments."""
+    seqlen = draw(st.integers(0, 24))
+    return {"seqlen": seqlen, "length": draw(st.integers(0, seqlen)), **{k: draw(v) for k, v in others.items()}}
+
+
+@st.composite
+def padded(draw: st.DrawFn, name: str, items: st.SearchStrategy[list], tokens: Callable[[list], int]) -> Arguments:
+    """Draw documents or groups as argument `name`, a seqlen that holds them, and a padding."""
+    drawn = draw(items)
+    seqlen = tokens(drawn) + draw(st.integers(0, 6))
+    return {name: drawn, "seqlen": seqlen, "padding": draw(st.sampled_from(["hidden", "document"]))}
+
+
+def with_prefixes(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add a prefix of each document."""
+    prefixes = st.tuples(*(st.integers(0, length) for length in arguments["documents"]))
+    return prefixes.map(lambda drawn: {**arguments, "prefixes": list(drawn)})
+
+
+def with_prefix(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add a prefix within the length."""
+    return st.integers(0, arguments["length"]).map(lambda prefix: {**arguments, "prefix": prefix})
+
+
+def with_spans(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add spans of the sequence between random cuts."""
+    cuts = st.lists(st.integers(0, arguments["length"]), max_size=8).map(sorted)
+    return cuts.map(lambda at: {**arguments, "dropped": [(a, b - a) for a, b in zip(at[::2], at[1::2], strict=False)]})
+
+
+def with_global_tokens(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add a number of global tokens within the sequence."""
+    most = min(6, arguments["seqlen"])
+    return st.integers(0, most).map(lambda count: {**arguments, "global_tokens": count})
+
+
+def runs(pairs: list[tuple[int, int]]) -> Arguments:
+    """Return first and end query of each key, clipped to the number of keys."""
+    return {name: [min(pair[i], len(pairs)) for pair in pairs] for i, name in enumerate(("first_query", "end_query"))}
+
+
+DOCUMENTS = padded("documents", st.lists(st.integers(0, 7), max_size=5), sum)
+GROUPS = padded(
+    "groups",
+    st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), max_size=4),
+    lambda groups: sum(map(sum, groups)),
+)
+SIDE = st.integers(0, 9)
+
+
+def dense(seqlen_q: int, sees: Callable[[int, int], bool], seqlen_k: int | None = None) -> np.ndarray:
+    """Return bool [Sq, Sk] from sees(query, key); square unless `seqlen_k` is given."""
+    out = np.zeros((seqlen_q, seqlen_q if seqlen_k is None else seqlen_k), dtype=bool)
+    for query in range(out.shape[0]):
+        for key in range(out.shape[1]):
             out[query, key] = sees(query, key)
     return out
 
 
 def label_tokens(lengths: list[int], seqlen: int, padding: str = "hidden") -> list[int | None]:
-    """The number of the document that each token is in; None for hidden padding."""
+    """Return the document number of each token; None for hidden padding."""
     labels: list[int | None] = []
     for document, length in enumerate(lengths):
         labels += [document] * length
@@ -26,32 +97,38 @@ def label_tokens(lengths: list[int], seqlen: int, padding: str = "hidden") -> li
 
 
 def offsets_in_document(labels: list[int | None]) -> list[int]:
-    """How many tokens of the same document stand before each token."""
+    """Return the number of tokens of the same document before each token."""
     return [labels[:token].count(label) for token, label in enumerate(labels)]
 
 
+@meaning(one_sequence())
 def full(seqlen: int, length: int) -> np.ndarray:
     return dense(seqlen, lambda query, key: query < length and key < length)
 
 
+@meaning(one_sequence())
 def causal(seqlen: int, length: int) -> np.ndarray:
     return dense(seqlen, lambda query, key: key <= query < length)
 
 
+@meaning(one_sequence(window=st.integers(1, 30)))
 def sliding_window(seqlen: int, window: int, length: int) -> np.ndarray:
     return dense(seqlen, lambda query, key: query < length and query - window < key <= query)
 
 
-def causal_document(lengths: list[int], seqlen: int, padding: str) -> np.ndarray:
-    labels = label_tokens(lengths, seqlen, padding)
+@meaning(DOCUMENTS)
+def causal_document(documents: list[int], seqlen: int, padding: str) -> np.ndarray:
+    labels = label_tokens(documents, seqlen, padding)
     return dense(seqlen, lambda q, k: labels[q] is not None and labels[q] == labels[k] and k <= q)
 
 
-def document(lengths: list[int], seqlen: int, padding: str) -> np.ndarray:
-    labels = label_tokens(lengths, seqlen, padding)
+@meaning(DOCUMENTS)
+def document(documents: list[int], seqlen: int, padding: str) -> np.ndarray:
+    labels = label_tokens(documents, seqlen, padding)
     return dense(seqlen, lambda q, k: labels[q] is not None and labels[q] == labels[k])
 
 
+@meaning(GROUPS)
 def share_question(groups: list[list[int]], seqlen: int, padding: str) -> np.ndarray:
     tokens: list[tuple[int, int] | None] = []
     for group, pieces in enumerate(groups):
@@ -69,7 +146,10 @@ def share_question(groups: list[list[int]], seqlen: int, padding: str) -> np.nda
     return dense(seqlen, sees)
 
 
-def global_sliding_window(seqlen: int, global_tokens: int, left: int, right: int, length: int) -> np.ndarray:
+@meaning(one_sequence(window=SIDE | st.tuples(SIDE, SIDE)).flatmap(with_global_tokens))
+def global_sliding_window(seqlen: int, global_tokens: int, window: int | tuple[int, int], length: int) -> np.ndarray:
+    left, right = window if isinstance(window, tuple) else (window, window)
+
     def sees(query: int, key: int) -> bool:
         near = query - left <= key <= query + right
         return query < length and key < length and (near or query < global_tokens or key < global_tokens)
@@ -77,14 +157,16 @@ def global_sliding_window(seqlen: int, global_tokens: int, left: int, right: int
     return dense(seqlen, sees)
 
 
-def causal_blockwise(lengths: list[int], seqlen: int) -> np.ndarray:
-    labels = label_tokens(lengths[:-1], seqlen, "document")
-    test = len(lengths[:-1])
+@meaning(DOCUMENTS.map(lambda drawn: {"documents": drawn["documents"], "seqlen": drawn["seqlen"]}))
+def causal_blockwise(documents: list[int], seqlen: int) -> np.ndarray:
+    labels = label_tokens(documents[:-1], seqlen, "document")
+    test = len(documents[:-1])
     return dense(seqlen, lambda q, k: k <= q and (labels[q] == labels[k] or labels[q] == test))
 
 
-def prefix_lm_document(lengths: list[int], prefixes: list[int], seqlen: int, padding: str) -> np.ndarray:
-    labels = label_tokens(lengths, seqlen, padding)
+@meaning(DOCUMENTS.flatmap(with_prefixes))
+def prefix_lm_document(documents: list[int], prefixes: list[int], seqlen: int, padding: str) -> np.ndarray:
+    labels = label_tokens(documents, seqlen, padding)
     offsets = offsets_in_document(labels)
 
     def sees(query: int, key: int) -> bool:
@@ -96,15 +178,34 @@ def prefix_lm_document(lengths: list[int], prefixes: list[int], seqlen: int, pad
     return dense(seqlen, sees)
 
 
+@meaning(one_sequence().flatmap(with_prefix))
 def prefix_lm_causal(seqlen: int, prefix: int, length: int) -> np.ndarray:
     return dense(seqlen, lambda q, k: q < length and k < length and (k < prefix or k <= q))
 
 
+@meaning(one_sequence().flatmap(with_spans))
 def qk_sparse(seqlen: int, dropped: list[tuple[int, int]], length: int) -> np.ndarray:
     def together(query: int, key: int) -> bool:
         return any(offset <= query < offset + count and offset <= key < offset + count for offset, count in dropped)
 
     return dense(seqlen, lambda q, k: k <= q < length and not together(q, k))
+
+
+@meaning(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=20).map(runs))
+def hash_sparse(first_query: list[int], end_query: list[int]) -> np.ndarray:
+    return dense(len(first_query), lambda q, k: first_query[k] <= q < end_query[k])
+
+
+@meaning(st.fixed_dictionaries({"seqlen": st.integers(0, 20), "start": st.integers(1, 24), "seed": st.integers(0, 99)}))
+def random_eviction(seqlen: int, start: int, seed: int) -> np.ndarray:
+    """Simulate the cache as a list of keys; each row from `start` on replaces the key at a random place."""
+    places = np.random.default_rng(seed).integers(0, start, size=max(0, seqlen - start))
+    cache, sees = list(range(min(start, seqlen))), np.zeros((seqlen, seqlen), dtype=bool)
+    for row in range(seqlen):
+        if row >= start:
+            cache[places[row - start]] = row
+        sees[row, [key for key in cache if key <= row]] = True
+    return sees
 
 
 def hash_buckets(queries: list[int], keys: list[int], query_at: list[int], key_at: list[int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""ColumnMask: dense and back, combination, checks."""
+"""ColumnMask: conversion from and to dense masks, combination, checks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_from_dense_finds_a_mask_as_small(mask: ColumnMask) -> None:
 
 
 def test_from_dense_of_wide_masks() -> None:
-    """Wider than a machine word, with changes at every place of it."""
+    """Masks wider than a machine word, with changes at every byte of it."""
     rng = np.random.default_rng(0)
     values = np.sort(rng.integers(0, 51, size=(1, 2, 203, 4), dtype=np.int32), axis=-1)
     mask = ColumnMask(values, False, 50)
@@ -129,7 +129,7 @@ def test_from_dense_checks(dense: np.ndarray, error: type[Exception], message: s
 
 
 @given(column_masks(batch=1, heads=1), st.sampled_from(FORMS), st.integers(0, 2**32))
-def test_and_shows_what_both_show(left: ColumnMask, form: tuple[bool, int], seed: int) -> None:
+def test_and_is_the_intersection(left: ColumnMask, form: tuple[bool, int], seed: int) -> None:
     shape = (2, 1, left.seqlen_k, form[1])
     values = np.random.default_rng(seed).integers(0, left.seqlen_q + 1, size=shape, dtype=np.int32)
     right = ColumnMask(values, form[0], left.seqlen_q)
@@ -205,7 +205,7 @@ def test_validate(values: object, causal: object, seqlen_q: object, error: type[
         ColumnMask(values, causal, seqlen_q)
 
 
-def test_validate_sees_changes() -> None:
+def test_validate_after_a_change_in_place() -> None:
     mask = masks.causal(4)
     mask.validate()
     mask.startend_row_indices[0, 0, 2, 0] = 9

@@ -1,4 +1,4 @@
-"""paddle_flashmask._core: packing, dropout and checks of what it is given."""
+"""paddle_flashmask._core: packing, dropout, normal form, and checks of arguments."""
 
 from __future__ import annotations
 

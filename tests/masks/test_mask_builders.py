@@ -1,4 +1,4 @@
-"""Builders against what their masks mean, over random lengths."""
+"""Builders against the meanings of their masks, with random arguments."""
 
 from __future__ import annotations
 
@@ -9,58 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddle_flashmask import masks
-
-documents = st.lists(st.integers(0, 7), max_size=5)
-paddings = st.sampled_from(["hidden", "document"])
-seqlens = st.integers(0, 24)
+from paddle_flashmask.masks.registry import MASKS, MaskEntry
 
 
-@st.composite
-def seqlen_and_length(draw: st.DrawFn) -> tuple[int, int]:
-    seqlen = draw(seqlens)
-    return seqlen, draw(st.integers(0, seqlen))
-
-
-@given(seqlen_and_length())
-def test_full(sizes: tuple[int, int]) -> None:
-    seqlen, length = sizes
-    np.testing.assert_array_equal(masks.full(seqlen, length=length).to_dense()[0, 0], meanings.full(seqlen, length))
-
-
-@given(seqlen_and_length())
-def test_causal(sizes: tuple[int, int]) -> None:
-    seqlen, length = sizes
-    np.testing.assert_array_equal(masks.causal(seqlen, length=length).to_dense()[0, 0], meanings.causal(seqlen, length))
-
-
-@given(seqlen_and_length(), st.integers(1, 30))
-def test_sliding_window(sizes: tuple[int, int], window: int) -> None:
-    seqlen, length = sizes
-    mask = masks.sliding_window(seqlen, window, length=length)
-    np.testing.assert_array_equal(mask.to_dense()[0, 0], meanings.sliding_window(seqlen, window, length))
-
-
-@pytest.mark.parametrize("name", ["causal_document", "document"])
-@given(lengths=documents, extra=st.integers(0, 6), padding=paddings)
-def test_documents(name: str, lengths: list[int], extra: int, padding: str) -> None:
-    seqlen = sum(lengths) + extra
-    mask = getattr(masks, name)(lengths, seqlen, padding=padding)
-    np.testing.assert_array_equal(mask.to_dense()[0, 0], getattr(meanings, name)(lengths, seqlen, padding))
-
-
-@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), max_size=4), st.integers(0, 5), paddings)
-def test_share_question(groups: list[list[int]], extra: int, padding: str) -> None:
-    seqlen = sum(map(sum, groups)) + extra
-    mask = masks.share_question(groups, seqlen, padding=padding)
-    np.testing.assert_array_equal(mask.to_dense()[0, 0], meanings.share_question(groups, seqlen, padding))
-
-
-@given(seqlen_and_length(), st.integers(0, 6), st.integers(0, 9), st.integers(0, 9))
-def test_global_sliding_window(sizes: tuple[int, int], global_tokens: int, left: int, right: int) -> None:
-    seqlen, length = sizes
-    global_tokens = min(global_tokens, seqlen)
-    mask = masks.global_sliding_window(seqlen, global_tokens, (left, right), length=length)
-    expected = meanings.global_sliding_window(seqlen, global_tokens, left, right, length)
+@pytest.mark.parametrize("entry", MASKS, ids=lambda entry: entry.name)
+@given(data=st.data())
+def test_a_builder_is_its_meaning(entry: MaskEntry, data: st.DataObject) -> None:
+    means, arguments = meanings.MEANINGS[entry.name]
+    drawn = data.draw(arguments)
+    mask = entry.builder(**drawn)
+    expected = means(**drawn)
+    assert (mask.seqlen_q, mask.seqlen_k) == expected.shape
     np.testing.assert_array_equal(mask.to_dense()[0, 0], expected)
 
 
@@ -68,47 +27,8 @@ def test_one_window_is_both_sides() -> None:
     assert masks.global_sliding_window(20, 2, 3) == masks.global_sliding_window(20, 2, (3, 3))
 
 
-@given(documents, st.integers(0, 6))
-def test_causal_blockwise(lengths: list[int], extra: int) -> None:
-    seqlen = sum(lengths) + extra
-    mask = masks.causal_blockwise(lengths, seqlen)
-    np.testing.assert_array_equal(mask.to_dense()[0, 0], meanings.causal_blockwise(lengths, seqlen))
-
-
-@given(
-    st.lists(st.integers(0, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), max_size=5),
-    st.integers(0, 6),
-    paddings,
-)
-def test_prefix_lm_document(pairs: list[tuple[int, int]], extra: int, padding: str) -> None:
-    lengths, prefixes = [length for length, _ in pairs], [prefix for _, prefix in pairs]
-    seqlen = sum(lengths) + extra
-    mask = masks.prefix_lm_document(lengths, prefixes, seqlen, padding=padding)
-    expected = meanings.prefix_lm_document(lengths, prefixes, seqlen, padding)
-    np.testing.assert_array_equal(mask.to_dense()[0, 0], expected)
-
-
-@given(seqlen_and_length(), st.integers(0, 24))
-def test_prefix_lm_causal(sizes: tuple[int, int], prefix: int) -> None:
-    seqlen, length = sizes
-    prefix = min(prefix, length)
-    mask = masks.prefix_lm_causal(seqlen, prefix, length=length)
-    np.testing.assert_array_equal(mask.to_dense()[0, 0], meanings.prefix_lm_causal(seqlen, prefix, length))
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), max_size=4), st.integers(0, 5), st.integers(0, 4))
-def test_qk_sparse(gaps_and_counts: list[tuple[int, int]], after: int, padding: int) -> None:
-    dropped, at = [], 0
-    for gap, count in gaps_and_counts:
-        dropped.append((at + gap, count))
-        at += gap + count
-    length = at + after
-    mask = masks.qk_sparse(length + padding, dropped, length=length)
-    np.testing.assert_array_equal(mask.to_dense()[0, 0], meanings.qk_sparse(length + padding, dropped, length))
-
-
 @given(st.integers(0, 20), st.integers(1, 4), st.integers(0, 2**32), st.booleans())
-def test_hash_sparse(seqlen: int, buckets: int, seed: int, is_causal: bool) -> None:
+def test_hash_bucket_queries(seqlen: int, buckets: int, seed: int, is_causal: bool) -> None:
     rng = np.random.default_rng(seed)
     query_buckets, key_buckets = rng.integers(-1, buckets, size=(2, seqlen))
     query_order, key_order = np.argsort(query_buckets, kind="stable"), np.argsort(key_buckets, kind="stable")
@@ -160,7 +80,7 @@ def test_random_eviction_is_uniform() -> None:
     ids=repr,
 )
 def test_the_upper_interval_ends_before_the_lower_starts(mask: masks.ColumnMask) -> None:
-    """Other kernels walk the rows in that order (also for keys that nobody sees)."""
+    """Other kernels read the intervals in that order, also for keys that no row sees."""
     assert (mask.startend_row_indices[..., -1] <= mask.startend_row_indices[..., 0]).all()
 
 

@@ -1,4 +1,4 @@
-"""paddle-flashmask mask."""
+"""`paddle-flashmask mask`: the example of every mask, the help, the errors and the picture."""
 
 from __future__ import annotations
 
@@ -7,41 +7,43 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from paddle_flashmask import masks
-from paddle_flashmask.cli.mask import RECIPES, mask
-
-EXAMPLES = {
-    "full": (["--seqlen", "8", "--length", "6"], masks.full(8, length=6)),
-    "causal": (["--seqlen", "8"], masks.causal(8)),
-    "sliding_window": (["--seqlen", "8", "--window", "3"], masks.sliding_window(8, 3)),
-    "causal_document": (["--docs", "4,3,3", "--seqlen", "12"], masks.causal_document([4, 3, 3], 12)),
-    "document": (["--docs", "4,3", "--padding", "document"], masks.document([4, 3], padding="document")),
-    "share_question": (["--docs", "4+3+3,5+2,6"], masks.share_question([[4, 3, 3], [5, 2], [6]])),
-    "global_sliding_window": (
-        ["--seqlen", "9", "--global-tokens", "2", "--window", "1,2"],
-        masks.global_sliding_window(9, 2, (1, 2)),
-    ),
-    "causal_blockwise": (["--docs", "4,3,3"], masks.causal_blockwise([4, 3, 3])),
-    "prefix_lm_document": (["--docs", "4,3", "--prefix", "2,1"], masks.prefix_lm_document([4, 3], [2, 1])),
-    "prefix_lm_causal": (["--seqlen", "9", "--prefix", "4"], masks.prefix_lm_causal(9, 4)),
-    "qk_sparse": (["--seqlen", "9", "--dropped", "2:3,6:2"], masks.qk_sparse(9, [(2, 3), (6, 2)])),
-    "hash_sparse": (["--seqlen", "9", "--buckets", "3"], None),
-    "random_eviction": (["--seqlen", "9", "--start", "4", "--seed", "5"], masks.random_eviction(9, 4, seed=5)),
-}
+from paddle_flashmask.cli.mask import example, mask
+from paddle_flashmask.masks._options import INTEGER, INTEGER_OR_PAIR, INTEGERS, LISTS, PADDING, PAIRS, Form
+from paddle_flashmask.masks.registry import MASKS, MaskEntry
 
 
-def test_every_mask_has_an_example() -> None:
-    assert set(EXAMPLES) == set(RECIPES) == set(masks.__all__) - {"ColumnMask", "MaskStatistics", "hash_bucket_queries"}
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_prints_the_statistics(name: str) -> None:
-    arguments, expected = EXAMPLES[name]
-    done = CliRunner().invoke(mask, [name, *arguments, "--tile", "2", "3"])
+@pytest.mark.parametrize("entry", MASKS, ids=lambda entry: entry.name)
+def test_the_example_of_every_mask(entry: MaskEntry) -> None:
+    words = [word for flag, text in example(entry).items() for word in (f"--{flag}", text)]
+    done = CliRunner().invoke(mask, [entry.name, *words, "--tile", "2", "3"])
     assert done.exit_code == 0, done.output
-    assert "tiles     2 x 3: " in done.output
-    if expected is not None:
-        assert done.output == f"{expected!r}\n{expected.statistics(2, 3)}\n"
+    expected = entry.command.build()
+    assert done.output == f"{expected!r}\n{expected.statistics(2, 3)}\n"
+
+
+def test_help_lists_every_mask_and_option() -> None:
+    text = CliRunner().invoke(mask, ["--help"]).output
+    for entry in MASKS:
+        assert f"\n    {entry.name} " in text
+        for option in entry.options:
+            assert f"\n  --{option.flag} " in text
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "value"),
+    [
+        (INTEGER, "-3", -3),
+        (INTEGERS, "4,3,3", [4, 3, 3]),
+        (INTEGER_OR_PAIR, "3", 3),
+        (INTEGER_OR_PAIR, "2,1", [2, 1]),
+        (LISTS, "4+3+3,5+2,6", [[4, 3, 3], [5, 2], [6]]),
+        (PAIRS, "2:3,6:2", [[2, 3], [6, 2]]),
+        (PADDING.form, "document", "document"),
+    ],
+)
+def test_forms(form: Form, text: str, value: object) -> None:
+    assert form.read(text) == value
+    assert form.write(value) == text
 
 
 def test_hash_sparse_repeats_with_its_seed() -> None:
@@ -65,11 +67,16 @@ def test_writes_a_picture(tmp_path: Path, tiles: list[str]) -> None:
         (["casual"], "'random_eviction'"),
         (["sliding_window", "--seqlen", "8"], "sliding_window needs --window"),
         (["document", "--docs", "4", "--window", "3"], "document does not take --window; it takes --docs, --seqlen"),
-        (["document", "--docs", "4,x"], "'4,x' is not of the form"),
-        (["document", "--docs", "4+3"], "only share_question takes 4+3+3"),
+        (["document", "--docs", "4,x"], "--docs of document: '4,x' is not of the form 4,3,3"),
+        (["document", "--docs", "4+3"], "'4+3' is not of the form 4,3,3"),
+        (["causal", "--seqlen", "x"], "--seqlen of causal: 'x' is not of the form N"),
+        (["document", "--docs", "4", "--padding", "x"], "'x' is not of the form hidden or document"),
         (["document", "--docs", "4,3", "--seqlen", "6"], "hold 7 tokens, more than seqlen 6"),
-        (["sliding_window", "--seqlen", "8", "--window", "3,2"], "takes one --window"),
-        (["prefix_lm_causal", "--seqlen", "8", "--prefix", "3,2"], "takes one --prefix"),
+        (
+            ["sliding_window", "--seqlen", "8", "--window", "3,2"],
+            "of sliding_window: '3,2' is not of the form N",
+        ),
+        (["prefix_lm_causal", "--seqlen", "8", "--prefix", "3,2"], "'3,2' is not of the form N"),
         (["causal", "--seqlen", "8", "--tile", "0", "4"], "tile_q must be at least 1"),
         (["causal", "--seqlen", "8", "--tiles"], "--tiles needs --output"),
     ],

@@ -1,4 +1,4 @@
-"""Bad input to builders is named."""
+"""Invalid arguments of the builders, and their messages."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_bad_types(build, message: str) -> None:
         build()
 
 
-def test_nothing_is_a_mask_too() -> None:
+def test_empty_masks() -> None:
     for mask in (masks.causal_document([]), masks.document([0, 0]), masks.causal(0), masks.share_question([])):
         assert mask.startend_row_indices.shape[:3] == (1, 1, 0)
         assert mask.to_dense().shape == (1, 1, 0, 0)

@@ -1,4 +1,4 @@
-"""Pictures: the file is a PNG that shows the mask."""
+"""Pictures: the PNG shows the visible share of the mask."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_tiles(tmp_path) -> None:
         assert abs(share_of(color, picture) / share_of(HIDDEN, picture) * statistics.empty_tiles / tiles - 1) < 0.15
 
 
-def test_tiles_that_the_edge_cuts_can_be_full(tmp_path) -> None:
+def test_clipped_tiles_can_be_full(tmp_path) -> None:
     masks.full(1000).plot(tmp_path / "mask.png", tile=(128, 96))
     picture = image.imread(tmp_path / "mask.png")
     assert share_of(VISIBLE, picture) > 0.5

@@ -1,4 +1,4 @@
-"""Statistics against counting in the dense mask, and the sparsities that arXiv 2410.01359 prints."""
+"""Statistics against counts in the dense mask and the sparsities of arXiv 2410.01359."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_text_names_the_counts() -> None:
 
 PAPER = json.loads((Path(__file__).parents[1] / "data" / "paper_documents.json").read_text())["sequence_lengths"]
 SEQLENS = [8192, 32768, 131072]
-# Sparsity as the kernel tables of arXiv 2410.01359 print it, at 8K, 32K and 128K.
+# Sparsity in the kernel tables of arXiv 2410.01359, at 8K, 32K and 128K.
 PAPER_SPARSITY = {
     "sliding_window": (0.92, 0.94, 0.94),
     "causal_document": (0.86, 0.95, 0.95),
@@ -99,12 +99,12 @@ def test_sparsity_is_the_papers(name: str) -> None:
 
 
 def forward_tflop(sparsity: float, seqlen: int) -> float:
-    """Forward of 128K tokens in all, 32 heads of dimension 128: the FLOPs the paper counts."""
+    """Forward FLOPs as the paper counts them: 128K tokens in total, 32 heads of dimension 128."""
     return (1 - sparsity) * 4 * 131072 * seqlen * 32 * 128 / 1e12
 
 
 def shared_question(lengths: list[int], generator: random.Random) -> list[list[int]]:
-    """The paper's split of documents: 2 to 6 answers, lengths of at least 1, each further token to a part by chance."""
+    """Split documents as the paper does: 2 to 6 answers of at least 1 token; further tokens go to random parts."""
     groups = []
     for length in lengths:
         parts = [1] * (generator.randint(2, 6) + 1)
@@ -126,7 +126,7 @@ def test_work_of_share_question_is_the_papers() -> None:
 
 
 def sparsity_by_bounds(lts: np.ndarray, ute: np.ndarray) -> float:
-    """Empty share of the 128 x 128 tiles as the paper decides it: one interval hides the tile in all its columns."""
+    """Share of empty 128 x 128 tiles by the paper's rule: one interval hides the tile in all its columns."""
     first_row = np.arange(0, len(lts), 128)[:, None]
     after_lower = first_row >= lts.reshape(-1, 128).max(axis=1)
     before_upper = first_row + 128 <= ute.reshape(-1, 128).min(axis=1)
@@ -135,7 +135,7 @@ def sparsity_by_bounds(lts: np.ndarray, ute: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("seqlen", "printed", "correct"), [(8192, 4.56, 4.565), (32768, 5.77, 7.076)])
 def test_work_of_document(seqlen: int, printed: float, correct: float) -> None:
-    """The paper's table was made with UTE adding up the lengths one document too far; ours starts at the document."""
+    """The paper's table has UTE at the end of the next document; here it is the start of the document."""
     samples = [[length for _, length in sample["documents"]] for sample in PAPER[str(seqlen)]["samples"]]
     ours, published = [], []
     for lengths in samples:

@@ -1,4 +1,4 @@
-"""The batch a model gets: padding that nobody sees, and columns that say the same as the dense mask."""
+"""Collated batches: padding that no token sees, and columns equal to the dense mask."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_tokens_labels_positions_and_padding(batch, multiple):
     assert all(out[key].dtype == np.int64 for key in ("input_ids", "labels", "position_ids"))
 
 
-def test_bad_use_is_named():
+def test_errors():
     packs = packs_of([[3, 4]])
     with pytest.raises(ValueError, match="a pack has 7 tokens, more than length = 6"):
         SFTCollator(0, length=6)(packs)

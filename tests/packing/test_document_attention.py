@@ -1,4 +1,4 @@
-"""Attention within documents: the columns are those of the mask builders, whatever else is in the pack."""
+"""Attention within the documents of a pack: the columns are those of the mask builders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paddle_flashmask import masks
 from paddle_flashmask.masks import ColumnMask
 from paddle_flashmask.packing import DocumentAttention, SFTCollator, pack_sft
 
-# Tokens of each document and how many of them stand before the first label.
+# Length and prefix length of each document.
 DOCUMENTS = st.lists(
     st.integers(1, 7).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))), min_size=1, max_size=5
 )
@@ -61,17 +61,17 @@ def test_a_document_without_labels_is_all_prefix():
     ("kind", "window", "message"),
     [
         ("causal", None, "kind must be one of causal_document, document, .*; got 'causal'"),
-        ("sliding_window", None, "sliding_window, and only it, has a window; got 'sliding_window' and None"),
-        ("document", 4, "sliding_window, and only it, has a window; got 'document' and 4"),
+        ("sliding_window", None, "only sliding_window has a window, and needs one; got 'sliding_window' and None"),
+        ("document", 4, "only sliding_window has a window, and needs one; got 'document' and 4"),
         ("sliding_window", 0, "window must be at least 1; got 0"),
     ],
 )
-def test_what_does_not_go_together_is_refused(kind, window, message):
+def test_invalid_combinations_are_refused(kind, window, message):
     with pytest.raises(ValueError, match=message):
         DocumentAttention(kind, window)
 
 
-def test_packs_of_both_sorts_make_no_batch():
+def test_causal_and_other_packs_are_not_mixed():
     rows = [{"input_ids": [1, 2], "labels": [2, 3]}]
     packs = [pack_sft(rows, 4, attention=DocumentAttention(kind))[0] for kind in ("document", "causal_document")]
     with pytest.raises(ValueError, match="must all be causal, or none of them"):

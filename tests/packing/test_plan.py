@@ -1,4 +1,4 @@
-"""Which rows share a pack: every row once, no pack too full, and as few packs as the methods promise."""
+"""Assignment of rows to packs: every row once, no pack above its capacity, and the bounds of the methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_row_is_in_one_pack_and_none_is_too_full(order, case):
 
 
 @given(case=LENGTHS)
-def test_sequential_keeps_the_order_and_closes_a_pack_only_when_it_must(case):
+def test_sequential_keeps_the_order_and_fills_packs(case):
     lengths, max_length = case
     packs = plan_packs(lengths, max_length, "sequential")
     assert [row for pack in packs for row in pack] == list(range(len(lengths)))
@@ -66,6 +66,6 @@ def test_no_rows_need_no_packs(order):
         ([[1]], 4, "single", "one-dimensional"),
     ],
 )
-def test_bad_input_is_named(lengths, max_length, order, message):
+def test_errors(lengths, max_length, order, message):
     with pytest.raises(ValueError, match=message):
         plan_packs(lengths, max_length, order)

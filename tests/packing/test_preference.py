@@ -1,4 +1,4 @@
-"""Questions with their answers: laid out once, blind to each other, nothing lost without being counted."""
+"""Packs of questions with their answers: layout, masks between answers, and counts of lost tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RANKED = st.lists(st.tuples(LENGTH, st.lists(LENGTH, min_size=2, max_size=4)), m
 
 
 def tokens(row: int, part: int, count: int) -> list[int]:
-    """Token values that name the row and the part, so that a mixed-up pack shows."""
+    """Token values that identify the row and the part."""
     return [1000 * row + 100 * part + t for t in range(count)]
 
 
@@ -44,7 +44,7 @@ def ranked_rows(ranked) -> list[dict]:
 
 
 def brute_force_mask(documents: list[list[int]], size: int) -> np.ndarray:
-    """documents: [shared length, answer lengths ...]. Each token's owner decides what it sees."""
+    """Dense mask of documents [shared length, answer lengths ...], from the owner of each token."""
     owner, start = [], 0
     for d, (shared, *answers) in enumerate(documents):
         owner += [(d, 0)] * shared + [(d, a + 1) for a, n in enumerate(answers) for _ in range(n)]
@@ -151,7 +151,7 @@ def test_cutting_keeps_the_prompt_with_its_answers_and_counts(pairs, longest_pro
 
 
 def test_known_cut():
-    """PaddleNLP's rule: the prompt to its last tokens, then the answers in proportion."""
+    """PaddleNLP's rule: the prompt is cut to its last tokens, then the answers in proportion."""
     rows = [{"prompt": range(10), "chosen": range(100, 109), "rejected": range(200, 203)}]
     packed = pack_preference(rows, 12, max_prompt_length=5, too_long="truncate")
     assert packed[0].input_ids.tolist() == [5, 6, 7, 8, 9, *range(100, 105), 9, 200]
@@ -190,6 +190,6 @@ def test_a_stream_packs_each_buffer_like_a_map(pairs, buffer_rows):
         ),
     ],
 )
-def test_bad_input_is_named(call, message):
+def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()

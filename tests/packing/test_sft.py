@@ -1,4 +1,4 @@
-"""Rows to packs: nothing is lost, changed or hidden."""
+"""Packs of supervised samples: no row is lost or changed without being counted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS = st.lists(st.integers(1, 20), max_size=40)
 
 
 def rows_of(lengths: list[int]) -> list[dict]:
-    """Rows whose token values name the row, so that a mixed-up pack shows."""
+    """Rows whose token values identify the row."""
     return [
         {"input_ids": [1000 * i + t for t in range(n)], "labels": [1000 * i + t + 1 for t in range(n)]}
         for i, n in enumerate(lengths)
@@ -66,7 +66,7 @@ def test_too_long_rows_can_be_an_error():
         pack_sft(rows_of([2, 5]), 4, too_long="error")
 
 
-def test_the_report_says_what_was_lost():
+def test_the_report_counts_lost_tokens():
     assert "1 rows cut by 3 tokens in all" in str(pack_sft(rows_of([3, 9]), 6, too_long="truncate").report)
     assert "1 rows dropped, longer than 6" in str(pack_sft(rows_of([3, 9]), 6).report)
 
@@ -117,7 +117,7 @@ def test_a_stream_repeats_itself_and_reads_no_further_than_its_buffer():
         ({"input_ids": [[1]], "labels": [[1]]}, "one-dimensional"),
     ],
 )
-def test_bad_rows_are_named(row, message):
+def test_errors_of_rows(row, message):
     with pytest.raises(ValueError, match=message):
         pack_sft([row], 4)
 
@@ -129,7 +129,7 @@ def test_bad_rows_are_named(row, message):
         ({"too_long": "x"}, "too_long must be one of drop, truncate, error; got 'x'"),
     ],
 )
-def test_bad_choices_are_named_before_any_row_is_read(options, message):
+def test_errors_of_options_come_before_any_row_is_read(options, message):
     for pack in (pack_sft, stream_sft):
         with pytest.raises(ValueError, match=message):
             pack(iter(()), 4, **options)
