@@ -1,4 +1,4 @@
-"""Tests of PaddleFormers, in the environment that `make test-paddleformers` makes: it can't share PaddleNLP's."""
+"""Fixtures of the PaddleFormers tests, which run in the environment that `make test-paddleformers` creates."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import importlib.util
 
 import pytest
 
-_spec = importlib.util.find_spec("paddleformers")
-if _spec is None or _spec.origin is None:  # this folder has the library's name, but no origin
-    pytest.exit("tests/paddleformers needs PaddleFormers: run `make test-paddleformers`", returncode=1)
+if importlib.util.find_spec("paddleformers") is None:
+    pytest.exit("tests/integrations/paddleformers needs PaddleFormers: run `make test-paddleformers`", returncode=1)
 
 import paddle_flashmask  # noqa: E402
 from paddle_flashmask.integrations.paddleformers import patch  # noqa: E402
