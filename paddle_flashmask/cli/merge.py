@@ -17,7 +17,7 @@ def merge(adapter: str, output: str, base: str | None) -> None:
     Language models and reward models. The result is PaddleNLP's format: it loads without this package.
     """
     quiet_paddlenlp(verbose=False)
-    from paddle_flashmask.integrations.paddlenlp.config import ConfigError
+    from paddle_flashmask.integrations.paddlenlp.errors import ConfigError
     from paddle_flashmask.integrations.paddlenlp.merge import merge_adapter
 
     try:

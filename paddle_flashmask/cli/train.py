@@ -30,9 +30,8 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
     OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
     """
     quiet_paddlenlp(verbose)
-    from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
-    from paddle_flashmask.integrations.paddlenlp.data import DataError
-    from paddle_flashmask.integrations.paddlenlp.task import train as train_config
+    from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, UnsupportedConfigError
+    from paddle_flashmask.integrations.paddlenlp.train import train as train_config
 
     try:
         result = train_config(config, overrides, write=click.echo)

@@ -21,7 +21,7 @@ def model_library_patches() -> list[ModelLibraryPatch]:
     """
     patches: list[ModelLibraryPatch] = []
     if _is_installed("paddlenlp"):
-        from .paddlenlp.patch import PADDLENLP_PATCH
+        from .paddlenlp.models.patch import PADDLENLP_PATCH
 
         patches.append(PADDLENLP_PATCH)
     if _is_installed("paddleformers"):

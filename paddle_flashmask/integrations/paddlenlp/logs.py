@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from numbers import Number
 from pathlib import Path
 
@@ -12,11 +11,6 @@ from paddlenlp.trainer.integrations import VisualDLCallback
 
 CSV_NAME = "training_log.csv"
 _COLUMNS = ("step", "epoch", "name", "value")
-
-
-def default_report_to() -> str:
-    """What `report_to` is where the configuration is silent: as in PaddleNLP, but no error without VisualDL."""
-    return "visualdl" if importlib.util.find_spec("visualdl") else "none"
 
 
 class CSVLog(TrainerCallback):

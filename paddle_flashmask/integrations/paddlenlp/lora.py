@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import Arguments, ConfigError
+from .config.arguments import Arguments
+from .errors import ConfigError
 
 ADAPTER_CONFIG = "lora_config.json"
 # As a model is saved, and with unified_checkpoint.

@@ -7,7 +7,7 @@ from typing import Any
 
 from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from .config import ConfigError
+from .errors import ConfigError
 from .lora import load_with_adapter
 from .reward_model import SCORE_HEAD, reward_model_class
 

@@ -26,7 +26,7 @@ from paddlenlp.transformers import (
 )
 from paddlenlp.transformers.mistral.modeling import MistralPreTrainedModel
 
-from .config import UnsupportedConfigError
+from .errors import UnsupportedConfigError
 from .lora import ADAPTER_CONFIG, load_with_adapter
 
 SCORE_HEAD = "score_head.weight"

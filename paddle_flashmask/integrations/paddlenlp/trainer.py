@@ -9,9 +9,8 @@ import paddle
 from paddle.io import DistributedBatchSampler
 from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.trainer.trainer_utils import has_length
-from paddlenlp.trl import SFTTrainer
 
-from .data import DataError
+from .errors import DataError
 from .logs import VisualDLLog
 
 
@@ -124,7 +123,3 @@ class PackedOrder:
             seed=self.args.seed,
             accumulated=self.args.gradient_accumulation_steps,
         )
-
-
-class PackedSFTTrainer(PackedOrder, SFTTrainer):
-    pass

@@ -9,8 +9,8 @@ import pytest
 if importlib.util.find_spec("paddleformers") is None:
     pytest.exit("tests/integrations/paddleformers needs PaddleFormers: run `make test-paddleformers`", returncode=1)
 
-import paddle_flashmask  # noqa: E402
-from paddle_flashmask.integrations.paddleformers import patch  # noqa: E402
+import paddle_flashmask
+from paddle_flashmask.integrations.paddleformers import patch
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from paddlenlp.transformers import LlamaConfig, LlamaTokenizer, Qwen2Config
 from paddlenlp.utils.log import logger
 
 from paddle_flashmask.integrations.paddlenlp.run import TrainingResult
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.train import train
 
 WORDS = [
     start + end for start in ("ba", "che", "di", "fol", "gra", "hu") for end in ("ling", "mor", "ne", "pash", "rix")

@@ -8,7 +8,7 @@ import sys
 import paddle.distributed as dist
 from paddlenlp.utils.log import logger
 
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.train import train
 
 if __name__ == "__main__":
     logger.set_level("ERROR")

@@ -16,8 +16,8 @@ from paddlenlp.transformers.mistral import modeling as mistral
 
 import paddle_flashmask
 from paddle_flashmask import masks
-from paddle_flashmask.integrations.paddlenlp import expert_router
-from paddle_flashmask.integrations.paddlenlp.replacements import Replacements
+from paddle_flashmask.integrations.paddlenlp.models import expert_router
+from paddle_flashmask.integrations.paddlenlp.models.replacements import Replacements
 from paddle_flashmask.masks import ColumnMask
 
 VOCABULARY = 64

@@ -9,12 +9,12 @@ import shutil
 import numpy as np
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.chat import DataError
-from paddle_flashmask.integrations.paddlenlp.data import JSONLines, TokenizedRows
-from paddle_flashmask.integrations.paddlenlp.errors import ConfigError
-from paddle_flashmask.integrations.paddlenlp.preference_data import TokenizedAnswers
-from paddle_flashmask.integrations.paddlenlp.preference_rows import PreferenceLines
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.data.answers import PreferenceTokens
+from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
+from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
+from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError
+from paddle_flashmask.integrations.paddlenlp.tasks import dpo
+from paddle_flashmask.integrations.paddlenlp.train import train
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 PADDLENLP = {"conversation": ["user: {{user}} bot:", "{{bot}} end"], "query": "user: {{query}} bot:"}
@@ -50,9 +50,9 @@ def templated(tokenizer):
     return make
 
 
-def sft_rows(tokenizer, folder, *lines: dict, src_length=60, max_length=120) -> TokenizedRows:
+def sft_rows(tokenizer, folder, *lines: dict, src_length=60, max_length=120) -> SFTTokens:
     (folder / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return TokenizedRows(JSONLines(str(folder), "train"), tokenizer, src_length, max_length)
+    return SFTTokens(SFTLines(str(folder), "train"), tokenizer, src_length, max_length)
 
 
 def texts(tokenizer, row: dict) -> tuple[str, str]:
@@ -135,7 +135,7 @@ def test_long_conversations_keep_the_latest_rounds(templated, tmp_path):
 def preference_rows(tokenizer, folder, line: dict, chat: bool = True, max_length: int = 200) -> list[dict]:
     path = folder / "pairs.jsonl"
     path.write_text(json.dumps(line) + "\n")
-    return list(TokenizedAnswers(PreferenceLines(str(path), "dpo"), tokenizer, max_length, chat=chat))
+    return list(PreferenceTokens(PreferenceLines(str(path), dpo.FORM), tokenizer, max_length, chat=chat))
 
 
 @pytest.mark.parametrize("template", [PADDLENLP, WITH_SYSTEM, JINJA])

@@ -1,4 +1,4 @@
-"""PaddleNLP's configuration files: what parses, what is changed visibly, what is refused and how."""
+"""SFT configurations: what parses, what is changed with a note, and what is rejected."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError, load_sft_config
+from paddle_flashmask.integrations.paddlenlp.config.values import read_values
+from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 
 
 @pytest.fixture
@@ -15,7 +17,7 @@ def load(sft_config, tmp_path):
         path = tmp_path / "config.json"
         values = {key: value for key, value in {**sft_config, **changes}.items() if key != without}
         path.write_text(json.dumps(values))
-        return load_sft_config(path, overrides)
+        return TASKS["sft"].arguments(read_values(path, overrides))
 
     return load
 
@@ -78,9 +80,9 @@ def test_a_missing_path_is_named(load, key):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prefix_tuning": True}, "prefix_tuning = True is not in this release"),
-        ({"eval_with_do_generation": True}, "eval_with_do_generation = True is not in this release"),
-        ({"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not in this release"),
+        ({"prefix_tuning": True}, "prefix_tuning = True is not supported in this release"),
+        ({"eval_with_do_generation": True}, "eval_with_do_generation = True is not supported in this release"),
+        ({"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not supported in this release"),
     ],
 )
 def test_what_this_release_does_not_do_is_named(load, changes, message):
@@ -101,7 +103,7 @@ def test_bad_overrides_are_named(load, words, message):
     ("text", "message"),
     [
         ('{\n"lazy": true,\n"lora" false}', r"config.json:3: not valid JSON"),
-        ('{"lazy": true, "lazy": false}', "the key 'lazy' is there twice"),
+        ('{"lazy": true, "lazy": false}', "duplicate key 'lazy'"),
         ("[1]", "expected a JSON object of configuration keys; got list"),
     ],
 )
@@ -109,9 +111,9 @@ def test_broken_json_is_named(tmp_path, text, message):
     path = tmp_path / "config.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_sft_config(path)
+        read_values(path)
     with pytest.raises(ConfigError, match="cannot read the configuration"):
-        load_sft_config(tmp_path / "none.json")
+        read_values(tmp_path / "none.json")
 
 
 def test_the_backend_is_named(load, monkeypatch):

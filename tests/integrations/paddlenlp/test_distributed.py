@@ -13,9 +13,8 @@ import numpy as np
 import paddle.distributed
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.config import UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.data import DataError
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.errors import DataError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.train import train
 from paddle_flashmask.integrations.paddlenlp.trainer import SeededBatchSampler, StreamLoader
 
 PROGRAM = Path(__file__).with_name("data_parallel_rank.py")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from visualdl import LogReader
 
-from paddle_flashmask.integrations.paddlenlp.config import load_sft_config
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.config.values import read_values
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
+from paddle_flashmask.integrations.paddlenlp.train import train
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_visualdl_records_hold_losses_and_hyperparameters(run, tmp_path):
 def test_without_visualdl_nothing_is_reported(sft_config, tmp_path, monkeypatch):
     path = tmp_path / "sft.json"
     path.write_text(json.dumps(sft_config))
-    assert load_sft_config(path).training.report_to == ["visualdl"]
+    assert TASKS["sft"].arguments(read_values(path)).training.report_to == ["visualdl"]
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "visualdl" else found(name))
-    assert load_sft_config(path).training.report_to == []
+    assert TASKS["sft"].arguments(read_values(path)).training.report_to == []

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM
 
 from paddle_flashmask.cli.merge import merge as merge_command
-from paddle_flashmask.integrations.paddlenlp.config import ConfigError
+from paddle_flashmask.integrations.paddlenlp.errors import ConfigError
 from paddle_flashmask.integrations.paddlenlp.merge import merge_adapter
 from paddle_flashmask.integrations.paddlenlp.reward_model import load_reward_model
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.train import train
 
 TOKENS = [[1, 5, 6, 7, 300, 12, 9]]
 SMALL = {"max_steps": 2, "load_best_model_at_end": False, "gradient_accumulation_steps": 1}

@@ -11,8 +11,8 @@ from paddlenlp.transformers.deepseek_v2 import modeling as deepseek_v2
 
 import paddle_flashmask
 from paddle_flashmask import functional, masks
-from paddle_flashmask.integrations.paddlenlp import expert_router
-from paddle_flashmask.integrations.paddlenlp.replacements import Replacements
+from paddle_flashmask.integrations.paddlenlp.models import expert_router
+from paddle_flashmask.integrations.paddlenlp.models.replacements import Replacements
 
 SUMS_INT32_TO_INT64 = paddle.cumsum(paddle.zeros([1], dtype="int32"), axis=0).dtype != paddle.int32
 

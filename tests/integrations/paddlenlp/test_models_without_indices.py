@@ -18,7 +18,7 @@ from paddlenlp.transformers.mistral import modeling as mistral
 from paddlenlp.transformers.mixtral import modeling as mixtral
 
 import paddle_flashmask
-from paddle_flashmask.integrations.paddlenlp import without_indices
+from paddle_flashmask.integrations.paddlenlp.models import without_indices
 
 NAMES = ["mistral", "gemma", "deepseek_v3"]
 PATCHED = [

@@ -22,7 +22,7 @@ from paddlenlp.transformers.qwen2 import modeling as qwen2
 
 import paddle_flashmask
 from paddle_flashmask import masks
-from paddle_flashmask.integrations.paddlenlp.attention import attention_over
+from paddle_flashmask.integrations.paddlenlp.models.attention import attention_over
 
 PROGRAM = Path(__file__).with_name("tensor_parallel_rank.py")
 B, S, HEADS, KEY_HEADS, HEAD_DIM = 2, 12, 8, 4, 16

@@ -12,7 +12,7 @@ import pytest
 from model_cases import BASE, MODELS, build, dispatch_without_gradient, repaired_router
 from unpacked import run_apart
 
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.train import train
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 LORA = {"lora": True, "lora_rank": 4, "learning_rate": 1e-2}

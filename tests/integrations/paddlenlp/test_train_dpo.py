@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from unpacked import run_apart
 
 from paddle_flashmask.cli.train import train as train_command
-from paddle_flashmask.integrations.paddlenlp.config import UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.data import DataError
+from paddle_flashmask.integrations.paddlenlp.errors import DataError, UnsupportedConfigError
 from paddle_flashmask.packing import PreferenceCollator
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
@@ -145,7 +144,7 @@ def test_command_line(dpo_config, tmp_path):
     assert done.exit_code == 0, done.output
     assert "step 2/2  loss" in done.output and "accuracy" in done.output and "efficiency" in done.output
     done = CliRunner().invoke(train_command, [str(config)])
-    assert done.exit_code == 1 and "say which one with task" in done.output
+    assert done.exit_code == 1 and "fits several tasks" in done.output
     data.write_text(data.read_text() + json.dumps({"prompt": "baling", "chosen": "dimor"}) + "\n")
     done = CliRunner().invoke(train_command, [str(config), "--task", "dpo"])
     assert done.exit_code == 1

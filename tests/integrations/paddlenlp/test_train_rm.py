@@ -12,9 +12,9 @@ import paddle
 import pytest
 from unpacked import run_apart
 
-from paddle_flashmask.integrations.paddlenlp.reward import listwise_loss, pairwise_loss
 from paddle_flashmask.integrations.paddlenlp.reward_model import load_reward_model
-from paddle_flashmask.integrations.paddlenlp.task import train
+from paddle_flashmask.integrations.paddlenlp.tasks.rm import listwise_loss, pairwise_loss
+from paddle_flashmask.integrations.paddlenlp.train import train
 from paddle_flashmask.packing import RewardCollator
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}

@@ -14,8 +14,8 @@ from paddlenlp.transformers.llama import fusion_ops
 
 from paddle_flashmask import functional
 from paddle_flashmask.cli.train import train
-from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.sft import run_sft
+from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.train import train as train_from
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 
@@ -26,7 +26,7 @@ def run(sft_config, tmp_path):
         lines = []
         path = tmp_path / "config.json"
         path.write_text(json.dumps({**sft_config, **changes}))
-        result = run_sft(path, write=lines.append)
+        result = train_from(path, write=lines.append)
         run.lines = lines
         shutil.rmtree(sft_config["output_dir"], ignore_errors=True)
         return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from types import ModuleType
 
-from .._import_hook import AfterImport
+from ..._import_hook import AfterImport
 from .replacements import Replacements, unknown_version
 
 FUSION_OPS = "paddlenlp.transformers.llama.fusion_ops"

@@ -1,4 +1,4 @@
-"""Configurations of DPO, reward models and KTO: which task, what parses, what is refused and how."""
+"""Configurations of DPO, reward models and KTO: the choice of the task, what parses, and what is rejected."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.alignment_config import load_alignment_config
-from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.task import task_of
+from paddle_flashmask.integrations.paddlenlp.config.values import read_values
+from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, task_of
 
 
 @pytest.fixture
 def load(dpo_config, tmp_path):
     def load(task="dpo", without="", **changes):
-        path = tmp_path / f"{task}.json"
+        path = tmp_path / "config.json"
         path.write_text(json.dumps({k: v for k, v in {**dpo_config, **changes}.items() if k != without}))
-        return load_alignment_config(task, path)
+        return TASKS[task].arguments(read_values(path))
 
     return load
 
@@ -55,7 +55,7 @@ def test_what_is_switched_on_is_said(load):
         ("dpo", {"max_prompt_len": 128}, "max_prompt_len = 128 must be positive and below max_seq_len = 128"),
         ("dpo", {"lora": True, "pissa": True}, "pissa = true changes the base weights"),
         ("dpo", {"lora_alpha": 8}, "lora_alpha without lora = true"),
-        ("dpo", {"do_eval": True}, "does not fit together: --load_best_model_at_end"),
+        ("dpo", {"do_eval": True}, "contradicts itself: --load_best_model_at_end"),
         ("dpo", {"do_eval": True, "load_best_model_at_end": False}, "dev_dataset_path is missing"),
         ("dpo", {"pad_to_multiple_of": 7, "pad_to_max_length": True}, "128 is not a multiple of pad_to_multiple_of"),
         ("rm", {"loss_type": "sigmoid"}, "loss_type = 'sigmoid' must be one of pairwise, listwise"),
@@ -74,8 +74,8 @@ def test_missing_data_is_named(load):
 @pytest.mark.parametrize(
     ("task", "changes", "message"),
     [
-        ("dpo", {"ref_model_update_steps": 5}, "ref_model_update_steps = 5 is not in this release"),
-        ("dpo", {"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not in this release"),
+        ("dpo", {"ref_model_update_steps": 5}, "ref_model_update_steps = 5 is not supported in this release"),
+        ("dpo", {"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not supported in this release"),
     ],
 )
 def test_what_this_release_does_not_do_is_named(load, task, changes, message):
@@ -86,27 +86,22 @@ def test_what_this_release_does_not_do_is_named(load, task, changes, message):
 @pytest.mark.parametrize(
     ("name", "values", "task", "reason"),
     [
-        ("dpo.json", {"max_seq_len": 8}, "dpo", "from the file's name"),
-        ("my-rm_config.json", {"max_seq_len": 8}, "rm", "from the file's name"),
-        ("config.json", {"max_seq_len": 8, "task": "kto"}, "kto", ""),
-        ("dpo.json", {"task": "rm"}, "rm", ""),
-        ("config.json", {"sft_loss_ratio": 0.1}, "dpo", "from the key sft_loss_ratio"),
-        ("config.json", {"desirable_weight": 1}, "kto", "from the key desirable_weight"),
-        ("config.json", {"dataset_name_or_path": "x"}, "sft", ""),
-        ("config.json", {}, "sft", ""),
+        ("dpo", {"max_seq_len": 8}, "dpo", "from the file's name"),
+        ("my-rm_config", {"max_seq_len": 8}, "rm", "from the file's name"),
+        ("config", {"max_seq_len": 8, "task": "kto"}, "kto", ""),
+        ("dpo", {"task": "rm"}, "rm", ""),
+        ("config", {"sft_loss_ratio": 0.1}, "dpo", "from the key sft_loss_ratio"),
+        ("config", {"desirable_weight": 1}, "kto", "from the key desirable_weight"),
+        ("config", {"dataset_name_or_path": "x"}, "sft", ""),
+        ("config", {}, "sft", ""),
     ],
 )
-def test_the_task_is_told_from_the_key_the_keys_or_the_name(tmp_path, name, values, task, reason):
-    path = tmp_path / name
-    path.write_text(json.dumps(values))
-    assert task_of(path) == (task, reason)
+def test_the_task_is_inferred_from_the_key_the_keys_or_the_name(name, values, task, reason):
+    assert task_of(values, name) == (TASKS[task], reason)
 
 
-def test_a_task_that_nothing_tells_is_asked_for(tmp_path):
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps({"max_seq_len": 8}))
-    with pytest.raises(ConfigError, match="say which one with task = 'dpo', 'rm' or 'kto'"):
-        task_of(path)
-    assert task_of(path, ["--task", "rm"]) == ("rm", "")
+def test_an_ambiguous_configuration_is_rejected():
+    with pytest.raises(ConfigError, match=r"fits several tasks: select one with the key task \(dpo, rm, kto\)"):
+        task_of({"max_seq_len": 8}, "config")
     with pytest.raises(ConfigError, match="task = 'ppo' must be one of sft, dpo, rm, kto"):
-        task_of(path, ["--task", "ppo"])
+        task_of({"max_seq_len": 8, "task": "ppo"}, "dpo")

@@ -1,4 +1,4 @@
-"""Conversations: messages of Hugging Face data sets, system texts and chat templates."""
+"""Conversations: messages in the form of Hugging Face data sets, system texts and chat templates."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-
-class DataError(ValueError):
-    """A data file is missing or a row of it cannot be used; the message names the file and the line."""
+from ..errors import DataError
 
 
 def messages_of(value: Any, key: str, place: str) -> list[tuple[str, str]]:
-    """(role, content) of every message. Raises DataError, which begins with `place`."""
+    """(role, content) of every message. Raises DataError, which begins with `place`, for anything else."""
     good = isinstance(value, list) and all(
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
     )
@@ -22,24 +20,26 @@ def messages_of(value: Any, key: str, place: str) -> list[tuple[str, str]]:
 
 
 def split_system(messages: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
-    """The text of a system message at the beginning, "" where there is none, and the rest."""
+    """Split off the text of a leading system message, "" where there is none."""
     if messages and messages[0][0] == "system":
         return messages[0][1], messages[1:]
     return "", messages
 
 
 def with_system(system: str, sources: Sequence[str]) -> list[str]:
-    """What the user says, with the system text on a line of its own before the first."""
+    """The user's texts, the first with the system text on a line of its own before it."""
     return [f"{system}\n{sources[0]}", *sources[1:]] if system else list(sources)
 
 
 def encode_chat(
     tokenizer: Any, system: str, sources: Sequence[str], targets: Sequence[str], context: dict[str, Any]
 ) -> tuple[list[int], list[tuple[list[int], list[int]]]]:
-    """Tokens before the conversation, and of (user, assistant) in every round, by the tokenizer's chat template.
+    """Encode a conversation with the tokenizer's chat template.
 
-    The system text is the variable `system` of a template that shows one in its `system` part; other templates get it
-    as `with_system` puts it.
+    A template whose `system` part uses the variable `system` gets the system text there; for the others it precedes
+    the first question, as in `with_system`.
+
+    Returns (tokens before the conversation, [(user tokens, assistant tokens) of every round]).
     """
     own = getattr(tokenizer.chat_template, "system", None) or ""
     if system and re.search(r"{[{%][^}]*\bsystem\b", own):

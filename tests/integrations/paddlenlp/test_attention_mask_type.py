@@ -64,7 +64,7 @@ def test_every_kind_is_another_mask(run):
     [
         ({"attention_mask_type": "prefix_lm"}, "must be one of causal_document, .*; the nearest one is 'prefix_lm_doc"),
         ({"attention_mask_type": "sliding_window"}, "needs attention_window_size"),
-        ({"attention_mask_type": "document", "attention_window_size": 3}, "goes with sliding_window, not with 'docum"),
+        ({"attention_mask_type": "document", "attention_window_size": 3}, "belongs to sliding_window, not to 'docum"),
         ({"attention_mask_type": "sliding_window", "attention_window_size": 0}, "must be at least 1"),
         ({"task": "dpo", "attention_mask_type": "document"}, "attention_mask_type is a key of SFT; in dpo, answers"),
     ],

@@ -6,13 +6,16 @@ import json
 
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.data import DataError
-from paddle_flashmask.integrations.paddlenlp.preference_data import TokenizedAnswers, pack_answers
-from paddle_flashmask.integrations.paddlenlp.preference_rows import PreferenceLines, parse_preference_row
+from paddle_flashmask.integrations.paddlenlp.data.answers import PreferenceTokens
+from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
+from paddle_flashmask.integrations.paddlenlp.errors import DataError
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, dpo, kto, rm
+
+FORMS = {"dpo": dpo.FORM, "rm": rm.FORM, "kto": kto.FORM}
 
 
 def parsed(row: dict, task: str = "dpo"):
-    row = parse_preference_row(json.dumps(row), "file:1", task)
+    row = FORMS[task].read(row, "file:1")
     return row.rounds, row.question, row.answers, row.desirable
 
 
@@ -44,7 +47,7 @@ def test_one_round_and_a_system_message(tgt):
     assert parsed({"src": "q", **tgt, "response": ["x", "y"], "sort": [1, 0]}) == ([], "q", ["x", "y"], None)
     assert parsed({"prompt": "q", "chosen": "x", "rejected": "y"}) == ([], "q", ["x", "y"], None)
     prompt = [message("system", "be kind"), message("user", "q")]
-    row = parse_preference_row(json.dumps({"prompt": prompt, "chosen": "x", "rejected": "y"}), "line", "dpo")
+    row = dpo.FORM.read({"prompt": prompt, "chosen": "x", "rejected": "y"}, "line")
     assert (row.system, row.question) == ("be kind", "q")
 
 
@@ -59,7 +62,7 @@ def test_ranked_and_marked_answers():
     ("task", "line", "text"),
     [
         ("dpo", '{"src": ', "not valid JSON"),
-        ("dpo", "[1]", "expected an object; got list"),
+        ("dpo", "[1]", "expected one JSON object per line; got list"),
         ("dpo", {"chosen": "x", "rejected": "y"}, "no 'prompt', 'messages' or 'src'; the row has 'chosen', 'rejected'"),
         ("dpo", {"prompt": "q", "chosen": "x"}, "no 'rejected'; the row has 'prompt', 'chosen'"),
         ("dpo", {"src": "q", "response": ["x", "y"]}, "no 'sort'"),
@@ -84,17 +87,18 @@ def test_a_bad_row_is_named_by_file_and_line(tokenizer, tmp_path, task, line, te
         good = {"src": "a", "response": ["b"], "sort": [1]}
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps(good) + "\n\n" + (line if isinstance(line, str) else json.dumps(line)) + "\n")
-    rows = TokenizedAnswers(PreferenceLines(str(path), task), tokenizer, 64)
+    rows = PreferenceTokens(PreferenceLines(str(path), FORMS[task]), tokenizer, 64)
+    pack = TASKS[task].stream if lazy else TASKS[task].pack
     with pytest.raises(DataError, match=rf"train.jsonl:3: .*{text}"):
-        list(iter(pack_answers(rows, 32, "sequential", lazy)))
+        list(pack(rows, 64, max_prompt_length=32, order="sequential", too_long="truncate"))
 
 
 def test_missing_files_are_named_and_folders_are_read_by_name(tmp_path):
     with pytest.raises(DataError, match="neither a file nor a folder"):
-        PreferenceLines(str(tmp_path / "none"), "dpo")
+        PreferenceLines(str(tmp_path / "none"), dpo.FORM)
     for name in ("b.json", "a.jsonl"):
         (tmp_path / name).write_text(json.dumps({"prompt": name, "chosen": "x", "rejected": "y"}))
-    assert [row.question for row in PreferenceLines(str(tmp_path), "dpo")] == ["a.jsonl", "b.json"]
+    assert [row.question for row in PreferenceLines(str(tmp_path), dpo.FORM)] == ["a.jsonl", "b.json"]
 
 
 def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tmp_path):
@@ -109,10 +113,10 @@ def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tm
     end = [tokenizer.eos_token_id]
     last = {"prompt": ids("dimor", True), "chosen": ids("chene") + end, "rejected": ids("mor") + end}
     earlier = ids("baling", True) + ids("rix") + end
-    (row,) = TokenizedAnswers(PreferenceLines(str(path), "dpo"), tokenizer, 100)
+    (row,) = PreferenceTokens(PreferenceLines(str(path), dpo.FORM), tokenizer, 100)
     assert row == {**last, "prompt": earlier + last["prompt"]}
-    short = TokenizedAnswers(
-        PreferenceLines(str(path), "dpo"), tokenizer, sum(map(len, last.values())) + len(earlier) - 1
+    short = PreferenceTokens(
+        PreferenceLines(str(path), dpo.FORM), tokenizer, sum(map(len, last.values())) + len(earlier) - 1
     )
     assert (list(short), short.cut_rows) == ([last], 1)
 
@@ -121,4 +125,4 @@ def test_kto_needs_two_rows(tokenizer, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"src": "a", "response": ["b"], "sort": [1]}))
     with pytest.raises(DataError, match="rows.jsonl: KTO needs at least two rows"):
-        list(TokenizedAnswers(PreferenceLines(str(path), "kto"), tokenizer, 64))
+        list(PreferenceTokens(PreferenceLines(str(path), kto.FORM), tokenizer, 64))

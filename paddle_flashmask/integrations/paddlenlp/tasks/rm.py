@@ -1,18 +1,43 @@
-"""Training of reward models on ranked answers."""
+"""Reward models on ranked answers: the task that PaddleNLP calls `rm`."""
 
 from __future__ import annotations
+
+import functools
+import sys
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddlenlp.trainer import Trainer
 
-from .processes import joined
-from .trainer import PackedOrder
+from paddle_flashmask.packing import RewardCollator, pack_reward, stream_answers
+
+from ..config.arguments import Arguments
+from ..config.preference import LoRAOptions, settle_lora
+from ..data.packs import with_paddlenlp_names
+from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
+from ..errors import ConfigError
+from ..lora import with_lora
+from ..processes import joined
+from ..reward_model import SCORE_HEAD, reward_model_class
+from ..trainer import PackedOrder
+from .preference import preference_task
+
+
+@dataclass
+class RewardOptions(LoRAOptions):
+    """loss_type: "pairwise" or "listwise"; see the functions of LOSSES. The two agree for two answers."""
+
+    loss_type: str = "pairwise"
 
 
 def ranked_pairs(questions: paddle.Tensor) -> paddle.Tensor:
-    """bool [A, A]: whether i is a better answer than j to the same question. Answers stand best first."""
+    """bool [A, A]: whether answer i is better than answer j to the same question.
+
+    questions: int64 [A], the question of each answer. The answers to a question are in order, best first.
+    """
     return (questions.unsqueeze(1) == questions.unsqueeze(0)) & _upper(questions.shape[0], strict=True)
 
 
@@ -29,8 +54,10 @@ def pairwise_loss(scores: paddle.Tensor, questions: paddle.Tensor) -> paddle.Ten
 
 
 def listwise_loss(scores: paddle.Tensor, questions: paddle.Tensor) -> paddle.Tensor:
-    """Negative log-likelihood of the order under the Plackett-Luce model, mean over questions. With two answers it is
-    the pairwise loss. Arguments as for `pairwise_loss`."""
+    """Negative log-likelihood of the order under the Plackett-Luce model, mean over questions.
+
+    It equals the pairwise loss for two answers. Arguments are those of `pairwise_loss`.
+    """
     from_here = (questions.unsqueeze(1) == questions.unsqueeze(0)) & _upper(questions.shape[0], strict=False)
     remaining = paddle.where(from_here, scores.unsqueeze(0), paddle.full([1], float("-inf")))
     return (paddle.logsumexp(remaining, axis=1) - scores).sum() / (questions.max() + 1).astype("float32")
@@ -40,13 +67,15 @@ LOSSES = {"pairwise": pairwise_loss, "listwise": listwise_loss}
 
 
 class PackedRewardTrainer(PackedOrder, Trainer):
-    """Logs `accuracy`, the share of ranked pairs whose better answer scores higher, and `margin`, the mean difference
-    of their scores, over all pairs since the last log; with the prefix `eval_` over the evaluation data."""
+    """Logs `accuracy` and `margin` over all ranked pairs since the last log, and with `eval_` over the evaluation data.
+
+    accuracy: share of the pairs whose better answer scores higher. margin: mean difference of their scores.
+    """
 
     def __init__(self, loss_type: str, **kwargs):
         super().__init__(**kwargs)
         self._loss = LOSSES[loss_type]
-        self._pairs = {"": [], "eval_": []}  # differences of scores, one array per batch
+        self._pairs = {"": [], "eval_": []}  # differences of scores, an array per batch
 
     def compute_loss(self, model, inputs, return_outputs=False):
         return self._score(model, inputs, "")
@@ -78,3 +107,37 @@ def _upper(size: int, strict: bool) -> paddle.Tensor:
     places = paddle.arange(size)
     rows, columns = places.unsqueeze(1), places.unsqueeze(0)
     return rows < columns if strict else rows <= columns
+
+
+def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
+    settle_lora(arguments, values, has_reference=False)
+    if arguments.options.loss_type not in LOSSES:
+        raise ConfigError(f"loss_type = {arguments.options.loss_type!r} must be one of {', '.join(LOSSES)}")
+
+
+def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> TokenRow:
+    return {"prompt": prompt, "answers": answers}
+
+
+def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedRewardTrainer:
+    if arguments.model.lora:
+        model = with_lora(model, arguments, trained_whole=[SCORE_HEAD])
+    return PackedRewardTrainer(model=model, loss_type=arguments.options.loss_type, **kwargs)
+
+
+FORM = AnswerForm(
+    read=functools.partial(ranked_row, counts=range(2, sys.maxsize), expected="two answers or more for a reward model"),
+    tokens=_tokens,
+)
+REWARD = preference_task(
+    "rm",
+    RewardOptions,
+    FORM,
+    settle=_settle,
+    pack=pack_reward,
+    stream=functools.partial(stream_answers, "reward"),
+    collator_class=RewardCollator,
+    adapt_batch=with_paddlenlp_names,
+    model_class=reward_model_class,
+    trainer=_trainer,
+)

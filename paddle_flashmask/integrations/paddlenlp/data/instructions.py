@@ -1,36 +1,26 @@
-"""PaddleNLP's SFT data: `train.json` / `dev.json` JSON lines of `src` and `tgt`, tokenised and packed."""
+"""Instruction data of SFT: JSON lines of `src` and `tgt`, or of `messages`, as tokens and labels."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import paddle
+from paddle_flashmask.packing import IGNORED_LABEL
 
-from paddle_flashmask.packing import (
-    IGNORED_LABEL,
-    DocumentAttention,
-    Pack,
-    PackedRows,
-    PackedStream,
-    SFTCollator,
-    pack_sft,
-    stream_sft,
-)
-
-from .chat import DataError, encode_chat, messages_of, split_system, with_system
-
-CAUSAL = DocumentAttention()
+from ..errors import DataError
+from .chat import encode_chat, messages_of, split_system, with_system
+from .lines import read_objects, texts_of
 
 
 @dataclass(frozen=True)
 class SFTRow:
-    """One row of a data file. `sources` and `targets` are the rounds of a conversation, usually one. `system` stands
-    before them, "" where there is none; `context` is for the chat template."""
+    """One row of a data file.
+
+    sources, targets: the rounds of a conversation, usually one. context: variables for the chat template. place: file
+    and line. system: the text before the first round, "" where there is none.
+    """
 
     sources: list[str]
     targets: list[str]
@@ -39,12 +29,12 @@ class SFTRow:
     system: str = ""
 
 
-class JSONLines:
+class SFTLines:
     """The rows of `<folder>/<split>.json`, or of `<folder>/<split>/*.json` in the order of their names.
 
-    A row is a JSON object on one line: `src` and `tgt`, strings, or lists of strings for a conversation, and an
-    optional `context` object for the chat template; or `messages`, of a system (if any), then of user and assistant in
-    turns. Blank lines are skipped. Iterating reads the files again.
+    A row is a JSON object on one line. It has `src` and `tgt`, strings, or lists of strings for a conversation, and
+    optionally a `context` object for the chat template; or it has `messages`: optionally one of the system, then of
+    user and assistant in turns. Iterating reads the files again.
     """
 
     def __init__(self, folder: str, split: str):
@@ -54,36 +44,20 @@ class JSONLines:
             raise DataError(f"no {split} data: there is neither {single} nor {Path(folder) / split}/*.json")
 
     def __iter__(self) -> Iterator[SFTRow]:
-        for path in self.files:
-            with open(path, encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    if line.strip():
-                        yield _parse_row(line, f"{path}:{number}")
+        for row, place in read_objects(self.files):
+            yield _parse_row(row, place)
 
 
-def _parse_row(line: str, place: str) -> SFTRow:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{place}: expected an object with 'src' and 'tgt'; got {type(row).__name__}")
+def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
     if "messages" in row and "src" not in row:
         return _messages_row(row["messages"], place)
-    rounds = {}
-    for key in ("src", "tgt"):
-        if key not in row:
-            raise DataError(f"{place}: no {key!r}; the row has {', '.join(map(repr, row)) or 'no keys'}")
-        texts = row[key] if isinstance(row[key], list) else [row[key]]
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise DataError(f"{place}: {key!r} must be a string or a list of strings; got {row[key]!r:.80}")
-        rounds[key] = texts
-    if len(rounds["src"]) != len(rounds["tgt"]):
-        raise DataError(f"{place}: {len(rounds['src'])} entries in 'src' and {len(rounds['tgt'])} in 'tgt'")
+    sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))
+    if len(sources) != len(targets):
+        raise DataError(f"{place}: {len(sources)} entries in 'src' and {len(targets)} in 'tgt'")
     context = row.get("context", {})
     if not isinstance(context, dict):
         raise DataError(f"{place}: 'context' must be an object; got {type(context).__name__}")
-    return SFTRow(rounds["src"], rounds["tgt"], context, place)
+    return SFTRow(sources, targets, context, place)
 
 
 def _messages_row(value: Any, place: str) -> SFTRow:
@@ -101,21 +75,25 @@ def _messages_row(value: Any, place: str) -> SFTRow:
 
 
 @dataclass
-class TokenizedRows:
+class SFTTokens:
     """Rows as shifted `input_ids` and `labels` of at most max_length - 1 tokens, cut by PaddleNLP's rules.
 
-    Without a chat template: the source is cut to src_length tokens on the tokenizer's truncation_side (as PaddleNLP's
-    run_finetune.py does in effect: the side it passes is ignored), source and target together are cut at max_length,
-    and eos follows where it fits. With one: the latest rounds that fit are kept. `cut_rows` counts the rows that lost
-    anything in the last pass over the data.
+    Without a chat template the source is cut to src_length tokens on the tokenizer's truncation_side (the side that
+    PaddleNLP's run_finetune.py passes has no effect), source and target together are cut at max_length, and eos
+    follows if it fits. With a chat template the latest rounds that fit are kept. `cut_rows` counts the rows that lost
+    tokens in the last pass over the data.
     """
 
-    rows: JSONLines
+    rows: SFTLines
     tokenizer: Any
     src_length: int
     max_length: int
     cut_rows: int = field(default=0, init=False)
     cut_means: ClassVar[str] = "rows cut to src_length or max_length"
+
+    @property
+    def files(self) -> list[Path]:
+        return self.rows.files
 
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
         self.cut_rows = 0
@@ -167,51 +145,3 @@ class TokenizedRows:
             if cut:
                 break
         return system + tokens, [False] * len(system) + answer, cut
-
-
-class PackDataset(paddle.io.Dataset):
-    """Map-style packs for PaddleNLP's trainer."""
-
-    def __init__(self, packs: PackedRows):
-        self.packs = packs
-
-    def __len__(self) -> int:
-        return len(self.packs)
-
-    def __getitem__(self, index: int) -> Pack:
-        return self.packs[index]
-
-
-class PackStreamDataset(paddle.io.IterableDataset):
-    """Streamed packs for PaddleNLP's trainer; every pass reads the files again."""
-
-    def __init__(self, packs: PackedStream):
-        self.packs = packs
-
-    def __iter__(self) -> Iterator[Pack]:
-        return iter(self.packs)
-
-
-def pack_rows(
-    rows: TokenizedRows, order: str, lazy: bool, attention: DocumentAttention = CAUSAL
-) -> PackDataset | PackStreamDataset:
-    """Packs of at most max_length tokens; lazy streams them, 500 rows at a time, and keeps nothing."""
-    options = {"order": order, "too_long": "error", "attention": attention}
-    if lazy:
-        return PackStreamDataset(stream_sft(rows, rows.max_length, **options))
-    return PackDataset(pack_sft(rows, rows.max_length, **options))
-
-
-@dataclass(frozen=True)
-class PaddleNLPCollator:
-    """`SFTCollator` under PaddleNLP's names: column indices are `attn_mask_startend_row_indices`, int32 [B, 1, S] where
-    they have one bound and [B, 1, S, 2] where they have two."""
-
-    collate: SFTCollator
-
-    def __call__(self, packs: list[Pack]) -> dict[str, np.ndarray]:
-        batch = self.collate(packs)
-        columns = batch.pop("startend_row_indices", None)
-        if columns is not None:
-            batch["attn_mask_startend_row_indices"] = columns[..., 0] if columns.shape[-1] == 1 else columns
-        return batch

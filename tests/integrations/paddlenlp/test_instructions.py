@@ -6,12 +6,13 @@ import json
 
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.data import DataError, JSONLines, TokenizedRows, pack_rows
-from paddle_flashmask.packing import IGNORED_LABEL
+from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
+from paddle_flashmask.integrations.paddlenlp.errors import DataError
+from paddle_flashmask.packing import IGNORED_LABEL, pack_sft, stream_sft
 
 
-def rows(tokenizer, folder, src_length=20, max_length=40) -> TokenizedRows:
-    return TokenizedRows(JSONLines(str(folder), "train"), tokenizer, src_length, max_length)
+def rows(tokenizer, folder, src_length=20, max_length=40) -> SFTTokens:
+    return SFTTokens(SFTLines(str(folder), "train"), tokenizer, src_length, max_length)
 
 
 def write(folder, *lines) -> None:
@@ -48,7 +49,7 @@ def test_long_rows_are_cut_by_paddlenlps_rules_and_counted(tokenizer, tmp_path):
     ("line", "message"),
     [
         ('{"src": "a", "tgt": }', r"train.json:3: not valid JSON"),
-        ("[1, 2]", r"train.json:3: expected an object with 'src' and 'tgt'; got list"),
+        ("[1, 2]", r"train.json:3: expected one JSON object per line; got list"),
         ({"src": "a"}, r"train.json:3: no 'tgt'; the row has 'src'"),
         ({"src": "a", "tgt": 5}, r"train.json:3: 'tgt' must be a string or a list of strings; got 5"),
         ({"src": ["a", "b"], "tgt": ["a"]}, r"train.json:3: 2 entries in 'src' and 1 in 'tgt'"),
@@ -56,23 +57,23 @@ def test_long_rows_are_cut_by_paddlenlps_rules_and_counted(tokenizer, tmp_path):
         ({"src": "a", "tgt": "b", "context": 1}, r"train.json:3: 'context' must be an object"),
     ],
 )
-@pytest.mark.parametrize("lazy", [True, False])
-def test_a_bad_row_is_named_by_file_and_line(tokenizer, tmp_path, line, message, lazy):
+@pytest.mark.parametrize("pack", [pack_sft, stream_sft])
+def test_a_bad_row_is_named_by_file_and_line(tokenizer, tmp_path, line, message, pack):
     write(tmp_path, {"src": "a", "tgt": "b"}, "", line)
     with pytest.raises(DataError, match=message):
-        list(iter(pack_rows(rows(tokenizer, tmp_path), "sequential", lazy)))
+        list(pack(rows(tokenizer, tmp_path), 40, order="sequential", too_long="error"))
 
 
 def test_missing_data_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no train data: there is neither .*train.json nor .*train/\*.json"):
-        JSONLines(str(tmp_path), "train")
+        SFTLines(str(tmp_path), "train")
 
 
 def test_a_folder_of_files_is_read_in_the_order_of_names(tmp_path):
     (tmp_path / "train").mkdir()
     for name in ("b", "a"):
         (tmp_path / "train" / f"{name}.json").write_text(json.dumps({"src": name, "tgt": name}))
-    assert [row.sources for row in JSONLines(str(tmp_path), "train")] == [["a"], ["b"]]
+    assert [row.sources for row in SFTLines(str(tmp_path), "train")] == [["a"], ["b"]]
 
 
 class TemplateTokenizer:
