@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import sentencepiece
 from paddlenlp.transformers import LlamaConfig, LlamaTokenizer, Qwen2Config
 from paddlenlp.utils.log import logger
+from sentences import sentence, write_rows
 
 from paddle_flashmask.integrations.paddlenlp.run import TrainingResult
 from paddle_flashmask.integrations.paddlenlp.train import train
 
-WORDS = [
-    start + end for start in ("ba", "che", "di", "fol", "gra", "hu") for end in ("ling", "mor", "ne", "pash", "rix")
-]
 TINY = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -31,14 +31,6 @@ TINY = {
 @pytest.fixture(scope="session", autouse=True)
 def quiet_paddlenlp():
     logger.set_level("ERROR")
-
-
-def sentence(rng: random.Random, least: int, most: int) -> str:
-    return " ".join(rng.choice(WORDS) for _ in range(rng.randint(least, most))) + "."
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -207,28 +199,11 @@ def dpo_config(model_folders, preference_file, tmp_path) -> dict:
 
 
 @pytest.fixture
-def rm_config(dpo_config, model_folders, tmp_path_factory) -> dict:
-    """The keys of PaddleNLP's published llm/config/llama/flashmask/rm.json; 30 questions with 2-4 ranked answers,
-    of which the better ones hold more words of one kind."""
-    rng = random.Random(3)
-    rows = []
-    for _ in range(30):
-        count = rng.randint(2, 4)
-        ranked = [" ".join([sentence(rng, 1, 3), *["dimor"] * rank]) for rank in range(count)]
-        order = rng.sample(range(count), count)
-        rows.append({"src": sentence(rng, 2, 6), "tgt": "", "response": [ranked[i] for i in order], "sort": order})
-    path = tmp_path_factory.mktemp("ranked") / "train.jsonl"
-    write_rows(path, rows)
-    return {**dpo_config, "train_dataset_path": str(path), "dev_dataset_path": str(path)}
+def task_config(request, tmp_path_factory) -> Callable[[str], dict]:
+    """A small configuration of a task by its key; `small_config` in the task's own test module makes it."""
 
+    def make(key: str) -> dict:
+        module = importlib.import_module(f"test_train_{key}")
+        return {**module.small_config(request, tmp_path_factory.mktemp(key)), "task": key}
 
-@pytest.fixture
-def kto_config(dpo_config, tmp_path_factory) -> dict:
-    """40 answers, wanted or not."""
-    rng = random.Random(8)
-    rows = [
-        {"src": [sentence(rng, 2, 6)], "tgt": [], "response": [sentence(rng, 1, 9)], "sort": [i % 2]} for i in range(40)
-    ]
-    path = tmp_path_factory.mktemp("kto") / "train.jsonl"
-    write_rows(path, rows)
-    return {**dpo_config, "train_dataset_path": str(path), "desirable_weight": 1.0, "undesirable_weight": 1.2}
+    return make

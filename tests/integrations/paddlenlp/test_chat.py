@@ -170,7 +170,7 @@ def test_earlier_rounds_that_do_not_fit_are_left_out_but_not_the_system_text(tem
 
 
 @pytest.mark.parametrize("task", ["sft", "dpo"])
-def test_training_on_messages(task, request, model_folders, tmp_path):
+def test_training_on_messages(task, task_config, model_folders, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model_folders["llama"], folder)
     (folder / "chat_template.json").write_text(json.dumps(WITH_SYSTEM))
@@ -182,7 +182,7 @@ def test_training_on_messages(task, request, model_folders, tmp_path):
     data = {"dataset_name_or_path": str(tmp_path)}
     if task == "dpo":
         data = {"train_dataset_path": str(tmp_path / "train.json")}
-    config = {**request.getfixturevalue(f"{task}_config"), **data, "task": task, "max_steps": 2}
+    config = {**task_config(task), **data, "max_steps": 2}
     config |= {"model_name_or_path": str(folder), "chat_template": str(folder), "gradient_accumulation_steps": 1}
     losses = []
     for changes in ({}, DENSE):

@@ -104,9 +104,10 @@ def test_a_merged_model_has_the_precision_of_its_base(run, sft_config, base, tmp
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2"])
-def test_the_adapter_of_a_reward_model(run, sft_config, rm_config, model_folders, tmp_path, name):
+def test_the_adapter_of_a_reward_model(run, sft_config, task_config, model_folders, tmp_path, name):
     base = run(sft_config, "base", **SMALL, model_name_or_path=str(model_folders[name]))
-    config = {**rm_config, **LORA, "task": "rm", "do_eval": True, "lazy": False, "max_steps": 6}
+    rm_config = task_config("rm")
+    config = {**rm_config, **LORA, "do_eval": True, "lazy": False, "max_steps": 6}
     adapter = run(config, "adapter", model_name_or_path=base)
     evaluated = json.loads((tmp_path / "adapter" / "training_summary.json").read_text())["evaluations"][-1]
     merge_adapter(adapter, tmp_path / "merged")
@@ -117,7 +118,7 @@ def test_the_adapter_of_a_reward_model(run, sft_config, rm_config, model_folders
     )
     np.testing.assert_allclose(of_merged, of_adapter, rtol=1e-4, atol=1e-6)
     rest = {"do_train": False, "do_eval": True, "load_best_model_at_end": False, "continue_training": True}
-    run({**rm_config, **rest, "task": "rm"}, "again", model_name_or_path=str(tmp_path / "merged"))
+    run({**rm_config, **rest}, "again", model_name_or_path=str(tmp_path / "merged"))
     again = json.loads((tmp_path / "again" / "training_summary.json").read_text())["evaluations"][-1]
     assert again["eval_loss"] == pytest.approx(evaluated["eval_loss"], rel=1e-5)
     assert evaluated["eval_margin"] > 0

@@ -12,18 +12,15 @@ import pytest
 from model_cases import BASE, MODELS, build, dispatch_without_gradient, repaired_router
 from unpacked import run_apart
 
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 from paddle_flashmask.integrations.paddlenlp.train import train
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 LORA = {"lora": True, "lora_rank": 4, "learning_rate": 1e-2}
-TASKS = {
-    "sft": ("sft", {"max_steps": 5}),
-    "lora": ("sft", {"max_steps": 5, **LORA}),
-    "dpo": ("dpo", {}),
+CASES = {key: (key, {}) for key in TASKS} | {
+    "lora": ("sft", LORA),
     "dpo, no reference": ("dpo", {"reference_free": True}),
     "dpo, lora": ("dpo", LORA),
-    "rm": ("rm", {}),
-    "kto": ("kto", {}),
 }
 FIGURES = ("logps/chosen", "logps/rejected", "margin")
 
@@ -78,11 +75,11 @@ def assert_same(found, expected) -> None:
         assert apart <= max(1e-5 * np.linalg.norm(gradient), 1e-7 * longest), name
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", MODELS)
-def test_columns_equal_the_dense_mask_and_each_sample_alone(name, task, folders, request, tmp_path, monkeypatch):
-    task, options = TASKS[task]
-    config = {**request.getfixturevalue(f"{task}_config"), "model_name_or_path": folders[name], "task": task, **options}
+def test_columns_equal_the_dense_mask_and_each_sample_alone(name, case, folders, task_config, tmp_path, monkeypatch):
+    key, options = CASES[case]
+    config = {**task_config(key), "model_name_or_path": folders[name], "max_steps": 5, **options}
     config["continue_training"] = name == "qwen2_moe"
     lengths: list[int] = []
     with dispatch_without_gradient():
@@ -92,6 +89,6 @@ def test_columns_equal_the_dense_mask_and_each_sample_alone(name, task, folders,
             with monkeypatch.context() as patch:
                 run_apart(patch, lengths)
                 alone = run({**config, **DENSE}, tmp_path / "alone", monkeypatch)
-    assert lengths and max(lengths) < (96 if task == "sft" else 128)  # less than a pack
+    assert lengths and max(lengths) < config[TASKS[key].max_length_key]  # less than a pack
     assert_same(found, dense)
     assert_same(found, alone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ from paddle_flashmask.integrations.paddlenlp.errors import DataError, Unsupporte
 from paddle_flashmask.packing import PreferenceCollator
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
+
+
+def small_config(request, folder: Path) -> dict:
+    return request.getfixturevalue("dpo_config")
 
 
 @pytest.fixture

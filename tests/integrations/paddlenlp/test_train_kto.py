@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import functools
 import json
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sentences import sentence, write_rows
 from unpacked import run_apart
 
 DENSE = {"flash_mask": False, "use_flash_attention": False}
+
+
+def small_config(request, folder: Path) -> dict:
+    """40 answers, wanted or not."""
+    rng = random.Random(8)
+    rows = [
+        {"src": [sentence(rng, 2, 6)], "tgt": [], "response": [sentence(rng, 1, 9)], "sort": [i % 2]} for i in range(40)
+    ]
+    path = folder / "train.jsonl"
+    write_rows(path, rows)
+    return {
+        **request.getfixturevalue("dpo_config"),
+        "train_dataset_path": str(path),
+        "desirable_weight": 1.0,
+        "undesirable_weight": 1.2,
+    }
+
+
+@pytest.fixture
+def kto_config(task_config) -> dict:
+    return task_config("kto")
 
 
 @pytest.fixture

@@ -6,10 +6,13 @@ import functools
 import itertools
 import json
 import math
+import random
+from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
+from sentences import sentence, write_rows
 from unpacked import run_apart
 
 from paddle_flashmask.integrations.paddlenlp.reward_model import load_reward_model
@@ -20,9 +23,28 @@ from paddle_flashmask.packing import RewardCollator
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 
 
+def small_config(request, folder: Path) -> dict:
+    """The keys of PaddleNLP's published llm/config/llama/flashmask/rm.json, which are those of its dpo.json, with 30
+    questions of 2-4 ranked answers; the better ones hold more words of one kind."""
+    rng = random.Random(3)
+    rows = []
+    for _ in range(30):
+        count = rng.randint(2, 4)
+        ranked = [" ".join([sentence(rng, 1, 3), *["dimor"] * rank]) for rank in range(count)]
+        order = rng.sample(range(count), count)
+        rows.append({"src": sentence(rng, 2, 6), "tgt": "", "response": [ranked[i] for i in order], "sort": order})
+    path = folder / "train.jsonl"
+    write_rows(path, rows)
+    return {
+        **request.getfixturevalue("dpo_config"),
+        "train_dataset_path": str(path),
+        "dev_dataset_path": str(path),
+    }
+
+
 @pytest.fixture
-def run(rm_config, train_anew):
-    return functools.partial(train_anew, "rm", rm_config)
+def run(task_config, train_anew):
+    return functools.partial(train_anew, "rm", task_config("rm"))
 
 
 def compare(result, other) -> None:
@@ -114,7 +136,7 @@ def test_it_learns_and_a_saved_model_scores_the_same(run, tmp_path):
     assert scores.shape == [2] and scores.dtype == paddle.float32
 
 
-def test_a_reward_model_starts_from_a_language_model(run, rm_config, dpo_config, tmp_path):
+def test_a_reward_model_starts_from_a_language_model(run, dpo_config, tmp_path):
     path = tmp_path / "dpo.json"
     pairs = {"src": "baling", "tgt": "", "response": ["rix", "mor"], "sort": [1, 0]}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(pairs) + "\n")

@@ -20,6 +20,10 @@ from paddle_flashmask.integrations.paddlenlp.train import train as train_from
 DENSE = {"flash_mask": False, "use_flash_attention": False}
 
 
+def small_config(request, folder: Path) -> dict:
+    return request.getfixturevalue("sft_config")
+
+
 @pytest.fixture
 def run(sft_config, tmp_path):
     def run(**changes):
