@@ -57,7 +57,7 @@ def load_model(arguments: Arguments, config: Any, model_class: Any, write: Calla
     share_parameters(model)
     if model_args.flash_mask and "attn_mask_startend_row_indices" not in inspect.signature(model.forward).parameters:
         raise UnsupportedConfigError(
-            f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; docs/models.md lists those that do"
+            f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; see docs/models.md"
         )
     return model
 

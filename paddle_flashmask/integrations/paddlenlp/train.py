@@ -15,7 +15,7 @@ from .tasks import task_of
 def train(
     config: str | os.PathLike, overrides: Sequence[str] = (), write: Callable[[str], None] = print
 ) -> TrainingResult:
-    """Train from a PaddleNLP JSON file: SFT, DPO, a reward model or KTO, with PaddleNLP's own models, trainers and LoRA.
+    """Train from a PaddleNLP JSON file with PaddleNLP's own models, trainers and LoRA; `tasks.TASKS` lists the tasks.
 
     The operator is enabled meanwhile, unless the configuration asks for neither flash_mask nor use_flash_attention;
     then PaddleNLP's own attention works with the dense mask of the packs. In a run of `python -m

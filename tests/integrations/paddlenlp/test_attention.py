@@ -11,7 +11,7 @@ from support.dtypes import round_to
 
 import paddle_flashmask
 from paddle_flashmask import functional, masks
-from paddle_flashmask.integrations.paddlenlp import attention
+from paddle_flashmask.integrations.paddlenlp.models import attention
 from paddle_flashmask.packing import SFTCollator, pack_sft
 
 MODELS = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
@@ -232,7 +232,7 @@ def test_alibi_models_are_refused_on_both_paths():
 def test_attention_weights_are_refused_on_the_eager_path():
     batch = packed_batch("columns")
     inputs = {"input_ids": batch["input_ids"], "attn_mask_startend_row_indices": batch["startend_row_indices"]}
-    with paddle_flashmask.enabled(), pytest.raises(NotImplementedError, match="makes no attention weights"):
+    with paddle_flashmask.enabled(), pytest.raises(NotImplementedError, match="computes no attention weights"):
         build("llama", False)(**inputs, output_attentions=True)
 
 

@@ -149,8 +149,8 @@ def test_the_users_tensor_is_not_marked():
 REFUSED = [
     ({"attention_mask": paddle.ones([2, LENGTH])}, {}, ValueError, "were both given"),
     ({"past_key_values": [None]}, {}, ValueError, "past_key_values with attn_mask"),
-    ({"output_attentions": True}, {}, NotImplementedError, "makes no attention weights"),
-    ({}, {"output_attentions": True}, NotImplementedError, "makes no attention weights"),
+    ({"output_attentions": True}, {}, NotImplementedError, "computes no attention weights"),
+    ({}, {"output_attentions": True}, NotImplementedError, "computes no attention weights"),
     ({}, {"alibi": True}, NotImplementedError, "alibi and attn_mask_startend_row_indices"),
     ({}, {"context_parallel_degree": 2}, NotImplementedError, "context_parallel_degree = 2"),
     ({}, {"sep_parallel_degree": 2}, NotImplementedError, "sep_parallel_degree = 2"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
 
 import numpy as np
 import paddle
-from paddlenlp.transformers import DeepseekV2Model, GemmaModel, LlamaModel, MistralModel, Qwen2Model, Qwen2MoeModel
 
-BACKBONES = (LlamaModel, Qwen2Model, Qwen2MoeModel, DeepseekV2Model, MistralModel, GemmaModel)
+from paddle_flashmask.integrations.paddlenlp.models.table import FAMILIES
+
+BACKBONES = {getattr(importlib.import_module(family.module), family.base_model) for family in FAMILIES}
 
 
 def questions(positions: np.ndarray, length: int) -> list[tuple[int, int, list[tuple[int, int]]]]:

@@ -139,7 +139,7 @@ def attention_over(attention: Callable, indices_of: Callable[[dict[str, Any]], p
             return attention(*args, **kwargs)
         if given["output_attentions"]:
             raise NotImplementedError(
-                "output_attentions=True with attn_mask_startend_row_indices: the operator makes no attention weights"
+                "output_attentions=True with attn_mask_startend_row_indices: the operator computes no attention weights"
             )
         from paddlenlp.utils.tools import get_env_device
 

@@ -1,28 +1,18 @@
-"""Puts the operator under PaddleNLP's models and takes it back exactly. Imports no PaddleNLP module by itself."""
+"""Puts the operator under PaddleNLP's models and restores them exactly. Imports no PaddleNLP module by itself."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from types import ModuleType
 
 from ..._import_hook import AfterImport
 from .replacements import Replacements, unknown_version
+from .table import FAMILIES, Family, Route
 
 FUSION_OPS = "paddlenlp.transformers.llama.fusion_ops"
-ATTENTION_LAYERS = {
-    "paddlenlp.transformers.llama.modeling": "LlamaAttention",
-    "paddlenlp.transformers.qwen2.modeling": "Qwen2Attention",
-    "paddlenlp.transformers.qwen2_moe.modeling": "Qwen2MoeAttention",
-    "paddlenlp.transformers.deepseek_v2.modeling": "DeepseekV2Attention",
-}
-MODELS_WITHOUT_INDICES = (
-    "paddlenlp.transformers.mistral.modeling",
-    "paddlenlp.transformers.mixtral.modeling",
-    "paddlenlp.transformers.gemma.modeling",
-    "paddlenlp.transformers.deepseek_v3.modeling",
-)
 EXPERT_ROUTER = "paddlenlp.transformers.moe_gate"
-# Of 3.0.0b3 and 3.0.0b4. The replacement is written for exactly these.
+# In 3.0.0b3 and 3.0.0b4. The replacement has exactly these.
 FUSION_FLASH_ATTENTION_PARAMETERS = [
     "query_states",
     "config",
@@ -40,23 +30,21 @@ FUSION_FLASH_ATTENTION_PARAMETERS = [
 
 
 class PaddleNLPPatch:
-    """Routes `fusion_flash_attention` (the flash path of every model that takes indices), the eager path of the
-    models that would ignore them, and the models that take none. `install` changes modules that are imported and
-    waits for the others."""
+    """Routes `fusion_flash_attention` (the flash path of every model that takes indices), the model families of the
+    table, and the expert router. `install` changes modules that are imported and waits for the others."""
 
     def __init__(self) -> None:
         self._replacements = Replacements()
         self._hook = AfterImport(
             {
                 FUSION_OPS: self._patch_fusion_ops,
-                **dict.fromkeys(ATTENTION_LAYERS, self._patch_modeling),
-                **dict.fromkeys(MODELS_WITHOUT_INDICES, self._patch_model_without_indices),
+                **{family.module: functools.partial(self._patch_family, family) for family in FAMILIES},
                 EXPERT_ROUTER: self._patch_expert_router,
             }
         )
 
     def install(self) -> None:
-        """Raises NotImplementedError (at once, or when PaddleNLP is imported) for a version it does not know."""
+        """Raises NotImplementedError for an unknown version, at once or when PaddleNLP is imported."""
         try:
             self._hook.start()
         except BaseException:
@@ -76,21 +64,24 @@ class PaddleNLPPatch:
 
         self._replacements.put(module, "fusion_flash_attention", fusion_flash_attention_over(original))
 
-    def _patch_modeling(self, module: ModuleType) -> None:
-        layer_class = getattr(module, ATTENTION_LAYERS[module.__name__], None)
+    def _patch_family(self, family: Family, module: ModuleType) -> None:
+        if family.route is Route.LAYER_ATTRIBUTE:
+            self._patch_layer_attribute(family, module)
+        else:
+            from . import without_indices
+
+            without_indices.patch(module, family, self._replacements)
+
+    def _patch_layer_attribute(self, family: Family, module: ModuleType) -> None:
+        layer_class = getattr(module, family.attention_layer, None)
         function = getattr(module, "scaled_dot_product_attention", None)
         if layer_class is None or function is None:
             raise unknown_version(f"{module.__name__} lacks its attention layer or function")
         if "attn_mask_startend_row_indices" not in inspect.signature(function).parameters:
-            return  # a model that takes no indices in this version cannot ignore them either
+            return  # this version of the model takes no indices, so it cannot ignore them
         from .attention import RoutedAttentionFunction
 
         self._replacements.put(layer_class, "attn_func", RoutedAttentionFunction())
-
-    def _patch_model_without_indices(self, module: ModuleType) -> None:
-        from . import without_indices
-
-        without_indices.patch(module, self._replacements)
 
     def _patch_expert_router(self, module: ModuleType) -> None:
         from . import expert_router

@@ -1,8 +1,8 @@
 """Column indices for PaddleNLP's models whose forward takes none: Mistral, Mixtral, Gemma and DeepSeek-V3.
 
 Their forward gets the parameter `attn_mask_startend_row_indices` that the other models have. The columns then travel
-in place of the dense mask, which every layer hands on as an argument, through recompute too: nothing is kept aside.
-Below the model they are told from a dense mask by their type: that one is floating there.
+in place of the dense mask, which every layer passes on as an argument, through recompute as well; there is no other
+state. Inside the model the dtype distinguishes them from a dense mask, which is floating there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -20,29 +19,12 @@ from paddle_flashmask import functional
 
 from .attention import as_columns, attention_over, columns_and_causal, refuse_what_would_lose_the_mask
 from .replacements import Replacements, unknown_version
+from .table import Family, Route
 
 INDICES = "attn_mask_startend_row_indices"
 _MARK = "is_flashmask_columns"
 
 
-@dataclass(frozen=True)
-class Model:
-    """Names of one model's classes in its module."""
-
-    causal_lm: str
-    base_model: str
-    attention_layer: str | None = None
-    """The layer that computes attention itself; the others call the module's `scaled_dot_product_attention`."""
-
-
-MODELS = {
-    "paddlenlp.transformers.mistral.modeling": Model("MistralForCausalLM", "MistralModel", "MistralAttention"),
-    "paddlenlp.transformers.mixtral.modeling": Model("MixtralForCausalLM", "MixtralModel"),
-    "paddlenlp.transformers.gemma.modeling": Model("GemmaForCausalLM", "GemmaModel"),
-}
-MODEL_WITH_BASE_THAT_TAKES_THEM = {
-    "paddlenlp.transformers.deepseek_v3.modeling": Model("DeepseekV3ForCausalLM", "DeepseekV2Model"),
-}
 MISTRAL_ATTENTION_PARAMETERS = [
     "self",
     "hidden_states",
@@ -54,30 +36,28 @@ MISTRAL_ATTENTION_PARAMETERS = [
 ]
 
 
-def patch(module: ModuleType, replacements: Replacements) -> None:
-    """Raises NotImplementedError for a version in which the model is laid out otherwise."""
-    name = module.__name__
-    if name in MODEL_WITH_BASE_THAT_TAKES_THEM:
-        model = MODEL_WITH_BASE_THAT_TAKES_THEM[name]
-        _give_indices(_attribute(module, model.causal_lm), replacements)
-        base = _attribute(module, model.base_model)
+def patch(module: ModuleType, family: Family, replacements: Replacements) -> None:
+    """Let the models of a family take indices. module: the family's.
+
+    Raises NotImplementedError for a version with another layout of the model.
+    """
+    base = _attribute(module, family.base_model)
+    _give_indices(_attribute(module, family.causal_lm), replacements)
+    if family.route is Route.CAUSAL_LM:
         replacements.put(base, "forward", _columns_from_mask_to_indices(base.forward))
         return
-    model = MODELS[name]
-    base = _attribute(module, model.base_model)
-    _give_indices(_attribute(module, model.causal_lm), replacements)
     _give_indices(base, replacements)
     prepare = _attribute(base, "_prepare_decoder_attention_mask")
     replacements.put(base, "_prepare_decoder_attention_mask", _let_columns_pass(prepare))
     if hasattr(module, "is_casual_mask"):
         replacements.put(module, "is_casual_mask", _columns_are_not_causal(module.is_casual_mask))
-    if model.attention_layer is None:
+    if family.route is Route.MODULE_FUNCTION:
         attention = _attribute(module, "scaled_dot_product_attention")
         if "attention_mask" not in inspect.signature(attention).parameters:
-            raise unknown_version(f"{name}.scaled_dot_product_attention has no parameter attention_mask")
+            raise unknown_version(f"{module.__name__}.scaled_dot_product_attention has no parameter attention_mask")
         replacements.put(module, "scaled_dot_product_attention", attention_over(attention, _columns_in_place_of_mask))
     else:
-        layer = _attribute(module, model.attention_layer)
+        layer = _attribute(module, family.attention_layer)
         parameters = list(inspect.signature(layer.forward).parameters)
         if parameters != MISTRAL_ATTENTION_PARAMETERS:
             raise unknown_version(f"{layer.__name__}.forward has the parameters {parameters}")
@@ -91,7 +71,7 @@ def _attribute(owner: Any, name: str) -> Any:
 
 
 def _give_indices(model_class: type, replacements: Replacements) -> None:
-    """model_class.forward takes `attn_mask_startend_row_indices`, last and by keyword."""
+    """Add `attn_mask_startend_row_indices` to model_class.forward, as its last keyword argument."""
     original = _attribute(model_class, "forward")
     signature = inspect.signature(original)
     parameters = signature.parameters
@@ -124,22 +104,24 @@ def _refuse(given: dict[str, Any]) -> None:
     if getattr(config, "sep_parallel_degree", 1) > 1:
         raise NotImplementedError(
             f"sep_parallel_degree = {config.sep_parallel_degree} with {INDICES} in {type(given['self']).__name__}: "
-            "PaddleNLP puts its own positions there, which do not restart. Set it to 1"
+            "PaddleNLP replaces the positions by its own, which do not restart. Set it to 1"
         )
     if given.get("attention_mask") is not None:
-        raise ValueError(f"attention_mask and {INDICES} were both given; a mask is one of them")
+        raise ValueError(f"attention_mask and {INDICES} were both given; give one of them")
     if given.get("past_key_values") is not None:
-        raise ValueError(f"past_key_values with {INDICES}: the columns are those of a whole sequence, not of a step")
+        raise ValueError(
+            f"past_key_values with {INDICES}: the columns belong to a whole sequence, not to a decoding step"
+        )
     asked = given.get("output_attentions")
     if config.output_attentions if asked is None else asked:
-        raise NotImplementedError(f"output_attentions=True with {INDICES}: the operator makes no attention weights")
+        raise NotImplementedError(f"output_attentions=True with {INDICES}: the operator computes no attention weights")
 
 
 def _marked(indices: paddle.Tensor) -> paddle.Tensor:
     columns = as_columns(indices)
     if columns.dtype != paddle.int32:
         raise TypeError(f"{INDICES} must be int32, got {columns.dtype}")
-    columns = columns.detach()  # a tensor of our own to put the mark on
+    columns = columns.detach()  # a new tensor object, to mark without changing the caller's
     setattr(columns, _MARK, True)
     return columns
 
@@ -149,8 +131,8 @@ def _is_marked(mask: Any) -> bool:
 
 
 def _let_columns_pass(prepare: Any) -> Any:
-    """prepare makes the dense mask that is added to the scores from what the model was given; a function of an
-    instance whose first argument after it is the mask, or a staticmethod."""
+    """Wrap `prepare`, a method or staticmethod that makes the mask added to the scores from `attention_mask`, so that
+    columns pass unchanged."""
     is_static = isinstance(prepare, staticmethod)
     function = prepare.__func__ if is_static else prepare
 
@@ -163,7 +145,7 @@ def _let_columns_pass(prepare: Any) -> Any:
 
 
 def _columns_are_not_causal(is_causal_mask: Callable) -> Callable:
-    """With use_flash_attention a model drops a mask of which this function says that it is the causal one."""
+    """Wrap the function whose True makes a model with use_flash_attention drop its mask."""
 
     @functools.wraps(is_causal_mask)
     def is_causal(attention_mask):
