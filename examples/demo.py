@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -46,7 +47,8 @@ def main() -> None:
     say("4. What was measured")
     report(columns, dense)
     draw_losses(columns, dense, OUTPUT / "losses.png")
-    draw_mask(data, OUTPUT / "mask.png")
+    os.chdir(ROOT)  # the paths of the configuration are relative to it
+    draw_mask(CONFIG, OUTPUT / "mask.png", overrides)
     print(f"pictures: {shown(OUTPUT / 'losses.png')}, {shown(OUTPUT / 'mask.png')}")
     print(f"all of it took {time.perf_counter() - started:.0f} s")
 
@@ -130,22 +132,25 @@ def draw_losses(columns: dict, dense: dict, path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_mask(data: Path, path: Path) -> None:
-    """The mask of a pack with an average number of documents."""
-    from paddlenlp.transformers import LlamaTokenizer
-
-    from paddle_flashmask.integrations.paddlenlp.data import JSONLines, TokenizedRows
+def draw_mask(config: Path, path: Path, overrides: Sequence[str] = ()) -> None:
+    """The mask of a typical pack of a configuration: one with a median number of documents."""
+    from paddle_flashmask.integrations.paddlenlp.config.values import read_values
+    from paddle_flashmask.integrations.paddlenlp.loading import load_tokenizer
+    from paddle_flashmask.integrations.paddlenlp.tasks import task_of
     from paddle_flashmask.masks import ColumnMask
-    from paddle_flashmask.packing import SFTCollator, pack_sft
 
-    settings = json.loads(CONFIG.read_text(encoding="utf-8"))
-    tokenizer = LlamaTokenizer.from_pretrained(str(OUTPUT / "model"))
-    rows = TokenizedRows(JSONLines(str(data), "train"), tokenizer, settings["src_length"], settings["max_length"])
-    packed = pack_sft(rows, settings["max_length"])
-    typical = sorted(packed, key=lambda pack: len(pack.document_lengths))[len(packed) // 2]
-    batch = SFTCollator(pad_token_id=tokenizer.eos_token_id, length=settings["max_length"])([typical])
-    mask = ColumnMask(batch["startend_row_indices"], causal=True, seqlen_q=settings["max_length"])
-    mask.plot(path, title=f"{len(typical.document_lengths)} documents in {settings['max_length']} tokens")
+    values = read_values(config, overrides)
+    task, _ = task_of(values, config.stem)
+    arguments = task.arguments(values)
+    tokenizer = load_tokenizer(arguments)
+    size = task.max_length(arguments)
+    packs = task.packs(arguments, task.rows(arguments, tokenizer, "train"), lazy=False).packs
+    typical = sorted(packs, key=lambda pack: len(pack.document_lengths))[len(packs) // 2]
+    columns = task.collator_class(pad_token_id=0, length=size)([typical])["startend_row_indices"]
+    content = f"{len(typical.document_lengths)} documents"
+    if hasattr(typical, "answers"):
+        content = f"{len(typical.document_lengths)} questions, {len(typical.answers)} answers"
+    ColumnMask(columns, causal=True, seqlen_q=size).plot(path, title=f"{content} in {size} tokens")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
+import os
 import shutil
 from pathlib import Path
 
@@ -106,24 +106,10 @@ def difference(ours: list, theirs: list) -> float:
 
 def draw_masks(folder: Path) -> None:
     """The mask of one pack of every task."""
-    from paddlenlp.transformers import LlamaTokenizer
-
-    from paddle_flashmask.integrations.paddlenlp.preference_data import TokenizedAnswers, pack_answers
-    from paddle_flashmask.integrations.paddlenlp.preference_rows import PreferenceLines
-    from paddle_flashmask.masks import ColumnMask
-    from paddle_flashmask.packing import SFTCollator
-
-    demo.draw_mask(OUTPUT / "data", folder / "training_mask_sft.png")
-    tokenizer = LlamaTokenizer.from_pretrained(str(OUTPUT / "preference-model"))
-    for task in preferences.TASKS:
-        settings = json.loads((ROOT / "examples" / task / "config.json").read_text(encoding="utf-8"))
-        size = settings["max_seq_len"]
-        rows = TokenizedAnswers(PreferenceLines(str(ROOT / settings["train_dataset_path"]), task), tokenizer, size)
-        packed = pack_answers(rows, settings["max_prompt_len"], "first_fit_decreasing", lazy=False).packs
-        typical = sorted(packed, key=lambda pack: len(pack.document_lengths))[len(packed) // 2]
-        columns = SFTCollator(pad_token_id=0, length=size)([typical])["startend_row_indices"]
-        title = f"{len(typical.document_lengths)} questions, {len(typical.answers)} answers in {size} tokens"
-        ColumnMask(columns, causal=True, seqlen_q=size).plot(folder / f"training_mask_{task}.png", title=title)
+    folder = folder.resolve()
+    os.chdir(ROOT)  # the paths of the configurations are relative to it
+    for task in ("sft", *preferences.TASKS):
+        demo.draw_mask(ROOT / "examples" / task / "config.json", folder / f"training_mask_{task}.png")
 
 
 if __name__ == "__main__":

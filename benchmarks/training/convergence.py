@@ -43,6 +43,9 @@ TITLES = {
     "rm_words": "RM: word order",
 }
 SMOOTHING = 20
+# Names that the trainers log, of reward models and of DPO and KTO.
+ACCURACY = ("accuracy", "rewards/accuracies")
+MARGIN = ("margin", "rewards/margins")
 
 
 def run_all(
@@ -128,24 +131,20 @@ def train(
         if dev:
             trainer.evaluate()
         trainer.train()
-    return progress, {key: value.clone() for key, value in model.state_dict().items()}
+    return progress, {key: value.clone() for key, value in trainer.model.state_dict().items()}
 
 
 def as_rows(name: str, contestant: str, progress: Any) -> list[dict[str, Any]]:
     rows = []
     for kind, logs, prefix in (("train", progress.metrics, ""), ("eval", progress.evaluations, "eval_")):
         for number, log in enumerate(logs):
-            accuracy, margin = f"{prefix}accuracy", f"{prefix}margin"
-            if name in ("dpo", "kto"):
-                accuracy, margin = f"{prefix}rewards/accuracies", f"{prefix}rewards/margins"
             values = [
                 name,
                 contestant,
                 kind,
                 log["step"],
                 log[f"{prefix}loss"],
-                log.get(accuracy, ""),
-                log.get(margin, ""),
+                *(log.get(prefix + keys[0], log.get(prefix + keys[1], "")) for keys in (ACCURACY, MARGIN)),
             ]
             values += [progress.step_seconds[number], progress.tokens] if kind == "train" else ["", ""]
             rows.append(dict(zip(FIELDS, [f"{v:.7g}" if isinstance(v, float) else v for v in values], strict=True)))

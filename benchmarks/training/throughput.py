@@ -74,7 +74,7 @@ def stepper(
             started = time.perf_counter()
             batch = collate(packs)
             collated = time.perf_counter()
-            trainer.training_step(model, {key: paddle.to_tensor(value) for key, value in batch.items()})
+            trainer.training_step(trainer.model, {key: paddle.to_tensor(value) for key, value in batch.items()})
             trainer.optimizer.step()
             trainer.optimizer.clear_grad()
             ended = time.perf_counter()
