@@ -10,7 +10,7 @@ from pathlib import Path
 import paddle_flashmask
 
 KERNELS = Path(__file__).resolve().parent / "_kernels.so"
-_MODEL_LIBRARIES = ("paddlenlp",)
+_MODEL_LIBRARIES = ("paddlenlp", "paddleformers")
 
 
 def _version(*distributions: str) -> str | None:

@@ -1,4 +1,4 @@
-"""PaddleFormers' own command line, with nothing but two keys of its configuration changed."""
+"""PaddleFormers' own command line with only two keys of its configuration changed."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def train(folder: Path, output: Path, stage: str, implementation: str, **options
 
 
 def both(*runs: tuple) -> list[list[float]]:
-    """The losses of runs that go on at the same time."""
+    """The losses of runs that take place at the same time."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return list(pool.map(lambda run: train(*run[:-1], **run[-1]), runs))
 

@@ -130,7 +130,7 @@ def losses_and_gradients(implementation: str, batch: dict, **options):
 
 
 def answers_alone():
-    """The same without packing: every answer in a sequence of its own behind its prompt, and the loss written out."""
+    """The same without packing: every answer in a sequence of its own after its prompt, and the loss written out."""
     _, model = criterion_and_model("eager")
     sums = {"chosen": [], "rejected": []}
     for pair in pairs():

@@ -55,7 +55,7 @@ def test_a_dense_mask_is_kept(name, calls):
 
 
 def test_the_stock_sdpa_loses_the_same_mask():
-    """What the two tests above are for: another implementation of PaddleFormers lets the documents see each other."""
+    """The two tests above can fail: another implementation of PaddleFormers lets the documents see each other."""
     batch = packed_batch()
     kept = run(build("llama", "paddle_flashmask"), [batch])
     lost = run(build("llama", "sdpa"), [batch])

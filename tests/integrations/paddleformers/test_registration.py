@@ -1,4 +1,4 @@
-"""Entering PaddleFormers' registry and leaving it exactly."""
+"""Registration with PaddleFormers, and its exact removal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry's entry by itself: layouts, options, and what it refuses."""
+"""The entry of PaddleFormers' registry by itself: layouts, options, and rejected arguments."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_what_would_lose_the_mask_is_refused(what):
 
 @pytest.mark.parametrize("name", CHANGES_ATTENTION)
 def test_other_ways_to_change_attention_are_refused(name):
-    with pytest.raises(NotImplementedError, match=f"knows no {name}"):
+    with pytest.raises(NotImplementedError, match=f"does not support {name}"):
         paddle_flashmask_attention(layer(), *states(), **{name: paddle.zeros([4])})
     paddle_flashmask_attention(layer(), *states(), **{name: None}, output_attentions=False)
 

@@ -44,7 +44,7 @@ def test_steps(name, registered):
 
 
 def test_the_models_own_loss(registered):
-    """PaddleFormers' criterion takes the labels of this package's packs as they are, already shifted."""
+    """PaddleFormers' criterion takes the labels of this package's packs unchanged, already shifted."""
     batch = packed_batch()
     model = build("llama", "paddle_flashmask")
     loss = model(**batch)[0]

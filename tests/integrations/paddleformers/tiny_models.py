@@ -166,7 +166,7 @@ def loss_sum(model: nn.Layer, batch: dict[str, paddle.Tensor]) -> tuple[paddle.T
 
 
 def run(model: nn.Layer, batches: list[dict[str, paddle.Tensor]]):
-    """(logits of all tokens, loss sum, gradients) of batches that are run one after the other."""
+    """(logits of all tokens, loss sum, gradients) of batches run one after the other."""
     logits, losses = [], []
     for batch in batches:
         loss, of_batch = loss_sum(model, batch)

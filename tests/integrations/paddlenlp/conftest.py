@@ -1,4 +1,4 @@
-"""A tiny tokenizer, tiny models and generated conversations, made once per session."""
+"""A tiny tokenizer, tiny models and generated data, made once per test session."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def model_folders(tokenizer, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def sft_config(model_folders, data_folder, tmp_path) -> dict:
-    """The keys of PaddleNLP's published llm/config/llama/flashmask/sft.json, made small and pointed at local data."""
+    """The keys of PaddleNLP's published llm/config/llama/flashmask/sft.json, with small values and local data."""
     return {
         "model_name_or_path": str(model_folders["llama"]),
         "dataset_name_or_path": str(data_folder),
@@ -125,7 +125,7 @@ def sft_config(model_folders, data_folder, tmp_path) -> dict:
 
 @pytest.fixture
 def train_anew(tmp_path):
-    """Trains by a configuration with changes to it and removes its output_dir; the file is `<task>.json`."""
+    """A function that trains from a changed configuration, in a file `<task>.json`, and removes its output_dir."""
 
     def run(task: str, config: dict, /, *overrides: str, **changes) -> TrainingResult:
         path = tmp_path / f"{task}.json"
@@ -139,7 +139,7 @@ def train_anew(tmp_path):
 
 @pytest.fixture(scope="session")
 def preference_file(data_folder, tmp_path_factory) -> Path:
-    """40 rows in PaddleNLP's form: 1-3 rounds, two answers each, the better one first or second."""
+    """40 rows in PaddleNLP's form with 1-3 rounds and two answers, the better one first or second."""
     rng = random.Random(11)
     rows = []
     for i in range(40):
@@ -159,7 +159,7 @@ def preference_file(data_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def dpo_config(model_folders, preference_file, tmp_path) -> dict:
-    """The keys of PaddleNLP's published llm/config/llama/flashmask/dpo.json, made small and pointed at local data."""
+    """The keys of PaddleNLP's published llm/config/llama/flashmask/dpo.json, with small values and local data."""
     return {
         "model_name_or_path": str(model_folders["llama"]),
         "train_dataset_path": str(preference_file),
@@ -200,7 +200,7 @@ def dpo_config(model_folders, preference_file, tmp_path) -> dict:
 
 @pytest.fixture
 def task_config(request, tmp_path_factory) -> Callable[[str], dict]:
-    """A small configuration of a task by its key; `small_config` in the task's own test module makes it."""
+    """A function from a task's key to a small configuration, which `small_config` of the task's test module makes."""
 
     def make(key: str) -> dict:
         module = importlib.import_module(f"test_train_{key}")

@@ -1,4 +1,4 @@
-"""One process of launched runs, one after the other: `python data_parallel_rank.py CONFIG...`."""
+"""One process of a launch that trains from several configurations: `python data_parallel_rank.py CONFIG...`."""
 
 from __future__ import annotations
 

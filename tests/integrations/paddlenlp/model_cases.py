@@ -263,7 +263,7 @@ def expected_run(name: str, kind: str, loss_of: Callable) -> Run:
 
 @contextlib.contextmanager
 def repaired_router():
-    """The line of PaddleNLP's expert router that recent Paddle refuses, repaired as enable() does it."""
+    """PaddleNLP's expert router, corrected for recent Paddle as enable() corrects it."""
     replacements = Replacements()
     expert_router.patch(moe_gate, replacements)
     try:
@@ -293,7 +293,7 @@ def dispatch_without_gradient():
 
 @contextlib.contextmanager
 def mask_not_made_causal():
-    """Mistral adds a causal mask to any dense mask it gets; without that it can show what a mask that is not means."""
+    """Mistral without the causal mask that it adds to any dense mask, so that others can be compared."""
     original = mistral._make_causal_mask
     mistral._make_causal_mask = lambda *args, **kwargs: paddle.zeros_like(original(*args, **kwargs))
     try:
@@ -314,7 +314,7 @@ def gradients_of(model) -> dict[str, np.ndarray]:
 
 
 def assert_same_gradients(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], where: str = "") -> None:
-    """To 1e-5 of the greatest entry of the parameter's gradient."""
+    """Equal to 1e-5 of the largest entry of the parameter's gradient."""
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         scale = np.abs(gradient).max()
@@ -322,7 +322,7 @@ def assert_same_gradients(found: dict[str, np.ndarray], expected: dict[str, np.n
 
 
 def assert_same_run(found: Run, expected: Run) -> None:
-    """Losses to 1e-5 of themselves, gradients likewise, in every step."""
+    """Losses of every step equal to a relative 1e-5, gradients as above."""
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     for step, (ours, theirs) in enumerate(zip(found[1], expected[1], strict=True)):
         assert_same_gradients(ours, theirs, f", step {step}")

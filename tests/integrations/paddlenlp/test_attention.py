@@ -1,4 +1,4 @@
-"""Packed documents through PaddleNLP's models give what its dense mask and its eager attention give."""
+"""PaddleNLP's models give the same on packed documents as with the dense mask and eager attention."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def rounded_attention(query, key, value, visible, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("flash", [True, False])
 def test_16_bit_states_are_within_their_rounding(flash, dtype):
-    """At attention alone: Paddle has no 16-bit matrix product on the CPU for the rest of a model."""
+    """Only the attention: Paddle has no 16-bit matrix product on the CPU for the rest of a model."""
     mask = masks.prefix_lm_document([[20, 33, 11], [64]], [[5, 12, 0], [30]])
     rng = np.random.default_rng(1)
     states = [round_to(rng.standard_normal([2, 64, heads, 32]), dtype) for heads in (4, 2, 2)]

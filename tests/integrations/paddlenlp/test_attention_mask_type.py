@@ -1,4 +1,4 @@
-"""`attention_mask_type`: training on columns of every kind equals the dense mask and every document alone."""
+"""`attention_mask_type`: training on columns of every kind equals the dense mask and each document alone."""
 
 from __future__ import annotations
 

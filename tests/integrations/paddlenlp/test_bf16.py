@@ -41,7 +41,7 @@ def plain_in_bfloat16(query, key, value, startend_row_indices, causal, **_):
 
 
 def errors(found, expected) -> dict[str, float]:
-    """Root mean squares over the steps: of the losses, and of all gradients relative to their parameter's greatest."""
+    """Root mean squares over the steps, of the losses and of all gradients relative to their parameter's largest."""
     losses = np.subtract(found[0], expected[0])
     gradients = [
         (ours[name] - theirs[name]).ravel() / np.abs(theirs[name]).max()

@@ -56,7 +56,7 @@ def sft_rows(tokenizer, folder, *lines: dict, src_length=60, max_length=120) -> 
 
 
 def texts(tokenizer, row: dict) -> tuple[str, str]:
-    """The whole text of a row, and what of it is learned."""
+    """The whole text of a row, and its learned part."""
     ids = [
         *row["input_ids"][:1],
         *[i if label == -100 else label for i, label in zip([*row["input_ids"][1:], None], row["labels"], strict=True)],
@@ -140,7 +140,7 @@ def preference_rows(tokenizer, folder, line: dict, chat: bool = True, max_length
 
 @pytest.mark.parametrize("template", [PADDLENLP, WITH_SYSTEM, JINJA])
 def test_preferences_follow_the_template_as_sft_does(templated, tmp_path, template):
-    """A question and one of its answers are the conversation that SFT makes of them."""
+    """A question with one of its answers has the tokens that SFT makes of that conversation."""
     tokenizer = templated(template)
     rejected = message("assistant", "rix rix")
     (pair,) = preference_rows(tokenizer, tmp_path, {"chosen": TALK, "rejected": [*TALK[:-1], rejected]})

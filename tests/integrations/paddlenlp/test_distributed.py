@@ -24,7 +24,7 @@ DATA_PARALLEL = {"tensor_parallel_degree": 1, "sharding": "", "load_best_model_a
 
 
 def launch(program: str | Path, arguments: list, folder: Path) -> str:
-    """What the first of two processes wrote."""
+    """Launch two processes and return the log of the first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -38,7 +38,7 @@ def launch(program: str | Path, arguments: list, folder: Path) -> str:
 
 
 def write(config: dict, folder: Path) -> Path:
-    """The configuration, with an output_dir beside its file."""
+    """Write the configuration, with an output_dir beside its file."""
     folder.mkdir()
     path = folder / "config.json"
     path.write_text(json.dumps({**config, **DATA_PARALLEL, "output_dir": str(folder / "out")}))
@@ -116,7 +116,7 @@ def test_the_console_script_streams_evaluates_and_resumes(sft_config, tmp_path):
 @pytest.mark.parametrize("packs", [7, 8, 12, 13])
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_no_pack_is_taken_twice_in_an_epoch(packs, processes):
-    """Steps of two micro-batches: those of all processes together are one process's with as many micro-batches."""
+    """Steps of two micro-batches per process equal those of one process with as many micro-batches as all together."""
     options = {"seed": 3, "batch_size": 1, "shuffle": True}
     alone = SeededBatchSampler(range(packs), accumulated=2 * processes, num_replicas=1, rank=0, **options)
     ranks = [

@@ -1,4 +1,4 @@
-"""Data rows to tokens: PaddleNLP's rules, and errors that name the file and the line."""
+"""Instruction data to tokens by PaddleNLP's rules, and errors that name the file and the line."""
 
 from __future__ import annotations
 

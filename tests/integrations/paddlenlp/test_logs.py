@@ -55,7 +55,7 @@ def test_evaluation_alone_leaves_the_log_of_a_training_run(run, tmp_path):
 
 
 def test_visualdl_records_hold_losses_and_hyperparameters(run, tmp_path):
-    """With protobuf 7, PaddleNLP's own callback fails at the first truth value among the hyper-parameters."""
+    """With protobuf 7, PaddleNLP's own callback fails at the first boolean hyper-parameter."""
     result = run(max_steps=2)
     (record,) = (tmp_path / "out" / "runs").rglob("vdlrecords.*.log")
     entries = LogReader(file_path=str(record)).get_data("scalar", "train/loss")

@@ -1,4 +1,4 @@
-"""Adapters and merged models: what a run saved loads again, also in a process that has no paddle_flashmask."""
+"""Saved adapters and merged models load again, also in a process without paddle_flashmask."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_the_adapter_of_a_reward_model(run, sft_config, task_config, model_folde
 
 def test_what_cannot_be_merged_is_named(run, sft_config, base, tmp_path):
     adapter = run(sft_config, "adapter", **LORA, model_name_or_path=base)
-    with pytest.raises(ConfigError, match="is no LoRA adapter: there is no lora_config.json"):
+    with pytest.raises(ConfigError, match="is not a LoRA adapter: it has no lora_config.json"):
         merge_adapter(base, tmp_path / "merged")
     with pytest.raises(ConfigError, match="is not empty"):
         merge_adapter(adapter, base)
@@ -136,4 +136,4 @@ def test_what_cannot_be_merged_is_named(run, sft_config, base, tmp_path):
     values = json.loads(config.read_text())
     config.write_text(json.dumps({**values, "base_model_name_or_path": None}))
     done = CliRunner().invoke(merge_command, [adapter, "--output", str(tmp_path / "merged")])
-    assert done.exit_code == 1 and "does not say which model it belongs to" in done.output
+    assert done.exit_code == 1 and "does not name the model it belongs to" in done.output

@@ -1,4 +1,4 @@
-"""Training on columns is training on each sample alone, and on the dense mask: every model, mask and attention path."""
+"""Training on columns equals training on each sample alone and with the dense mask, in every model, mask and path."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def calls(monkeypatch):
     ("name", "granularity"), [(name, granularity) for name in GRANULARITIES for granularity in GRANULARITIES[name]]
 )
 def test_recompute_sees_the_mask_of_its_own_forward(name, granularity, flash, reentrant, calls):
-    """Two forward passes with different masks stand before the two backward passes."""
+    """Two forward passes with different masks precede the two backward passes."""
     batches = [batch_of("prefix-LM documents, n=2", seed=1), batch_of("documents, n=2", seed=2)]
     options = {"recompute": True, "recompute_granularity": granularity, "recompute_use_reentrant": reentrant}
     with paddle_flashmask.enabled(), dispatch_without_gradient():
@@ -89,7 +89,7 @@ def test_recompute_sees_the_mask_of_its_own_forward(name, granularity, flash, re
 @pytest.mark.parametrize("flash", [True, False])
 @pytest.mark.parametrize("name", ["mistral", "gemma"])
 def test_layers_without_the_operator_do_not_misread_columns(name, flash):
-    """What recompute runs into in a backward pass after disable()."""
+    """The error of a backward pass with recompute after disable()."""
     layer = getattr(build(name, flash), name).layers[0]
     hidden, positions = paddle.rand([2, LENGTH, 32]), paddle.arange(LENGTH).expand([2, LENGTH])
     columns = KINDS["documents, n=2"][0].to_paddle()

@@ -1,4 +1,4 @@
-"""What the mixture-of-experts models need besides the mask: PaddleNLP's router on recent Paddle, DeepSeek's heads."""
+"""Mixture-of-experts models: PaddleNLP's router on recent Paddle, and DeepSeek's heads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Router:
 @pytest.mark.parametrize("capacity", [1, 2, 5, 40])
 @pytest.mark.parametrize(("num_experts", "top_k"), [(4, 2), (5, 1), (3, 3)])
 def test_places_are_those_of_paddlenlp(monkeypatch, num_experts, top_k, capacity):
-    """Against its own lines with the running sum in int32, as older Paddle made it."""
+    """Against PaddleNLP's own code with the running sum in int32, as in older Paddle."""
     rng = np.random.default_rng(num_experts)
     experts = np.argsort(rng.random((13, num_experts)), axis=1)[:, :top_k]
     router, chosen = Router(num_experts, top_k), paddle.to_tensor(experts)

@@ -1,4 +1,4 @@
-"""Models whose forward takes no column indices get them, refuse what would lose the mask, and are given back."""
+"""Models whose forward takes no column indices: they get them, reject what would lose the mask, and are restored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def inputs() -> dict[str, paddle.Tensor]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_names_the_indices_while_enabled(name):
-    """PaddleNLP's trainer passes only what the signature names."""
+    """PaddleNLP's trainer passes only the arguments in the signature."""
     model = build(name)
     before = inspect.signature(model.forward)
     with paddle_flashmask.enabled():
@@ -79,7 +79,7 @@ def test_other_arguments_arrive(name):
 
 @pytest.mark.parametrize("flash", [True, False])
 def test_mixtral(flash):
-    """Its experts stop on Paddle 3.3 (a product of [T, hidden] and [T]); here its layers have none."""
+    """Its experts fail on Paddle 3.3 (a product of [T, hidden] and [T]), so its layers have none here."""
     batch, runs = batch_of("share question, n=1"), []
     for loss_of, scope in ((packed_loss, paddle_flashmask.enabled), (dense_loss, mask_not_made_causal)):
         paddle.seed(4)
@@ -107,7 +107,7 @@ def test_mixtral(flash):
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", *NAMES])
 def test_positions_are_those_given(name):
-    """A pack with positions that start again differs from one that counts on."""
+    """Positions that restart in every document give another result than positions that do not."""
     batch = batch_of("share question, n=1")
     with paddle_flashmask.enabled():
         model = build(name, use_flash_attention=True)
@@ -139,7 +139,7 @@ def test_the_cache_is_the_one_of_the_dense_mask():
 
 
 def test_the_users_tensor_is_not_marked():
-    """The same tensor may be anything else afterwards."""
+    """The caller can use the same tensor for something else afterwards."""
     indices = columns().reshape([2, 1, LENGTH, 1])
     with paddle_flashmask.enabled():
         build("mistral")(input_ids=inputs()["input_ids"], attn_mask_startend_row_indices=indices)

@@ -1,4 +1,4 @@
-"""The layouts that tensor, sequence and segment parallel hand to attention, and two processes of the first two."""
+"""Attention in the layouts of tensor, sequence and segment parallelism, and two processes of the first two."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def two_ranks_alike(out, split_axis, concat_axis):
     itertools.product([False, True], [None, two_ranks_alike], [False, True], [[B, S], [B, 1, S]]),
 )
 def test_every_layout_is_the_one_of_paddlenlp(sequence_parallel, reshard_layer, output_attentions, shape):
-    """PaddleNLP's own function runs on the same operator here, which Paddle's name stands for while enabled."""
+    """PaddleNLP's own function runs on the same operator here: while enabled, it is in the place of Paddle's."""
     given = {
         **states(),
         "config": config(sep_parallel_degree=2),
@@ -135,7 +135,7 @@ def test_the_functions_of_the_models_keep_their_layout(name, layout, flash):
 @pytest.mark.parametrize("degree", [1, 2, 4])
 @pytest.mark.parametrize("flash", [True, False])
 def test_tensor_parallel_ranks_together_are_the_whole(flash, degree, mask_heads):
-    """Heads are split before attention; the columns come whole to every rank."""
+    """Heads are split before attention; every rank gets the columns of all."""
     rng = np.random.default_rng(mask_heads)
     ends = rng.integers(np.arange(S) + 1, S + 1, (B, mask_heads, S))
     columns = paddle.to_tensor(ends[..., None].astype(np.int32))

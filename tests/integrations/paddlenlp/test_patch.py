@@ -1,4 +1,4 @@
-"""Putting the operator under PaddleNLP and taking it back exactly."""
+"""Putting the operator under PaddleNLP, and restoring PaddleNLP exactly."""
 
 from __future__ import annotations
 

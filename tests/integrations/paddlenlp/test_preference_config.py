@@ -1,4 +1,4 @@
-"""Configurations of DPO, reward models and KTO: the choice of the task, what parses, and what is rejected."""
+"""Configurations of DPO, reward models and KTO: what parses, what is changed with a note, and what is rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from paddle_flashmask.integrations.paddlenlp.config.values import read_values
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, task_of
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 
 
 @pytest.fixture
@@ -81,27 +81,3 @@ def test_missing_data_is_named(load):
 def test_what_this_release_does_not_do_is_named(load, task, changes, message):
     with pytest.raises(UnsupportedConfigError, match=message):
         load(task, **changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "task", "reason"),
-    [
-        ("dpo", {"max_seq_len": 8}, "dpo", "from the file's name"),
-        ("my-rm_config", {"max_seq_len": 8}, "rm", "from the file's name"),
-        ("config", {"max_seq_len": 8, "task": "kto"}, "kto", ""),
-        ("dpo", {"task": "rm"}, "rm", ""),
-        ("config", {"sft_loss_ratio": 0.1}, "dpo", "from the key sft_loss_ratio"),
-        ("config", {"desirable_weight": 1}, "kto", "from the key desirable_weight"),
-        ("config", {"dataset_name_or_path": "x"}, "sft", ""),
-        ("config", {}, "sft", ""),
-    ],
-)
-def test_the_task_is_inferred_from_the_key_the_keys_or_the_name(name, values, task, reason):
-    assert task_of(values, name) == (TASKS[task], reason)
-
-
-def test_an_ambiguous_configuration_is_rejected():
-    with pytest.raises(ConfigError, match=r"fits several tasks: select one with the key task \(dpo, rm, kto\)"):
-        task_of({"max_seq_len": 8}, "config")
-    with pytest.raises(ConfigError, match="task = 'ppo' must be one of sft, dpo, rm, kto"):
-        task_of({"max_seq_len": 8, "task": "ppo"}, "dpo")

@@ -1,4 +1,4 @@
-"""Preference rows to tokens: every accepted form means the same, and errors name the file and the line."""
+"""Preference data to tokens: all accepted forms are equivalent, and errors name the file and the line."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def folders(tokenizer, tmp_path_factory) -> dict[str, str]:
 
 
 def run(config: dict, folder: Path, monkeypatch) -> tuple[list[list[float]], list[dict[str, np.ndarray]]]:
-    """Losses and FIGURES of five steps, and their gradients by the names of the parameters."""
+    """Losses and FIGURES of five steps, and their gradients by parameter name."""
     gradients: list[dict[str, np.ndarray]] = []
     step = paddle.optimizer.AdamW.step
 

@@ -92,7 +92,7 @@ def test_the_reference_of_lora_is_the_base_without_adapters(run):
 
 
 def test_the_first_token_of_the_rejected_answer_counts(run, tmp_path):
-    """PaddleNLP's script leaves it out. Two equal answers must have equal log-probabilities."""
+    """PaddleNLP's script omits it. Two equal answers must have equal log-probabilities."""
     path = tmp_path / "same.jsonl"
     row = {"src": "baling chene", "tgt": "", "response": ["dimor rix", "dimor rix"], "sort": [1, 0]}
     path.write_text(json.dumps(row) + "\n")

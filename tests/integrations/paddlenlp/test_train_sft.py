@@ -1,4 +1,4 @@
-"""The main job: packed fine-tuning from a configuration file, equal to PaddleNLP's dense mask, resumable."""
+"""Supervised fine-tuning on packs equals PaddleNLP's dense mask, can be resumed, and reports its errors."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def test_a_dense_mask_with_use_flash_attention_is_right(run):
 
 
 def test_paddlenlps_switch_that_drops_dense_masks_is_off(run, monkeypatch):
-    """With USE_CASUAL_MASK its models take plain causal for any dense mask; its script switches it off too."""
+    """With USE_CASUAL_MASK its models replace any dense mask by a plain causal one; its script switches it off too."""
     columns = losses(run(lazy=False))
     monkeypatch.setenv("USE_CASUAL_MASK", "True")
     np.testing.assert_allclose(losses(run(lazy=False, **DENSE)), columns, rtol=1e-5)
 
 
 def test_a_long_first_row_is_cut_and_fits(run, tmp_path):
-    """PaddleNLP's stream without greedy packing stops at one (IndexError), and lets later ones exceed max_length."""
+    """PaddleNLP's stream without greedy packing raises IndexError there, and lets later ones exceed max_length."""
     rows = [{"src": "baling", "tgt": "chene dimor " * 60}, *[{"src": "rix", "tgt": "gramor ne"}] * 20]
     (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
     options = {"dataset_name_or_path": str(tmp_path), "greedy_zero_padding": False, "gradient_accumulation_steps": 1}

@@ -1,4 +1,4 @@
-"""Models that take packed batches apart and run every document, or question with each of its answers, alone."""
+"""Models that split packed batches and run every document, or every question with each of its answers, alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKBONES = {getattr(importlib.import_module(family.module), family.base_model) 
 
 
 def questions(positions: np.ndarray, length: int) -> list[tuple[int, int, list[tuple[int, int]]]]:
-    """(start, end of the shared part, [(start, end) of every answer]) of a pack, told from its positions alone: a
+    """(start, end of the shared part, [(start, end) of every answer]) of a pack, found from its positions alone: a
     question starts at position 0 (prompts have several tokens here) and an answer where the positions fall back. A
     document without answers is shared whole and has one empty answer."""
     jumps = [t for t in range(length) if t == 0 or positions[t] != positions[t - 1] + 1]
@@ -29,7 +29,7 @@ def questions(positions: np.ndarray, length: int) -> list[tuple[int, int, list[t
 
 
 def run_apart(monkeypatch, calls: list[int], keep_mask: bool = False) -> None:
-    """Replaces the forward of the backbones; `calls` gets the length of every sequence run.
+    """Replace the forward of the backbones; `calls` gets the length of every sequence run.
 
     keep_mask: every sequence has its own part of the dense mask; otherwise none, it is causal.
     """

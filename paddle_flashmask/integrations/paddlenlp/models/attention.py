@@ -1,4 +1,4 @@
-"""What PaddleNLP's attention calls become: the operator behind the signatures of PaddleNLP."""
+"""The operator behind the signatures of PaddleNLP's attention functions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SUPPORTED_DEVICES = ("cpu", "gpu")
 def fusion_flash_attention_over(original: Callable) -> Callable:
     """The replacement of `paddlenlp.transformers.llama.fusion_ops.fusion_flash_attention`.
 
-    With column indices it calls the operator. With a dense mask it drops PaddleNLP's `is_causal=True` (the mask says
-    it already), because Paddle's scaled_dot_product_attention keeps only one of the two on most back ends. Everything
-    else goes to the original.
+    Column indices go to the operator. A dense mask goes to Paddle's scaled_dot_product_attention without PaddleNLP's
+    `is_causal=True`: the mask is causal already, and most back ends apply only one of the two. Everything else goes to
+    the original.
     """
     from paddlenlp.transformers.refined_recompute import no_recompute
     from paddlenlp.utils.tools import get_env_device
@@ -92,11 +92,11 @@ def fusion_flash_attention_over(original: Callable) -> Callable:
 
 
 class RoutedAttentionFunction:
-    """Class attribute that makes a model with `use_flash_attention=False` honour column indices.
+    """Class attribute that makes a model with `use_flash_attention=False` apply column indices.
 
     PaddleNLP's attention layers keep their function in the instance attribute `attn_func`, and with
-    `use_flash_attention=False` that function ignores the indices. This descriptor stands before the instance
-    attribute, so layers built earlier are routed as well, and deleting it gives them their own function back.
+    `use_flash_attention=False` that function ignores the indices. As a data descriptor it takes precedence over the
+    instance attribute, so layers built earlier are routed as well, and deleting it restores their own function.
     """
 
     def __get__(self, layer, owner=None):
@@ -114,18 +114,21 @@ class RoutedAttentionFunction:
 
 
 def _indices_unless_fused(given: dict[str, Any]) -> paddle.Tensor | None:
-    """The indices, but not those that go through fusion_flash_attention anyway. DeepSeek's take the operator at once:
-    before fusion_flash_attention it would scale its queries and pad its values, which the operator does not need."""
+    """The indices, unless they reach fusion_flash_attention anyway.
+
+    DeepSeek's go to the operator directly: for fusion_flash_attention it would scale its queries and pad its values,
+    which the operator does not need.
+    """
     if given["config"].use_flash_attention and "softmax_scale" not in given:
         return None
     return given["attn_mask_startend_row_indices"]
 
 
 def attention_over(attention: Callable, indices_of: Callable[[dict[str, Any]], paddle.Tensor | None]) -> Callable:
-    """A `scaled_dot_product_attention` of PaddleNLP's models, on the operator where there are column indices.
+    """Wrap the `scaled_dot_product_attention` of a PaddleNLP model: calls with column indices go to the operator.
 
-    attention: the function of the model; its parameters have the same names in all of them, but no model has all.
-    indices_of: finds the indices among the arguments; None leaves the call to `attention`.
+    attention: the model's function. Parameters have the same names in all models, but no model has all of them.
+    indices_of: returns the indices among the arguments; None leaves the call to `attention`.
     """
     signature = inspect.signature(attention)
 
@@ -163,7 +166,7 @@ def attention_over(attention: Callable, indices_of: Callable[[dict[str, Any]], p
 
 
 def _dropout(given: dict[str, Any]) -> tuple[float, bool]:
-    """Probability and whether it is on: Gemma hands both over, Llama has none, the others have it in their config."""
+    """(probability, whether it applies). Gemma passes both, Llama has none, the others have it in their config."""
     if "attn_dropout_prob" in given:
         return given["attn_dropout_prob"], given["trainer_mode"]
     if "training" in given:
@@ -186,9 +189,9 @@ def as_columns(indices: paddle.Tensor) -> paddle.Tensor:
 
 
 def columns_and_causal(indices: paddle.Tensor, config) -> tuple[paddle.Tensor, bool]:
-    """Indices as [B, Hm, S, n] for the heads of this rank, and whether they are the causal form.
+    """Indices as [B, Hm, S, n] for the heads of this rank, and whether the mask is causal.
 
-    One and two bounds are the causal form, as everywhere in PaddleNLP, unless the model config says
+    One and two bounds are causal, as everywhere in PaddleNLP, unless the model config has
     `flash_mask_causal = False`; four bounds never are.
     """
     columns = _of_this_rank(as_columns(indices), config)
@@ -196,7 +199,7 @@ def columns_and_causal(indices: paddle.Tensor, config) -> tuple[paddle.Tensor, b
 
 
 def _of_this_rank(columns: paddle.Tensor, config) -> paddle.Tensor:
-    """The masks of the query heads that tensor parallel leaves here; every rank gets the masks of all heads."""
+    """Select the masks of this rank's query heads; with tensor parallelism every rank gets the masks of all heads."""
     heads = columns.shape[1]
     if heads == 1:
         return columns
@@ -208,7 +211,7 @@ def _of_this_rank(columns: paddle.Tensor, config) -> paddle.Tensor:
     degree = _degree(config, "tensor_parallel_degree")
     if heads % degree and degree % heads:
         raise ValueError(
-            f"{heads} masks of heads in attn_mask_startend_row_indices cannot be shared out to "
+            f"{heads} masks of heads in attn_mask_startend_row_indices cannot be divided over "
             f"tensor_parallel_degree = {degree}: one must divide the other"
         )
     first = config.tensor_parallel_rank * heads // degree if degree > 1 else 0

@@ -1,8 +1,8 @@
 """The router of PaddleNLP's mixture-of-experts models (Qwen2-MoE, DeepSeek) on recent Paddle.
 
-`PretrainedMoEGate._priority` of PaddleNLP 3.0.0b4 multiplies a running sum with the int32 tensor that was summed up.
-The running sum of an int32 tensor is int64 in Paddle 3.3, which multiplies no int64 with int32, so these models stop
-there with `Type promotion only support calculations between floating-point numbers`.
+`PretrainedMoEGate._priority` of PaddleNLP 3.0.0b4 multiplies an int32 tensor by its own running sum. In Paddle 3.3 the
+running sum of int32 is int64, and int64 times int32 is an error, so these models stop with `Type promotion only support
+calculations between floating-point numbers`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .replacements import Replacements, unknown_version
 
 
 def patch(module: ModuleType, replacements: Replacements) -> None:
-    """module: paddlenlp.transformers.moe_gate. Changes nothing where Paddle keeps int32."""
+    """Replace `_priority` unless this Paddle keeps int32. module: paddlenlp.transformers.moe_gate."""
     if paddle.cumsum(paddle.zeros([1], dtype="int32"), axis=0).dtype == paddle.int32:
         return
     gate = getattr(module, "PretrainedMoEGate", None)
@@ -28,10 +28,10 @@ def patch(module: ModuleType, replacements: Replacements) -> None:
 
 
 def places_at_experts(self, topk_idx: paddle.Tensor, capacity: int) -> paddle.Tensor:
-    """int32 [T, E, capacity]: one where token t holds that place in the buffer of expert e.
+    """Assign tokens to places in the buffers of their experts.
 
-    topk_idx [T, k] names the experts of every token, the best first. All first choices get their places before the
-    second ones; whoever finds a buffer full gets none.
+    topk_idx: [T, k], the experts of every token, best first. All first choices get places before the second choices;
+    a token whose expert is full gets none. Returns int32 [T, E, capacity], 1 where token t has that place of expert e.
     """
     chosen = F.one_hot(topk_idx.transpose([1, 0]).reshape([-1]), self.num_experts).cast("int64")
     place = (paddle.cumsum(chosen, axis=0) * chosen - 1).reshape([self.top_k, -1, self.num_experts]).max(axis=0)
