@@ -107,6 +107,7 @@ def difference(ours: list, theirs: list) -> float:
 def draw_masks(folder: Path) -> None:
     """The mask of one pack of every task."""
     folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # the paths of the configurations are relative to it
     for task in ("sft", *preferences.TASKS):
         demo.draw_mask(ROOT / "examples" / task / "config.json", folder / f"training_mask_{task}.png")
