@@ -28,9 +28,9 @@ def test_the_task_is_inferred_from_the_key_the_keys_or_the_name(name, values, ta
 
 
 def test_an_ambiguous_configuration_is_rejected():
-    with pytest.raises(ConfigError, match=r"fits several tasks: select one with the key task \(dpo, rm, kto\)"):
+    with pytest.raises(ConfigError, match=r"fits several tasks: select one with the key task \(dpo, rm, kto.*\)"):
         task_of({"max_seq_len": 8}, "config")
-    with pytest.raises(ConfigError, match="task = 'ppo' must be one of sft, dpo, rm, kto"):
+    with pytest.raises(ConfigError, match=f"task = 'ppo' must be one of {', '.join(TASKS)}"):
         task_of({"max_seq_len": 8, "task": "ppo"}, "dpo")
 
 
