@@ -1,9 +1,9 @@
-"""Packed fine-tuning end to end on this machine: real instructions, a small Llama, two attention masks, two pictures.
+"""Packed fine-tuning end to end: real instructions, a small Llama, column masks and the dense mask, two pictures.
 
     python examples/demo.py                 # writes demo-output/
     python examples/demo.py --data FOLDER   # your own train.json
 
-The training itself is the command anyone runs: `paddle-flashmask train examples/sft/config.json`.
+The training itself is a single command: `paddle-flashmask train examples/sft/config.json`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
 CONFIG = ROOT / "examples" / "sft" / "config.json"
 SUMMARY = "training_summary.json"
-# Read before Paddle is imported here, which sets it to 1.
+# Read before Paddle is imported here, because that sets it to 1.
 THREADS = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with train.json instead of the downloaded instructions")
-    parser.add_argument("--steps", type=int, help="training steps (default: as the configuration says)")
+    parser.add_argument("--steps", type=int, help="training steps (default: those of the configuration)")
     arguments = parser.parse_args()
     started = time.perf_counter()
 
@@ -50,7 +50,7 @@ def main() -> None:
     os.chdir(ROOT)  # the paths of the configuration are relative to it
     draw_mask(CONFIG, OUTPUT / "mask.png", overrides)
     print(f"pictures: {shown(OUTPUT / 'losses.png')}, {shown(OUTPUT / 'mask.png')}")
-    print(f"all of it took {time.perf_counter() - started:.0f} s")
+    print(f"total time: {time.perf_counter() - started:.0f} s")
 
 
 def shown(path: Path) -> str:
@@ -111,7 +111,7 @@ def report(columns: dict, dense: dict) -> None:
             f"last loss {run['losses'][-1][1]:.6f}"
         )
     ratio = median(dense["step_seconds"]) / median(columns["step_seconds"])
-    print(f"dense time / column time {ratio:.2f} (whole training steps, batches made by the same collator)")
+    print(f"dense time / column time {ratio:.2f} (whole training steps, same collator)")
     worst = max(abs(a - b) / abs(b) for (_, a), (_, b) in zip(columns["losses"], dense["losses"], strict=True))
     print(f"largest loss difference  {worst:.1e} relative over {len(columns['losses'])} steps")
 

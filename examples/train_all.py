@@ -1,10 +1,10 @@
-"""Every task on the real data, a few steps each: with column masks, with the dense mask, and resumed from a checkpoint.
+"""A few steps of every task on real data: with column masks, with the dense mask, and resumed from a checkpoint.
 
     python examples/train_all.py                    # make train-all; writes benchmarks/results/training_all.csv
     python examples/train_all.py dpo --steps 2
 
-A row says what a run gave and how far its losses are from those of the dense mask and of the run that was interrupted.
-Speed is measured by benchmarks/training/throughput.py.
+A row holds the result of a run, and the differences of its losses from those of the dense mask and of the resumed run.
+benchmarks/training/throughput.py measures the speed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import preferences
 from demo import OUTPUT, ROOT, run_training, say
 
 RESULTS = ROOT / "benchmarks" / "results" / "training_all.csv"
-# The folder of the configuration, and what is changed in it.
+# Folder of the configuration, and overrides.
 CASES = {
     "sft": ("sft", []),
     "sft-prefix-lm": ("sft", ["--attention_mask_type", "prefix_lm_document"]),
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--steps", type=int, default=4, help="training steps, an even number (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--pictures", type=Path, help="also draw the mask of one batch of every task into this folder")
+    parser.add_argument("--pictures", type=Path, help="also draw the mask of one pack of every task into this folder")
     arguments = parser.parse_args()
     unknown = set(arguments.cases) - set(CASES)
     if unknown or arguments.steps % 2 or arguments.steps < 2:
@@ -100,7 +100,7 @@ def run(case: str, steps: int) -> dict[str, str | int]:
 
 
 def difference(ours: list, theirs: list) -> float:
-    """The largest one, relative."""
+    """The largest relative difference."""
     return max(abs(a - b) / abs(b) for (_, a), (_, b) in zip(ours, theirs, strict=True))
 
 

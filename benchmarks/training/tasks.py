@@ -1,5 +1,5 @@
-"""What the training benchmarks share: the example data as tokens, a small Llama, PaddleNLP trainers, and one set of
-samples as a packed or as a padded batch."""
+"""Shared parts of the training benchmarks: the example data as tokens, a small Llama, PaddleNLP's trainers, and the
+same samples as a packed or as a padded batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from paddle_flashmask.integrations.paddlenlp.tasks import TASKS as RECORDS
 from paddle_flashmask.integrations.paddlenlp.tasks import Task
 
 ROOT = Path(__file__).resolve().parents[2]
-# lora: SFT that trains adapters only.
+# lora: SFT of adapters.
 TASKS = ("sft", "lora", "dpo", "kto", "rm")
 CONTESTANTS = {
     "packed_flashmask": ("packed", "columns"),
@@ -52,10 +52,10 @@ class Samples:
 
 
 def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path:
-    """The example data (fetched with pip), a tokenizer trained on all of it but the held-out preferences, and a model
-    configuration.
+    """Write the example data (fetched with pip), a tokenizer trained on all of it except the held-out preferences, and
+    a model configuration. Returns the model's folder.
 
-    dev_pairs: preference pairs held out, and half the word-order pairs held out. shape: the model's keys of LLAMA.
+    dev_pairs: number of held-out preference pairs, and half that of word-order pairs. shape: the keys of LLAMA.
     """
     sys.path.insert(0, str(ROOT / "examples"))
     from paddlenlp.transformers import AutoConfig
@@ -83,8 +83,10 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
 
 
 def word_order_pairs(instructions: list[dict[str, str]]) -> list[dict]:
-    """Every instruction with its answer and, as the worse one, the words of that answer in a drawn order: pairs that a
-    small model can learn to tell apart from a thousand of them, which it cannot do with 200 of people's preferences."""
+    """Every instruction with its answer and, as the worse one, the words of that answer in random order.
+
+    A small model can learn to distinguish these from a thousand pairs; 200 human preference pairs are too few for it.
+    """
     rng = np.random.default_rng(0)
     pairs = [
         {"src": row["src"], "tgt": "", "response": [row["tgt"], " ".join(rng.permutation(row["tgt"].split()))]}
@@ -95,9 +97,10 @@ def word_order_pairs(instructions: list[dict[str, str]]) -> list[dict]:
 
 
 def load_samples(task: str, folder: Path, tokenizer: Any, max_length: int, data: str = "preferences") -> Samples:
-    """max_length: tokens of one document; longer preference rows are cut when they are packed.
+    """Token rows of the example data.
 
-    data: of `dpo`, `rm` and `kto`, "preferences" or "words". There are no instructions held out.
+    max_length: tokens of one document; longer preference rows are cut when they are packed. data: "preferences" or
+    "words", for `dpo`, `rm` and `kto`. No instructions are held out.
     """
     record = record_of(task)
     values = {record.max_length_key: max_length, record.max_prompt_key: min(256, max_length - 1)}
@@ -157,7 +160,7 @@ def packed(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
 
 
 def packed_reversed(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
-    """As `packed`, the rows from the last one on: the same loss with another rounding."""
+    """As `packed` with the rows in reverse order: the same loss with another rounding."""
     return packed(task, rows[::-1], max_length)
 
 
@@ -165,7 +168,7 @@ LAYOUTS = {"packed": packed, "padded": documents, "reversed": packed_reversed}
 
 
 def _row(task: str, pack: Any) -> dict:
-    """The row that a pack of one document or question was made of."""
+    """The row behind a pack of one document or question, as cut when it was packed."""
     if record_of(task) is RECORDS["sft"]:
         return {"input_ids": pack.input_ids, "labels": pack.labels}
     answers = [(int(start), int(end)) for _, start, end in pack.answers]
@@ -188,14 +191,14 @@ def collator(task: str, mask: str, pad_token_id: int) -> Callable[[list], dict[s
 
 @contextlib.contextmanager
 def attention(mask: str) -> Iterator[None]:
-    """The operator for column masks; for the dense mask PaddleNLP as it is."""
-    os.environ["USE_CASUAL_MASK"] = "False"  # PaddleNLP's switch that would replace the dense mask by plain causal
+    """The operator for column masks; PaddleNLP's own attention for the dense mask."""
+    os.environ["USE_CASUAL_MASK"] = "False"  # PaddleNLP's switch that replaces a dense mask by a plain causal one
     with paddle_flashmask.enabled() if mask == "columns" else contextlib.nullcontext():
         yield
 
 
 def make_model(task: str, folder: Path, mask: str, weights: dict | None) -> Any:
-    """A model with random weights, or with those of `weights` that it has."""
+    """A model with random weights, or with the matching ones of `weights`."""
     from paddlenlp.transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(str(folder), dtype="float32")
@@ -230,7 +233,7 @@ def make_trainer(
 
 
 def group(rows: Sequence[dict], size: int, seed: int) -> list[list[dict]]:
-    """The rows in a drawn order, `size` per step; what is left over is left out."""
+    """The rows in random order, `size` per step; an incomplete last group is dropped."""
     order = np.random.default_rng(seed).permutation(len(rows))
     return [[rows[i] for i in order[start : start + size]] for start in range(0, len(rows) - size + 1, size)]
 
