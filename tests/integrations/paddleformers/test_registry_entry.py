@@ -58,9 +58,9 @@ CAUSAL = additive(masks.causal(S))
 MASKS = {
     "one bound": (masks.causal_document([5, 7]), {}, {}),
     "two bounds, causal by default": (masks.causal_blockwise([3, 4, 5]), {}, {}),
-    "two bounds, the call says causal": (masks.causal_blockwise([3, 4, 5]), {"flash_mask_causal": False}, {}),
-    "two bounds, the config says both ways": (masks.document([5, 7]), {"flash_mask_causal": False}, {}),
-    "two bounds, the layer says both ways": (masks.document([5, 7]), {}, {"is_causal": False}),
+    "two bounds, causal by the call": (masks.causal_blockwise([3, 4, 5]), {"flash_mask_causal": False}, {}),
+    "two bounds, not causal by the config": (masks.document([5, 7]), {"flash_mask_causal": False}, {}),
+    "two bounds, not causal by the layer": (masks.document([5, 7]), {}, {"is_causal": False}),
     "four bounds": (masks.global_sliding_window(S, global_tokens=2, window=3), {}, {}),
 }
 
@@ -70,7 +70,7 @@ def test_columns_equal_the_dense_mask(kind):
     mask, config, attributes = MASKS[kind]
     tensors = states()
     columns = mask.to_paddle().expand([B, 1, S, -1])
-    options = {"is_causal": True} if "the call says" in kind else {}
+    options = {"is_causal": True} if "causal by the call" in kind else {}
     out, weights = paddle_flashmask_attention(
         layer(config, **attributes), *tensors, attn_mask_startend_row_indices=columns, **options
     )
@@ -117,9 +117,9 @@ def test_queries_are_the_last_ones_when_there_are_more_keys():
 
 
 WINDOW_LAYERS = {
-    "the layer says it": (layer(sliding_window=4), {}),
-    "the call says it": (layer(), {"sliding_window": 4}),
-    "the call says it in a sliding layer": (
+    "of the layer": (layer(sliding_window=4), {}),
+    "of the call": (layer(), {"sliding_window": 4}),
+    "of the call, in a sliding layer": (
         layer({"layer_types": ["full_attention", "sliding_attention"]}, layer_idx=1),
         {"sliding_window": 4},
     ),

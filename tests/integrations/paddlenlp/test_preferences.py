@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.data.answers import PreferenceTokens
+from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
 from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
 from paddle_flashmask.integrations.paddlenlp.errors import DataError
 from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, dpo, kto, rm

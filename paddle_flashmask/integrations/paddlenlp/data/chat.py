@@ -27,7 +27,7 @@ def split_system(messages: list[tuple[str, str]]) -> tuple[str, list[tuple[str, 
 
 
 def with_system(system: str, sources: Sequence[str]) -> list[str]:
-    """The user's texts, the first with the system text on a line of its own before it."""
+    """The user's texts, the first preceded by a line with the system text."""
     return [f"{system}\n{sources[0]}", *sources[1:]] if system else list(sources)
 
 

@@ -9,7 +9,7 @@ from paddlenlp.trl import ModelConfig
 
 from ..config.arguments import Arguments
 from ..config.preference import PreferenceData, PreferenceTraining
-from ..data.answers import PreferenceTokens
+from ..data.preference_tokens import PreferenceTokens
 from ..data.preferences import AnswerForm, PreferenceLines
 from ..errors import UnsupportedConfigError
 from ..lora import with_lora
