@@ -9,8 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
+from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
 from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError
 from paddle_flashmask.integrations.paddlenlp.tasks import dpo
