@@ -41,37 +41,37 @@ class Task:
     """
 
     key: str
-    """Value of the configuration key `task`, and the word in a configuration file's name: PaddleNLP's word."""
+    """PaddleNLP's word for the task: the value of the key `task`, and the word in a configuration file's name."""
     groups: tuple[type, ...]
-    """Dataclasses of the configuration keys: PaddleNLP's model keys, data, training, and those of this task alone."""
+    """Dataclasses of the configuration keys, as in `Arguments`: model, data, training, options."""
     settle: Callable[[Arguments, dict[str, Any]], None]
-    """Checks the keys of this task, and changes those that others imply with a note. Gets the values as they were."""
+    """Checks the keys of this task and applies what they imply, with notes. The second argument: the values given."""
     data_keys: Callable[[Any], Sequence[str]]
-    """Keys that name the data files of a run, from its training arguments."""
+    """Keys of the data files that a run with these training arguments reads."""
     max_length_key: str
-    """Key of the tokens in a full pack."""
+    """Key of the number of tokens in a full pack."""
     max_prompt_key: str
-    """Key of the tokens that a prompt may take of them."""
+    """Key of the number of tokens that a prompt may have."""
     rows: Callable[[Arguments, Any, str], TokenRows]
     """Rows as tokens, from the arguments, a tokenizer, and "train" or "dev"."""
     pack: Callable[..., PackedRows]
-    """Packs rows: a `pack_` function of `paddle_flashmask.packing`."""
+    """A function of `paddle_flashmask.packing` that packs all rows."""
     stream: Callable[..., PackedStream]
-    """Packs rows while they are read, with the arguments of `pack`."""
+    """A function with the same arguments that packs rows while it reads them."""
     packing_options: Callable[[Arguments], dict[str, Any]]
     """Keyword arguments of `pack` and `stream`."""
     collator_class: type[SFTCollator]
-    """Collator of `paddle_flashmask.packing` for the packs."""
+    """The collator of `paddle_flashmask.packing` for these packs."""
     adapt_batch: Callable[[Batch], Batch]
-    """Renames and adds what PaddleNLP's trainer expects in a batch of that collator."""
+    """Gives a batch of that collator the keys that PaddleNLP's trainer expects."""
     trainer: Callable[..., Any]
     """Trainer from the arguments, the model, and the keyword arguments of PaddleNLP's Trainer."""
     own_keys: tuple[str, ...] = ()
-    """Keys that only this task has; one of them identifies it."""
+    """Keys that only this task has; any of them identifies it."""
     shared_keys: tuple[str, ...] = ()
-    """Keys that identify a group of tasks, to which this one belongs."""
+    """Keys that identify a group of tasks that includes this one."""
     rejected_keys: Mapping[str, str] = field(default_factory=dict)
-    """Keys of other tasks that deserve more than "unknown key", with the end of a sentence about them."""
+    """Keys of other tasks, with the rest of the error message that begins with the key."""
     model_class: Callable[[Any], Any] = causal_lm_class
     """Class of the model, from the model's configuration."""
     settle_model: Callable[[Arguments, Any], None] = lambda arguments, config: None
@@ -81,7 +81,7 @@ class Task:
         """Parse, check and settle the values of a configuration.
 
         Raises ConfigError for unknown keys (naming the nearest known one), wrong types and contradictions,
-        UnsupportedConfigError for what this release does not do.
+        UnsupportedConfigError for what this release does not support.
         """
         values = {key: value for key, value in values.items() if key != "task"}
         for key, reason in self.rejected_keys.items():
@@ -102,7 +102,7 @@ class Task:
         return getattr(arguments.data, self.max_length_key)
 
     def packs(self, arguments: Arguments, rows: TokenRows, lazy: bool) -> Packs:
-        """The rows in packs, or with `lazy` a stream of packs that keeps nothing."""
+        """Pack the rows; with `lazy` as a stream that keeps no packs."""
         options = self.packing_options(arguments)
         if lazy:
             return PackStreamDataset(self.stream(rows, self.max_length(arguments), **options))
