@@ -49,7 +49,7 @@ test: build
 # In an environment of its own, which PaddleNLP's excludes. The package is installed into it, not editable: the binaries
 # in the source tree belong to $(VENV). `pytest` and not `python -m pytest`, so that the installed one is found.
 test-paddleformers: $(FORMERS_STAMPS)/build
-	$(FORMERS_VENV)/bin/pytest tests/paddleformers
+	$(FORMERS_VENV)/bin/pytest tests/integrations/paddleformers
 $(FORMERS_STAMPS)/venv: requirements/paddleformers.txt
 	@mkdir -p $(FORMERS_STAMPS)
 	@test -x $(FORMERS_VENV)/bin/python || $(PYTHON) -m venv $(FORMERS_VENV)

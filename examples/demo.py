@@ -1,9 +1,9 @@
-"""Packed fine-tuning end to end on this machine: real instructions, a small Llama, two attention masks, two pictures.
+"""Packed fine-tuning end to end: real instructions, a small Llama, column masks and the dense mask, two pictures.
 
     python examples/demo.py                 # writes demo-output/
     python examples/demo.py --data FOLDER   # your own train.json
 
-The training itself is the command anyone runs: `paddle-flashmask train examples/sft/config.json`.
+The training itself is a single command: `paddle-flashmask train examples/sft/config.json`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -21,14 +22,14 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
 CONFIG = ROOT / "examples" / "sft" / "config.json"
 SUMMARY = "training_summary.json"
-# Read before Paddle is imported here, which sets it to 1.
+# Read before Paddle is imported here, because that sets it to 1.
 THREADS = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with train.json instead of the downloaded instructions")
-    parser.add_argument("--steps", type=int, help="training steps (default: as the configuration says)")
+    parser.add_argument("--steps", type=int, help="training steps (default: those of the configuration)")
     arguments = parser.parse_args()
     started = time.perf_counter()
 
@@ -46,9 +47,10 @@ def main() -> None:
     say("4. What was measured")
     report(columns, dense)
     draw_losses(columns, dense, OUTPUT / "losses.png")
-    draw_mask(data, OUTPUT / "mask.png")
+    os.chdir(ROOT)  # the paths of the configuration are relative to it
+    draw_mask(CONFIG, OUTPUT / "mask.png", overrides)
     print(f"pictures: {shown(OUTPUT / 'losses.png')}, {shown(OUTPUT / 'mask.png')}")
-    print(f"all of it took {time.perf_counter() - started:.0f} s")
+    print(f"total time: {time.perf_counter() - started:.0f} s")
 
 
 def shown(path: Path) -> str:
@@ -109,7 +111,7 @@ def report(columns: dict, dense: dict) -> None:
             f"last loss {run['losses'][-1][1]:.6f}"
         )
     ratio = median(dense["step_seconds"]) / median(columns["step_seconds"])
-    print(f"dense time / column time {ratio:.2f} (whole training steps, batches made by the same collator)")
+    print(f"dense time / column time {ratio:.2f} (whole training steps, same collator)")
     worst = max(abs(a - b) / abs(b) for (_, a), (_, b) in zip(columns["losses"], dense["losses"], strict=True))
     print(f"largest loss difference  {worst:.1e} relative over {len(columns['losses'])} steps")
 
@@ -130,22 +132,25 @@ def draw_losses(columns: dict, dense: dict, path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_mask(data: Path, path: Path) -> None:
-    """The mask of a pack with an average number of documents."""
-    from paddlenlp.transformers import LlamaTokenizer
-
-    from paddle_flashmask.integrations.paddlenlp.data import JSONLines, TokenizedRows
+def draw_mask(config: Path, path: Path, overrides: Sequence[str] = ()) -> None:
+    """The mask of a typical pack of a configuration: one with a median number of documents."""
+    from paddle_flashmask.integrations.paddlenlp.config.values import read_values
+    from paddle_flashmask.integrations.paddlenlp.loading import load_tokenizer
+    from paddle_flashmask.integrations.paddlenlp.tasks import task_of
     from paddle_flashmask.masks import ColumnMask
-    from paddle_flashmask.packing import SFTCollator, pack_sft
 
-    settings = json.loads(CONFIG.read_text(encoding="utf-8"))
-    tokenizer = LlamaTokenizer.from_pretrained(str(OUTPUT / "model"))
-    rows = TokenizedRows(JSONLines(str(data), "train"), tokenizer, settings["src_length"], settings["max_length"])
-    packed = pack_sft(rows, settings["max_length"])
-    typical = sorted(packed, key=lambda pack: len(pack.document_lengths))[len(packed) // 2]
-    batch = SFTCollator(pad_token_id=tokenizer.eos_token_id, length=settings["max_length"])([typical])
-    mask = ColumnMask(batch["startend_row_indices"], causal=True, seqlen_q=settings["max_length"])
-    mask.plot(path, title=f"{len(typical.document_lengths)} documents in {settings['max_length']} tokens")
+    values = read_values(config, overrides)
+    task, _ = task_of(values, config.stem)
+    arguments = task.arguments(values)
+    tokenizer = load_tokenizer(arguments)
+    size = task.max_length(arguments)
+    packs = task.packs(arguments, task.rows(arguments, tokenizer, "train"), lazy=False).packs
+    typical = sorted(packs, key=lambda pack: len(pack.document_lengths))[len(packs) // 2]
+    columns = task.collator_class(pad_token_id=0, length=size)([typical])["startend_row_indices"]
+    content = f"{len(typical.document_lengths)} documents"
+    if hasattr(typical, "answers"):
+        content = f"{len(typical.document_lengths)} questions, {len(typical.answers)} answers"
+    ColumnMask(columns, causal=True, seqlen_q=size).plot(path, title=f"{content} in {size} tokens")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python examples/preferences.py                  # all three, writes demo-output/
     python examples/preferences.py dpo --steps 5
 
-The training itself is the command anyone runs: `paddle-flashmask train examples/dpo/config.json`.
+The training itself is a single command: `paddle-flashmask train examples/dpo/config.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DENSE = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=TASKS, metavar="task", help=f"of {', '.join(TASKS)}; default: all")
-    parser.add_argument("--steps", type=int, help="training steps (default: as the configurations say)")
+    parser.add_argument("--steps", type=int, help="training steps (default: those of the configurations)")
     arguments = parser.parse_args()
     unknown = set(arguments.tasks) - set(TASKS)
     if unknown:
@@ -64,7 +64,7 @@ def prepare() -> None:
 
 
 def pairs(rows: list[dict]) -> list[dict]:
-    """The rows of the package in PaddleNLP's form."""
+    """Convert the rows of the data package to PaddleNLP's form."""
     found = []
     for row in rows:
         texts = [turn["value"] for turn in row["conversations"] if turn["from"] in ("human", "gpt")]
@@ -75,7 +75,7 @@ def pairs(rows: list[dict]) -> list[dict]:
 
 
 def marked(rows: list[dict]) -> list[dict]:
-    """KTO rows: the better answer of every other pair is wanted, the worse one of the others is not."""
+    """KTO rows: in turn the better answer of a pair, as wanted, and the worse one of the next, as not wanted."""
     return [{**row, "response": [row["response"][i % 2]], "sort": [1 - i % 2]} for i, row in enumerate(rows)]
 
 

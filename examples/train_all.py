@@ -1,17 +1,17 @@
-"""Every task on the real data, a few steps each: with column masks, with the dense mask, and resumed from a checkpoint.
+"""A few steps of every task on real data: with column masks, with the dense mask, and resumed from a checkpoint.
 
     python examples/train_all.py                    # make train-all; writes benchmarks/results/training_all.csv
     python examples/train_all.py dpo --steps 2
 
-A row says what a run gave and how far its losses are from those of the dense mask and of the run that was interrupted.
-Speed is measured by benchmarks/training/throughput.py.
+A row holds the result of a run, and the differences of its losses from those of the dense mask and of the resumed run.
+benchmarks/training/throughput.py measures the speed.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
+import os
 import shutil
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import preferences
 from demo import OUTPUT, ROOT, run_training, say
 
 RESULTS = ROOT / "benchmarks" / "results" / "training_all.csv"
-# The folder of the configuration, and what is changed in it.
+# Folder of the configuration, and overrides.
 CASES = {
     "sft": ("sft", []),
     "sft-prefix-lm": ("sft", ["--attention_mask_type", "prefix_lm_document"]),
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="case", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--steps", type=int, default=4, help="training steps, an even number (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--pictures", type=Path, help="also draw the mask of one batch of every task into this folder")
+    parser.add_argument("--pictures", type=Path, help="also draw the mask of one pack of every task into this folder")
     arguments = parser.parse_args()
     unknown = set(arguments.cases) - set(CASES)
     if unknown or arguments.steps % 2 or arguments.steps < 2:
@@ -100,30 +100,17 @@ def run(case: str, steps: int) -> dict[str, str | int]:
 
 
 def difference(ours: list, theirs: list) -> float:
-    """The largest one, relative."""
+    """The largest relative difference."""
     return max(abs(a - b) / abs(b) for (_, a), (_, b) in zip(ours, theirs, strict=True))
 
 
 def draw_masks(folder: Path) -> None:
     """The mask of one pack of every task."""
-    from paddlenlp.transformers import LlamaTokenizer
-
-    from paddle_flashmask.integrations.paddlenlp.preference_data import TokenizedAnswers, pack_answers
-    from paddle_flashmask.integrations.paddlenlp.preference_rows import PreferenceLines
-    from paddle_flashmask.masks import ColumnMask
-    from paddle_flashmask.packing import SFTCollator
-
-    demo.draw_mask(OUTPUT / "data", folder / "training_mask_sft.png")
-    tokenizer = LlamaTokenizer.from_pretrained(str(OUTPUT / "preference-model"))
-    for task in preferences.TASKS:
-        settings = json.loads((ROOT / "examples" / task / "config.json").read_text(encoding="utf-8"))
-        size = settings["max_seq_len"]
-        rows = TokenizedAnswers(PreferenceLines(str(ROOT / settings["train_dataset_path"]), task), tokenizer, size)
-        packed = pack_answers(rows, settings["max_prompt_len"], "first_fit_decreasing", lazy=False).packs
-        typical = sorted(packed, key=lambda pack: len(pack.document_lengths))[len(packed) // 2]
-        columns = SFTCollator(pad_token_id=0, length=size)([typical])["startend_row_indices"]
-        title = f"{len(typical.document_lengths)} questions, {len(typical.answers)} answers in {size} tokens"
-        ColumnMask(columns, causal=True, seqlen_q=size).plot(folder / f"training_mask_{task}.png", title=title)
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(ROOT)  # the paths of the configurations are relative to it
+    for task in ("sft", *preferences.TASKS):
+        demo.draw_mask(ROOT / "examples" / task / "config.json", folder / f"training_mask_{task}.png")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Training curves of packed batches with column masks beside padded batches with the dense mask.
+"""Training curves of packed batches with column masks, compared with padded batches with the dense mask.
 
     python -m benchmarks.training.convergence
 
-SFT, LoRA, DPO, KTO and reward models (RM) on the example data; the second reward model learns to tell an answer from
-its words in a drawn order. Both contestants take the same samples in every step, in the same order, from the same
-weights: packed_flashmask as one sequence, padded_dense as one batch row per document (or per question with its two
-answers) through PaddleNLP's own attention. LoRA, DPO, KTO and the first RM start from the weights of the packed SFT
-run. Writes training_convergence.csv, one row per step and per evaluation, a plot of all and one per task.
+SFT, LoRA, DPO, KTO and reward models (RM) on the example data; the second reward model learns to distinguish an answer
+from its words in random order. Both contestants start from the same weights and take the same samples in every step, in
+the same order: packed_flashmask as one sequence, padded_dense as one batch row per document (or per question with its
+two answers) through PaddleNLP's own attention. LoRA, DPO, KTO and the first RM start from the weights of the packed SFT
+run. Writes training_convergence.csv with one row per step and per evaluation, a plot of all tasks and one per task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import click
 
 FIELDS = ["task", "contestant", "kind", "step", "loss", "accuracy", "margin", "seconds", "tokens"]
 CONTESTANTS = ("packed_flashmask", "padded_dense")
-# What another rounding alone does, for the task whose two runs part.
+# The effect of rounding alone, for the task whose two runs diverge.
 CONTROLS = {"rm_words": ("packed_reversed",)}
 # Task, data, samples per step, tokens per sample, learning rate, whether it starts from the SFT run.
 SETTINGS = {
@@ -43,14 +43,17 @@ TITLES = {
     "rm_words": "RM: word order",
 }
 SMOOTHING = 20
+# Names that the trainers log, of reward models and of DPO and KTO.
+ACCURACY = ("accuracy", "rewards/accuracies")
+MARGIN = ("margin", "rewards/margins")
 
 
 def run_all(
     folder: Path, steps: int, eval_steps: int, dev_pairs: int, names: tuple[str, ...], output: Path
 ) -> list[dict[str, Any]]:
-    """The rows of `output`, which is written after every run: those of `names` anew, those of other tasks as they were.
+    """Run the tasks in `names` and return the rows of `output`, which keeps the rows of other tasks.
 
-    Where only a run that starts from SFT is wanted, the packed SFT run is made for its weights alone.
+    The file is written after every run. The packed SFT run is made for its weights if another task starts from them.
     """
     from . import tasks as shared
 
@@ -103,7 +106,7 @@ def train(
     eval_steps: int,
     **options: Any,
 ) -> tuple[Any, dict]:
-    """One run. Returns what was logged and the weights at its end."""
+    """Train once. Returns (the log, the final weights)."""
     from paddle_flashmask.integrations.paddlenlp.progress import ProgressLines
 
     from . import tasks as shared
@@ -128,24 +131,20 @@ def train(
         if dev:
             trainer.evaluate()
         trainer.train()
-    return progress, {key: value.clone() for key, value in model.state_dict().items()}
+    return progress, {key: value.clone() for key, value in trainer.model.state_dict().items()}
 
 
 def as_rows(name: str, contestant: str, progress: Any) -> list[dict[str, Any]]:
     rows = []
     for kind, logs, prefix in (("train", progress.metrics, ""), ("eval", progress.evaluations, "eval_")):
         for number, log in enumerate(logs):
-            accuracy, margin = f"{prefix}accuracy", f"{prefix}margin"
-            if name in ("dpo", "kto"):
-                accuracy, margin = f"{prefix}rewards/accuracies", f"{prefix}rewards/margins"
             values = [
                 name,
                 contestant,
                 kind,
                 log["step"],
                 log[f"{prefix}loss"],
-                log.get(accuracy, ""),
-                log.get(margin, ""),
+                *(log.get(prefix + keys[0], log.get(prefix + keys[1], "")) for keys in (ACCURACY, MARGIN)),
             ]
             values += [progress.step_seconds[number], progress.tokens] if kind == "train" else ["", ""]
             rows.append(dict(zip(FIELDS, [f"{v:.7g}" if isinstance(v, float) else v for v in values], strict=True)))
@@ -164,7 +163,7 @@ def smooth(values: list[float]) -> list[float]:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Losses; below them margins of the rewards while training and accuracies held out, where a task has them."""
+    """Plot losses, and below them reward margins in training and held-out accuracies of the tasks that have them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -254,7 +253,10 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 @click.option("--steps", default=300, show_default=True)
 @click.option("--eval-steps", default=50, show_default=True)
 @click.option(
-    "--dev-pairs", default=100, show_default=True, help="Preference pairs held out, and half the word-order pairs."
+    "--dev-pairs",
+    default=100,
+    show_default=True,
+    help="Held-out preference pairs, half as many as word-order pairs.",
 )
 @click.option(
     "--tasks", default=",".join(SETTINGS), show_default=True, help="Other tasks keep their rows in the output file."

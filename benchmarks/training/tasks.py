@@ -1,5 +1,5 @@
-"""What the training benchmarks share: the example data as tokens, a small Llama, PaddleNLP trainers, and one set of
-samples as a packed or as a padded batch."""
+"""Shared parts of the training benchmarks: the example data as tokens, a small Llama, PaddleNLP's trainers, and the
+same samples as a packed or as a padded batch."""
 
 from __future__ import annotations
 
@@ -15,28 +15,13 @@ import numpy as np
 import paddle
 
 import paddle_flashmask
-from paddle_flashmask.integrations.paddlenlp.alignment_config import AlignmentTraining, DPOOptions, KTOOptions
-from paddle_flashmask.integrations.paddlenlp.data import JSONLines, PackDataset, PaddleNLPCollator, TokenizedRows
-from paddle_flashmask.integrations.paddlenlp.preference_data import (
-    DPOBatches,
-    KTOBatches,
-    RewardBatches,
-    TokenizedAnswers,
-)
-from paddle_flashmask.integrations.paddlenlp.preference_rows import PreferenceLines
-from paddle_flashmask.packing import (
-    KTOCollator,
-    PreferenceCollator,
-    RewardCollator,
-    SFTCollator,
-    pack_kto,
-    pack_preference,
-    pack_reward,
-    pack_sft,
-)
+from paddle_flashmask.integrations.paddlenlp.config.arguments import Arguments
+from paddle_flashmask.integrations.paddlenlp.data.packs import PackCollator, PackDataset
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS as RECORDS
+from paddle_flashmask.integrations.paddlenlp.tasks import Task
 
 ROOT = Path(__file__).resolve().parents[2]
-# lora: SFT that trains adapters only.
+# lora: SFT of adapters.
 TASKS = ("sft", "lora", "dpo", "kto", "rm")
 CONTESTANTS = {
     "packed_flashmask": ("packed", "columns"),
@@ -44,7 +29,6 @@ CONTESTANTS = {
     "padded_dense": ("padded", "dense"),
     "packed_reversed": ("reversed", "columns"),
 }
-PACK = {"sft": pack_sft, "lora": pack_sft, "dpo": pack_preference, "rm": pack_reward, "kto": pack_kto}
 LLAMA = {
     "hidden_size": 128,
     "intermediate_size": 344,
@@ -54,9 +38,13 @@ LLAMA = {
 }
 
 
+def record_of(task: str) -> Task:
+    return RECORDS["sft" if task == "lora" else task]
+
+
 @dataclass(frozen=True)
 class Samples:
-    """Token rows of one task, as its pack function takes them."""
+    """Token rows of one task, as its packing function takes them."""
 
     task: str
     train: list[dict]
@@ -64,10 +52,10 @@ class Samples:
 
 
 def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path:
-    """The example data (fetched with pip), a tokenizer trained on all of it but the held-out preferences, and a model
-    configuration.
+    """Write the example data (fetched with pip), a tokenizer trained on all of it except the held-out preferences, and
+    a model configuration. Returns the model's folder.
 
-    dev_pairs: preference pairs held out, and half the word-order pairs held out. shape: the model's keys of LLAMA.
+    dev_pairs: number of held-out preference pairs, and half that of word-order pairs. shape: the keys of LLAMA.
     """
     sys.path.insert(0, str(ROOT / "examples"))
     from paddlenlp.transformers import AutoConfig
@@ -95,8 +83,10 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
 
 
 def word_order_pairs(instructions: list[dict[str, str]]) -> list[dict]:
-    """Every instruction with its answer and, as the worse one, the words of that answer in a drawn order: pairs that a
-    small model can learn to tell apart from a thousand of them, which it cannot do with 200 of people's preferences."""
+    """Every instruction with its answer and, as the worse one, the words of that answer in random order.
+
+    A small model can learn to distinguish these from a thousand pairs; 200 human preference pairs are too few for it.
+    """
     rng = np.random.default_rng(0)
     pairs = [
         {"src": row["src"], "tgt": "", "response": [row["tgt"], " ".join(rng.permutation(row["tgt"].split()))]}
@@ -107,20 +97,46 @@ def word_order_pairs(instructions: list[dict[str, str]]) -> list[dict]:
 
 
 def load_samples(task: str, folder: Path, tokenizer: Any, max_length: int, data: str = "preferences") -> Samples:
-    """max_length: tokens of one document; longer preference rows are cut when they are packed.
+    """Token rows of the example data.
 
-    data: of `dpo`, `rm` and `kto`, "preferences" or "words".
+    max_length: tokens of one document; longer preference rows are cut when they are packed. data: "preferences" or
+    "words", for `dpo`, `rm` and `kto`. No instructions are held out.
     """
-    if PACK[task] is pack_sft:
-        return Samples(
-            task, list(TokenizedRows(JSONLines(str(folder / "sft"), "train"), tokenizer, 256, max_length)), []
-        )
-    name = f"{data}-kto" if task == "kto" else data
-    train, dev = (
-        list(TokenizedAnswers(PreferenceLines(str(folder / f"{name}-{part}.jsonl"), task), tokenizer, max_length))
-        for part in ("train", "dev")
-    )
+    record = record_of(task)
+    values = {record.max_length_key: max_length, record.max_prompt_key: min(256, max_length - 1)}
+    if record is RECORDS["sft"]:
+        values["dataset_name_or_path"] = str(folder / "sft")
+    else:
+        name = f"{data}-kto" if task == "kto" else data
+        for part in ("train", "dev"):
+            values[f"{part}_dataset_path"] = str(folder / f"{name}-{part}.jsonl")
+    arguments = arguments_of(task, folder / "unused", **values)
+    train = list(record.rows(arguments, tokenizer, "train"))
+    dev = [] if record is RECORDS["sft"] else list(record.rows(arguments, tokenizer, "dev"))
     return Samples(task, train, dev)
+
+
+def arguments_of(task: str, output: Path, **values: Any) -> Arguments:
+    """Arguments of a run that takes its data and its model from the caller, with `values` of its configuration."""
+    record = record_of(task)
+    data = ("dataset_name_or_path",) if record is RECORDS["sft"] else ("train_dataset_path", "dev_dataset_path")
+    defaults = {
+        **dict.fromkeys(("model_name_or_path", *data), "given by the caller"),
+        "output_dir": str(output),
+        "do_train": True,
+        "per_device_train_batch_size": 1,
+        "per_device_eval_batch_size": 1,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 10,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "report_to": "none",
+        "device": "cpu",
+        "seed": 42,
+        "lora": task == "lora",
+    }
+    return record.arguments({**defaults, **values})
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -133,22 +149,18 @@ def load_tokenizer(folder: Path) -> Any:
 
 def documents(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
     """Every row as a pack of its own."""
-    return list(PACK[task](rows, max_length, order="single", too_long="truncate"))
+    return list(record_of(task).pack(rows, max_length, order="single", too_long="truncate"))
 
 
 def packed(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
     """All rows in one pack, in their order, each cut to max_length as `documents` cuts it."""
-    alone = PACK[task](rows, max_length, order="single", too_long="truncate")
-    if PACK[task] is pack_sft:
-        whole = [{key: pack.__dict__[key] for key in ("input_ids", "labels")} for pack in alone]
-    else:
-        whole = [_row(task, pack) for pack in alone]
-    (pack,) = PACK[task](whole, max_length * len(rows), order="sequential", too_long="error")
+    whole = [_row(task, pack) for pack in documents(task, rows, max_length)]
+    (pack,) = record_of(task).pack(whole, max_length * len(rows), order="sequential", too_long="error")
     return [pack]
 
 
 def packed_reversed(task: str, rows: Sequence[dict], max_length: int) -> list[Any]:
-    """As `packed`, the rows from the last one on: the same loss with another rounding."""
+    """As `packed` with the rows in reverse order: the same loss with another rounding."""
     return packed(task, rows[::-1], max_length)
 
 
@@ -156,7 +168,9 @@ LAYOUTS = {"packed": packed, "padded": documents, "reversed": packed_reversed}
 
 
 def _row(task: str, pack: Any) -> dict:
-    """The row that a pack of one question was made of."""
+    """The row behind a pack of one document or question, as cut when it was packed."""
+    if record_of(task) is RECORDS["sft"]:
+        return {"input_ids": pack.input_ids, "labels": pack.labels}
     answers = [(int(start), int(end)) for _, start, end in pack.answers]
     if task == "rm":
         return {
@@ -171,108 +185,55 @@ def _row(task: str, pack: Any) -> dict:
 
 
 def collator(task: str, mask: str, pad_token_id: int) -> Callable[[list], dict[str, np.ndarray]]:
-    if PACK[task] is pack_sft:
-        return PaddleNLPCollator(SFTCollator(pad_token_id, mask=mask))
-    if task == "dpo":
-        return DPOBatches(PreferenceCollator(pad_token_id, mask=mask))
-    if task == "kto":
-        return KTOBatches(KTOCollator(pad_token_id, mask=mask))
-    return RewardBatches(RewardCollator(pad_token_id, mask=mask))
+    record = record_of(task)
+    return PackCollator(record.collator_class(pad_token_id, mask=mask), record.adapt_batch)
 
 
 @contextlib.contextmanager
 def attention(mask: str) -> Iterator[None]:
-    """The operator for column masks; for the dense mask PaddleNLP as it is."""
-    os.environ["USE_CASUAL_MASK"] = "False"  # PaddleNLP's switch that would replace the dense mask by plain causal
+    """The operator for column masks; PaddleNLP's own attention for the dense mask."""
+    os.environ["USE_CASUAL_MASK"] = "False"  # PaddleNLP's switch that replaces a dense mask by a plain causal one
     with paddle_flashmask.enabled() if mask == "columns" else contextlib.nullcontext():
         yield
 
 
 def make_model(task: str, folder: Path, mask: str, weights: dict | None) -> Any:
-    """A model with random weights, or with those of `weights` that it has; for `lora` with new adapters around it."""
-    from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM
-
-    from paddle_flashmask.integrations.paddlenlp.reward_model import reward_model_class
+    """A model with random weights, or with the matching ones of `weights`."""
+    from paddlenlp.transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(str(folder), dtype="float32")
     config.use_flash_attention = mask == "columns"
-    model = (reward_model_class(config) if task == "rm" else AutoModelForCausalLM).from_config(config, dtype="float32")
+    model = record_of(task).model_class(config).from_config(config, dtype="float32")
     if weights is not None:
         known = model.state_dict()
         model.set_state_dict({key: value for key, value in weights.items() if key in known})
-    return with_adapters(model) if task == "lora" else model
-
-
-def with_adapters(model: Any) -> Any:
-    from paddlenlp.peft import LoRAConfig, LoRAModel
-    from paddlenlp.trl.llm_utils import get_lora_target_modules
-
-    adapted = LoRAModel(
-        model, LoRAConfig(target_modules=get_lora_target_modules(model), r=8, lora_alpha=16, dtype="float32")
-    )
-    adapted.mark_only_lora_as_trainable()
-    return adapted
+    return model
 
 
 def make_trainer(
     task: str, model: Any, tokenizer: Any, groups: list, dev: list, mask: str, output: Path, **options: Any
 ) -> Any:
-    """The trainer of `paddle-flashmask train`. groups, dev: lists of packs, one list per batch."""
-    from paddlenlp.trl import SFTConfig
+    """The trainer of `paddle-flashmask train`, with new adapters around the model for `lora`.
 
-    from paddle_flashmask.integrations.paddlenlp.dpo import PackedDPOTrainer, PackedKTOTrainer
-    from paddle_flashmask.integrations.paddlenlp.reward import PackedRewardTrainer
-    from paddle_flashmask.integrations.paddlenlp.trainer import PackedSFTTrainer
-
+    groups, dev: lists of packs, one list per batch. options: keys of the configuration, and callbacks.
+    """
     callbacks = options.pop("callbacks", [])
     collate = collator(task, mask, tokenizer.pad_token_id)
-    kind = SFTConfig if PACK[task] is pack_sft else AlignmentTraining
-    training = kind(
-        output_dir=str(output),
-        per_device_train_batch_size=1,
-        per_device_eval_batch_size=1,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=10,
-        logging_steps=1,
-        save_strategy="no",
-        disable_tqdm=True,
-        report_to=[],
-        device="cpu",
-        seed=42,
-        **options,
+    arguments = arguments_of(task, output, **options)
+    return record_of(task).trainer(
+        arguments,
+        model,
+        tokenizer=tokenizer,
+        args=arguments.training,
+        train_dataset=PackDataset(groups),
+        eval_dataset=PackDataset(dev) if dev else None,
+        data_collator=lambda items: collate(items[0]),
+        callbacks=callbacks,
     )
-    common = {
-        "model": model,
-        "tokenizer": tokenizer,
-        "args": training,
-        "train_dataset": PackDataset(groups),
-        "eval_dataset": PackDataset(dev) if dev else None,
-        "data_collator": lambda items: collate(items[0]),
-        "callbacks": callbacks,
-    }
-    if PACK[task] is pack_sft:
-        return PackedSFTTrainer(**common)
-    if task == "rm":
-        return PackedRewardTrainer(loss_type="pairwise", **common)
-    options = KTOOptions() if task == "kto" else DPOOptions()
-    options.lora = False
-    common["ref_model"] = frozen_copy(model)
-    if task == "kto":
-        return PackedKTOTrainer(kto_config=options, **common)
-    return PackedDPOTrainer(dpo_config=options, **common)
-
-
-def frozen_copy(model: Any) -> Any:
-    copy = type(model).from_config(model.config, dtype="float32")
-    copy.set_state_dict(model.state_dict())
-    copy.eval()
-    for parameter in copy.parameters():
-        parameter.stop_gradient = True
-    return copy
 
 
 def group(rows: Sequence[dict], size: int, seed: int) -> list[list[dict]]:
-    """The rows in a drawn order, `size` per step; what is left over is left out."""
+    """The rows in random order, `size` per step; an incomplete last group is dropped."""
     order = np.random.default_rng(seed).permutation(len(rows))
     return [[rows[i] for i in order[start : start + size]] for start in range(0, len(rows) - size + 1, size)]
 

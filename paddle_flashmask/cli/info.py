@@ -9,7 +9,7 @@ from paddle_flashmask import _info
 
 @click.command()
 def info() -> None:
-    """What was built, for which Paddle, and which kernels this machine runs."""
+    """Show the build, its Paddle version, and the kernels that this machine runs."""
     lines = _info.collect()
     width = max(map(len, lines))
     for label, text in lines.items():

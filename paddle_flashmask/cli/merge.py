@@ -1,4 +1,4 @@
-"""`paddle-flashmask merge`: a LoRA adapter added to the weights of its model."""
+"""`paddle-flashmask merge`: add a LoRA adapter to the weights of its base model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .train import quiet_paddlenlp
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for the merged model.")
 @click.option("--base", help="Folder or name of the base model; by default the one that the adapter names.")
 def merge(adapter: str, output: str, base: str | None) -> None:
-    """Adds the LoRA adapter in the folder ADAPTER to its base model and saves a model that needs no adapter.
+    """Add the LoRA adapter in the folder ADAPTER to the weights of its base model.
 
-    Language models and reward models. The result is PaddleNLP's format: it loads without this package.
+    Works for language models and reward models. The result is in PaddleNLP's format and loads without this package.
     """
     quiet_paddlenlp(verbose=False)
-    from paddle_flashmask.integrations.paddlenlp.config import ConfigError
+    from paddle_flashmask.integrations.paddlenlp.errors import ConfigError
     from paddle_flashmask.integrations.paddlenlp.merge import merge_adapter
 
     try:

@@ -1,4 +1,4 @@
-"""`paddle-flashmask train`: packed fine-tuning from a PaddleNLP configuration file."""
+"""`paddle-flashmask train`: packed training from a PaddleNLP configuration file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 def quiet_paddlenlp(verbose: bool) -> None:
-    """Imports PaddleNLP without the noise of its imports and of what it calls that Paddle deprecates."""
+    """Import PaddleNLP, unless `verbose` without its log and the deprecation warnings that it causes in Paddle."""
     if importlib.util.find_spec("paddlenlp") is None:
         raise click.ClickException("this needs PaddleNLP: pip install 'paddle-flashmask[paddlenlp]'")
     if verbose:
@@ -23,16 +23,15 @@ def quiet_paddlenlp(verbose: bool) -> None:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("config", type=click.Path(exists=True, dir_okay=False))
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-@click.option("--verbose", is_flag=True, help="Show PaddleNLP's own log and Paddle's warnings as well.")
+@click.option("--verbose", is_flag=True, help="Also show PaddleNLP's own log and Paddle's warnings.")
 def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
-    """Trains as CONFIG, a PaddleNLP JSON file for SFT, LoRA, DPO, RM or KTO, says.
+    """Train from CONFIG, a PaddleNLP JSON file for SFT, DPO, RM or KTO, in full or with LoRA.
 
     OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
     """
     quiet_paddlenlp(verbose)
-    from paddle_flashmask.integrations.paddlenlp.config import ConfigError, UnsupportedConfigError
-    from paddle_flashmask.integrations.paddlenlp.data import DataError
-    from paddle_flashmask.integrations.paddlenlp.task import train as train_config
+    from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, UnsupportedConfigError
+    from paddle_flashmask.integrations.paddlenlp.train import train as train_config
 
     try:
         result = train_config(config, overrides, write=click.echo)

@@ -1,4 +1,4 @@
-"""Libraries that train through the operator. Importing this package imports none of them."""
+"""Model libraries that train through the operator. Importing this package imports none of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class ModelLibraryPatch(Protocol):
-    """Routes one library's attention to the operator, and takes it back exactly. Both calls may be repeated."""
+    """Routes one library's attention to the operator, and restores it exactly. Both calls may be repeated."""
 
     def install(self) -> None: ...
 
@@ -15,13 +15,13 @@ class ModelLibraryPatch(Protocol):
 
 
 def model_library_patches() -> list[ModelLibraryPatch]:
-    """One patch for each supported library that is installed; the same objects on every call.
+    """One patch per supported library that is installed; the same objects on every call.
 
     Nothing is imported here. A patch whose library is not imported yet takes effect when the user imports it.
     """
     patches: list[ModelLibraryPatch] = []
     if _is_installed("paddlenlp"):
-        from .paddlenlp.patch import PADDLENLP_PATCH
+        from .paddlenlp.models.patch import PADDLENLP_PATCH
 
         patches.append(PADDLENLP_PATCH)
     if _is_installed("paddleformers"):
@@ -33,4 +33,4 @@ def model_library_patches() -> list[ModelLibraryPatch]:
 
 def _is_installed(library: str) -> bool:
     spec = importlib.util.find_spec(library)
-    return spec is not None and spec.origin is not None  # a mere folder of that name has no origin
+    return spec is not None and spec.origin is not None  # a plain folder of that name has no origin

@@ -1,4 +1,4 @@
-"""Runs a function on a module: now if the module is imported, otherwise right after its import."""
+"""Functions that run on a module: at once if it is imported, otherwise right after its import."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from types import ModuleType
 
 
 class AfterImport(importlib.abc.MetaPathFinder):
-    """Watches module names between `start` and `stop` and hands each module to its function once."""
+    """Passes each named module to its function once, between `start` and `stop`."""
 
     def __init__(self, functions: dict[str, Callable[[ModuleType], None]]):
         self._functions = functions
         self._finding: set[str] = set()
 
     def start(self) -> None:
-        """Handles the modules that are imported already and waits for the others."""
+        """Call the functions of the modules that are imported already, and wait for the others."""
         if self in sys.meta_path:
             return
         sys.meta_path.insert(0, self)
@@ -33,7 +33,7 @@ class AfterImport(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
         if fullname not in self._functions or fullname in self._finding:
             return None
-        self._finding.add(fullname)  # the other finders are asked below, through this one again
+        self._finding.add(fullname)  # find_spec below asks all finders, this one included
         try:
             spec = importlib.util.find_spec(fullname)
         finally:
@@ -52,6 +52,6 @@ class _LoaderThenFunction(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__.loader = module.__loader__ = self._loader  # as if nobody had watched
+        module.__spec__.loader = module.__loader__ = self._loader  # the module keeps no trace of this hook
         self._loader.exec_module(module)
         self._function(module)

@@ -1,7 +1,7 @@
-"""Attention of PaddleFormers through the operator. Importing this package imports no PaddleFormers module.
+"""The operator as an attention implementation of PaddleFormers. Importing this package imports no PaddleFormers module.
 
-`register()`, called from the file that a PaddleFormers configuration names under `custom_register_path`, adds the
-attention implementation `paddle_flashmask`. `paddle_flashmask.enable()` also routes PaddleFormers' own `flashmask`.
+`register()` adds the attention implementation `paddle_flashmask`; the file that a PaddleFormers configuration names
+under `custom_register_path` calls it. `paddle_flashmask.enable()` also routes PaddleFormers' own `flashmask`.
 """
 
 from __future__ import annotations

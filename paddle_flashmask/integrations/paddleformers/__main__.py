@@ -1,4 +1,4 @@
-"""`python -m paddle_flashmask.integrations.paddleformers` prints the file to name under `custom_register_path`."""
+"""`python -m paddle_flashmask.integrations.paddleformers` prints the path for the key `custom_register_path`."""
 
 from __future__ import annotations
 

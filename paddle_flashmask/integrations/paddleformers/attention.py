@@ -1,4 +1,4 @@
-"""What PaddleFormers' models call for attention: the operator behind the signature of its registry."""
+"""The operator behind the signature of PaddleFormers' attention registry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import paddle
 
 from paddle_flashmask import functional
 
-# Arguments of other attention functions that change what a query sees or how it weighs it.
+# Arguments of other attention functions that change which keys a query sees, or their weights.
 CHANGES_ATTENTION = (
     "alibi",
     "attention_bias",
@@ -23,7 +23,7 @@ CHANGES_ATTENTION = (
     "s_aux",
     "softcap",
 )
-# Sizes of PaddleFormers' parallel forms that leave a layer with a part of the sequence only.
+# Sizes of the kinds of parallelism that give a layer only a part of the sequence.
 SEQUENCE_SPLITS = ("context_parallel_size", "sep_parallel_size")
 
 
@@ -41,45 +41,43 @@ def paddle_flashmask_attention(
     sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[paddle.Tensor, None]:
-    """Attention as PaddleFormers 1.2 asks its registry for it.
+    """Attention with the signature of PaddleFormers 1.2's registry.
 
-    With column indices, or with no mask at all, this is the operator. A dense mask goes to PaddleFormers' own eager
+    Calls with column indices, or with no mask at all, go to the operator. A dense mask goes to PaddleFormers' own eager
     attention, which adds it to the scores.
 
     Args:
-        module: the calling layer. Its `config`, `is_causal`, `sliding_window` and `layer_idx` are read where it has
-            them.
+        module: the calling layer. Its `config`, `is_causal`, `sliding_window` and `layer_idx` are used if it has them.
         query: [B, Hq, Sq, D]. key: [B, Hkv, Sk, D]. value: [B, Hkv, Sk, Dv].
         attention_mask: [B or 1, Hq or 1, Sq or 1, >= Sk], floating, added to the scores.
-        attn_mask_startend_row_indices: int32 [B, Hm, S] or [B, Hm, S, n]; Sq = Sk = S. n = 1 is the causal form and
-            n = 4 the one for both directions. n = 2 is what `is_causal` says, else `flash_mask_causal` of the model
-            config, else `is_causal` of the layer, else causal.
-        dropout: probability; the layers pass 0 in evaluation.
-        sink: [Hq], joins the softmax denominator of its head.
-        scaling: of the scores; 1 / sqrt(D) by default.
-        is_causal: None is what the layer says, else True. Causal is bottom-right aligned, as decoding with a cache
+        attn_mask_startend_row_indices: int32 [B, Hm, S] or [B, Hm, S, n]; Sq = Sk = S. n = 1 is causal, n = 4 is
+            not. n = 2 follows `is_causal`, else `flash_mask_causal` of the model config, else `is_causal` of the
+            layer, else it is causal.
+        dropout: probability, applied while the layer is in training mode.
+        sink: [Hq], a logit per head that joins its softmax denominator.
+        scaling: factor of the scores; 1 / sqrt(D) by default.
+        is_causal: by default that of the layer, else True. Causal is bottom-right aligned, as decoding with a cache
             needs it.
-        sliding_window: query i sees at most the last `sliding_window` keys up to its own, in layers that the config
-            does not call full attention. By default `sliding_window` of the layer.
+        sliding_window: query i sees at most the last `sliding_window` keys up to its own, in layers that are not full
+            attention in the config. By default `sliding_window` of the layer.
 
-    Returns ([B, Sq, Hq * Dv], None): there are no attention weights.
-    Raises NotImplementedError or ValueError for whatever would lose a part of the mask, TypeError for a dense mask
-    that is not floating.
+    Returns ([B, Sq, Hq * Dv], None); there are no attention weights.
+
+    Raises NotImplementedError or ValueError for arguments that would lose a part of the mask, TypeError for a dense
+    mask that is not floating.
     """
     config = getattr(module, "config", None)
     indices = attn_mask_startend_row_indices
     _refuse_what_would_lose_the_mask(config, indices, others)
     if attention_mask is not None:
         if indices is not None:
-            raise ValueError(
-                "attention_mask and attn_mask_startend_row_indices were both given; one of them would be lost"
-            )
+            raise ValueError("attention_mask and attn_mask_startend_row_indices were both given; give one of them")
         return _under_dense_mask(module, query, key, value, attention_mask, dropout, sink, scaling)
     columns, causal = _columns(module, config, indices, is_causal)
     if columns is not None and query.shape[2] != key.shape[2]:
         raise NotImplementedError(
-            f"attn_mask_startend_row_indices with {query.shape[2]} queries and {key.shape[2]} keys: the rows they "
-            "name are those of a whole sequence. Decode with a cache without them"
+            f"attn_mask_startend_row_indices with {query.shape[2]} queries and {key.shape[2]} keys: they hold rows of "
+            "a whole sequence. Decode with a cache without them"
         )
     window = _window(module, config, sliding_window)
     out = functional.flashmask_attention(
@@ -98,28 +96,28 @@ def paddle_flashmask_attention(
 def _refuse_what_would_lose_the_mask(config: Any, indices: paddle.Tensor | None, others: dict[str, Any]) -> None:
     for name in CHANGES_ATTENTION:
         if others.get(name) is not None:
-            raise NotImplementedError(f"the attention implementation paddle_flashmask knows no {name}")
+            raise NotImplementedError(f"the attention implementation paddle_flashmask does not support {name}")
     if getattr(config, "alibi", False):
         raise NotImplementedError("alibi is not supported by the attention implementation paddle_flashmask")
     for name in SEQUENCE_SPLITS:
         size = getattr(config, name, 1) or 1
         if size > 1:
             raise NotImplementedError(
-                f"{name} = {size}: a layer would see a part of the sequence only, and masks name rows of the whole. "
+                f"{name} = {size}: a layer would see only a part of the sequence, and masks hold rows of the whole. "
                 f"Set {name} to 1"
             )
     ranks = getattr(config, "tensor_model_parallel_size", 1) or 1
     if indices is not None and indices.ndim > 1 and indices.shape[1] > 1 and ranks > 1:
         raise NotImplementedError(
             f"attn_mask_startend_row_indices with {indices.shape[1]} heads and tensor_model_parallel_size = {ranks}: "
-            "which of them belong to this rank's heads is not known. Give them one head"
+            "it is unknown which of them belong to this rank's heads. Give them one head"
         )
 
 
 def _columns(
     module: paddle.nn.Layer, config: Any, indices: paddle.Tensor | None, is_causal: bool | None
 ) -> tuple[paddle.Tensor | None, bool]:
-    """Indices as [B, Hm, S, n], and whether attention is causal."""
+    """(indices as [B, Hm, S, n], whether attention is causal)."""
     layer_is_causal = getattr(module, "is_causal", True)
     if indices is None:
         return None, layer_is_causal if is_causal is None else is_causal
@@ -144,11 +142,11 @@ def _columns(
 
 
 def _window(module: paddle.nn.Layer, config: Any, sliding_window: int | None) -> int | None:
-    """Keys that a query of this layer sees, its own included, or None for all."""
+    """Number of keys that a query of this layer sees, its own included; None for all."""
     window = getattr(module, "sliding_window", None) if sliding_window is None else sliding_window
     if window is None:
         return None
-    # Some models hand the window of their config to layers of both types.
+    # Some models pass the window of their config to layers of both types.
     layer_types, layer = getattr(config, "layer_types", None), getattr(module, "layer_idx", None)
     if layer_types and layer is not None and layer_types[layer] != "sliding_attention":
         return None

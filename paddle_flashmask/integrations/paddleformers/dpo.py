@@ -1,9 +1,9 @@
-"""PaddleFormers' DPO: batches with the columns that their layout needs, and runs of one process.
+"""PaddleFormers' DPO: correct columns for its layout of a pair, and training in one process.
 
-PaddleFormers lays a pair out as [p1 .. pP-1, pP c1 .., pP r1 ..]: the last prompt token stands at the head of both
-answers. Its data set (1.2.0, `BaseDPODataSet._postprocess_sequence`) counts the first of the two among the columns of
-the prompt, so the rejected answer sees it besides its own copy, unlike under the dense mask of the same data set. Here
-the columns come from the package's own share-question layout.
+PaddleFormers lays a pair out as [p1 .. pP-1, pP c1 .., pP r1 ..]: the last prompt token precedes each of the answers.
+Its data set (1.2.0, `BaseDPODataSet._postprocess_sequence`) counts the first copy as a part of the prompt, so the
+rejected answer sees it in addition to its own copy, unlike under the dense mask of the same data set. Here the columns
+come from this package's share-question layout.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from paddle_flashmask.packing.answers import Question, assemble_questions
 
 
 def dpo_columns(prompt_length: int, chosen_length: int, rejected_length: int) -> np.ndarray:
-    """int32 [prompt_length - 1 + chosen_length + rejected_length], the row after the last that sees each key.
+    """The row after the last one that sees each key, int32 [prompt_length - 1 + chosen_length + rejected_length].
 
-    The answers' lengths include their end-of-text token, as in `pack_preference`. Raises ValueError below 1.
+    The lengths of the answers include their end-of-text token, as in `pack_preference`. Raises ValueError for a length
+    below 1.
     """
     lengths = (prompt_length, chosen_length, rejected_length)
     if min(lengths) < 1:
@@ -32,7 +33,7 @@ def dpo_columns(prompt_length: int, chosen_length: int, rejected_length: int) ->
 
 
 def with_correct_columns(sequence: Any) -> Any:
-    """One `Sequence` of PaddleFormers' DPO data set with its columns made anew; unchanged if it has a dense mask.
+    """Recompute the columns of a `Sequence` of PaddleFormers' DPO data set; one with a dense mask is unchanged.
 
     The lengths come from `response_index`: (chosen start, chosen end = rejected start, rejected end), counted in
     tokens of the sequence or, with `use_filtered_label_loss`, in tokens of the answers.
@@ -58,7 +59,7 @@ def postprocess_over(original: Callable) -> Callable:
 def wrap_ref_model_over(original: Callable) -> Callable:
     """The replacement of `DPOTrainer._wrap_ref_model`, which `evaluate` calls for the policy too.
 
-    1.2.0 wraps both models for distributed runs even where there is one process, which Paddle 3.3 refuses.
+    1.2.0 wraps both models for distributed runs even in a single process, where Paddle 3.3 raises.
     """
 
     @functools.wraps(original)
@@ -74,11 +75,11 @@ def wrap_ref_model_over(original: Callable) -> Callable:
 
 
 class DPOBatches(PreferenceCollator):
-    """As `PreferenceCollator` for the packs of `pack_preference`, with the keys that PaddleFormers' `DPOTrainer` reads:
-    `input_ids`, `position_ids`, `response_labels`, `response_indexs` and `attn_mask_startend_row_indices` (or
-    `attention_mask`, float32, with mask="dense").
+    """`PreferenceCollator` with the keys that PaddleFormers' `DPOTrainer` reads, for the packs of `pack_preference`.
 
-    Pass it as the trainer's `data_collator`. It is for models whose config has `use_filtered_label_loss` off.
+    The keys are `input_ids`, `position_ids`, `response_labels`, `response_indexs` and `attn_mask_startend_row_indices`
+    (or `attention_mask`, float32, with mask="dense"). Pass it as the trainer's `data_collator`, for models whose config
+    has `use_filtered_label_loss` off.
     """
 
     def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:

@@ -10,10 +10,10 @@ STOCK_CHOICE = "sdpa"
 class KeptImplementation:
     """Class attribute `attn_implementation` of PaddleFormers' `Gemma3Attention`.
 
-    In 1.2.0 a layer that is called without a mask once, as in generation, sets that attribute to "sdpa" and keeps it:
-    the scale of its config is lost from then on, and on a CPU later masks too. Where the config names one of `names`,
-    this descriptor lets that assignment pass without effect. It stands before the instance attribute, so layers built
-    earlier are kept as well, and deleting it gives them their own attribute back.
+    In 1.2.0 a layer that is called once without a mask, as in generation, sets that attribute to "sdpa" for good: it
+    loses the scale of its config, and on a CPU all later masks too. If the config names one of `names`, this descriptor
+    ignores that assignment. As a data descriptor it takes precedence over the instance attribute, so layers built
+    earlier are covered as well, and deleting it restores their own attribute.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:

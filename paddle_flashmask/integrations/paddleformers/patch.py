@@ -1,5 +1,7 @@
-"""Puts the operator into PaddleFormers' attention registry and takes it back exactly. Imports no PaddleFormers module
-by itself."""
+"""Puts the operator into PaddleFormers' attention registry and restores the registry exactly.
+
+Imports no PaddleFormers module by itself.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,10 @@ from .._import_hook import AfterImport
 NAME = "paddle_flashmask"
 INTERFACE = "paddleformers.nn.attention.interface"
 STOCK_FLASHMASK = "paddleformers.nn.attention.flashmask_attention"
-# Until 0.4 the registry's functions got [B, S, H, D], which no signature tells from the [B, H, S, D] of today; so the
-# version decides.
+# Until 0.4 the registry's functions got [B, S, H, D] with the same signature as today's [B, H, S, D]: only the version
+# distinguishes them.
 KNOWN_VERSIONS = ("1.2.",)
-# Of eager_attention_forward in 1.2.0. The entry is written for exactly these.
+# Of eager_attention_forward in 1.2.0. The entry is written for exactly these parameters.
 ENTRY_PARAMETERS = [
     "module",
     "query",
@@ -37,8 +39,10 @@ ENTRY_PARAMETERS = [
 
 @dataclasses.dataclass(frozen=True)
 class Replacement:
-    """A class attribute of PaddleFormers and what takes its place, made of the names of the operator's entries and of
-    what was there (None where the attribute is new)."""
+    """A class attribute of PaddleFormers and a function that makes its replacement.
+
+    make: gets the names of the operator's entries and the original, which is None for a new attribute.
+    """
 
     class_name: str
     attribute: str
@@ -74,7 +78,7 @@ REPLACEMENTS = {
 
 
 class PaddleFormersPatch:
-    """Registers the operator under `names` and makes the REPLACEMENTS. `install` changes modules that are imported and
+    """Registers the operator under `names` and applies REPLACEMENTS. `install` changes modules that are imported and
     waits for the others."""
 
     def __init__(self, *names: str) -> None:
@@ -85,7 +89,7 @@ class PaddleFormersPatch:
         self._hook = AfterImport({INTERFACE: self._register, **dict.fromkeys(REPLACEMENTS, self._replace)})
 
     def install(self) -> None:
-        """Raises NotImplementedError (at once, or when PaddleFormers is imported) for a version it does not know."""
+        """Raises NotImplementedError for an unknown version, at once or when PaddleFormers is imported."""
         try:
             self._hook.start()
         except BaseException:
@@ -95,7 +99,7 @@ class PaddleFormersPatch:
     def uninstall(self) -> None:
         self._hook.stop()
         self._unregister()
-        self._give_paddles_function_back()
+        self._restore_copied_function()
         while self._attributes:
             changed, attribute, original, replacement = self._attributes.pop()
             if vars(changed).get(attribute) is not replacement:
@@ -137,8 +141,8 @@ class PaddleFormersPatch:
         self._mapping = None
         self._replaced.clear()
 
-    def _give_paddles_function_back(self) -> None:
-        """PaddleFormers copies Paddle's function when it is imported; under `enable()` that was the operator."""
+    def _restore_copied_function(self) -> None:
+        """PaddleFormers copies Paddle's function at import; under `enable()` it copied the operator instead."""
         module = sys.modules.get(STOCK_FLASHMASK)
         if module is None:
             return
@@ -161,27 +165,28 @@ class PaddleFormersPatch:
 
 
 def _warn_left(what: str) -> None:
-    warnings.warn(f"{what} was replaced after the operator was put there; it is left as it is", stacklevel=3)
+    warnings.warn(f"{what} was replaced again after the operator was installed; it is left as it is", stacklevel=3)
 
 
 def _unknown_version(found: str) -> NotImplementedError:
     version = importlib.metadata.version("paddleformers")
     return NotImplementedError(
-        f"paddle_flashmask knows the attention registry of PaddleFormers 1.2; this is {version}, where {found}. "
+        f"paddle_flashmask supports the attention registry of PaddleFormers 1.2; this is {version}, where {found}. "
         "Install paddleformers==1.2.0, or do not register paddle_flashmask with it"
     )
 
 
-# What `enable()` installs: configurations that name PaddleFormers' own `flashmask`, its default, are routed as well.
+# For `enable()`: configurations with PaddleFormers' own `flashmask`, its default, are routed as well.
 PADDLEFORMERS_PATCH = PaddleFormersPatch(NAME, "flashmask")
 _REGISTRATION = PaddleFormersPatch(NAME)
 
 
 def register() -> None:
-    """Adds `paddle_flashmask` to the attention implementations of PaddleFormers, keeps Gemma 3 at it, corrects the
-    columns of DPO pairs, and lets DPO run in one process.
+    """Add `paddle_flashmask` to the attention implementations of PaddleFormers, for the rest of the process.
 
-    For the rest of the process; PaddleFormers' other implementations stay as they are. Calling it again changes
-    nothing. Raises NotImplementedError for a version of PaddleFormers that it does not know.
+    This also keeps Gemma 3 at that implementation, corrects the columns of DPO pairs, and lets DPO run in one process.
+    PaddleFormers' other implementations are unchanged. Calling it again has no effect.
+
+    Raises NotImplementedError for an unknown version of PaddleFormers.
     """
     _REGISTRATION.install()

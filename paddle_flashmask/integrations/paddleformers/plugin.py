@@ -1,4 +1,4 @@
-"""For PaddleFormers' configuration key `custom_register_path`, which executes the file it names."""
+"""The file for PaddleFormers' configuration key `custom_register_path`: PaddleFormers executes it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""PaddleNLP 3.0.0b: attention through the operator (`patch`), packed fine-tuning from its own configs (`sft`)."""
+"""PaddleNLP: its models on the operator, and packed training from its configuration files."""

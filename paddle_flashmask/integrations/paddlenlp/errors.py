@@ -1,4 +1,4 @@
-"""What is wrong with a configuration."""
+"""Errors of a configuration or of its data that the user can mend."""
 
 from __future__ import annotations
 
@@ -8,4 +8,8 @@ class ConfigError(ValueError):
 
 
 class UnsupportedConfigError(NotImplementedError):
-    """The configuration is a valid one of PaddleNLP, but this release does not do what it asks."""
+    """The configuration is valid in PaddleNLP, but this release does not support what it asks for."""
+
+
+class DataError(ValueError):
+    """A data file is missing, or one of its rows is unusable; the message names the file and the line."""

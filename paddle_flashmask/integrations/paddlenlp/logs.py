@@ -1,9 +1,8 @@
-"""What a run leaves for other tools to read: training_log.csv, and VisualDL where it is installed."""
+"""Logs of a run for other tools: training_log.csv, and VisualDL's records if it is installed."""
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 from numbers import Number
 from pathlib import Path
 
@@ -14,14 +13,11 @@ CSV_NAME = "training_log.csv"
 _COLUMNS = ("step", "epoch", "name", "value")
 
 
-def default_report_to() -> str:
-    """What `report_to` is where the configuration is silent: as in PaddleNLP, but no error without VisualDL."""
-    return "visualdl" if importlib.util.find_spec("visualdl") else "none"
-
-
 class CSVLog(TrainerCallback):
-    """Writes every number that is logged between the start of training and the end of the run to training_log.csv in
-    output_dir. A resumed run keeps the rows up to its checkpoint; another run starts the file anew."""
+    """Writes every number logged from the start of training to the end of the run to training_log.csv in output_dir.
+
+    A resumed run keeps the rows up to its checkpoint; any other run starts a new file.
+    """
 
     def __init__(self):
         self._path: Path | None = None
@@ -47,7 +43,7 @@ class CSVLog(TrainerCallback):
 
 
 class VisualDLLog(VisualDLCallback):
-    """PaddleNLP's, which hands truth values to VisualDL as numbers; protobuf 7 refuses those."""
+    """PaddleNLP's callback with hyper-parameters that protobuf 7 accepts: booleans as integers."""
 
     def _init_summary_writer(self, args, log_dir=None):
         super()._init_summary_writer(args, log_dir)

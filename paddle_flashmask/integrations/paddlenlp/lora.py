@@ -1,4 +1,4 @@
-"""LoRA adapters of PaddleNLP, new ones and saved ones."""
+"""PaddleNLP's LoRA adapters: new ones, and those of a saved run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .config import Arguments, ConfigError
+from .config.arguments import Arguments
+from .errors import ConfigError
 
 ADAPTER_CONFIG = "lora_config.json"
-# As a model is saved, and with unified_checkpoint.
+# Without and with unified_checkpoint.
 ADAPTER_WEIGHTS = ("lora_model_state.pdparams", "peft_model.safetensors.index.json")
 
 
 def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = ()) -> Any:
-    """The model with adapters, new ones or those of lora_path.
+    """Put adapters around the model: new ones, or those of lora_path.
 
-    trained_whole: names of parameters that are trained and saved beside the adapters, as regular expressions.
+    trained_whole: regular expressions for parameters that are trained in full and saved with the adapters.
     """
     from paddlenlp.peft import LoRAConfig, LoRAModel
 
@@ -45,30 +46,31 @@ def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = (
 def _target_modules(model: Any) -> list[str]:
     from paddlenlp.trl.llm_utils import get_lora_target_modules
 
-    if model.base_model_prefix == "gemma":  # unknown to PaddleNLP; the layers of Llama
+    if model.base_model_prefix == "gemma":  # unknown to PaddleNLP; the same layers as for Llama
         return [f".*{name}_proj.*" for name in ("q", "k", "v", "o", "gate", "up", "down")]
     return get_lora_target_modules(model)
 
 
 def load_with_adapter(adapter: str | Path, model_class_of: Callable[[Any, Any], type], base: str | None = None) -> Any:
-    """The base model in float32 with the adapter around it: PaddleNLP's LoRAModel.
+    """Load the base model in float32 with the adapter around it, as PaddleNLP's LoRAModel.
 
-    adapter: a folder that PaddleNLP saved. model_class_of: the class of the base from its configuration and the
-    LoRAConfig. base: folder or name of the model, or None for the one that the adapter names.
-    Raises ConfigError where one of them is not there.
+    adapter: a folder that PaddleNLP saved. model_class_of: returns the class of the base from its configuration and
+    the LoRAConfig. base: folder or name of the model, or None for the one that the adapter names.
+
+    Raises ConfigError if the adapter or its base is missing.
     """
     from paddlenlp.peft import LoRAConfig, LoRAModel
     from paddlenlp.transformers import AutoConfig
 
     for names in ([ADAPTER_CONFIG], ADAPTER_WEIGHTS):
         if not any((Path(adapter) / name).is_file() for name in names):
-            raise ConfigError(f"{adapter} is no LoRA adapter: there is no {' or '.join(names)}")
+            raise ConfigError(f"{adapter} is not a LoRA adapter: it has no {' or '.join(names)}")
     lora_config = LoRAConfig.from_pretrained(str(adapter))
     lora_config.dtype = "float32"
     lora_config.base_model_name_or_path = base or lora_config.base_model_name_or_path
     name = lora_config.base_model_name_or_path
     if not name:
-        raise ConfigError(f"{adapter} does not say which model it belongs to: name it as the base")
+        raise ConfigError(f"{adapter} does not name the model it belongs to: give it as the base")
     try:
         config = AutoConfig.from_pretrained(name, dtype="float32")
         model = model_class_of(config, lora_config).from_pretrained(name, config=config)

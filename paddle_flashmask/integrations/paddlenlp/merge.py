@@ -1,4 +1,4 @@
-"""A LoRA adapter added to the weights of the model that it was made for."""
+"""Merging of a LoRA adapter into the weights of its base model."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from .config import ConfigError
+from .errors import ConfigError
 from .lora import load_with_adapter
 from .reward_model import SCORE_HEAD, reward_model_class
 
 
 def merge_adapter(adapter: str | Path, output: str | Path, base: str | None = None) -> None:
-    """Writes the merged model to `output` as PaddleNLP saves models, in the base's precision, with a tokenizer where
-    the adapter's or the base's folder has one. Arguments are those of `load_with_adapter`.
+    """Save the merged model to `output` in PaddleNLP's format and the base's precision, with the tokenizer of the
+    adapter's or the base's folder. adapter, base: as for `load_with_adapter`.
 
-    Raises what `load_with_adapter` raises, and ConfigError where `output` already holds files.
+    Raises what `load_with_adapter` raises, and ConfigError if `output` is not empty.
     """
     if Path(output).exists() and any(Path(output).iterdir()):
         raise ConfigError(f"{output} is not empty")

@@ -1,4 +1,4 @@
-"""What the processes of a launched run tell each other; one process is all of them."""
+"""Communication between the processes of a launched run; without a launch there is one."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import paddle.distributed as dist
 
 
 def is_first() -> bool:
-    """Whether this process is the one that speaks and writes."""
+    """Whether this process is the one that reports to the user and writes files."""
     return dist.get_rank() == 0
 
 
 def share_parameters(model: paddle.nn.Layer) -> None:
-    """Gives all processes the parameters of the first: PaddleNLP seeds each by its rank, so what was drawn differs."""
+    """Broadcast the parameters of the first process: PaddleNLP seeds by rank, so random weights differ."""
     if dist.get_world_size() > 1:
         for parameter in model.parameters():
             dist.broadcast(parameter, src=0)
 
 
 def joined(values: np.ndarray) -> np.ndarray:
-    """The one-dimensional arrays of all processes, in the order of their ranks. Every process must call it."""
+    """Concatenate the one-dimensional arrays of all processes in rank order. Every process must call it."""
     if dist.get_world_size() == 1:
         return values
     everyone: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""Lines a person reads while training runs, and what the speed figures are made of."""
+"""Progress lines for the user, and the token counts and step times behind the speed figures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from .processes import joined
 
 
 class ProgressLines(TrainerCallback):
-    """Writes one line per logged step and per evaluation. A token is one of a document; padding does not count.
-
-    Of several processes, tokens are those of all.
-    """
+    """Writes one line per logged step and per evaluation. Tokens are those of documents, in all processes, without
+    padding."""
 
     def __init__(self, write: Callable[[str], None]):
         self.write = write
@@ -34,7 +32,7 @@ class ProgressLines(TrainerCallback):
         self._step_tokens += self._batch_tokens
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self._step_tokens = self._batch_tokens  # before it may lie what a resumed run skipped
+        self._step_tokens = self._batch_tokens  # drops batches that a resumed run skipped
         self._step_started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -75,7 +73,7 @@ _SHOWN = {
 
 
 def _shown(logs: dict[str, float], prefix: str) -> str:
-    """Accuracy and margin where the task has them."""
+    """Accuracy and margin, if the task logs them."""
     return "".join(f"  {text} {logs[prefix + key]:.4f}" for key, text in _SHOWN.items() if prefix + key in logs)
 
 

@@ -1,42 +1,31 @@
 """Reward models: a PaddleNLP backbone with one score per answer.
 
-The class and parameter names are those of PaddleNLP's llm/alignment/rm script, so either reads the other's weights.
+The names of classes and parameters are those of PaddleNLP's llm/alignment/rm script, so each loads the other's weights.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import types
 from pathlib import Path
 from typing import Any
 
 import paddle
-from paddlenlp.transformers import (
-    AutoConfig,
-    DeepseekV2Model,
-    DeepseekV2PretrainedModel,
-    DeepseekV3PretrainedModel,
-    GemmaModel,
-    GemmaPretrainedModel,
-    LlamaModel,
-    LlamaPretrainedModel,
-    MistralModel,
-    Qwen2Model,
-    Qwen2MoeModel,
-    Qwen2MoePretrainedModel,
-    Qwen2PretrainedModel,
-)
-from paddlenlp.transformers.mistral.modeling import MistralPreTrainedModel
+from paddlenlp.transformers import AutoConfig
 
-from .config import UnsupportedConfigError
+from .errors import UnsupportedConfigError
 from .lora import ADAPTER_CONFIG, load_with_adapter
+from .models.table import FAMILIES, Family
 
 SCORE_HEAD = "score_head.weight"
 
 
 class _Score:
-    """A backbone under the name `base_model_prefix` and a linear score head, for one of PaddleNLP's model families."""
+    """The backbone of a model family, as the attribute `base_model_prefix`, and a linear score head."""
 
     backbone_class: type
-    # The weights of a language model have a head for words; a new score head is drawn at random.
+    # The weights of a language model include a vocabulary head; a new score head starts from random weights.
     _keys_to_ignore_on_load_unexpected = [r"self_attn.rotary_emb.inv_freq", r"lm_head.weight"]
 
     def __init__(self, config):
@@ -63,60 +52,28 @@ class _Score:
         return self.score_head(hidden.gather_nd(answer_places[:, :2])).squeeze(-1).astype("float32")
 
 
-class LlamaModelForScore(_Score, LlamaPretrainedModel):
-    backbone_class = LlamaModel
-
-
-class Qwen2ModelForScore(_Score, Qwen2PretrainedModel):
-    backbone_class = Qwen2Model
-
-
-class Qwen2MoeModelForScore(_Score, Qwen2MoePretrainedModel):
-    backbone_class = Qwen2MoeModel
-
-
-class DeepseekV2ModelForScore(_Score, DeepseekV2PretrainedModel):
-    backbone_class = DeepseekV2Model
-
-
-class DeepseekV3ModelForScore(_Score, DeepseekV3PretrainedModel):
-    backbone_class = DeepseekV2Model  # as in DeepseekV3ForCausalLM
-
-
-class MistralModelForScore(_Score, MistralPreTrainedModel):
-    backbone_class = MistralModel
-
-
-class GemmaModelForScore(_Score, GemmaPretrainedModel):
-    backbone_class = GemmaModel
-
-
-_CLASSES = {
-    model_class.__name__.replace("ModelForScore", ""): model_class
-    for model_class in (
-        LlamaModelForScore,
-        Qwen2ModelForScore,
-        Qwen2MoeModelForScore,
-        DeepseekV2ModelForScore,
-        DeepseekV3ModelForScore,
-        MistralModelForScore,
-        GemmaModelForScore,
-    )
-}
+@functools.cache
+def _score_class(family: Family) -> type:
+    """`LlamaModelForScore` for Llama, and so on."""
+    module = importlib.import_module(family.module)
+    bases = (_Score, getattr(module, family.pretrained_model))
+    members = {"backbone_class": getattr(module, family.base_model), "__module__": __name__}
+    return types.new_class(f"{family.name}ModelForScore", bases, exec_body=lambda names: names.update(members))
 
 
 def reward_model_class(config: Any) -> type:
     """The class for a model configuration, by its architecture. Raises UnsupportedConfigError for others."""
-    name = config.architectures[0]
-    family = name.removesuffix("ForCausalLM").removesuffix("ModelForScore")
-    if family not in _CLASSES:
-        known = ", ".join(f"{family}ForCausalLM" for family in _CLASSES)
-        raise UnsupportedConfigError(f"no reward model on {name}; supported: {known}")
-    return _CLASSES[family]
+    architecture = config.architectures[0]
+    name = architecture.removesuffix("ForCausalLM").removesuffix("ModelForScore")
+    scored = {family.name: family for family in FAMILIES if family.has_reward_model}
+    if name not in scored:
+        known = ", ".join(family.causal_lm for family in scored.values())
+        raise UnsupportedConfigError(f"no reward model on {architecture}; supported: {known}")
+    return _score_class(scored[name])
 
 
 def load_reward_model(folder: str | Path) -> Any:
-    """The reward model, or the LoRA adapter of one, that a run saved in `folder`, for scoring; see its `forward`."""
+    """Load the reward model, or its LoRA adapter, that a run saved in `folder`, for scoring; see its `forward`."""
     if (Path(folder) / ADAPTER_CONFIG).is_file():
         model = load_with_adapter(folder, lambda config, _: reward_model_class(config))
         model.eval()

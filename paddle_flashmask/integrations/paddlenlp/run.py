@@ -1,9 +1,8 @@
-"""What the training of every task shares: device, checkpoint, model, tokenizer, the record of the run."""
+"""One run of a task, from its arguments to the record of what was trained."""
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -16,23 +15,23 @@ import paddle
 import paddle_flashmask
 from paddle_flashmask.packing import PackingReport
 
-from .config import Arguments, ConfigError, UnsupportedConfigError
-from .data import PackDataset, PackStreamDataset, TokenizedRows
-from .preference_data import TokenizedAnswers
-from .processes import share_parameters
+from .config.arguments import Arguments
+from .data.packs import PackDataset, Packs, PackStreamDataset, TokenRows
+from .errors import ConfigError
+from .loading import load_model, load_model_config, load_tokenizer
+from .tasks import Task
 
 SUMMARY_NAME = "training_summary.json"
-Rows = TokenizedRows | TokenizedAnswers
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What one run did. Steps taken before a resumed run do not count.
+    """The record of one run. Steps that a resumed run did not take itself do not count.
 
     losses: (step, training loss) of every logged step. evaluations: {"step", "eval_loss", ...} of every evaluation.
-    cut_rows: training rows that lost tokens to src_length or max_length. tokens: of documents, padding not counted.
+    cut_rows: training rows that lost tokens to a length limit. tokens: of documents, without padding.
     step_seconds: wall time of every training step, without loading, evaluation and saving.
-    metrics: {"step", ...} of every logged step, for tasks that have more than a loss (rewards, accuracy, margin).
+    metrics: {"step", ...} of every logged step: the loss, and rewards, accuracy or margin where the task has them.
     """
 
     losses: list[tuple[int, float]]
@@ -51,30 +50,30 @@ class TrainingResult:
 
 @contextlib.contextmanager
 def training_session(arguments: Arguments, write: Callable[[str], None]) -> Iterator[None]:
-    """Shows the notes, enables the operator where the configuration wants it, and sets device and environment."""
+    """Write the notes, enable the operator if the configuration needs it, and set the device and the environment."""
     for note in arguments.notes + _thread_notes(arguments.training):
         write(f"note: {note}")
     wants_flash = arguments.model.flash_mask or arguments.training.use_flash_attention
     wants_operator = wants_flash and arguments.backend == "paddle_flashmask"
     operator = paddle_flashmask.enabled() if wants_operator else contextlib.nullcontext()
-    # PaddleNLP's switch that replaces every dense mask by plain causal: packed documents would see each other.
+    # PaddleNLP's switch that replaces every dense mask by a plain causal one: packed documents would see each other.
     os.environ["USE_CASUAL_MASK"] = "False"
-    # Fresh parameter names: an optimizer state on disk names parameters as the first model of a process does.
+    # Parameter names start afresh, because an optimizer state on disk has those of the first model of a process.
     with operator, paddle.utils.unique_name.guard():
         paddle.set_device(arguments.training.device)
         yield
 
 
 def _thread_notes(training: Any) -> list[str]:
-    """Importing Paddle sets OMP_NUM_THREADS to 1 where it is not set, for its operators and for ours."""
+    """A note on idle cores: importing Paddle sets an unset OMP_NUM_THREADS to 1, for its operators and for ours."""
     cores = len(os.sched_getaffinity(0))
     if training.device != "cpu" or training.world_size > 1 or cores == 1 or os.environ.get("OMP_NUM_THREADS") != "1":
         return []
     return [f"1 thread of {cores} cores; to use more set OMP_NUM_THREADS before the start (Paddle's default is 1)"]
 
 
-def find_checkpoint(training, write: Callable[[str], None]) -> str | None:
-    """The checkpoint to resume from: the one named, or like PaddleNLP the last one in output_dir."""
+def find_checkpoint(training: Any, write: Callable[[str], None]) -> str | None:
+    """The checkpoint to resume from: the one named, or as in PaddleNLP the last one in output_dir."""
     from paddlenlp.trainer import get_last_checkpoint
 
     named = training.resume_from_checkpoint
@@ -93,103 +92,62 @@ def find_checkpoint(training, write: Callable[[str], None]) -> str | None:
     return None
 
 
-def load_model_config(arguments: Arguments, length: int) -> Any:
-    """The model's configuration with what the training configuration says about it. length: tokens per pack."""
-    from paddlenlp.transformers import AutoConfig
-    from paddlenlp.transformers.configuration_utils import LlmMetaConfig
+def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
+    """Load, pack, train, evaluate and save, inside a `training_session`."""
+    from paddlenlp.trainer import set_seed
 
-    model_args, training = arguments.model, arguments.training
-    dtype = "float32"
-    if training.fp16_opt_level == "O2":
-        dtype = "bfloat16" if training.bf16 else "float16"
-    name = model_args.model_name_or_path
-    with _named("model_name_or_path", name):
-        config = AutoConfig.from_pretrained(name, dtype=dtype)
-    if not config.architectures:
-        raise ConfigError(f"the config.json of {name} has no 'architectures', for example ['LlamaForCausalLM']")
-    LlmMetaConfig.set_llm_config(config, training)
-    config.use_fast_layer_norm = model_args.use_fast_layer_norm
-    config.seq_length = length
-    for key in ("fuse_attention_qkv", "fuse_attention_ffn"):
-        if getattr(model_args, key) is not None:
-            setattr(config, key, getattr(model_args, key))
-    return config
+    from .logs import CSVLog
+    from .progress import ProgressLines
 
+    training = arguments.training
+    checkpoint = find_checkpoint(training, write)
+    set_seed(training.seed)
+    config = load_model_config(arguments, task.max_length(arguments))
+    task.settle_model(arguments, config)
+    model = load_model(arguments, config, task.model_class(config), write)
+    tokenizer = load_tokenizer(arguments)
 
-def load_model(arguments: Arguments, config: Any, model_class: Any, write: Callable[[str], None]) -> Any:
-    """model_class: AutoModelForCausalLM or a class of PaddleNLP models."""
-    model_args, training, name = arguments.model, arguments.training, arguments.model.model_name_or_path
-    if model_args.continue_training and not training.autotuner_benchmark:
-        if os.path.isdir(name) and not _has_weights(Path(name)):
-            raise ConfigError(
-                f"{name} holds a model configuration but no weights; "
-                "to start from random weights set continue_training to false"
-            )
-        with _named("model_name_or_path", name):
-            model = model_class.from_pretrained(name, config=config)
-    else:
-        write("note: random weights (continue_training is false or autotuner_benchmark is true)")
-        model = model_class.from_config(config, dtype=config.dtype)
-    share_parameters(model)
-    if model_args.flash_mask and "attn_mask_startend_row_indices" not in inspect.signature(model.forward).parameters:
-        raise UnsupportedConfigError(
-            f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; docs/models.md says which do"
-        )
-    return model
+    train_rows = task.rows(arguments, tokenizer, "train") if training.do_train else None
+    eval_rows = task.rows(arguments, tokenizer, "dev") if training.do_eval else None
+    train_data = task.packs(arguments, train_rows, arguments.data.lazy) if train_rows is not None else None
+    eval_data = task.packs(arguments, eval_rows, lazy=False) if eval_rows is not None else None
+    _announce("training", train_data, train_rows, write)
+    _announce("evaluation", eval_data, eval_rows, write)
+
+    progress = ProgressLines(write)
+    trainer = task.trainer(
+        arguments,
+        model,
+        args=training,
+        train_dataset=train_data,
+        eval_dataset=eval_data,
+        tokenizer=tokenizer,
+        data_collator=task.collator(arguments, tokenizer.pad_token_id),
+        callbacks=[progress, CSVLog()],
+    )
+    return _run_to_end(trainer, progress, checkpoint, train_data, train_rows, write)
 
 
-@contextlib.contextmanager
-def _named(key: str, name: str) -> Iterator[None]:
-    """Says which key a file that PaddleNLP cannot find belongs to."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"{key} = {name!r} is neither a usable folder nor a name PaddleNLP can fetch: {error}"
-        ) from error
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(any(folder.glob(pattern)) for pattern in ("*.pdparams", "*.safetensors", "*.bin"))
-
-
-def load_tokenizer(arguments: Arguments, chat_template: str | None = None) -> Any:
-    from paddlenlp.transformers import AutoTokenizer, Llama3Tokenizer, LlamaTokenizer
-    from paddlenlp.trl.llm_utils import init_chat_template
-
-    name = arguments.model.tokenizer_name_or_path or arguments.model.model_name_or_path
-    with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    init_chat_template(tokenizer, name, chat_template)
-    if chat_template is not None and chat_template.lower() != "none" and tokenizer.chat_template is None:
-        raise ConfigError(f"chat_template = {chat_template!r}: the tokenizer of {name} has no chat template")
-    if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = tokenizer.eos_token_id
-    return tokenizer
-
-
-def announce(
-    name: str, data: PackDataset | PackStreamDataset | None, rows: Rows | None, write: Callable[[str], None]
-) -> None:
-    """Says how the rows were packed; nothing to pack is a ConfigError. A stream is packed later."""
+def _announce(name: str, data: Packs | None, rows: TokenRows | None, write: Callable[[str], None]) -> None:
+    """Report how the rows were packed. A stream is packed later. Raises ConfigError where there are no rows."""
     if not isinstance(data, PackDataset):
         return
     write(_packing_line(name, data, rows))
     if not len(data):
-        raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.rows.files))}")
+        raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.files))}")
 
 
-def run_to_end(
+def _run_to_end(
     trainer: Any,
     progress: Any,
     checkpoint: str | None,
-    data: PackDataset | PackStreamDataset | None,
-    rows: Rows | None,
+    data: Packs | None,
+    rows: TokenRows | None,
     write: Callable[[str], None],
 ) -> TrainingResult:
-    """Trains, evaluates and saves as the trainer's arguments say. data, rows: those to train on.
+    """Train, evaluate and save as the trainer's arguments ask, and write the record to output_dir.
 
-    Returns the record of the run, which is also written to output_dir.
+    data, rows: those of training.
     """
     training = trainer.args
     saves = not (training.benchmark or training.autotuner_benchmark)
@@ -222,5 +180,5 @@ def run_to_end(
     return result
 
 
-def _packing_line(name: str, data: PackDataset | PackStreamDataset, rows: Rows) -> str:
+def _packing_line(name: str, data: Packs, rows: TokenRows) -> str:
     return f"{name} data: {data.packs.report}" + (f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else "")

@@ -1,4 +1,4 @@
-"""PaddleNLP's trainers with a data order that a resumed run can repeat, and errors that reach the user."""
+"""The data order of PaddleNLP's trainers on packs: repeatable in a resumed run, with errors that reach the user."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import paddle
 from paddle.io import DistributedBatchSampler
 from paddlenlp.trainer.integrations import VisualDLCallback
 from paddlenlp.trainer.trainer_utils import has_length
-from paddlenlp.trl import SFTTrainer
 
-from .data import DataError
+from .errors import DataError
 from .logs import VisualDLLog
 
 
 class SeededBatchSampler(DistributedBatchSampler):
-    """Batches in an order that depends on the seed and the epoch alone, for whole steps only.
+    """Batches in an order that depends only on the seed and the epoch, for whole steps only.
 
     PaddleNLP's one-process sampler draws the order from NumPy's global generator, so a run resumed after the first
-    epoch sees the data in another order than the run it continues. And where the batches of an epoch are no multiple
-    of those that a step accumulates, PaddleNLP adds the gradients of the last ones to the next epoch's first step;
-    here an epoch leaves them out, others in every epoch. Of several processes each takes whole batches in turn; what is
-    left of an epoch after the last whole turn is left out too, where Paddle would hand out some packs twice.
+    epoch reads the data in another order than the run it continues. If the batches of an epoch are not a multiple of
+    those that a step accumulates, PaddleNLP adds the gradients of the last ones to the first step of the next epoch;
+    here they are left out, different ones in every epoch. Several processes take whole batches in turn, and what
+    remains after the last whole turn is left out as well, where Paddle would repeat packs.
     """
 
     def __init__(self, *args, seed: int, accumulated: int, **kwargs):
@@ -50,9 +49,9 @@ class SeededBatchSampler(DistributedBatchSampler):
 class StreamLoader:
     """Batches of an iterable data set, read in the training thread.
 
-    Paddle's DataLoader reads in a thread of its own and waits for ever when the data set raises there. As with
-    `SeededBatchSampler`, a pass has whole steps only; a pass without one would be repeated for ever, so that is a
-    DataError. Every process reads the whole stream and takes its own batches of it.
+    Paddle's DataLoader reads in a thread of its own and hangs if the data set raises there. As with
+    `SeededBatchSampler`, a pass has whole steps only. A pass without any would be repeated for ever and raises
+    DataError. Every process reads the whole stream and takes its own batches from it.
     """
 
     def __init__(self, dataset, batch_size: int, collate, accumulated: int, processes: int, rank: int):
@@ -86,7 +85,7 @@ class StreamLoader:
 
 
 class PackedOrder:
-    """Mixin of PaddleNLP trainers that read packs."""
+    """Mixin for PaddleNLP trainers that read packs."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -124,7 +123,3 @@ class PackedOrder:
             seed=self.args.seed,
             accumulated=self.args.gradient_accumulation_steps,
         )
-
-
-class PackedSFTTrainer(PackedOrder, SFTTrainer):
-    pass

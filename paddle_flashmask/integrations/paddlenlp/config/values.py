@@ -1,0 +1,68 @@
+"""Keys and values of a configuration file and of the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+
+def read_values(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a PaddleNLP JSON file.
+
+    overrides: `--key value` words, as on PaddleNLP's own command line; they win over the file. JSON null means absent.
+
+    Raises ConfigError for an unreadable file, invalid JSON, a duplicate key, and overrides that are not pairs.
+    """
+    values = {**_read_json(Path(path)), **_parse_overrides(overrides)}
+    values = {key: value for key, value in values.items() if value is not None}
+    values.setdefault("report_to", default_report_to())
+    return values
+
+
+def default_report_to() -> str:
+    """The default of `report_to`: PaddleNLP's, "visualdl", but "none" where VisualDL is not installed."""
+    return "visualdl" if importlib.util.find_spec("visualdl") else "none"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise ConfigError(f"{path}: duplicate key {key!r}")
+            seen[key] = value
+        return seen
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    try:
+        values = json.loads(text, object_pairs_hook=without_duplicates)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object of configuration keys; got {type(values).__name__}")
+    return values
+
+
+def _parse_overrides(words: Sequence[str]) -> dict[str, str]:
+    values = {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) == 2:
+            raise ConfigError(f"expected --key value after the configuration file; got {word!r}")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not words:
+                raise ConfigError(f"--{key} needs a value, for example --{key} true")
+            value = words.pop(0)
+        values[key] = value
+    return values

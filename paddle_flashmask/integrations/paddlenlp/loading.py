@@ -1,0 +1,94 @@
+"""Model and tokenizer of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .config.arguments import Arguments
+from .errors import ConfigError, UnsupportedConfigError
+from .processes import share_parameters
+
+
+def load_model_config(arguments: Arguments, length: int) -> Any:
+    """The model's configuration, completed from the training configuration. length: tokens in a full pack."""
+    from paddlenlp.transformers import AutoConfig
+    from paddlenlp.transformers.configuration_utils import LlmMetaConfig
+
+    model_args, training = arguments.model, arguments.training
+    dtype = "float32"
+    if training.fp16_opt_level == "O2":
+        dtype = "bfloat16" if training.bf16 else "float16"
+    name = model_args.model_name_or_path
+    with _named("model_name_or_path", name):
+        config = AutoConfig.from_pretrained(name, dtype=dtype)
+    if not config.architectures:
+        raise ConfigError(f"the config.json of {name} has no 'architectures', for example ['LlamaForCausalLM']")
+    LlmMetaConfig.set_llm_config(config, training)
+    config.use_fast_layer_norm = model_args.use_fast_layer_norm
+    config.seq_length = length
+    for key in ("fuse_attention_qkv", "fuse_attention_ffn"):
+        if getattr(model_args, key) is not None:
+            setattr(config, key, getattr(model_args, key))
+    return config
+
+
+def load_model(arguments: Arguments, config: Any, model_class: Any, write: Callable[[str], None]) -> Any:
+    """The model with the weights of its folder, or random ones. model_class: has `from_pretrained` and `from_config`.
+
+    Raises ConfigError where there are no weights, UnsupportedConfigError for a model that takes no column indices.
+    """
+    model_args, training, name = arguments.model, arguments.training, arguments.model.model_name_or_path
+    if model_args.continue_training and not training.autotuner_benchmark:
+        if os.path.isdir(name) and not _has_weights(Path(name)):
+            raise ConfigError(
+                f"{name} holds a model configuration but no weights; "
+                "to start from random weights set continue_training to false"
+            )
+        with _named("model_name_or_path", name):
+            model = model_class.from_pretrained(name, config=config)
+    else:
+        write("note: random weights (continue_training is false or autotuner_benchmark is true)")
+        model = model_class.from_config(config, dtype=config.dtype)
+    share_parameters(model)
+    if model_args.flash_mask and "attn_mask_startend_row_indices" not in inspect.signature(model.forward).parameters:
+        raise UnsupportedConfigError(
+            f"flash_mask: {type(model).__name__} of PaddleNLP takes no column indices; see docs/models.md"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _named(key: str, name: str) -> Iterator[None]:
+    """Name the key in the error for a file that PaddleNLP cannot find."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{key} = {name!r} is neither a usable folder nor a name PaddleNLP can fetch: {error}"
+        ) from error
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in ("*.pdparams", "*.safetensors", "*.bin"))
+
+
+def load_tokenizer(arguments: Arguments) -> Any:
+    """The tokenizer with the chat template and the padding token of the configuration."""
+    from paddlenlp.transformers import AutoTokenizer, Llama3Tokenizer, LlamaTokenizer
+    from paddlenlp.trl.llm_utils import init_chat_template
+
+    chat_template = arguments.data.chat_template
+    name = arguments.model.tokenizer_name_or_path or arguments.model.model_name_or_path
+    with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name):
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    init_chat_template(tokenizer, name, chat_template)
+    if chat_template is not None and chat_template.lower() != "none" and tokenizer.chat_template is None:
+        raise ConfigError(f"chat_template = {chat_template!r}: the tokenizer of {name} has no chat template")
+    if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = tokenizer.eos_token_id
+    return tokenizer

@@ -1,0 +1,1 @@
+"""PaddleNLP's models on the operator."""

@@ -1,0 +1,122 @@
+"""What tasks on preference data share: configuration, rows, packing, and their trainers on PaddleNLP's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import paddle
+from paddlenlp.trl import ModelConfig
+
+from ..config.arguments import Arguments
+from ..config.preference import PreferenceData, PreferenceTraining
+from ..data.preference_tokens import PreferenceTokens
+from ..data.preferences import AnswerForm, PreferenceLines
+from ..errors import UnsupportedConfigError
+from ..lora import with_lora
+from ..trainer import PackedOrder
+from .task import Task
+
+DATA_KEYS = ("train_dataset_path", "dev_dataset_path", "max_seq_len", "max_prompt_len")
+CAUSAL_ANSWERS = "is a key of SFT; in {}, answers see their question and themselves, causally"
+
+
+def preference_task(key: str, options: type, form: AnswerForm, **record: Any) -> Task:
+    """A task with the keys of PaddleNLP's llm/alignment scripts.
+
+    options: dataclass of the task's own keys, on `LoRAOptions`. form: of its rows. record: the other fields of `Task`.
+    """
+
+    def rows(arguments: Arguments, tokenizer: Any, split: str) -> PreferenceTokens:
+        data = arguments.data
+        path = data.train_dataset_path if split == "train" else data.dev_dataset_path
+        return PreferenceTokens(PreferenceLines(path, form), tokenizer, data.max_seq_len, chat=_uses_template(data))
+
+    def settle_model(arguments: Arguments, config: Any) -> None:
+        for name in ("use_fused_head_and_loss_fn", "use_sparse_head_and_loss_fn"):
+            if getattr(config, name, False):  # no logits: PaddleNLP's criteria expect another layout of the indices
+                raise UnsupportedConfigError(
+                    f"{name} in the model's config.json is not supported in this release for {key}"
+                )
+
+    return Task(
+        key=key,
+        groups=(ModelConfig, PreferenceData, PreferenceTraining, options),
+        data_keys=_data_keys,
+        max_length_key="max_seq_len",
+        max_prompt_key="max_prompt_len",
+        rows=rows,
+        packing_options=_packing_options,
+        settle_model=settle_model,
+        shared_keys=DATA_KEYS,
+        rejected_keys=dict.fromkeys(("attention_mask_type", "attention_window_size"), CAUSAL_ANSWERS.format(key)),
+        **record,
+    )
+
+
+def _uses_template(data: PreferenceData) -> bool:
+    return data.chat_template is not None and data.chat_template.lower() != "none"
+
+
+def _data_keys(training: PreferenceTraining) -> list[str]:
+    return ["train_dataset_path"] * training.do_train + ["dev_dataset_path"] * training.do_eval
+
+
+def _packing_options(arguments: Arguments) -> dict[str, Any]:
+    data = arguments.data
+    return {
+        "max_prompt_length": data.max_prompt_len,
+        "order": "first_fit_decreasing" if data.greedy_zero_padding else "sequential",
+        "too_long": "truncate",
+    }
+
+
+class PreferenceTrainer(PackedOrder):
+    """Mixin that corrects PaddleNLP's DPO and KTO trainers on one process, in data parallel, and with packs."""
+
+    def __init__(self, model, ref_model=None, **kwargs):
+        super().__init__(model=model, ref_model=ref_model, **kwargs)
+        # PaddleNLP switches dropout off in the direct children of the model only, where there is none.
+        for network in filter(None, (model, ref_model)):
+            for layer in network.sublayers():
+                if isinstance(layer, paddle.nn.Dropout):
+                    layer.p = 0.0
+
+    def _wrap_ref_model(self, model):
+        """Leave the reference as it is. PaddleNLP hands it to fleet.distributed_model, which fails with Paddle 3.3;
+        it has no gradients that processes would have to share."""
+        return model
+
+    def log(self, logs, **kwargs):
+        """Log the right epoch: PaddleNLP multiplies it by num_train_epochs, which is wrong from the second one on."""
+        epochs, self.args.num_train_epochs = self.args.num_train_epochs, 1
+        try:
+            super().log(logs, **kwargs)
+        finally:
+            self.args.num_train_epochs = epochs
+
+
+def model_and_reference(arguments: Arguments, model: Any) -> dict[str, Any]:
+    """`model` and `ref_model` of PaddleNLP's DPO and KTO trainers.
+
+    The reference of adapters is their base, and a loss without a reference has none: both are None.
+    """
+    options = arguments.options
+    options.lora = arguments.model.lora  # PaddleNLP's trainers read it there
+    reference = None
+    if not (options.lora or getattr(options, "reference_free", False)):
+        reference = _frozen_copy(model)
+    if options.lora:
+        model = with_lora(model, arguments)
+    return {"model": model, "ref_model": reference}
+
+
+def _frozen_copy(model: Any) -> Any:
+    """The model as it is before the first step. (PaddleNLP would draw another model where weights are random.)"""
+    # Parameter names of its own: the trained model keeps those that an optimizer state on disk refers to.
+    with paddle.utils.unique_name.guard("reference_"):
+        copy = type(model).from_config(model.config, dtype=model.config.dtype)
+    copy.set_state_dict(model.state_dict())
+    copy.eval()
+    for parameter in copy.parameters():
+        parameter.stop_gradient = True
+    return copy

@@ -1,0 +1,151 @@
+"""Two processes of Paddle's launcher, data parallel over Gloo, give the losses of one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle.distributed
+import pytest
+
+from paddle_flashmask.integrations.paddlenlp.errors import DataError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
+from paddle_flashmask.integrations.paddlenlp.train import train
+from paddle_flashmask.integrations.paddlenlp.trainer import SeededBatchSampler, StreamLoader
+
+PROGRAM = Path(__file__).with_name("data_parallel_rank.py")
+FIGURES = ("loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins", "eval_loss", "eval_accuracy")
+DATA_PARALLEL = {"tensor_parallel_degree": 1, "sharding": "", "load_best_model_at_end": False, "max_steps": 5}
+
+
+def launch(program: str | Path, arguments: list, folder: Path) -> str:
+    """Launch two processes and return the log of the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--nproc_per_node", "2", "--master", f"127.0.0.1:{port}", "--log_dir", str(folder / "log")]
+    command = [sys.executable, "-m", "paddle.distributed.launch", *options, str(program), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    log = (folder / "log" / "workerlog.0").read_text(errors="replace")
+    assert done.returncode == 0, done.stderr[-2000:] + log[-4000:]
+    return log
+
+
+def write(config: dict, folder: Path) -> Path:
+    """Write the configuration, with an output_dir beside its file."""
+    folder.mkdir()
+    path = folder / "config.json"
+    path.write_text(json.dumps({**config, **DATA_PARALLEL, "output_dir": str(folder / "out")}))
+    return path
+
+
+def summary(path: Path) -> dict:
+    return json.loads((path.parent / "out" / "training_summary.json").read_text())
+
+
+def figures(entries: list[dict]) -> list[dict]:
+    return [{key: entry[key] for key in FIGURES if key in entry} for entry in entries]
+
+
+def compare(two: dict, one: dict) -> None:
+    assert len(two["losses"]) == 5
+    for name in ("metrics", "evaluations"):
+        for ours, theirs in zip(figures(two[name]), figures(one[name]), strict=True):
+            assert ours.keys() == theirs.keys()
+            np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5, atol=1e-7, err_msg=name)
+    assert two["tokens"] == one["tokens"]
+    assert two["packing"] == one["packing"]
+
+
+def test_every_task_has_the_losses_of_one_process(task_config, tmp_path):
+    cases = dict.fromkeys(TASKS, {}) | {
+        "sft": {"lazy": False, "per_device_train_batch_size": 2},
+        "sft-lora": {"lora": True, "lora_rank": 4},
+        "dpo": {"lazy": False},
+        "dpo-lora": {"lora": True, "lora_rank": 4},
+        "rm": {"lazy": False},
+    }
+    ones, twos = [], []
+    for name, options in cases.items():
+        config = {**task_config(name.partition("-")[0]), **options}
+        ones.append(write({**config, "gradient_accumulation_steps": 2}, tmp_path / f"{name}-one"))
+        twos.append(write({**config, "gradient_accumulation_steps": 1}, tmp_path / f"{name}-two"))
+    for path in ones:
+        train(path, write=lambda line: None)
+    log = launch(PROGRAM, twos, tmp_path)
+    assert log.count("2 processes, data parallel") == len(cases)
+    for one, two in zip(ones, twos, strict=True):
+        compare(summary(two), summary(one))
+
+
+def test_the_console_script_streams_evaluates_and_resumes(sft_config, tmp_path):
+    options = {
+        "lazy": True,
+        "do_eval": True,
+        "evaluation_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "save_total_limit": 5,
+    }
+    one = write({**sft_config, **options, "gradient_accumulation_steps": 4}, tmp_path / "one")
+    train(one, write=lambda line: None)
+    config = {**sft_config, **options, "gradient_accumulation_steps": 2}
+    two = write(config, tmp_path / "two")
+    script = Path(sys.executable).with_name("paddle-flashmask")
+    log = launch(script, ["train", two], tmp_path)
+    assert "step 5/5" in log
+    compare(summary(two), summary(one))
+    assert "step 5/5" not in (tmp_path / "log" / "workerlog.1").read_text(errors="replace")
+
+    resumed = write(
+        {**config, "resume_from_checkpoint": str(two.parent / "out" / "checkpoint-2")}, tmp_path / "resumed"
+    )
+    launch(script, ["train", resumed], tmp_path)
+    assert [step for step, _ in summary(resumed)["losses"]] == [3, 4, 5]
+    losses = [[loss for _, loss in summary(path)["losses"]] for path in (resumed, two)]
+    np.testing.assert_allclose(losses[0], losses[1][2:], rtol=1e-5)
+
+
+@pytest.mark.parametrize("packs", [7, 8, 12, 13])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_no_pack_is_taken_twice_in_an_epoch(packs, processes):
+    """Steps of two micro-batches per process equal those of one process with as many micro-batches as all together."""
+    options = {"seed": 3, "batch_size": 1, "shuffle": True}
+    alone = SeededBatchSampler(range(packs), accumulated=2 * processes, num_replicas=1, rank=0, **options)
+    ranks = [
+        SeededBatchSampler(range(packs), accumulated=2, num_replicas=processes, rank=rank, **options)
+        for rank in range(processes)
+    ]
+    for sampler in (alone, *ranks):
+        sampler.set_epoch(4)
+    turns = list(zip(*ranks, strict=True))
+    assert [batch for turn in turns for batch in turn] == list(alone)
+    assert len(turns) == len(ranks[0]) == packs // (2 * processes) * 2
+
+
+def test_processes_share_a_stream(monkeypatch):
+    monkeypatch.setattr("paddle.to_tensor", lambda value: value)
+    loaders = [StreamLoader(range(13), 2, lambda batch: {"packs": batch}, 1, 2, rank) for rank in range(2)]
+    batches = [[batch["packs"] for batch in loader] for loader in loaders]
+    assert batches == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
+    with pytest.raises(DataError, match="fewer than gradient_accumulation_steps = 2 on each of 2 processes"):
+        list(StreamLoader(range(3), 1, lambda batch: {}, 2, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("tensor_parallel_degree", 2), ("pipeline_parallel_degree", 2), ("sharding", "stage1")]
+)
+def test_a_model_divided_over_processes_is_refused(sft_config, tmp_path, monkeypatch, key, value):
+    config = {**sft_config, **DATA_PARALLEL, key: value}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(UnsupportedConfigError, match=f"{key} = '?{value}'? on 2 processes"):
+        train(path, write=lambda line: None)
