@@ -49,7 +49,7 @@ test: build
 # In an environment of its own, which PaddleNLP's excludes. The package is installed into it, not editable: the binaries
 # in the source tree belong to $(VENV). `pytest` and not `python -m pytest`, so that the installed one is found.
 test-paddleformers: $(FORMERS_STAMPS)/build
-	$(FORMERS_VENV)/bin/pytest tests/paddleformers
+	$(FORMERS_VENV)/bin/pytest -o pythonpath=tests $(wildcard tests/paddleformers tests/integrations/paddleformers)
 $(FORMERS_STAMPS)/venv: requirements/paddleformers.txt
 	@mkdir -p $(FORMERS_STAMPS)
 	@test -x $(FORMERS_VENV)/bin/python || $(PYTHON) -m venv $(FORMERS_VENV)
@@ -89,11 +89,11 @@ $(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 
 # Every CUDA kernel through nvcc: registers and spills as a table, an error where one spills more than is known.
 compile-cuda: venv
-	$(BIN)/python tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
+	$(BIN)/python -m tools.compile_cuda --csv benchmarks/results/cuda_compile.csv --markdown
 
 # The full product of which `make test` runs a cover: about an hour on two cores.
 emulate-all: venv
-	OMP_NUM_THREADS=1 $(BIN)/python tests/cuda/emulate_all.py --output benchmarks/results/emulate_all.csv $(EMULATE_ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python tests/cuda/emulate_all.py --output benchmarks/results/emulate_all.csv $(EMULATE_ARGS)
 
 info: build
 	$(BIN)/paddle-flashmask info

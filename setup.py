@@ -13,16 +13,25 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-import build_kernels as kernels  # noqa: E402
-
 PACKAGE = "paddle_flashmask"
+
+
+def load_by_path(name: str, path: Path) -> ModuleType:
+    """Import one file as module `name`. A build front end leaves the source tree off Python's path."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by its name
+    spec.loader.exec_module(module)
+    return module
+
+
+kernels = load_by_path("build_kernels", ROOT / "tools" / "build_kernels.py")
 
 
 def find_paddle() -> tuple[str, Path]:
@@ -35,10 +44,7 @@ def find_paddle() -> tuple[str, Path]:
             "package with `pip install --no-build-isolation .`"
         )
     root = Path(spec.origin).parent
-    version_spec = importlib.util.spec_from_file_location("paddle_version", root / "version" / "__init__.py")
-    version = importlib.util.module_from_spec(version_spec)
-    version_spec.loader.exec_module(version)
-    return version.full_version, root
+    return load_by_path("paddle_version", root / "version" / "__init__.py").full_version, root
 
 
 def find_pybind11() -> str:

@@ -1,6 +1,6 @@
 """Memory that forward and backward take beyond their inputs and outputs, by length: linear, where dense is quadratic.
 
-    python -m benchmarks.memory --output benchmarks/results/memory.csv
+    PYTHONPATH=tests python -m benchmarks.memory --output benchmarks/results/memory.csv
 
 Every row is measured in a fresh process that holds NumPy and the kernels alone: the peak resident set of both passes
 (VmHWM) minus what was resident when inputs and outputs had been written once.
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import click
 import numpy as np
+from support.library import ABI_VERSION, DTYPES, Kernels, Params, Tensor
 
 from paddle_flashmask import masks
-from tests.support.library import ABI_VERSION, DTYPES, Kernels, Params, Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 KERNELS = REPOSITORY / "paddle_flashmask" / "_kernels.so"

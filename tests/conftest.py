@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from support.library import Kernels
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
 settings.register_profile(
     "default",
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kernels",
         type=Path,
         default=REPOSITORY / "paddle_flashmask" / "_kernels.so",
-        help="the library that tests/kernels call (default: the built one)",
+        help="kernel library under test (default: the one built into the package)",
     )
 
 

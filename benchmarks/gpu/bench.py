@@ -1,4 +1,4 @@
-"""One row of the tables: ours and its peers on one mask, forward and backward, in one process."""
+"""Measurement of one row of the tables: our kernels and their peers on one mask, forward and backward."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from support.library import Kernels
 from support.problem import Problem
 
-from .machine import LoadSampler
-from .outcome import NotRun
+from tools.gpu_check.outcome import NotRun
+from tools.gpu_check.plan import Settings
+from tools.gpu_check.with_torch import torch_device
+
+from . import summary
+from .load import LoadSampler
 from .paper_masks import PaperMask, paper_mask
-from .plan import Settings
+from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statistics_of, take_turns
 
 # FLOPs per visible pair and head_dim element: two products forward, five backward.
 FLOP = {"forward": 4, "backward": 10}
 TOKENS = 32768  # batch * length
 HIDDEN = 4096  # heads * head_dim, as in the paper
-OLDER_KERNELS = "ours_80"  # the kernels for compute capability 8.0, where those for 9.0 run
+OLDER_KERNELS = "ours_80"  # our 8.0 kernels, as a peer on a device that runs the 9.0 kernels
 _MATMUL_SIZE = 8192
-# Two kernels in bf16 differ by rounding alone: norms of the difference over the norm.
+# Norm of the difference over the norm; two correct bf16 kernels differ by rounding only.
 _TOLERANCE = {"forward": 0.01, "backward": 0.03}
 
 
@@ -51,22 +56,14 @@ def toy_row(mask: str) -> Row:
 
 
 class Bench:
-    """What the rows of one part share; figures of a rehearsal on the CPU mean nothing."""
+    """State shared by the rows of one part. In a rehearsal on the CPU the figures have no meaning."""
 
     def __init__(self, settings: Settings) -> None:
-        try:
-            import torch
-        except ImportError:
-            raise NotRun("torch is not installed") from None
-        if not settings.emulated and not torch.cuda.is_available():
-            raise NotRun("torch sees no GPU")
-        from support.library import Kernels
-
-        from .timing import EventTimer, HostTimer
+        self.device = torch_device(settings)
+        import torch
 
         self.torch = torch
         self.rehearsal = settings.emulated
-        self.device = torch.device("cpu" if settings.emulated else "cuda")
         self.kernels = Kernels(settings.library)
         self.timer = HostTimer() if settings.emulated else EventTimer()
         self.turns = {"rounds": 2, "warm_up": 1} if settings.emulated else {}
@@ -74,17 +71,15 @@ class Bench:
 
     @functools.cached_property
     def matmul_tflops(self) -> float:
-        """R: the rate of a large bf16 matrix product on random data in this process."""
+        """R, the rate of a large bf16 matrix product on random data in this process, in TFLOP/s."""
         return self.matmul()["tflops"]
 
     def matmul(self) -> dict[str, Any]:
-        from .timing import METHOD, summary, take_turns
-
         size = 128 if self.rehearsal else _MATMUL_SIZE
         left, right = (self.torch.randn(size, size, device=self.device).bfloat16() for _ in range(2))
         with self._load() as load:
             times = take_turns(self.timer, {"matmul": lambda: left @ right}, **self.turns)["matmul"]
-        return summary(times, 2.0 * size**3) | {"size": size, "load": load, "method": METHOD}
+        return statistics_of(times, 2.0 * size**3) | {"size": size, "load": load, "method": METHOD}
 
     @contextmanager
     def _load(self) -> Iterator[dict[str, float]]:
@@ -94,8 +89,8 @@ class Bench:
         load.update(self.sampler.median_since(begin))
 
     def run(self, row: Row, peers: list[str]) -> dict[str, Any]:
-        """Raises AssertionError where ours and a peer differ: what is wrong is not timed."""
-        from .torch_call import TorchCall, random_inputs, synchronize
+        """Figures of one row. Raises AssertionError before timing if our results and a peer's differ."""
+        from support.torch_call import TorchCall, random_inputs, synchronize
 
         mask = paper_mask(row.mask, row.seqlen)
         problem = problem_of(row, mask)
@@ -109,7 +104,7 @@ class Bench:
             begin = time.perf_counter()
             try:
                 built[name] = self._peer(name, mask, problem, ours.inputs)
-            except Exception as refusal:  # a peer may refuse a problem in any way; the others still run
+            except Exception as refusal:  # a peer may raise anything; the others still run
                 absent[name] = f"{type(refusal).__name__}: {refusal}"[:300]
                 continue
             synchronize(self.device)
@@ -122,12 +117,13 @@ class Bench:
             calls = {name: call for name, call in ({"ours": ours} | built).items() if runs(call, direction)}
             contestants = {name: getattr(call, direction) for name, call in calls.items()}
             figures[direction] = self._measure(row, mask, direction, contestants)
-        return figures
+        return figures | {"summary": summary.of(figures)}
 
     def _peer(self, name: str, mask: PaperMask, problem: Problem, inputs: dict[str, Any]) -> Any:
-        """Of a kind with peers.Peer."""
+        """A peers.Peer, or a TorchCall with the same interface."""
+        from support.torch_call import TorchCall
+
         from . import peers
-        from .torch_call import TorchCall
 
         if name == OLDER_KERNELS:
             return TorchCall(self.kernels, problem, inputs, newest_kernels=80)
@@ -164,24 +160,21 @@ class Bench:
         }
 
     def _measure(self, row: Row, mask: PaperMask, direction: str, contestants: dict[str, Callable]) -> dict[str, Any]:
-        from .timing import summary, take_turns
-
         flop = float(FLOP[direction] * row.head_dim * mask.pairs * row.batch * row.heads)
         with self._load() as load:
             times = take_turns(self.timer, contestants, **self.turns)
         return {
             "flop": flop,
             "load": load,
-            "contestants": {name: summary(taken, flop) | {"ms": taken} for name, taken in times.items()},
+            "contestants": {name: statistics_of(taken, flop) | {"ms": taken} for name, taken in times.items()},
         }
 
     def kernel_times(self, row: Row, direction: str, repetitions: int = 30) -> dict[str, float]:
-        """Median microseconds of each of our kernels."""
-        from .timing import kernel_microseconds
-        from .torch_call import TorchCall, random_inputs
+        """Median time of each of our kernels, in microseconds."""
+        from support.torch_call import TorchCall, random_inputs
 
         if self.rehearsal:
-            raise NotRun("kernels are timed one by one on a GPU only")
+            raise NotRun("single kernels are timed on a GPU only")
         problem = problem_of(row, paper_mask(row.mask, row.seqlen))
         call = TorchCall(self.kernels, problem, random_inputs(problem, self.device), backward=direction == "backward")
         call.forward()
@@ -189,7 +182,7 @@ class Bench:
 
 
 def runs(call: Any, direction: str) -> bool:
-    """Of a kind with peers.Peer: some have a forward only."""
+    """Whether a Peer or TorchCall has this direction; some peers have no backward."""
     return direction == "forward" or not call.no_backward
 
 

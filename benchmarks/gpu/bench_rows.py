@@ -1,21 +1,24 @@
-"""Which rows the bench parts measure, in the order in which they matter if time runs out."""
+"""Rows of the bench parts, the most important first in case time runs out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from tools.gpu_check.outcome import Case
+from tools.gpu_check.plan import Settings
+
 from .bench import HIDDEN, Bench, Row, paper_row, toy_row
-from .outcome import Case
 from .paper_masks import NAMES
-from .plan import Settings
 
 DENSE_PEERS = ["sdpa_flash", "sdpa_cudnn", "flex", "fa3"]
 SPARSE_MASKS = [name for name in NAMES if name not in ("full", "causal")]
 LONG = 131072
-# Fewer heads than the paper's 4096: 30 rounds of all rows would not fit.
+# heads * head_dim below the paper's 4096, so that 30 rounds of all rows fit the time.
 HIDDEN_LONG, HIDDEN_DENSE_LONG = 768, 1536
 
 
 def measured(settings: Settings, rows: list[Row], peers: list[str]) -> list[Case]:
-    """The matrix product first and last, so that a drift of the clocks shows."""
+    """Cases for the rows. The matrix product comes first and last, so that a drift of the clocks shows."""
     shared: list[Bench] = []
 
     def bench() -> Bench:
@@ -34,8 +37,8 @@ def measured(settings: Settings, rows: list[Row], peers: list[str]) -> list[Case
     return found
 
 
-def _preparation(bench) -> Case:
-    """The mask is nearly all there is to do: one head, 128K keys."""
+def _preparation(bench: Callable[[], Bench]) -> Case:
+    """Mask preparation, which dominates with one head and 128K keys."""
 
     def run() -> dict:
         row = Row("sliding_window", LONG, 64, 1, 1, 1)
@@ -47,7 +50,7 @@ def _preparation(bench) -> Case:
     return Case("mask preparation, 128K keys", run)
 
 
-def _kernels(bench, direction: str) -> Case:
+def _kernels(bench: Callable[[], Bench], direction: str) -> Case:
     row = paper_row("causal_document", 8192, 128)
     return Case(f"kernels of {direction}, {row.name}", lambda: {"kernels": bench().kernel_times(row, direction)})
 
@@ -70,7 +73,7 @@ def masks(settings: Settings) -> list[Case]:
 
 
 def flex(settings: Settings) -> list[Case]:
-    """FlexAttention as its users would write the mask, beside the mask by its columns."""
+    """FlexAttention with the mask in its users' idiom, beside the mask from its columns."""
     idiomatic = [name for name in SPARSE_MASKS if name not in ("qk_sparse", "random_eviction")]
     rows = [paper_row(mask, seqlen, 128) for seqlen in (8192, 32768) for mask in idiomatic]
     return measured(settings, rows, ["flex", "flex_idiomatic"])

@@ -1,5 +1,8 @@
-"""FlashAttention-3 (Shah et al., 2024) as a peer, where a package that has it can be imported: whole and causal
-attention, sliding windows by its window, documents by lengths. Other masks it has no call for."""
+"""FlashAttention-3 (Shah et al., arXiv 2407.08608) as a peer, if one of its packages is installed.
+
+It takes full and causal attention, sliding windows as `window_size`, and documents as sequence lengths. It has no call
+for the other masks.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,17 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .outcome import NotRun
+from tools.gpu_check.outcome import NotRun
+
 from .paper_masks import PaperMask
 
-# The package of its authors under two names, and the forward alone (fa3-fwd).
+# The authors' package under two names, and fa3-fwd, which has the forward only.
 MODULES = ("flash_attn_interface", "flash_attn_3.flash_attn_interface", "fa3_fwd_interface")
 Tensor = Any
 
 
 def interface() -> ModuleType:
-    """Raises NotRun where no package has it."""
+    """Module of the first package found. Raises NotRun if there is none."""
     for name in MODULES:
         try:
             return importlib.import_module(name)
@@ -27,9 +31,14 @@ def interface() -> ModuleType:
 
 
 def attention(module: ModuleType, mask: PaperMask, batch: int, scale: float, lengths: Callable) -> Callable:
-    """query, key, value [B, S, H, D] -> out. `lengths` makes an int32 tensor of where sequences begin.
+    """Function from query, key, value [B, S, H, D] to out.
 
-    Raises NotRun for a mask that FlashAttention-3 does not know."""
+    Args:
+        lengths: makes an int32 tensor of cumulative sequence lengths from a list.
+
+    Raises:
+        NotRun: FlashAttention-3 does not support the mask.
+    """
     causal = mask.name in ("causal", "causal_document")
     if mask.name in ("full", "causal"):
         return lambda *inputs: _out(module.flash_attn_func(*inputs, softmax_scale=scale, causal=causal))
@@ -60,5 +69,5 @@ def attention(module: ModuleType, mask: PaperMask, batch: int, scale: float, len
 
 
 def _out(answer: Tensor | tuple) -> Tensor:
-    """Some versions return the log-sum-exp as well."""
+    """Output alone; some versions return the log-sum-exp too."""
     return answer[0] if isinstance(answer, tuple) else answer

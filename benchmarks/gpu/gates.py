@@ -1,5 +1,7 @@
-"""What a row is held against: `par` with the best published kernel, a `goal` for its mask, and a `stretch` goal for
-dense masks. TFLOP/s of visible pairs on an H200, in proportion to the matrix product rate R of the run."""
+"""Speed gates of a row: `par` with the best published kernel, a `goal` for its mask, a `stretch` goal if it is dense.
+
+In TFLOP/s of visible pairs on an H200, in proportion to R, the matrix product rate of the run.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ BEST_PUBLISHED = {
     ("causal", 64): (473.0, None),
 }
 PAR = 0.95
-# Share of R where tensor cores, exponentials or shared memory leave no more, by head_dim up to 64 and beyond; key tiles
-# that a row of tiles costs beside its own; what a partial tile costs more than a full one.
+# Share of R that tensor cores, exponentials and shared memory allow, for head_dim up to 64 and above; cost of a row of
+# tiles beyond its live tiles, in tiles; extra cost of a partial tile over a full one.
 _SHARE = {"forward": (0.70, 0.91), "backward": (0.66, 0.81)}
 _TILES_MORE = {"forward": 1.0, "backward": 2.5}
 _PARTIAL_MORE = {"forward": 0.08, "backward": 0.04}
@@ -29,7 +31,7 @@ NAMES = ("par", "goal", "stretch")
 
 
 def gates(row: dict[str, Any], direction: str) -> dict[str, float | None]:
-    """TFLOP/s of each gate; None where there is none."""
+    """TFLOP/s of each gate, or None for a gate that this row does not have."""
     rate, tiles = row["matmul_tflops"], row["live_tiles_per_row"]
     share = _SHARE[direction][row["head_dim"] > 64]
     work = tiles * (1 + _PARTIAL_MORE[direction] * row["partial_tiles"]) + _TILES_MORE[direction]
@@ -43,7 +45,7 @@ def gates(row: dict[str, Any], direction: str) -> dict[str, float | None]:
 
 
 def reached(row: dict[str, Any], direction: str) -> str:
-    """The names of the gates that our speed passes, or "none"."""
+    """Names of the gates that our speed passes, or "none"."""
     ours = row[direction]["contestants"]["ours"]["tflops"]
     passed = [name for name, gate in gates(row, direction).items() if gate is not None and ours >= gate]
     return ", ".join(passed) or "none"

@@ -1,5 +1,9 @@
-"""What each mask allows on tiles of 128 x 128, and the gates (forward / backward) at a given matrix product rate, as
-Markdown: python3 -m tools.gpu_check.goals [--rate TFLOP/s]. Arithmetic only; nothing is measured."""
+"""Markdown table of the bound of each mask on tiles of 128 x 128, and its gates, at a given matrix product rate.
+
+    python3 -m benchmarks.gpu.goals [--rate TFLOP/s]
+
+Computed, not measured. Gates are given as forward / backward.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 from .gates import R_OF_PUBLISHED, gates
 from .paper_masks import NAMES, paper_mask
 
-SEQLENS = (8192, 32768, 131072)  # those of the paper
+SEQLENS = (8192, 32768, 131072)  # the paper's
 HEAD_DIMS = (128, 64)
 _GATES = ("par", "goal")
 
@@ -44,7 +48,7 @@ def _cells(name: str, seqlen: int, rate: float) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rate", type=float, default=R_OF_PUBLISHED, help="R, TFLOP/s of a bf16 matrix product")
     print(markdown(parser.parse_args().rate), end="")
 

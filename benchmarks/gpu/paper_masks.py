@@ -1,4 +1,4 @@
-"""The masks of the paper (arXiv 2410.01359) with the documents its kernel tables were measured on."""
+"""Masks of the paper (arXiv 2410.01359) with the documents that its kernel tables were measured on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import random
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .plan import REPOSITORY
-
+DOCUMENTS = Path(__file__).resolve().parents[2] / "tests" / "data" / "paper_documents.json"
 TILE = 128
-_SAMPLE = 2  # of the five samples per length; the CPU figures use the same one
+_SAMPLE = 2  # of the five samples per length, as in benchmarks/cpu
 NAMES = (
     "full",
     "causal",
@@ -37,35 +37,35 @@ NAMES = (
 class PaperMask:
     name: str
     seqlen: int
-    columns: np.ndarray | None  # startend_row_indices [1, 1, S, n]; None where causal says it all
+    columns: np.ndarray | None  # startend_row_indices int32 [1, 1, S, n]; None for full and causal
     causal: bool
-    documents: tuple[int, ...]  # lengths; what the idiomatic peers are told
+    documents: tuple[int, ...]  # lengths
     prefixes: tuple[int, ...]
-    questions: tuple[tuple[int, ...], ...]  # question and answers of share_question
+    questions: tuple[tuple[int, ...], ...]  # lengths of each question and its answers, for share_question
 
     @property
     def window(self) -> int:
-        """Of the masks with a window."""
+        """Width of the window masks, in tokens."""
         return window_of(self.seqlen)
 
     @functools.cached_property
     def pairs(self) -> int:
-        """Visible pairs of one head."""
+        """Number of visible pairs of one head."""
         return sum(int(counts.sum()) for counts in self._visible_per_tile)
 
     @functools.cached_property
     def tile_efficiency(self) -> float:
-        """Visible share of the 128 x 128 tiles that hold a visible pair: the ceiling of any kernel with such tiles."""
+        """Share of visible pairs in the live 128 x 128 tiles, which bounds every kernel with such tiles."""
         return self.pairs / (self._live_tiles * TILE * TILE)
 
     @functools.cached_property
     def live_tiles_per_row(self) -> float:
-        """Of a row of 128 queries, on average."""
+        """Average number of live tiles of a row of 128 queries."""
         return self._live_tiles / -(-self.seqlen // TILE)
 
     @functools.cached_property
     def partial_tiles(self) -> float:
-        """Share of the live tiles in which some pair is hidden."""
+        """Share of partial tiles among the live tiles."""
         full = sum(int(np.count_nonzero(counts == TILE * TILE)) for counts in self._visible_per_tile)
         return 1 - full / self._live_tiles
 
@@ -75,7 +75,7 @@ class PaperMask:
 
     @functools.cached_property
     def _visible_per_tile(self) -> list[np.ndarray]:
-        """Per tile of keys, the visible pairs in each tile of rows."""
+        """Visible pairs of each tile of rows, for every tile of keys."""
         return [self._key_tile(key) for key in range(0, self.seqlen, TILE)]
 
     def _key_tile(self, first_key: int) -> np.ndarray:
@@ -84,7 +84,7 @@ class PaperMask:
         end = np.minimum(begin + TILE, self.seqlen)
         hidden = [(start[:, None], stop[:, None]) for start, stop in self.hidden_intervals(keys)]
         visible = len(keys) * (end - begin)[0]
-        # The union of up to three intervals, by inclusion and exclusion; an intersection is an interval again.
+        # Union of up to three intervals by inclusion and exclusion; an intersection of intervals is an interval.
         for chosen in range(1, 1 << len(hidden)):
             members = [interval for index, interval in enumerate(hidden) if chosen >> index & 1]
             start = functools.reduce(np.maximum, [interval[0] for interval in members], begin)
@@ -94,7 +94,7 @@ class PaperMask:
         return visible
 
     def hidden_intervals(self, keys: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Half-open intervals of rows that are hidden from each key, the future among them."""
+        """Half-open intervals of rows hidden from each key, including the causal part."""
         top, bottom = np.zeros(len(keys), np.int64), np.full(len(keys), self.seqlen, np.int64)
         intervals = [(top, keys)] if self.causal else []
         if self.columns is None:
@@ -113,7 +113,7 @@ def window_of(seqlen: int) -> int:
 
 
 def paper_mask(name: str, seqlen: int) -> PaperMask:
-    """At 8192, 32768 and 131072 tokens the paper's own documents; elsewhere those of 8192 in proportion."""
+    """Mask by name. Lengths other than 8192, 32768 and 131072 scale the paper's documents of 8192 tokens."""
     lengths, prefixes, dropped = _documents(seqlen)
     masks = masks_package()
     window = window_of(seqlen)
@@ -146,19 +146,19 @@ def paper_mask(name: str, seqlen: int) -> PaperMask:
 
 
 def masks_package() -> Any:
-    """paddle_flashmask.masks; where the compiled module is absent its builders work, and they are all that is used."""
+    """paddle_flashmask.masks. Without the compiled module, a stand-in lets its builders work."""
     package = importlib.import_module("paddle_flashmask")
     name = "paddle_flashmask._core"
     try:
         importlib.import_module(name)
     except ImportError:
-        sys.modules[name] = package._core = types.ModuleType(name, "a stand-in: compiled functions are absent")
+        sys.modules[name] = package._core = types.ModuleType(name, "stand-in without the compiled functions")
     return importlib.import_module("paddle_flashmask.masks")
 
 
 def _documents(seqlen: int) -> tuple[list[int], list[int], list[int]]:
-    """Lengths, prefix lengths and the indices of the documents that qk_sparse drops."""
-    published = json.loads((REPOSITORY / "tests" / "data" / "paper_documents.json").read_text())["sequence_lengths"]
+    """Lengths, prefix lengths, and the indices of the documents that qk_sparse drops."""
+    published = json.loads(DOCUMENTS.read_text())["sequence_lengths"]
     base = seqlen if str(seqlen) in published else 8192
     sample = published[str(base)]["samples"][_SAMPLE]
     lengths = [length * seqlen // base for _, length in sample["documents"]]
@@ -168,7 +168,7 @@ def _documents(seqlen: int) -> tuple[list[int], list[int], list[int]]:
 
 
 def _questions(lengths: list[int]) -> list[list[int]]:
-    """As in the paper: two to six answers; every token beyond one per part goes to a part by chance."""
+    """Question and two to six answers per document, of random lengths drawn as in the paper."""
     generator = random.Random(0)
     groups = []
     for length in lengths:

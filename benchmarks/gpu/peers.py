@@ -1,5 +1,5 @@
-"""The peers: torch's scaled_dot_product_attention by back end, compiled FlexAttention with block masks, and
-FlashAttention-3 where it is installed."""
+"""Peers of our kernels: the back ends of torch's scaled_dot_product_attention, compiled FlexAttention with block masks,
+and FlashAttention-3 if it is installed."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ _COMPILE_LIMIT = 512
 
 @dataclass
 class Peer:
-    """out, and what is timed; gradients() gives those of query, key and value, all [B, S, H, D]."""
+    """Output [B, S, H, D] of a peer, and its calls to time."""
 
     out: torch.Tensor
     forward: Callable[[], object]
     backward: Callable[[], tuple[torch.Tensor, ...]]
     heads_first: bool
-    no_backward: str = ""  # why there is none
+    no_backward: str = ""  # reason why it has none
 
     def gradients(self) -> tuple[torch.Tensor, ...]:
+        """Gradients of query, key and value, [B, S, H, D]."""
         return tuple(_axes(gradient, self.heads_first) for gradient in self.backward())
 
 
 def sdpa(name: str, inputs: Tensors, causal: bool, scale: float) -> Peer:
-    """Raises RuntimeError where the back end refuses the problem."""
+    """One back end of torch. Raises RuntimeError if it refuses the problem."""
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         with sdpa_kernel(SDPA[name]):
@@ -50,7 +51,7 @@ def sdpa(name: str, inputs: Tensors, causal: bool, scale: float) -> Peer:
 
 
 def flex(mask: PaperMask, inputs: Tensors, scale: float, idiomatic: bool) -> Peer:
-    """idiomatic: the mask as a user of FlexAttention writes it instead of by its columns."""
+    """FlexAttention. idiomatic: with the mask as its users write it, instead of from the columns."""
     for limit in ("recompile_limit", "cache_size_limit", "accumulated_recompile_limit"):
         if hasattr(torch._dynamo.config, limit):
             setattr(torch._dynamo.config, limit, _COMPILE_LIMIT)
@@ -67,7 +68,7 @@ def flex(mask: PaperMask, inputs: Tensors, scale: float, idiomatic: bool) -> Pee
 
 
 def fa3(mask: PaperMask, inputs: Tensors, scale: float) -> Peer:
-    """Raises NotRun where it is absent or does not know the mask."""
+    """FlashAttention-3. Raises NotRun if it is absent or does not support the mask."""
     query = inputs["query"]
 
     def lengths(starts: list[int]) -> torch.Tensor:
@@ -77,18 +78,18 @@ def fa3(mask: PaperMask, inputs: Tensors, scale: float) -> Peer:
     peer = _peer(attend, inputs, heads_first=False)
     try:
         peer.backward()
-    except Exception as refusal:  # a package of the forward alone may refuse in any way
+    except Exception as refusal:  # a package without a backward may raise anything
         peer.no_backward = f"{type(refusal).__name__}: {refusal}"
     return peer
 
 
 def block_mask(function: MaskFunction, seqlen: int, device: torch.device) -> object:
-    """Compiled on the GPU, where the dense mask of a long sequence would not fit."""
+    """Block mask, compiled on the GPU because the dense mask of a long sequence does not fit into memory."""
     return create_block_mask(function, None, None, seqlen, seqlen, device=str(device), _compile=device.type == "cuda")
 
 
 def _axes(tensor: torch.Tensor, heads_first: bool) -> torch.Tensor:
-    """Between [B, S, H, D] and what the peer takes."""
+    """Convert between [B, S, H, D] and the layout of the peer."""
     return tensor.transpose(1, 2) if heads_first else tensor
 
 
@@ -96,7 +97,7 @@ def _peer(attend: Callable[..., torch.Tensor], inputs: Tensors, heads_first: boo
     leaves = [_axes(inputs[name].detach(), heads_first).requires_grad_() for name in ("query", "key", "value")]
     dout = _axes(inputs["dout"], heads_first)
 
-    def forward() -> torch.Tensor:  # as in training; without gradients FlexAttention would be compiled twice
+    def forward() -> torch.Tensor:  # with gradients as in training, so that FlexAttention is compiled once
         return attend(*leaves)
 
     out = forward()
@@ -108,7 +109,7 @@ def _peer(attend: Callable[..., torch.Tensor], inputs: Tensors, heads_first: boo
 
 
 def column_function(mask: PaperMask, device: torch.device) -> MaskFunction | None:
-    """The bounds of the columns in flat buffers; None for the full mask."""
+    """Mask function over the column bounds in flat buffers, or None for the full mask."""
     if mask.columns is None:
         return _causal if mask.causal else None
     bounds = [torch.from_numpy(channel.copy()).to(device) for channel in mask.columns[0, 0].T]
@@ -128,11 +129,11 @@ def column_function(mask: PaperMask, device: torch.device) -> MaskFunction | Non
 
 
 def idiomatic_function(mask: PaperMask, device: torch.device) -> MaskFunction | None:
-    """By the columns where a user would have no shorter way."""
+    """Mask function as users write it, or from the columns if there is no shorter form."""
     window = mask.window
 
     def labels(lengths: tuple[int, ...]) -> torch.Tensor:
-        """Which piece every token is in."""
+        """Index of the piece that each token belongs to."""
         return torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(device, torch.int32)
 
     if mask.name == "sliding_window":

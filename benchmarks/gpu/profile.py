@@ -1,4 +1,4 @@
-"""Nsight Compute on one forward and one backward: where the time of each kernel goes."""
+"""Profile of one forward and one backward with Nsight Compute."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
-from .outcome import Case, NotRun
-from .plan import Settings
+from tools.gpu_check.outcome import Case, NotRun
+from tools.gpu_check.plan import Settings
 
 SECTIONS = (
     "SpeedOfLight",
@@ -20,7 +20,7 @@ SECTIONS = (
     "MemoryWorkloadAnalysis",
     "ComputeWorkloadAnalysis",
 )
-# In the JSON; everything else is in TEXT.
+# Metrics for the JSON; TEXT holds the full output.
 KEPT = (
     "Duration",
     "SM Frequency",
@@ -44,7 +44,7 @@ def profile(name: str, settings: Settings) -> dict[str, Any]:
     program = shutil.which("ncu")
     if not program:
         raise NotRun("ncu was not found")
-    # Clocks stay as they are: setting them is not ours to do.
+    # Leave the clocks alone: the machine may be shared.
     command = [program, "--clock-control", "none", "--target-processes", "all"]
     for section in SECTIONS:
         command += ["--section", section]
@@ -62,7 +62,7 @@ def profile(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def read_metrics(text: str) -> list[dict[str, str]]:
-    """One entry per launch: "kernel" and the metrics of KEPT with their units."""
+    """One dict per launch, with `kernel` and the metrics of KEPT with their units."""
     kernels: list[dict[str, str]] = []
     for line in text.splitlines():
         launch = re.match(r"^\s{2}(\S.*?) \(\d+, \d+, \d+\)x\(\d+, \d+, \d+\), Context", line)

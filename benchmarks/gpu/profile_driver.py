@@ -1,5 +1,7 @@
-"""What runs under Nsight Compute: one forward and one backward by each generation of kernels.
-profile_driver LIBRARY KIND HEAD_DIM."""
+"""Program that Nsight Compute profiles: one forward and one backward of each kernel set.
+
+python3 -m benchmarks.gpu.profile_driver LIBRARY KIND HEAD_DIM
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import numpy as np
 from support import mask_samples
 from support.problem import Problem
 
-from .device import CudaDevice
+from tools.gpu_check.device import CudaDevice
 
 SEQLEN, HEADS = 8192, 16
 

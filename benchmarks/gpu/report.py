@@ -1,4 +1,7 @@
-"""Markdown tables for docs/performance.md from gpu_check.json: python3 -m tools.gpu_check.report FILE [FILE ...]."""
+"""Markdown tables for docs/performance.md from gpu_check.json.
+
+python3 -m benchmarks.gpu.report FILE [FILE ...]
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tools.gpu_check.outcome import FAILED, NOT_RUN, PASSED
+
 from . import gates
-from .outcome import FAILED, NOT_RUN, PASSED
-from .table import rows
 
 
 def markdown(record: dict[str, Any]) -> str:
-    """Raises ValueError for a rehearsal: its figures are none."""
+    """Tables of one record. Raises ValueError for a rehearsal, whose figures have no meaning."""
     if record["emulated"]:
-        raise ValueError("this run was emulated: it has no figures to report")
+        raise ValueError("this run was emulated, so its figures have no meaning")
     blocks = [_heading(record), _parts(record)]
     if rows(record):
         blocks += [_method(record), _speeds(record), _gates(record), *_absent(record)]
@@ -27,6 +30,11 @@ def markdown(record: dict[str, Any]) -> str:
     if kernels:
         blocks.append(kernels)
     return "\n\n".join(blocks) + "\n"
+
+
+def rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Figures of every measured mask."""
+    return [case["figures"] for case in _cases(record) if "matmul_tflops" in case["figures"]]
 
 
 def _cases(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -86,10 +94,10 @@ def _speeds(record: dict[str, Any]) -> str:
 
 
 def _gates(record: dict[str, Any]) -> str:
-    """Ours in proportion to each gate of gates.py: 1.00 or more passes."""
+    """Table of our speed over each gate of gates.py; 1.00 or more passes."""
     lines = [
-        "Ours over each gate: `par` is 0.95 of the best published kernel, `goal` the model of "
-        "`tools/gpu_check/gates.py`, `stretch` a share of R; all in proportion to the R of the row.\n",
+        "Our speed over each gate: `par` is 0.95 of the best published kernel, `goal` the model of "
+        "`benchmarks/gpu/gates.py`, `stretch` a share of R; all in proportion to the R of the row.\n",
         "| mask | S | D | pass | TFLOP/s | " + " | ".join(f"x {name}" for name in gates.NAMES) + " | passed |",
         "|" + "---|" * (6 + len(gates.NAMES)),
     ]
@@ -105,7 +113,7 @@ def _gates(record: dict[str, Any]) -> str:
 
 
 def _absent(record: dict[str, Any]) -> list[str]:
-    """Which peers did not run, once per reason."""
+    """List of the peers that did not run, with one line for each reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows(record):
         for name, reason in row.get("absent", {}).items():

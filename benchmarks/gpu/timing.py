@@ -1,4 +1,4 @@
-"""Medians of calls that take turns, timed by events around each call."""
+"""Timing of calls that take turns within a round, with CUDA events around each call."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 WARM_UP, ROUNDS = 10, 30
-FLUSH_BYTES = 256 << 20  # several times the L2 of any GPU so far
-# Keeps the GPU busy while the host enqueues the call, so that its launch overhead stays out of the time.
+FLUSH_BYTES = 256 << 20  # several times the L2 cache of an H200
+# Keep the GPU busy while the host enqueues the call, so that the time excludes launch overhead.
 _HOLD_CYCLES = 400_000
 Call = Callable[[], Any]
 
 METHOD = (
-    f"CUDA events around every call; median of {ROUNDS} rounds after {WARM_UP} that do not count; contestants take "
-    f"turns within a round and their order rotates; before every call {FLUSH_BYTES >> 20} MiB are overwritten, so L2 "
-    "is cold, and the GPU waits while the host enqueues; random normal inputs"
+    f"CUDA events around every call; median of {ROUNDS} rounds after {WARM_UP} warm-up rounds; contestants take turns "
+    f"within a round, in rotating order; L2 is cold ({FLUSH_BYTES >> 20} MiB are overwritten before every call); "
+    "the GPU is held busy while the host enqueues; random normal inputs"
 )
 
 
@@ -44,7 +44,7 @@ class EventTimer:
 
 
 class HostTimer:
-    """For rehearsals on the CPU."""
+    """Wall clock, for rehearsals on the CPU."""
 
     def milliseconds(self, call: Call) -> float:
         begin = time.perf_counter()
@@ -53,7 +53,7 @@ class HostTimer:
 
 
 def take_turns(timer: Timer, contestants: dict[str, Call], rounds: int = ROUNDS, warm_up: int = WARM_UP) -> dict:
-    """Name -> milliseconds of each round."""
+    """Milliseconds of each round by contestant; the order rotates from round to round."""
     names = list(contestants)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warm_up + rounds):
@@ -65,7 +65,7 @@ def take_turns(timer: Timer, contestants: dict[str, Call], rounds: int = ROUNDS,
     return times
 
 
-def summary(milliseconds: list[float], flop: float) -> dict[str, float]:
+def statistics_of(milliseconds: list[float], flop: float) -> dict[str, float]:
     """Median, 20th and 80th percentile in ms, and TFLOP/s at the median."""
     ordered = sorted(milliseconds)
     last = len(ordered) - 1
@@ -79,7 +79,7 @@ def summary(milliseconds: list[float], flop: float) -> dict[str, float]:
 
 
 def kernel_microseconds(call: Call, repetitions: int) -> dict[str, float]:
-    """Median time of every kernel that `call` launches, by name, without gaps between them."""
+    """Median device time by name of each kernel that `call` launches, excluding the gaps between them."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 

@@ -1,6 +1,6 @@
 """Training curves of packed batches with column masks beside padded batches with the dense mask.
 
-    python -m benchmarks.training.convergence
+    PYTHONPATH=examples python -m benchmarks.training.convergence
 
 SFT, LoRA, DPO, KTO and reward models (RM) on the example data; the second reward model learns to tell an answer from
 its words in a drawn order. Both contestants take the same samples in every step, in the same order, from the same

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +68,6 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
 
     dev_pairs: preference pairs held out, and half the word-order pairs held out. shape: the model's keys of LLAMA.
     """
-    sys.path.insert(0, str(ROOT / "examples"))
     from paddlenlp.transformers import AutoConfig
     from preferences import marked, pairs
     from sft.prepare import PREFERENCES, download_instructions, download_rows, make_model, write_rows

@@ -12,7 +12,7 @@ import pytest
 from support.call import Call
 from support.library import INVALID_ARGUMENT, UNSUPPORTED, WORKSPACE_TOO_SMALL, KernelError, Kernels, Params, Tensor
 from support.problem import Problem
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
 
 def test_header_is_c_and_lays_out_the_structure_as_mirrored(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.specification import REPOSITORY, dropout_keep
+from support.repository import REPOSITORY
+from support.specification import dropout_keep
 
 HERE = Path(__file__).resolve().parent
 

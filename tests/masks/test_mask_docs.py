@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
 from paddle_flashmask import masks
 

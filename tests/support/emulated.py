@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 import numpy as np
-from support.buffers import ALIGNMENT
-from support.call import Call
-from support.dense import GRADIENTS
-from support.library import Kernels, Params
-from support.problem import Problem
-from support.specification import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
+from tools import build_kernels
 
-import build_kernels
+from .buffers import ALIGNMENT
+from .call import Call
+from .dense import GRADIENTS
+from .library import Kernels, Params
+from .problem import Problem
+from .repository import REPOSITORY
 
 LIBRARY = REPOSITORY / "build" / "emulated" / "_kernels.so"
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from support.buffers import POISON, strides_of
-from support.call import params_of
-from support.library import Kernels, Tensor
-from support.problem import Problem
+
+from .buffers import POISON, strides_of
+from .call import params_of
+from .library import Kernels, Tensor
+from .problem import Problem
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OUTPUTS = ("out", "lse")

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from support.compare import Expectation
-from support.problem import Problem
 
+from .compare import Expectation
+from .problem import Problem
 from .torch_call import TORCH_DTYPES
 
 Tensors = dict[str, torch.Tensor]

@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import build_kernels
-from build_kernels import Unit
+from tools import build_kernels
+from tools.build_kernels import Unit
 
 PACKAGE = REPOSITORY / "paddle_flashmask"
 

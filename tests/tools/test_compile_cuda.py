@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from support.specification import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import compile_cuda
+from tools import compile_cuda
 
 SYMBOL = "_ZN3pfm4cuda4sm8012_GLOBAL__N_17ForwardINS0_3ptx7Float16ELi1EEEvNS1_16ForwardArgumentsE"
 LOG = f"""ptxas info    : 0 bytes gmem

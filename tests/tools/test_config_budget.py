@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from support.specification import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import config_budget
-from config_budget import Budget
+from tools import config_budget
+from tools.config_budget import Budget
 
 
 @pytest.fixture(scope="module")

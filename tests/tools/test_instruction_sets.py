@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 
 import pytest
-from support.specification import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import build_kernels
-from build_kernels import Unit
+from tools import build_kernels
+from tools.build_kernels import Unit
 
 UNITS = [unit for unit in build_kernels.cpu_units("g++") if build_kernels.isa_of(unit.source)]
 TABLES = {

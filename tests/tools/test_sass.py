@@ -3,17 +3,11 @@ tensor copies, nothing in local memory."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 
 import pytest
-from support.specification import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import build_kernels
-import compile_cuda
-import sass
+from tools import build_kernels, compile_cuda, sass
 
 TEXT = """
 Fatbin elf code:

@@ -6,14 +6,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from tools import build_kernels
+
 REPOSITORY = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import build_kernels  # noqa: E402
-
 CSRC = REPOSITORY / "csrc"
 # The launchers try one row of the table after the other from the first on; here one row is all.
 FIRST_ROW = "int kRow = 0"
