@@ -1,4 +1,4 @@
-"""A Markdown table and a bar plot from the CSV of benchmarks.cpu.run.
+"""Markdown table and bar plot of the CSV file that benchmarks.cpu.run writes.
 
 python -m benchmarks.cpu.report benchmarks/results/cpu.csv --plot docs/images/cpu.png
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 Key = tuple[str, str, str, str]
-"""seqlen, head_dim, dtype, mask"""
+"""(seqlen, head_dim, dtype, mask)"""
 
 Rounds = dict[tuple[str, str], list[dict[str, str]]]
-"""(direction, contestant) -> its rows, in the order of the rounds"""
+"""Rows of each (direction, contestant), in the order of the rounds."""
 
 
 def load(path: Path) -> dict[Key, Rounds]:
@@ -32,7 +32,7 @@ def median(rows: list[dict[str, str]], column: str) -> float:
 
 
 def ratio(rounds: Rounds, direction: str, peer: str) -> float | None:
-    """How many times longer the peer takes: the median of the ratios within each round."""
+    """Time of the peer over ours, as the median of the ratios within each round; None if it did not run."""
     if (direction, peer) not in rounds:
         return None
     pairs = zip(rounds[direction, peer], rounds[direction, "ours"], strict=True)
@@ -97,8 +97,8 @@ def plot(table: dict[Key, Rounds], path: Path, seqlen: str, head_dim: str) -> No
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path, exists=True))
 @click.option("--plot", "plot_path", type=click.Path(path_type=Path))
-@click.option("--seqlen", default="8192", help="What the plot shows.")
-@click.option("--head-dim", default="128")
+@click.option("--seqlen", default="8192", help="Sequence length of the plot.")
+@click.option("--head-dim", default="128", help="Head dim of the plot.")
 def main(results: Path, plot_path: Path | None, seqlen: str, head_dim: str) -> None:
     table = load(results)
     click.echo(markdown(table))

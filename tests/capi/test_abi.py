@@ -1,4 +1,4 @@
-"""The C ABI itself: the header is C, its structure is the one mirrored here, and wrong calls are refused with words."""
+"""C ABI: the header is C, its structures match those of ctypes, and invalid calls return a status and a message."""
 
 from __future__ import annotations
 

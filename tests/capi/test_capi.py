@@ -1,4 +1,4 @@
-"""Every refusal of the C ABI: status, message, and that nothing ran."""
+"""Every error of the C ABI: status and message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.problem import Problem
 
 @pytest.fixture
 def call(kernels: Kernels) -> Call:
-    """A valid call with every optional input; `call.params` may be spoiled."""
+    """Valid call with every optional input, whose `params` a test may spoil."""
     startend = np.full((2, 2, 24, 1), 9, np.int32)
     blocks = np.ones((2, 2, 1, 1), np.int32)
     problem = Problem(

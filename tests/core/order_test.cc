@@ -15,7 +15,7 @@ namespace {
 
 constexpr int32_t kTileK = 4;
 
-// A mask of random intervals, half of them whole-column shapes that key tiles share.
+// Mask of random intervals, half of them shared by the keys of a tile.
 std::vector<pfm::TileBounds> RandomBounds(std::mt19937* random, int32_t rows, int32_t keys) {
   const auto pick = [random](int32_t limit) { return static_cast<int32_t>((*random)() % (limit + 1u)); };
   const pfm::MaskRules rules = {rows, keys, keys - rows, -1, -1, 4, false};
@@ -36,8 +36,7 @@ std::vector<pfm::TileBounds> RandomBounds(std::mt19937* random, int32_t rows, in
   return bounds;
 }
 
-// Key tiles that the bounds do not rule out for whole query tile `tile`; a last tile that is cut short may count
-// more.
+// Number of key tiles that the bounds do not rule out for a whole query tile; a ragged last tile may count more.
 int32_t ByCounting(const std::vector<pfm::TileBounds>& bounds, int32_t tile, int32_t tile_q) {
   int32_t live = 0;
   for (const pfm::TileBounds& b : bounds) {
@@ -79,7 +78,7 @@ int TestOrder() {
       if (!fresh) break;
       seen[static_cast<size_t>(tile)] = true;
       if (rank == 0) continue;
-      // Fewer counts than buckets here, so the order is exact and stable.
+      // There are fewer counts than buckets, so the order is exact and stable.
       const int32_t before = order[rank - 1];
       const int32_t work = count[static_cast<size_t>(tile)], work_before = count[static_cast<size_t>(before)];
       checks.Expect(work_before > work || (work_before == work && before < tile), "longest first", describe);

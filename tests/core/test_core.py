@@ -1,4 +1,4 @@
-"""csrc/core, as plain C++: exhaustive at small sizes, against counting and published vectors."""
+"""csrc/core as plain C++, exhaustively at small sizes, against brute force and published vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every run and every number of threads gives the same bits, at sizes where the work really is shared."""
+"""Bitwise equality over runs and numbers of threads, at sizes that occupy several threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zero sizes, absent gradients, extreme numbers, shared memory, and what hidden keys may hold."""
+"""Zero sizes, absent gradients, extreme numbers, broadcast inputs, and arbitrary values in hidden keys."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def everything(dtype: str = "float32", **changes) -> Problem:
 
 
 def test_each_subset_of_gradients(kernels: Kernels, isa: str) -> None:
-    """Asking for fewer gradients leaves the bits of the others alone."""
+    """Requesting fewer gradients does not change the bits of the others."""
     problem = everything()
     whole = run(kernels, problem)
     for count in range(len(GRADIENTS)):
@@ -86,17 +86,17 @@ def test_absent_gradient_inputs_count_as_zero(kernels: Kernels, isa: str, dtype:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("magnitude", [0.0, 1e-4, 10.0, 40.0])
 def test_magnitudes(kernels: Kernels, isa: str, dtype: str, magnitude: float) -> None:
-    """From all scores equal to a softmax that is one-hot almost everywhere."""
+    """Magnitudes from all scores equal up to a nearly one-hot softmax."""
     problem = everything(dtype, magnitude=magnitude)
-    # Without fused multiply-add the products of a score round too, where NumPy's do not; at 40 scores reach 5000 and
-    # one row with two keys nearly level decides the largest error.
+    # Without fused multiply-add the products of a score are rounded, unlike NumPy's. At 40 scores reach 5000, and a
+    # row with two nearly equal scores determines the largest error.
     factor = 4.0 if (isa, magnitude, dtype) == ("portable", 40.0, "float32") else 2.0
     Expectation(problem, factor).check(run(kernels, problem), isa)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_scores_that_would_overflow_exp(kernels: Kernels, isa: str, dtype: str) -> None:
-    """Scores of a few thousand, all of one sign in a row: only differences may be exponentiated."""
+    """Scores of a few thousand with one sign per row, whose exponentials overflow unless the maximum is subtracted."""
     problem = Problem(seqlen_q=70, seqlen_k=200, heads_q=1, heads_kv=1, head_dim=8, head_dim_v=8, dtype=dtype)
     inputs = dict(problem.inputs)
     for sign in (-1.0, 1.0):
@@ -114,7 +114,7 @@ def test_scores_that_would_overflow_exp(kernels: Kernels, isa: str, dtype: str) 
 
 
 def test_each_probability_is_accurate(kernels: Kernels, isa: str) -> None:
-    """Values that are the identity bring out single probabilities: a few roundings, and an exponential good to 1e-7."""
+    """With the identity as value, `out` holds the probabilities: a few roundings and an exp accurate to 1e-7."""
     problem = Problem(seqlen_q=64, seqlen_k=128, heads_q=1, heads_kv=1, head_dim=1, head_dim_v=128, softmax_scale=1.0)
     inputs = dict(problem.inputs)
     inputs["query"] = np.linspace(0.01, 1.0, 64, dtype=np.float32).reshape(1, 64, 1, 1)
@@ -132,7 +132,7 @@ def test_extreme_sinks(kernels: Kernels, isa: str, sink: float) -> None:
     inputs = dict(problem.inputs)
     problem.__dict__["inputs"] = {**inputs, "sink": np.full(2, sink, np.float32)}
     result = run(kernels, problem)
-    if sink == 1e4:  # takes all the weight
+    if sink == 1e4:  # the sink has all the weight
         assert (result["out"] == 0).all() and (result["lse"] == np.float32(1e4)).all()
         return
     blind = ~problem.visible.any(axis=-1)
@@ -149,7 +149,7 @@ def test_extreme_sinks(kernels: Kernels, isa: str, sink: float) -> None:
 
 
 def test_garbage_in_keys_of_skipped_tiles_stays_there(kernels: Kernels, isa: str) -> None:
-    """Padding may hold anything, NaN included, as long as whole tiles of it are hidden."""
+    """Padding may hold any values, including NaN, if it fills whole hidden tiles."""
     problem = Problem(seqlen_q=100, seqlen_k=384, heads_q=1, heads_kv=1)
     problem.startend = np.full((1, 1, 384, 2), 0, np.int32)
     problem.startend[:, :, :128] = [100, 0]
@@ -174,7 +174,7 @@ def test_gradient_of_lse_is_ignored_where_nothing_is_seen(kernels: Kernels, isa:
 
 
 def test_one_mask_and_one_key_for_all_by_strides_of_zero(kernels: Kernels, isa: str) -> None:
-    """Inputs may be broadcast: a stride of zero repeats them."""
+    """Inputs may be broadcast with a stride of zero."""
     problem = Problem(batch=3, heads_q=4, heads_kv=4, heads_mask=4, seqlen_q=70, seqlen_k=140)
     columns, problem.causal = mask_samples.sample_mask("causal_document", np.random.default_rng(9), 1, 1, 70, 140)
     problem.startend = np.ascontiguousarray(np.broadcast_to(columns, (3, 4, 140, 1)))
@@ -192,7 +192,7 @@ def test_one_mask_and_one_key_for_all_by_strides_of_zero(kernels: Kernels, isa: 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_in_a_row_stays_in_the_row(kernels: Kernels, isa: str, dtype: str) -> None:
-    """A NaN query is reported in its own row of out, lse and dquery; every other row keeps its bits."""
+    """A NaN query affects its own row of out, lse and dquery; all other rows keep their bits."""
     problem = Problem(seqlen_q=90, seqlen_k=150, dtype=dtype, causal=True)
     clean = run(kernels, problem)
     inputs = {name: x.copy() for name, x in problem.inputs.items()}

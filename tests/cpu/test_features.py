@@ -1,4 +1,4 @@
-"""Every feature with every mask at ragged sizes: a pairwise cover, forward and backward, against the error rule."""
+"""Pairwise cover of features, masks and ragged sizes, forward and backward, under the error rule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.compare import Expectation
 from support.library import Kernels
 from support.pairwise import pairwise
 
-# Around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them.
+# Sizes around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them.
 SIZES = [
     (1, 1),
     (2, 15),
@@ -62,6 +62,6 @@ def test_case(kernels: Kernels, case: dict) -> None:
             kernels.set_isa("")
 
 
-def test_every_sources_instruction_set_is_offered(kernels: Kernels, isa: str) -> None:
-    """test_case runs what the build offers; this says that it is everything that it should be."""
+def test_every_instruction_set_of_the_sources_is_offered(kernels: Kernels, isa: str) -> None:
+    """test_case runs the instruction sets that the build offers, so none may be missing."""
     assert kernels.isa() == isa

@@ -1,4 +1,4 @@
-"""Lengths of many key tiles, whose turns in adding to dquery several threads share."""
+"""Lengths of many key tiles, for which several threads accumulate dquery in a fixed order."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The masks and shapes of the public FlashMask test suites, at sizes that a CPU checks in seconds.
+"""Masks and shapes of the public FlashMask test suites, scaled down to sizes that a CPU checks in seconds.
 
-Masks: the thirteen builders with the parameters of PaddlePaddle's `test/test_flashmask_ci` (given there for 8192
-tokens, scaled down here), documents of `test/xpu/test_flashmask_attention_op_xpu.py`, lengths around tile edges.
+Masks: the thirteen builders with the parameters of PaddlePaddle's `test/test_flashmask_ci`, which are for 8192 tokens,
+documents of `test/xpu/test_flashmask_attention_op_xpu.py`, and lengths around tile edges.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def test_three_documents_in_128_tokens(kernels: Kernels, name: str, dtype: str) 
 @pytest.mark.parametrize(("seqlen_q", "seqlen_k"), [(1, 127), (1, 512), (127, 511), (113, 203), (256, 512), (512, 256)])
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_lengths_that_differ(kernels: Kernels, dtype: str, seqlen_q: int, seqlen_k: int, n: int) -> None:
-    """Short queries against a long cache, with bottom-right causality where the form has it."""
+    """Short queries against a long cache, with bottom-right causality for the causal forms."""
     rng = np.random.default_rng(seqlen_k + n)
     start = rng.integers(0, seqlen_q + 1, (2, 2, seqlen_k, 2))
     length = rng.integers(0, seqlen_q // 2 + 2, (2, 2, seqlen_k, 2))

@@ -1,4 +1,4 @@
-"""Random problems: exact, the same bits with any number of threads, and what a mask hides has no influence."""
+"""Random problems: exact results, the same bits with any number of threads, no influence of hidden keys."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_threads_do_not_change_a_bit(kernels: Kernels, isa: str, problem: Proble
 
 @settings(max_examples=60)
 @given(problem=problems())
-def test_keys_that_nobody_sees_have_no_influence(kernels: Kernels, isa: str, problem: Problem) -> None:
-    """Their numbers may change; nothing else may, and their gradients are zero."""
+def test_hidden_keys_have_no_influence(kernels: Kernels, isa: str, problem: Problem) -> None:
+    """Changing keys that no query sees changes no result, and their gradients are zero."""
     hidden = ~problem.visible.any(axis=(1, 2))  # [B, Sk]
     first = run(kernels, problem)
     changed = copy.copy(problem)
@@ -45,7 +45,7 @@ def test_keys_that_nobody_sees_have_no_influence(kernels: Kernels, isa: str, pro
 
 @settings(max_examples=60)
 @given(problem=problems())
-def test_rows_that_see_nothing_are_exactly_empty(kernels: Kernels, isa: str, problem: Problem) -> None:
+def test_rows_without_visible_keys_are_empty(kernels: Kernels, isa: str, problem: Problem) -> None:
     blind = ~problem.visible.any(axis=-1)  # [B, Hq, Sq]
     result = run(kernels, problem)
     by_row = blind.transpose(0, 2, 1)

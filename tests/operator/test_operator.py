@@ -1,4 +1,4 @@
-"""The Paddle operator and the Paddle specification, side by side: values and gradients, with the same arguments."""
+"""Values and gradients of the Paddle operator against the dense reference, with the same arguments."""
 
 from __future__ import annotations
 

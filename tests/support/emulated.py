@@ -1,4 +1,4 @@
-"""The C ABI of the emulated kernels, and calls whose memory the emulator knows."""
+"""C ABI of the emulated CUDA kernels, and calls whose arrays are registered with the emulator."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SHARED_SMALL, SHARED_MEDIUM, SHARED_LARGE = 99 * KIBIBYTE, 163 * KIBIBYTE, 227 *
 
 
 def emulated_library() -> Path:
-    """The kernel library with the CUDA kernels built for the emulator, of the sources as they are."""
+    """Path of the kernel library for the emulator, built from the current sources."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         build_kernels.build_kernel_library(LIBRARY, None, (), emulated=True)
     return LIBRARY
 
 
 class EmulatedKernels(Kernels):
-    """One emulated GPU."""
+    """Kernel library with an emulated GPU."""
 
     def __init__(self, path: Path):
         super().__init__(path)
@@ -45,30 +45,32 @@ class EmulatedKernels(Kernels):
         self._library.pfm_emulator_warpgroup_products.restype = c_int64
 
     def configure(self, seed: int = 0, compute_capability: int = 80, shared_limit: int = SHARED_LARGE) -> None:
-        """seed: of the order in which threads run and copies arrive."""
+        """Set up the GPU. seed: of the random order in which threads run and copies complete."""
         self._library.pfm_emulator_configure(seed, 3, compute_capability, shared_limit)
 
     def warpgroup_products(self) -> int:
-        """Instructions of warpgroups that multiply, of all launches so far."""
+        """Number of warpgroup matrix instructions in all launches so far."""
         return self._library.pfm_emulator_warpgroup_products()
 
     def register(self, name: str, address: int, size: int, written: bool) -> None:
-        """written: whether the bytes hold values; reading others before a kernel wrote them is an error."""
+        """Make an array known. written: whether it holds values; reading unwritten bytes is an error."""
         self._library.pfm_emulator_register(address, size, name.encode(), written)
 
     def unregister(self, address: int) -> None:
         self._library.pfm_emulator_unregister(address)
 
     def arrays(self) -> np.ndarray:
-        """Those that the last call made of its workspace, while it is registered: words, each array from a multiple of
-        256 bytes on. So a GPU has them; here there is room between them."""
+        """Arrays of the last call's workspace, while it is registered, as words.
+
+        Each starts at a multiple of 256 bytes, as on a GPU. In the emulated workspace they have gaps between them.
+        """
         words = np.empty(self._library.pfm_emulator_arrays(None, 0, ALIGNMENT) // 4, np.uint32)
         self._library.pfm_emulator_arrays(words.ctypes.data, words.nbytes, ALIGNMENT)
         return words
 
 
 class EmulatedCall(Call):
-    """A call in which the kernels may touch the arrays of the problem and the workspace, and nothing else."""
+    """Call in which the kernels may access the arrays of the problem and the workspace only."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One attention call over torch tensors, on the GPU or, in a rehearsal, on the CPU with the CPU kernels."""
+"""Calls of the C ABI on torch tensors: on a GPU, or on the CPU with the CPU kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORKSPACE_ALIGNMENT = 256
 
 
 def random_inputs(problem: Problem, device: torch.device) -> dict[str, torch.Tensor]:
-    """Standard normal tensors in the layout of the problem; the same seed gives the same values on one device."""
+    """Standard normal inputs in the layout of the problem. Equal seeds give equal values on one device."""
     generator = torch.Generator(device).manual_seed(problem.data_seed)
     dtype = TORCH_DTYPES[problem.dtype]
     B, Sq, Sk = problem.batch, problem.seqlen_q, problem.seqlen_k
@@ -45,9 +45,9 @@ def empty(layout: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch
 
 
 class TorchCall:
-    """forward() and backward() only enqueue work on the current stream; all memory is taken here."""
+    """Arrays and parameters of one problem. forward() and backward() only enqueue work on the current stream."""
 
-    no_backward = ""  # as of peers.Peer
+    no_backward = ""  # as in benchmarks/gpu, where a peer may give a reason
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class TorchCall:
         return outputs
 
     def poison(self, *names: str) -> None:
-        """NaN into these outputs (default: all) and into the workspace."""
+        """Fill these outputs (default: all) with NaN, and the workspace with poison."""
         for name in names or self.outputs:
             self.outputs[name].fill_(torch.nan)
         self._memory.fill_(POISON)
@@ -147,7 +147,7 @@ class TorchCall:
         return self.outputs["out"]
 
     def gradients(self) -> tuple[torch.Tensor, ...]:
-        """Of query, key and value, after a forward and a backward."""
+        """Gradients of query, key and value, from a new forward and backward."""
         self.both()
         return tuple(self.outputs[name] for name in ("dquery", "dkey", "dvalue"))
 

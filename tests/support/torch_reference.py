@@ -1,6 +1,7 @@
-"""tests/support/dense.py in torch and in chunks of rows, for lengths whose scores do not fit into memory.
+"""Dense attention in torch, in chunks of rows, for lengths whose scores do not fit into memory.
 
-Everything a row of the scores feeds depends on that row alone, so one walk over the rows gives all results.
+Computes what dense.py does. Each row of the scores contributes to the results independently, so one pass over the rows
+is enough.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ _BLOCK = 128
 
 
 class TorchExpectation(Expectation):
-    """The error rule of tests/support for some (batch, query head) pairs, without NumPy's dense scores.
+    """Error rule of compare.py for chosen heads, without dense scores in NumPy.
 
-    Gradients of key and value are those of whole groups of query heads, so `heads` holds whole groups.
+    Gradients of key and value sum over a group of query heads, so heads are chosen by groups.
     """
 
     def __init__(self, problem: Problem, inputs: Tensors, heads: list[tuple[int, int]] | None = None) -> None:
-        """heads: (batch, key head) pairs, all by default."""
+        """heads: (batch, key head) pairs; all by default."""
         self.problem, self.factor = problem, 2.0
         everything = [(b, h) for b in range(problem.batch) for h in range(problem.heads_kv)]
         self.heads = everything if heads is None else heads
@@ -35,11 +36,11 @@ class TorchExpectation(Expectation):
         self.plain_errors = {name: _largest_error(plain[name], self.truth[name]) for name in plain}
 
     def check_tensors(self, results: Tensors, context: str) -> None:
-        """results: whole tensors by name; only the chosen heads are compared (dsink: only where all heads were)."""
+        """Compare the chosen heads of whole tensors by name; dsink only if all heads are chosen."""
         self.check(self._chosen(results), context)
 
     def expect(self, truth: dict[str, np.ndarray], tolerance: float) -> None:
-        """Raises AssertionError unless the float64 results, and their bounds, are those of dense.py."""
+        """Raises AssertionError unless the float64 results and their bounds equal those of dense.py."""
         names = [name for name in truth if " " not in name]
         whole = self._chosen({name: torch.from_numpy(np.ascontiguousarray(truth[name])) for name in names})
         for name in truth:
@@ -74,7 +75,7 @@ class TorchExpectation(Expectation):
                     total[h * group : (h + 1) * group] += column
                 merged[name] = total
             elif name.endswith("dsink"):
-                merged[name] = torch.stack(columns).amax() * self.problem.batch  # the rows of a batch add up
+                merged[name] = torch.stack(columns).amax() * self.problem.batch  # the batches add up
             elif " " in name:
                 merged[name] = torch.stack(columns).amax()
             else:
@@ -88,7 +89,7 @@ def _largest_error(plain: np.ndarray, truth: np.ndarray) -> float:
 
 
 def visible_rows(problem: Problem, b: int, head: int, rows: torch.Tensor) -> torch.Tensor:
-    """bool [rows, Sk]: what these query rows of query head `head` see."""
+    """Visible pairs of these rows of query head `head`, bool [rows, Sk]."""
     row = rows[:, None]
     key = torch.arange(problem.seqlen_k, device=rows.device)[None]
     diagonal = row + problem.offset_of_diagonal
@@ -122,8 +123,11 @@ def _hidden_intervals(bounds: torch.Tensor, causal: bool, seqlen_q: int) -> list
 
 
 def group_reference(problem: Problem, inputs: Tensors, b: int, kv_head: int, precision: str) -> Tensors:
-    """Results of the query heads that share one key head: out, dquery [Sq, G, .], lse [G, Sq], dkey, dvalue [Sk, 1, .],
-    dsink [G]; in float64 also the bounds of dense.py."""
+    """Results of the G query heads of one key head.
+
+    out, dquery [Sq, G, .], lse [G, Sq], dkey, dvalue [Sk, 1, .], dsink [G]. In float64 also the bounds of
+    dense.py.
+    """
     group = problem.heads_q // problem.heads_kv
     per_head = [_Head(problem, inputs, b, kv_head, kv_head * group + g, precision) for g in range(group)]
     stored = per_head[0].stored
@@ -145,7 +149,7 @@ def group_reference(problem: Problem, inputs: Tensors, b: int, kv_head: int, pre
 
 
 class _Head:
-    """One query head; all results except the sums over a group are stored as `precision` stores them."""
+    """One query head. All results but the sums over a group are rounded as `precision` stores them."""
 
     def __init__(self, problem: Problem, inputs: Tensors, b: int, kv_head: int, head: int, precision: str) -> None:
         self.work = torch.float64 if precision == "float64" else torch.float32

@@ -1,4 +1,4 @@
-"""What setup.py makes, and how it fails: one readable message, never a traceback."""
+"""Results of setup.py and tools/build_kernels.py, and their errors: one message, no traceback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "paddle_flashmask"
 
 
 def build(tmp_path: Path, code: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """Runs setup.py build_ext after `code`, with its results under tmp_path."""
+    """Run setup.py build_ext after `code`, with its results under tmp_path."""
     arguments = ["setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
     program = f"import runpy, sys\n{code}\nsys.argv = {arguments!r}\nrunpy.run_path('setup.py')"
     return subprocess.run(
@@ -80,7 +80,7 @@ def test_cuda_too_old(tmp_path) -> None:
 
 @pytest.fixture
 def object_cache(tmp_path, monkeypatch):
-    """An ObjectCache that keeps its objects under tmp_path, and a source with a header."""
+    """ObjectCache under tmp_path, with a source and a header."""
     monkeypatch.setattr(build_kernels, "OBJECTS", tmp_path / "objects")
     monkeypatch.setattr(build_kernels, "ROOT", tmp_path)
     (tmp_path / "value.h").write_text("constexpr int kValue = 1;\n")
@@ -88,7 +88,7 @@ def object_cache(tmp_path, monkeypatch):
     return build_kernels.ObjectCache()
 
 
-def test_objects_are_made_again_only_when_something_changed(object_cache, tmp_path) -> None:
+def test_objects_are_rebuilt_only_after_a_change(object_cache, tmp_path) -> None:
     source = tmp_path / "unit.cc"
 
     def compiled(flags=("-O1",)) -> tuple[Path, int]:
@@ -102,11 +102,11 @@ def test_objects_are_made_again_only_when_something_changed(object_cache, tmp_pa
     (tmp_path / "value.h").write_text("constexpr int kValue = 2;\n")
     second = compiled()
     assert second[0] == first[0] and second[1] > first[1]
-    assert len(list(first[0].parent.glob("*.o"))) == 1  # what was being made is gone
+    assert len(list(first[0].parent.glob("*.o"))) == 1  # no partial object is left
     assert compiled(["-O2"])[0] != first[0]
 
 
-def test_what_the_compiler_said_is_kept(object_cache, tmp_path) -> None:
+def test_the_output_of_the_compiler_is_kept(object_cache, tmp_path) -> None:
     (tmp_path / "unit.cc").write_text("#warning something to know\n")
     for _ in range(2):
         assert "something to know" in object_cache.log_of(object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",))))
@@ -114,7 +114,7 @@ def test_what_the_compiler_said_is_kept(object_cache, tmp_path) -> None:
 
 def test_a_compile_error_ends_the_build_with_the_file_name(object_cache, tmp_path) -> None:
     (tmp_path / "unit.cc").write_text("no such language\n")
-    for _ in range(2):  # a failed object must not be taken for a finished one
+    for _ in range(2):  # the failure must not be cached
         with pytest.raises(SystemExit, match=r"compiling unit.cc failed"):
             object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))
 
@@ -147,7 +147,7 @@ def units_for(archs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return {str(unit.source.relative_to(REPOSITORY / "csrc" / "cuda")): unit.command for unit in units}
 
 
-def test_sources_are_compiled_for_the_cards_they_are_for() -> None:
+def test_sources_are_compiled_for_their_architectures() -> None:
     both, without_90 = units_for(("80", "90")), units_for(("80",))
     assert [part for part in both["sm90/attention.cu"] if "gencode" in part] == [
         "-gencode=arch=compute_90a,code=sm_90a"
@@ -167,7 +167,7 @@ def test_sources_are_compiled_for_the_cards_they_are_for() -> None:
         "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored to maintain minimum registers",
     ],
 )
-def test_a_kernel_that_the_compiler_made_slow_fails_the_build(object_cache, tmp_path, said) -> None:
+def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, said) -> None:
     (tmp_path / "unit.cc").write_text(f"#warning {said}\n")
     refused = Unit(tmp_path / "unit.cc", ("g++",), refused=build_kernels.SLOW_WGMMA)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The table and the gate over what ptxas says of the CUDA kernels."""
+"""Table of registers and spills from the output of ptxas, and the gate on spills."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def kernel(spill_bytes: int, **changes) -> compile_cuda.Kernel:
     )
 
 
-def test_what_ptxas_says_becomes_rows() -> None:
+def test_the_output_of_ptxas_is_parsed() -> None:
     rows = {("sm80", "Forward", "1"): ("96,96", "128x64", "67072"), ("sm90", "Forward", "1"): ("", "", "")}
     forward, prepare = compile_cuda.kernels_in(LOG, rows)
     assert forward == compile_cuda.Kernel("Forward", "fp16", "96,96", "128x64", "sm_80", "67072", 255, 16, 48)

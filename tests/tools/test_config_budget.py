@@ -1,4 +1,4 @@
-"""The budget of each sm90 kernel on paper."""
+"""Resource budgets computed from the tables of csrc/cuda/sm90."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def rows() -> list[Budget]:
 
 
 def test_forward_at_head_dim_128(rows: list[Budget]) -> None:
-    """Two warpgroups of 64 rows each read the keys (32 KiB), their queries (16) and the values (32); keys and values
-    are copied in (64): 14 bytes a pair. 256 multiply-adds a pair take an eighth of a clock."""
+    """Two warpgroups of 64 rows each read the keys (32 KiB), their queries (16) and the values (32), and 64 KiB of keys
+    and values are copied in: 14 bytes per pair. 256 multiply-adds per pair take an eighth of a clock."""
     (row,) = (r for r in rows if (r.kernel, r.head_dim, r.head_dim_v) == ("Forward", 128, 128))
     assert (row.tile_q, row.tile_k, row.consumers) == (128, 128, 2)
     assert row.bytes_per_pair == (2 * (32 + 16 + 32) + 64) * 1024 / 128**2

@@ -1,4 +1,4 @@
-"""Files compiled for an instruction set run nothing unless the processor has it."""
+"""Object files compiled for an instruction set: no code of theirs may run without it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_every_instruction_set_is_known_here():
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.source.stem)
 def test_only_tables_and_code_of_its_own_leave_the_file(unit: Unit):
-    """The rest of the library reads constants; what it could run, on any processor, would have to be another symbol:
-    a function, or an inline one shared with other files, of which the linker keeps any copy."""
+    """The rest of the library may read tables from the file, but must not link to its functions: neither to an exported
+    one nor to an inline one shared with other files, of which the linker keeps any copy."""
     compiled = build_kernels.ObjectCache().compile(unit)
     listed = subprocess.run(
         ["nm", "--demangle", "--defined-only", "--extern-only", compiled], check=True, capture_output=True, text=True

@@ -1,5 +1,4 @@
-"""The machine code of the kernels for compute capability 9.0 does what they are for: matrix products by warpgroups and
-tensor copies, nothing in local memory."""
+"""Machine code of the kernels for compute capability 9.0: warpgroup matrix products, tensor copies, no local memory."""
 
 from __future__ import annotations
 
@@ -69,8 +68,8 @@ def test_products_and_copies_are_those_of_hopper(kernels) -> None:
 
 
 def test_only_partial_tiles_pay_for_the_mask(kernels) -> None:
-    """A forward kernel has three groups of exp2 over a tile: the first tile, and the loops over full and partial ones.
-    Bits become predicates (R2P) in two of the three."""
+    """A forward kernel computes exp2 over a tile in three places: the first tile, and the loops over full and partial
+    tiles. Two of them turn mask bits into predicates (R2P)."""
     for (name, _, _, tile, _), instructions in kernels:
         if name != "Forward":
             continue
