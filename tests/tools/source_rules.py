@@ -1,6 +1,6 @@
-"""Rules of the source tree, each a function from the files to its findings, one line each.
+"""Rules of the source tree, as functions from a list of files to a list of findings.
 
-Paths are relative to the root, with `/`. A rule knows nothing of this repository: test_layers.py has its tables.
+Paths are relative to the root, with `/`. The tables for this repository are in test_layers.py.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SOURCE_SUFFIXES = (*CPP_SUFFIXES, ".py", ".sh")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">]+)[">]', re.MULTILINE)
 _ASSEMBLY = re.compile(r"\b(?:asm|__asm|__asm__)\s*(?:volatile\b|\()")
-_SYMBOL_NAME = re.compile(r"\)\s*__asm__\(\"\w+\"\)")  # of a declared function, which is no instruction
+_SYMBOL_NAME = re.compile(r"\)\s*__asm__\(\"\w+\"\)")  # symbol name of a declared function, not an instruction
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One include or import of a file of the tree."""
+    """One include or import between files of the tree."""
 
     source: str
     target: str
@@ -36,10 +36,10 @@ class Edge:
 
 @dataclass(frozen=True)
 class Layer:
-    """Files that may see each other and the layers named in `sees`, which stand below.
+    """Files that may depend on each other and on the layers named in `sees`.
 
-    A pattern is a path whose components may hold wildcards: with a final `/` it means everything in a folder, else one
-    file. Folders that match one pattern are strangers: each may see itself, but not another.
+    Each component of a pattern may contain wildcards. A pattern that ends in `/` stands for everything in a folder, any
+    other for files. Different folders that match a layer may not depend on each other.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Layer:
     sees: tuple[str, ...] = ()
 
     def unit_of(self, path: str) -> str | None:
-        """The folder of `path` that matches a pattern, the layer's name if `path` itself matches, or None."""
+        """Folder of `path` that matches a pattern, or the layer's name if `path` itself does; None without a match."""
         parts = PurePosixPath(path).parts
         for pattern in self.patterns:
             wanted = PurePosixPath(pattern).parts
@@ -60,7 +60,7 @@ class Layer:
 
 
 def source_files(root: Path, places: Sequence[str]) -> list[str]:
-    """Source files at and under `places`, sorted."""
+    """Sorted source files among and under `places`."""
     found = []
     for place in places:
         candidates = [root / place] if (root / place).is_file() else (root / place).rglob("*")
@@ -69,7 +69,7 @@ def source_files(root: Path, places: Sequence[str]) -> list[str]:
 
 
 def includes(root: Path, files: Iterable[str], roots: Sequence[str]) -> tuple[list[Edge], list[str]]:
-    """Edges of `#include "..."`, and the includes in quotes that name no file.
+    """Edges of all includes of files in the tree, and findings for quoted includes of other files.
 
     roots: folders searched after that of the including file, as with -I.
     """
@@ -91,11 +91,11 @@ def _includes_of(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def imports(root: Path, files: Iterable[str], roots: Sequence[str], facades: Sequence[str] = ()) -> list[Edge]:
-    """Edges of every import statement, at any depth of a file: in functions and under TYPE_CHECKING too.
+    """Edges of all import statements, including those in functions and under TYPE_CHECKING.
 
     Args:
-        roots: folders on Python's path. A file that is in no package also finds the files beside it.
-        facades: packages whose `__init__.py` imports its names on first use, so that importing it imports nothing.
+        roots: folders on Python's path. Outside packages, a file can also import its neighbours.
+        facades: files that import their names on first use, so that they count neither as source nor as target.
     """
     edges = []
     for file in (name for name in files if name.endswith(".py") and name not in facades):
@@ -110,7 +110,7 @@ def imports(root: Path, files: Iterable[str], roots: Sequence[str], facades: Seq
 
 
 def _imported_names(node: ast.AST, file: str) -> Iterator[list[str]]:
-    """For every name that a statement imports, the modules that it may mean, best first; `/a/b` is a path."""
+    """Modules that each imported name may stand for, in order of preference; `/a/b` is a path from the root."""
     if isinstance(node, ast.Import):
         yield from ([alias.name] for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -133,7 +133,7 @@ def _first_module(root: Path, candidates: Iterable[str], roots: Sequence[str]) -
 
 
 def crossings(files: Iterable[str], edges: Iterable[Edge], layers: Sequence[Layer]) -> list[str]:
-    """Files without a layer, and edges that a layer may not have."""
+    """Findings for files without a layer, and for edges that the layers forbid."""
     found = [f"{file} belongs to no layer" for file in files if _place(file, layers) is None]
     for edge in edges:
         source, target = _place(edge.source, layers), _place(edge.target, layers)
@@ -144,12 +144,12 @@ def crossings(files: Iterable[str], edges: Iterable[Edge], layers: Sequence[Laye
 
 
 def _place(path: str, layers: Sequence[Layer]) -> tuple[Layer, str] | None:
-    """The first layer that has `path`, and its unit."""
+    """First layer of `path`, and its unit there."""
     return next(((layer, unit) for layer in layers if (unit := layer.unit_of(path))), None)
 
 
 def upward_rows(layers: Sequence[Layer]) -> list[str]:
-    """Layers of a table, from the bottom up, that see one which does not stand below."""
+    """Findings for layers that see a layer listed after them; a table is listed from the bottom up."""
     below: set[str] = set()
     found = []
     for layer in layers:
@@ -159,7 +159,7 @@ def upward_rows(layers: Sequence[Layer]) -> list[str]:
 
 
 def circles(edges: Iterable[Edge]) -> list[tuple[str, ...]]:
-    """Circles of files, each from its first name; one of every set that overlaps, after which its last edge is cut."""
+    """Circles of files, each starting at its alphabetically first file. Of overlapping circles one may be left out."""
     graph: dict[str, set[str]] = {}
     for edge in edges:
         graph.setdefault(edge.source, set()).add(edge.target)
@@ -168,7 +168,7 @@ def circles(edges: Iterable[Edge]) -> list[tuple[str, ...]]:
         try:
             graphlib.TopologicalSorter(graph).prepare()
         except graphlib.CycleError as error:
-            *circle, _ = reversed(error.args[1])  # each file sees the next
+            *circle, _ = reversed(error.args[1])  # each file depends on the next
             graph[circle[-1]].discard(circle[0])
             first = circle.index(min(circle))
             found.append((*circle[first:], *circle[:first]))
@@ -177,7 +177,7 @@ def circles(edges: Iterable[Edge]) -> list[tuple[str, ...]]:
 
 
 def path_edits(root: Path, files: Iterable[str]) -> list[str]:
-    """Uses of sys.path in Python files."""
+    """Findings for uses of sys.path in Python files."""
     found = []
     for file in (name for name in files if name.endswith(".py")):
         for node in ast.walk(ast.parse((root / file).read_text())):
@@ -193,22 +193,22 @@ def _is_sys(node: ast.expr) -> bool:
 
 
 def long_files(root: Path, files: Iterable[str], limit: int, exempt: Sequence[str] = ()) -> list[str]:
-    """Files of more than `limit` lines."""
+    """Findings for files of more than `limit` lines."""
     lengths = {file: (root / file).read_text().count("\n") for file in files if file not in exempt}
     return [f"{file} has {lines} lines, expected at most {limit}" for file, lines in lengths.items() if lines > limit]
 
 
 def assembly(root: Path, files: Iterable[str], folder: str) -> list[str]:
-    """C++ files outside `folder` that hold inline assembly."""
+    """Findings for inline assembly in C++ files outside `folder`."""
     found = []
     for file in (name for name in files if name.endswith(CPP_SUFFIXES) and not name.startswith(folder)):
         if _ASSEMBLY.search(_SYMBOL_NAME.sub(")", _COMMENT.sub("", (root / file).read_text()))):
-            found.append(f"{file} holds inline assembly, expected in {folder} only")
+            found.append(f"{file} has inline assembly, expected in {folder} only")
     return found
 
 
 def foreign_includes(root: Path, files: Iterable[str], library: str, owner: str) -> list[str]:
-    """Includes of the headers of `library` in files other than `owner`."""
+    """Findings for includes of the headers of `library` in files other than `owner`."""
     return [
         f"{file}:{line} includes {name}, expected in {owner} only"
         for file in files

@@ -1,6 +1,6 @@
-"""Structure of the source tree: what each layer may see, and where assembly, Paddle and long files may be.
+"""Structure of the source tree: layers, circles, Python's path, file lengths, inline assembly, Paddle's headers.
 
-The second half plants faults in small trees, so that each rule is seen to fail.
+The tests in the second half plant a fault in a small tree for each rule, and expect its finding.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _KERNEL_BASE = ("core", "C ABI", "hardware", "common kernels")
 _DATA = ("reference", "masks", "packing")
 _PACKAGE = (*_DATA, "operator", "import hook", "model library", "integrations", "drop-in")
 
-# From the bottom up, for C++ and for Python.
+# Listed from the bottom up, first C++ and then Python.
 LAYERS = (
     Layer("core", ("csrc/core/",)),
     Layer("C ABI", ("csrc/flashmask.h",)),
     Layer("CPU kernels", ("csrc/cpu/",), sees=("core", "C ABI")),
-    Layer("emulator", ("tests/emulator/",)),  # stands in for the hardware; its own includes are not checked
+    Layer("emulator", ("tests/emulator/",)),  # replaces the hardware; its own includes are not checked
     Layer("hardware", ("csrc/cuda/ptx/",), sees=("emulator",)),
     Layer("common kernels", ("csrc/cuda/common/",), sees=("core", "C ABI", "hardware")),
     Layer("shared backward", ("csrc/cuda/backward/",), sees=_KERNEL_BASE),
@@ -62,7 +62,7 @@ LAYERED = ("csrc", "paddle_flashmask", "setup.py", "tools", "tests/support", "be
 TREE = ("csrc", "paddle_flashmask", "setup.py", "tools", "tests", "benchmarks", "examples", "docs")
 INCLUDE_ROOTS, IMPORT_ROOTS = ("csrc", "tests"), (".", "tests")
 ALLOWED_CIRCLES = {
-    # A mask draws itself: plotting is imported in the call, and names the class in annotations alone.
+    # Harmless: ColumnMask.plot imports plotting when called, and plotting imports ColumnMask for annotations only.
     ("paddle_flashmask/masks/column_mask.py", "paddle_flashmask/masks/plotting.py"),
 }
 LINES = 400
@@ -78,7 +78,7 @@ def tree() -> list[str]:
     return [file for file in source_files(REPOSITORY, TREE) if file not in GENERATED]
 
 
-def test_the_table_of_layers_has_one_direction() -> None:
+def test_layers_see_only_layers_below() -> None:
     assert upward_rows(LAYERS) == []
 
 
@@ -97,12 +97,12 @@ def test_imports_go_downwards(layered: list[str]) -> None:
     assert crossings(files, edges, LAYERS) == []
 
 
-def test_no_file_depends_on_itself(tree: list[str]) -> None:
+def test_there_are_no_circles(tree: list[str]) -> None:
     edges = includes(REPOSITORY, tree, INCLUDE_ROOTS)[0] + imports(REPOSITORY, tree, IMPORT_ROOTS, FACADES)
     assert set(circles(edges)) <= ALLOWED_CIRCLES
 
 
-def test_python_path_is_left_alone(tree: list[str]) -> None:
+def test_no_module_uses_sys_path(tree: list[str]) -> None:
     assert path_edits(REPOSITORY, tree) == []
 
 
@@ -123,7 +123,7 @@ def test_paddle_headers_are_in_one_file(tree: list[str]) -> None:
 
 
 def plant(root: Path, files: dict[str, str]) -> list[str]:
-    """Write a tree; returns its files."""
+    """Write a tree and return its files."""
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -158,7 +158,7 @@ def test_a_table_that_looks_upwards_is_found() -> None:
         ("csrc/cuda/sm80/config.h", "../backward/gone.h", "which is not in the tree"),
     ],
 )
-def test_an_include_that_goes_astray_is_found(tmp_path: Path, file: str, included: str, finding: str) -> None:
+def test_a_forbidden_include_is_found(tmp_path: Path, file: str, included: str, finding: str) -> None:
     headers = ("csrc/flashmask.h", "csrc/cuda/dispatch.h", "csrc/cuda/sm80/config.h", "csrc/cuda/sm90/config.h")
     files = dict.fromkeys(headers, "") | {"csrc/cuda/backward/rows.h": '#include "../common/arena.h"\n'}
     files["csrc/cuda/common/arena.h"] = '#include "../../flashmask.h"\n#include <cstddef>\n'
@@ -183,7 +183,7 @@ def test_an_include_that_goes_astray_is_found(tmp_path: Path, file: str, include
         ("tools/build_kernels.py", "from support.call import Call", "build may not see test support"),
     ],
 )
-def test_an_import_that_goes_astray_is_found(tmp_path: Path, file: str, statement: str, finding: str) -> None:
+def test_a_forbidden_import_is_found(tmp_path: Path, file: str, statement: str, finding: str) -> None:
     libraries = [f"integrations/{library}/patch" for library in ("paddlenlp", "paddleformers")]
     modules = ("masks/full", "packing/plan", "functional", *libraries)
     files = {f"paddle_flashmask/{name}.py": "import numpy\n" for name in modules}
@@ -234,7 +234,7 @@ def test_assembly_elsewhere_is_found(tmp_path: Path, text: str) -> None:
     others = '// asm volatile is in ptx/\n/* asm(...) */\nint assembled(int n) __asm__("name");\n'
     names = plant(tmp_path, {"csrc/cuda/sm90/a.h": text, "csrc/cuda/ptx/b.h": text, "csrc/cuda/sm90/c.h": others})
     assert assembly(tmp_path, names, "csrc/cuda/ptx/") == [
-        "csrc/cuda/sm90/a.h holds inline assembly, expected in csrc/cuda/ptx/ only"
+        "csrc/cuda/sm90/a.h has inline assembly, expected in csrc/cuda/ptx/ only"
     ]
 
 
