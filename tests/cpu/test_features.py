@@ -53,7 +53,7 @@ CASES = pairwise(CHOICES)
 @pytest.mark.parametrize("case", CASES, ids=[str(index) for index in range(len(CASES))])
 def test_case(kernels: Kernels, case: dict) -> None:
     problem = problem_of(case)
-    expectation = Expectation(problem)
+    expectation = Expectation(problem, draws=4)
     for isa in kernels.isas():
         kernels.set_isa(isa)
         try:
