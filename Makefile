@@ -1,4 +1,4 @@
-# Everything a checkout needs: `make test` and `make demo` work on a bare machine with Python 3.10-3.12 and g++.
+# Targets for a checkout. `make test` and `make demo` work on a bare machine with Python 3.10-3.12 and g++.
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 FORMERS_VENV ?= .venv-paddleformers
@@ -19,7 +19,7 @@ FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
 all: build
 
-# An existing virtual environment (VENV=...) gets the pinned versions too.
+# The pinned versions are also installed into an existing virtual environment (VENV=...).
 venv: $(STAMPS)/venv
 $(STAMPS)/venv: $(REQUIREMENTS)
 	@mkdir -p $(STAMPS)
@@ -32,7 +32,7 @@ $(STAMPS)/venv: $(REQUIREMENTS)
 	$(PIP) install -q --no-deps -c requirements/constraints.txt paddlenlp visualdl
 	@touch $@
 
-# Built again when PFM_CUDA or PFM_CUDA_ARCHS changes, and when nvcc arrived from pip.
+# Rebuilt when PFM_CUDA or PFM_CUDA_ARCHS changes, and after nvcc is installed with pip.
 build: $(STAMPS)/build
 $(STAMPS)/build: $(STAMPS)/venv $(STAMPS)/options $(wildcard $(STAMPS)/cuda) $(BUILD_INPUTS)
 	MAX_JOBS=$(JOBS) $(PIP) install -q --no-build-isolation --no-deps -e .
@@ -42,14 +42,15 @@ $(STAMPS)/options: always
 	@mkdir -p $(STAMPS)
 	@echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" | cmp -s - $@ || echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" > $@
 
-# A file's tests stay together: they share what they compile.
+# The tests of one file run in one process, because they share what they compile.
 test: build
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-# In an environment of its own, which PaddleNLP's excludes. The package is installed into it, not editable: the binaries
-# in the source tree belong to $(VENV). `pytest` and not `python -m pytest`, so that the installed one is found.
+# In a separate environment, because PaddleFormers and PaddleNLP exclude each other. The package is installed there, not
+# editable, because the binaries in the source tree belong to $(VENV). `pytest`, unlike `python -m pytest`, and this
+# pythonpath leave the source tree off Python's path, so that the installed package is tested.
 test-paddleformers: $(FORMERS_STAMPS)/build
-	$(FORMERS_VENV)/bin/pytest tests/integrations/paddleformers
+	$(FORMERS_VENV)/bin/pytest -o pythonpath=tests tests/integrations/paddleformers
 $(FORMERS_STAMPS)/venv: requirements/paddleformers.txt
 	@mkdir -p $(FORMERS_STAMPS)
 	@test -x $(FORMERS_VENV)/bin/python || $(PYTHON) -m venv $(FORMERS_VENV)
@@ -65,12 +66,12 @@ $(FORMERS_STAMPS)/build: $(FORMERS_STAMPS)/venv $(BUILD_INPUTS) $(shell find pad
 demo: build
 	$(BIN)/python examples/demo.py
 
-# Every task on the real data, a few steps each; about ten minutes on two cores.
+# A few steps of every training task on real data; about ten minutes on two cores.
 train-all: build
 	$(BIN)/python examples/train_all.py
 
-# Beside PyTorch, in the same run and an environment of its own: PaddleNLP changes its ways when it finds torch.
-# BENCH_ARGS="--seqlens 2048 --rounds 3" makes it shorter.
+# Beside PyTorch, in the same run and a separate environment, because PaddleNLP behaves differently where torch is
+# installed. BENCH_ARGS="--seqlens 2048 --rounds 3" shortens it.
 bench-cpu: build $(STAMPS)/bench
 	@mkdir -p benchmarks/results
 	OMP_NUM_THREADS=2 $(BENCH_VENV)/bin/python -m benchmarks.cpu.run --output benchmarks/results/cpu.csv $(BENCH_ARGS)
@@ -81,19 +82,19 @@ $(STAMPS)/bench: $(STAMPS)/venv requirements/bench.txt
 	  -r requirements/build.txt -r requirements/bench.txt
 	@touch $@
 
-# nvcc from pip, for machines without a CUDA toolkit: from then on builds have the CUDA kernels (PFM_CUDA=0: without).
+# nvcc from pip, for machines without a CUDA toolkit. Later builds include the CUDA kernels unless PFM_CUDA=0.
 cuda-compiler: $(STAMPS)/cuda
 $(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 	$(PIP) install -q -r requirements/cuda.txt
 	@touch $@
 
-# Every CUDA kernel through nvcc: registers and spills as a table, an error where one spills more than is known.
+# Compile every CUDA kernel with nvcc and print a table of registers and spills; unexpected spills are an error.
 compile-cuda: venv
-	$(BIN)/python tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
+	$(BIN)/python -m tools.compile_cuda --csv benchmarks/results/cuda_compile.csv --markdown
 
-# The full product of which `make test` runs a cover: about an hour on two cores.
+# The full product of cases, of which `make test` runs a pairwise cover; about an hour on two cores.
 emulate-all: venv
-	OMP_NUM_THREADS=1 $(BIN)/python tests/cuda/emulate_all.py --output benchmarks/results/emulate_all.csv $(EMULATE_ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python tests/cuda/emulate_all.py --output benchmarks/results/emulate_all.csv $(EMULATE_ARGS)
 
 info: build
 	$(BIN)/paddle-flashmask info

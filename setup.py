@@ -1,8 +1,8 @@
-"""Builds the three binaries of the package. They differ in what they may see:
+"""Build of the three binaries of the package:
 
-_kernels.so   the attention kernels behind the C ABI of csrc/flashmask.h: neither Paddle nor Python.
-_ops.so       the Paddle operator over that C ABI: the only file that depends on the Paddle version.
-_core.*.so    a Python module (pybind11) over the mask arithmetic of csrc/core.
+_kernels.so   attention kernels with the C ABI of csrc/flashmask.h; depends on neither Paddle nor Python.
+_ops.so       Paddle operator over that C ABI; the only binary that depends on the Paddle version.
+_core.*.so    Python module (pybind11) over the mask arithmetic of csrc/core.
 """
 
 from __future__ import annotations
@@ -13,20 +13,29 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-import build_kernels as kernels  # noqa: E402
-
 PACKAGE = "paddle_flashmask"
 
 
+def load_by_path(name: str, path: Path) -> ModuleType:
+    """Import one file as module `name`. A build front end leaves the source tree off Python's path."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by its name
+    spec.loader.exec_module(module)
+    return module
+
+
+kernels = load_by_path("build_kernels", ROOT / "tools" / "build_kernels.py")
+
+
 def find_paddle() -> tuple[str, Path]:
-    """Version and folder of the installed Paddle, without the seconds that importing it takes."""
+    """Version and folder of the installed Paddle, found without importing it, which takes seconds."""
     spec = importlib.util.find_spec("paddle")
     if spec is None or spec.origin is None:
         raise kernels.BuildError(
@@ -35,10 +44,7 @@ def find_paddle() -> tuple[str, Path]:
             "package with `pip install --no-build-isolation .`"
         )
     root = Path(spec.origin).parent
-    version_spec = importlib.util.spec_from_file_location("paddle_version", root / "version" / "__init__.py")
-    version = importlib.util.module_from_spec(version_spec)
-    version_spec.loader.exec_module(version)
-    return version.full_version, root
+    return load_by_path("paddle_version", root / "version" / "__init__.py").full_version, root
 
 
 def find_pybind11() -> str:
@@ -50,12 +56,12 @@ def find_pybind11() -> str:
 
 
 class BuildBinaries(build_ext):
-    """Own compile and link steps: the three binaries need different flags, per file, and one links to another."""
+    """Compile and link steps of the binaries, which differ in flags per file; _ops.so links to _kernels.so."""
 
     def get_ext_filename(self, fullname: str) -> str:
         if fullname.split(".")[-1] == "_core":
             return super().get_ext_filename(fullname)
-        return os.path.join(*fullname.split(".")) + ".so"  # plain shared libraries carry no Python tag
+        return os.path.join(*fullname.split(".")) + ".so"  # plain shared libraries have no Python tag
 
     def build_extensions(self) -> None:
         self.cuda = kernels.wanted_cuda(os.environ.get("PFM_CUDA", "auto"))
@@ -77,7 +83,7 @@ class BuildBinaries(build_ext):
             return units + kernels.cuda_units(self.cuda, self.compiler, self.archs)
         if extension.name.endswith("_ops"):
             include = self.paddle / "include"
-            # As system headers: warnings stay on for this project's code and off for Paddle's.
+            # Paddle's headers count as system headers, so that warnings apply to this project's code only.
             flags = ["-D_GLIBCXX_USE_CXX11_ABI=1", "-DPADDLE_WITH_CUSTOM_KERNEL", "-isystem", str(include)]
             flags += ["-isystem", str(include / "third_party")]
         else:
@@ -90,8 +96,7 @@ class BuildBinaries(build_ext):
         if extension.name.endswith("_kernels"):
             kernels.link(kernels.kernel_link_command(self.compiler, objects, self.cuda), target)
             return
-        # -z now: a symbol that the running Paddle lacks fails the load with an exception, not a later call with an
-        # abort.
+        # -z now: a symbol that the running Paddle lacks makes the import fail, instead of aborting a later call.
         command = [self.compiler, "-shared", "-Wl,-z,now", "-Wl,-s", *map(str, objects)]
         if extension.name.endswith("_ops"):
             command += ["-Wl,-rpath,$ORIGIN", f"-L{self.paddle / 'base'}", f"-L{target.parent}"]
@@ -111,7 +116,7 @@ class BuildBinaries(build_ext):
         (Path(self.get_ext_fullpath(f"{PACKAGE}._kernels")).parent / "_build_info.py").write_text(text)
 
     def copy_extensions_to_source(self) -> None:
-        super().copy_extensions_to_source()  # for an editable install; copies the binaries only
+        super().copy_extensions_to_source()  # an editable install copies the binaries only
         built = Path(self.build_lib) / PACKAGE / "_build_info.py"
         shutil.copyfile(built, ROOT / PACKAGE / "_build_info.py")
 

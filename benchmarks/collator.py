@@ -1,11 +1,11 @@
-"""Host time and memory of making one packed batch: PaddleNLP's collator and ours, dense mask and columns.
+"""Host time and memory of one packed batch: PaddleNLP's collator and ours, with a dense mask and with columns.
 
     python -m benchmarks.collator                   # writes benchmarks/results/collator.csv and collator.md
 
-Each batch is one pack, timed from token ids to arrays. "sft": eight documents, through PaddleNLP's
-ZeroPadding._pad_batch_records and DataCollatorForSeq2Seq, or through pack_sft and SFTCollator. "preference": four
-prompts with two answers each, through _pad_batch_records and preference_collate_fn, or through pack_preference and
-PreferenceCollator. Times are the best of --repeats.
+Each batch is one pack, timed from token ids to arrays; times are the best of --repeats. `sft` has eight documents, with
+PaddleNLP's ZeroPadding._pad_batch_records and DataCollatorForSeq2Seq, or pack_sft and SFTCollator. `preference` has
+four prompts with two answers each, with _pad_batch_records and preference_collate_fn, or pack_preference and
+PreferenceCollator.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ Contestants = dict[tuple[str, str], Callable[[], dict[str, np.ndarray]]]
 
 
 def with_both_masks(*makers: Callable[[str], dict[str, np.ndarray]]) -> Contestants:
-    """One function per collator and mask, each making the batch of the same pack."""
+    """Functions by collator and mask, which make a batch of the same pack."""
     return {(make.__name__, mask): functools.partial(make, mask) for make in makers for mask in ("dense", "columns")}
 
 
@@ -112,7 +112,7 @@ def preference(tokens: int, tokenizer) -> Contestants:
     from paddlenlp.datasets.zero_padding_dataset import ZeroPadding
     from paddlenlp.trl.trl_data import preference_collate_fn
 
-    # In tokens // 4 places: a prompt of half of them and two answers, whose heads repeat the prompt's last token.
+    # Each row has tokens // 4 tokens, half of them the prompt. Both answers start from the prompt's last token.
     shared, answer = tokens // 8, tokens // 16
     prompt_ids, answer_ids = (np.arange(n) % 200 + 5 for n in (shared + 1, answer))
 
@@ -129,7 +129,7 @@ def preference(tokens: int, tokenizer) -> Contestants:
 
 
 def preference_record(prompt: list[int], answer: list[int], mask: str) -> dict:
-    """One row in the layout that PaddleNLP's DPO preprocessing hands to its packing; both answers are `answer`."""
+    """One row as PaddleNLP's DPO preprocessing passes it to packing; both answers are `answer`."""
     shared, n = len(prompt) - 1, len(answer)
     shown = prompt[-1:] + answer[:-1]
     total = shared + 2 * n
@@ -159,7 +159,7 @@ def measure(make: Callable[[], dict[str, np.ndarray]], repeats: int) -> tuple[fl
 
 
 def tiny_tokenizer(folder: Path):
-    """PaddleNLP's SFT collator needs a tokenizer only to pad."""
+    """Tokenizer for PaddleNLP's SFT collator, which uses it for padding only."""
     import sentencepiece
     from paddlenlp.transformers import LlamaTokenizer
 

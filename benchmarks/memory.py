@@ -1,9 +1,9 @@
-"""Memory of forward and backward beyond their inputs and outputs, by length: linear, where dense is quadratic.
+"""Memory of forward and backward beyond their inputs and outputs, by sequence length.
 
-    python -m benchmarks.memory --output benchmarks/results/memory.csv
+    PYTHONPATH=tests python -m benchmarks.memory --output benchmarks/results/memory.csv
 
-Every row is measured in a fresh process that holds NumPy and the kernels alone: the peak resident set of both passes
-(VmHWM) minus what was resident when inputs and outputs had been written once.
+Each row is measured in a fresh process with NumPy and the kernels only, as the peak resident set of both passes (VmHWM)
+minus the resident set after inputs and outputs were written once.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 import click
 import numpy as np
+from support.library import ABI_VERSION, DTYPES, Kernels, Params, Tensor
 
 from paddle_flashmask import masks
-from tests.support.library import ABI_VERSION, DTYPES, Kernels, Params, Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 KERNELS = REPOSITORY / "paddle_flashmask" / "_kernels.so"
@@ -58,7 +58,7 @@ ELEMENT_SIZE = {"float32": 4, "bfloat16": 2}
 
 
 def status_bytes(field: str) -> int:
-    """VmRSS: resident now, VmHWM: the most since the last forget_peak()."""
+    """Field of /proc/self/status: VmRSS, the resident set now, or VmHWM, its peak since forget_peak()."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
@@ -70,14 +70,14 @@ def forget_peak() -> None:
 
 
 def aligned_bytes(size: int) -> np.ndarray:
-    """Untouched memory: the kernels decide how much of a workspace becomes resident."""
+    """Untouched memory, of which only the part that the kernels access becomes resident."""
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size]
 
 
 def measure(mask: str, seqlen: int, heads: int, head_dim: int, dtype: str, threads: int) -> dict[str, float]:
-    """Runs both passes once in this process, which must not have run anything bigger before."""
+    """Figures of both passes, run once in this process, which must not have run a larger problem before."""
     kernels = Kernels(KERNELS)
     column_mask = BUILDERS[mask](seqlen)
     density = column_mask.statistics(64, 128).density
@@ -89,7 +89,7 @@ def measure(mask: str, seqlen: int, heads: int, head_dim: int, dtype: str, threa
     rng = np.random.default_rng(0)
     for name in ("query", "key", "value", "dout"):
         values = np.empty(shape, np.float32)
-        for token in range(0, seqlen, 1024):  # in pieces, so that drawing them does not set the peak
+        for token in range(0, seqlen, 1024):  # in pieces, so that the random numbers do not raise the peak
             values[:, token : token + 1024] = rng.standard_normal((1, 1024, heads, head_dim), dtype=np.float32)
         if dtype == "float32":
             held[name] = values
@@ -176,7 +176,7 @@ def in_fresh_process(**arguments) -> dict[str, float]:
 @click.option("--head-dim", default=64, show_default=True)
 @click.option("--dtype", type=click.Choice(list(ELEMENT_SIZE)), default="bfloat16", show_default=True)
 @click.option("--threads", default=2, show_default=True)
-@click.option("--only", hidden=True, help="One measurement in this process, as JSON.")
+@click.option("--only", hidden=True, help="Make one measurement, given as JSON, in this process.")
 def main(
     output: Path, seqlens: tuple[int, ...], heads: int, head_dim: int, dtype: str, threads: int, only: str
 ) -> None:
@@ -198,7 +198,7 @@ def main(
                 file.flush()
                 click.echo(
                     f"{mask:16} {seqlen:6} tokens: {row['peak_extra_rss_mib']:8.1f} MiB extra, "
-                    f"{row['extra_kib_per_token']:6.2f} KiB a token (dense scores {row['dense_scores_mib']:9.1f} MiB)"
+                    f"{row['extra_kib_per_token']:6.2f} KiB per token (dense scores {row['dense_scores_mib']:9.1f} MiB)"
                 )
     output.with_suffix(".md").write_text(markdown(output) + "\n")
 

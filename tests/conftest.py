@@ -1,4 +1,4 @@
-"""Options and fixtures of all tests."""
+"""Options and fixtures shared by all tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from support.library import Kernels
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
 settings.register_profile(
     "default",
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kernels",
         type=Path,
         default=REPOSITORY / "paddle_flashmask" / "_kernels.so",
-        help="the library that tests/kernels call (default: the built one)",
+        help="kernel library under test (default: the one built into the package)",
     )
 
 
@@ -37,7 +37,7 @@ def kernels(request: pytest.FixtureRequest) -> Kernels:
     return Kernels(path)
 
 
-# One file of tile operations per instruction set, with what /proc/cpuinfo calls it.
+# Flags of /proc/cpuinfo that each instruction set of csrc/cpu/tile_kernels_*.cc needs.
 CPU_FLAGS = {
     "portable": set(),
     "avx2": {"avx2", "fma", "f16c"},
@@ -48,12 +48,12 @@ ISAS = sorted(path.stem.removeprefix("tile_kernels_") for path in REPOSITORY.glo
 
 @pytest.fixture(params=ISAS)
 def isa(request: pytest.FixtureRequest, kernels: Kernels):
-    """Runs the test with each instruction set of the sources; only one that this CPU lacks may be missing."""
+    """Each instruction set of the sources in turn. Skips those that this CPU lacks; the build must offer the others."""
     flags = set(Path("/proc/cpuinfo").read_text().split())
     if request.param not in kernels.isas():
         if not CPU_FLAGS[request.param] <= flags:
             pytest.skip(f"this CPU has no {request.param}")
-        pytest.fail(f"the build does not offer {request.param} on this machine")
+        pytest.fail(f"the build does not offer {request.param}, which this CPU has")
     kernels.set_isa(request.param)
     yield request.param
     kernels.set_isa("")

@@ -1,4 +1,4 @@
-"""The specification itself: against the words of its definition, published examples, and finite differences."""
+"""Dense reference against its definition element by element, published examples, and finite differences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from paddle_flashmask.reference import flashmask_attention
 
 
 def sees(columns, causal, window, blocks, seqlen_q, seqlen_k, row, key) -> bool:
-    """One element by the words of the definition."""
+    """Visibility of one pair, directly from the definition."""
     diagonal = row + seqlen_k - seqlen_q
     if causal and key > diagonal:
         return False
@@ -98,7 +98,7 @@ def test_philox_known_answers() -> None:
 
 
 def test_dropout_stream_is_frozen() -> None:
-    """A change of the stream would change every training run that is resumed."""
+    """The stream must not change, or resumed training runs would."""
     kept = dropout_keep(0.5, 0x0123456789ABCDEF, 0x0000000780000001, batch=2, heads_q=3, seqlen_q=18, seqlen_k=36)[1, 2]
     assert ["".join("01"[int(x)] for x in row) for row in kept] == FROZEN_KEEPS
 
@@ -126,7 +126,7 @@ FROZEN_KEEPS = [
 
 
 def paddle_result(problem: Problem) -> dict[str, np.ndarray]:
-    """Values and gradients of the reference in float64 for the inputs of a problem."""
+    """Values and gradients of the reference for a problem, in float64."""
     tensors = {name: paddle.to_tensor(x.astype(np.float64)) for name, x in problem.inputs.items()}
     sources = ["query", "key", "value"] + (["sink"] if problem.sink else [])
     for name in sources:
@@ -204,7 +204,7 @@ def test_rows_without_keys() -> None:
 
 
 def test_gradients_are_finite_differences() -> None:
-    """Ties the formulas of the backward pass, which NumPy and Paddle could share in error, to the forward pass."""
+    """Finite differences of the forward pass check the backward formulas, which NumPy and Paddle share."""
     rng = np.random.default_rng(3)
     problem = Problem(seqlen_q=5, seqlen_k=7, heads_q=2, heads_kv=1, head_dim=3, head_dim_v=4, sink=True, dlse=True)
     problem.dropout = 0.25

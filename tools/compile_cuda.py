@@ -1,6 +1,6 @@
 """Compiles every CUDA kernel and tells what ptxas says of it: registers, shared memory, spills. Fails where one spills.
 
-    python3 tools/compile_cuda.py --csv benchmarks/results/cuda_compile.csv --markdown
+    python3 -m tools.compile_cuda --csv benchmarks/results/cuda_compile.csv --markdown
 
 Objects are those of the build (tools/build_kernels.py), so a second run costs nothing.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-import build_kernels
+from tools import build_kernels
 
 # (kernel, head dims, tile, arch) -> bytes of spill stores and loads that are known, of both dtypes: loop invariants,
 # reloaded a few times per tile of at least 100 matrix instructions per warp. Every other kernel must not spill, those

@@ -1,7 +1,7 @@
 """What a tile of each sm90 kernel costs on paper: registers, shared memory, and clocks of a multiprocessor per pair of
 query and key on each unit. The largest one bounds the kernel, if nothing else does.
 
-    python3 tools/config_budget.py
+    python3 -m tools.config_budget
 
 Counts from csrc/cuda/sm90/*_config.h and the throughput of compute capability 9.0 in NVIDIA's documents; nothing here
 is measured.
@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import build_kernels
+from tools import build_kernels
 
 # Per multiprocessor and clock (H100 white paper; CUDA programming guide, "Throughput of native arithmetic
 # instructions"; wgmma and shared memory: 128 bytes).

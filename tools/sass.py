@@ -1,6 +1,6 @@
 """Counts instructions in the machine code of the kernels for compute capability 9.0.
 
-    python3 tools/sass.py
+    python3 -m tools.sass
 
 Needs nvcc, and cuobjdump of the CUDA toolkit or of requirements/cuda.txt.
 """
@@ -14,8 +14,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import build_kernels
-import compile_cuda
+from tools import build_kernels, compile_cuda
 
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(?P<name>[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*)")
 # Matrix products, tensor copies in and out, additions to global memory, exp2, multiply-add, spills.

@@ -1,1 +1,1 @@
-"""Forward and backward of the operator on the CPU beside PyTorch's, in one process: ``make bench-cpu``."""
+"""Forward and backward of the operator on the CPU beside PyTorch's: `make bench-cpu`."""

@@ -1,4 +1,4 @@
-"""The masks of the paper (arXiv 2410.01359, section 5.1) at one sequence length."""
+"""Masks of the paper (arXiv 2410.01359, section 5.1) at one sequence length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAPER_LENGTH = 8192
 
 
 def _scaled(seqlen: int) -> tuple[list[int], list[int]]:
-    """Document and prefix lengths in proportion; the last document takes the rounding."""
+    """Scaled document and prefix lengths; the last document absorbs the rounding."""
     lengths = [length * seqlen // PAPER_LENGTH for _, length in DOCUMENTS_8K]
     lengths[-1] += seqlen - sum(lengths)
     return lengths, [prefix * seqlen // PAPER_LENGTH for prefix, _ in DOCUMENTS_8K]
@@ -26,7 +26,7 @@ def _dropped_spans(lengths: list[int]) -> list[tuple[int, int]]:
 
 
 def _question_and_answers(lengths: list[int]) -> list[list[int]]:
-    """Every document as a question of half its length and four answers that share the rest."""
+    """Each document as a question of half its length and four answers that share the rest."""
     groups = []
     for length in lengths:
         question = length // 2
@@ -37,7 +37,7 @@ def _question_and_answers(lengths: list[int]) -> list[list[int]]:
 
 
 def paper_masks(seqlen: int) -> dict[str, ColumnMask]:
-    """Name -> mask; the window is a sixteenth of the sequence, the eviction starts at half of it, as in the paper."""
+    """Masks by name. As in the paper, windows are a sixteenth of the sequence, and eviction starts at half of it."""
     lengths, prefixes = _scaled(seqlen)
     window = seqlen // 16
     builders: dict[str, Callable[[], ColumnMask]] = {

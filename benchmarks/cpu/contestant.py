@@ -1,4 +1,4 @@
-"""Every contestant lives in a process of its own, so that neither its threads nor its heap get in another's way."""
+"""Contestants, each in its own process so that threads and heaps do not interfere."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from multiprocessing.connection import Connection
 
 from .problem import Problem
 
-# Name -> module and function that turns a problem into calls.
+# Module and function of each contestant. The function turns a problem into calls.
 CONTESTANTS = {
     "ours": ("ours", "flashmask"),
     "torch_sdpa": ("torch_peers", "sdpa"),
     "torch_flex": ("torch_peers", "flex"),
 }
 
-# OpenMP threads spin for up to 200 ms after their last work and would take a core from the next contestant.
+# OpenMP threads spin for up to 200 ms after their last work, on a core that the next contestant needs.
 SETTLE_SECONDS = 0.3
 
-# Of which the fastest counts: on a machine that others use too, every call may be the disturbed one.
+# The fastest counts, because on a shared machine any call may be disturbed.
 CALLS_PER_TURN = 3
 
 
@@ -36,7 +36,7 @@ def _serve(name: str, connection: Connection) -> None:
             connection.send(list(directions))
         else:
             call = directions[request]
-            call()  # a processor that idled is slow at first: within training it would not have idled
+            call()  # warm-up: an idle processor starts slowly
             connection.send(min(_seconds(call) for _ in range(CALLS_PER_TURN)))
 
 
@@ -57,7 +57,7 @@ class Contestant:
         theirs.close()
 
     def prepare(self, problem: Problem) -> None:
-        """Builds the tensors and runs every direction once."""
+        """Make the tensors and run every direction once."""
         self._connection.send(problem)
         self.directions = self._connection.recv()
 

@@ -1,4 +1,4 @@
-"""The operator as a Paddle user calls it."""
+"""The operator, as Paddle users call it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One thing to time."""
+"""Problem to time, and the calls that a contestant makes of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from paddle_flashmask.masks import ColumnMask
 
 Directions = dict[str, Callable[[], object]]
-"""What a contestant makes of a problem: "forward" and, where it has one, "backward"; calls that are timed."""
+"""Calls to time: `forward`, and `backward` if the contestant has one."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Problem:
 
     @property
     def pairs(self) -> int:
-        """Visible pairs over all heads."""
+        """Number of visible pairs over all heads."""
         return self.mask.statistics().visible_pairs * self.heads
 
     def tensors(self) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Markdown tables and a bar plot from the CSV of benchmarks.cpu.run.
+"""Markdown tables and a bar plot from the CSV file that benchmarks.cpu.run writes.
 
     python -m benchmarks.cpu.report benchmarks/results/cpu.csv --plot docs/images/cpu.png
     python -m benchmarks.cpu.report benchmarks/results/cpu.csv --summary
@@ -17,10 +17,10 @@ from pathlib import Path
 import click
 
 Key = tuple[str, str, str, str]
-"""seqlen, head_dim, dtype, mask"""
+"""(seqlen, head_dim, dtype, mask)"""
 
 Rounds = dict[tuple[str, str], list[dict[str, str]]]
-"""(direction, contestant) -> its rows, in the order of the rounds"""
+"""Rows of each (direction, contestant), in the order of the rounds."""
 
 HEAD = (
     "S",
@@ -67,7 +67,7 @@ def median(rows: list[dict[str, str]], column: str) -> float:
 
 
 def ratio(rounds: Rounds, direction: str, peer: str) -> float | None:
-    """Time of the peer over ours: the median of the ratios within each round; None where the peer did not run."""
+    """Time of the peer over ours, as the median of the ratios within each round; None if it did not run."""
     if (direction, peer) not in rounds:
         return None
     pairs = zip(rounds[direction, peer], rounds[direction, "ours"], strict=True)

@@ -1,9 +1,9 @@
-"""Times the operator and its peers and writes one CSV row per problem, direction, contestant and round.
+"""Timing of the operator and its peers, with one CSV row per problem, direction, contestant and round.
 
     OMP_NUM_THREADS=2 python -m benchmarks.cpu.run --output benchmarks/results/cpu.csv
 
-Contestants take turns within a round, so what disturbs the machine disturbs all of them: ratios are taken within a
-round, and the median over rounds counts (report.py).
+Contestants take turns within a round, so that other load affects all of them alike. report.py takes ratios within a
+round and the median over rounds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FLEX_MASKS = ("full", "causal", "causal_document", "sliding_window", "share_ques
 
 
 def fma_peak(threads: int) -> float:
-    """GFLOP/s of `threads` copies of peak.cc that run side by side."""
+    """GFLOP/s of `threads` concurrent copies of peak.cc."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "peak"
         source = Path(__file__).with_name("peak.cc")
@@ -67,7 +67,7 @@ def commit() -> str:
 
 
 def measure(contestants: list[Contestant], rounds: int) -> Iterator[tuple[str, str, list[float]]]:
-    """Yields direction, contestant, seconds of each round."""
+    """Yield direction, contestant, and the seconds of each round."""
     for direction in FLOPS:
         running = [c for c in contestants if direction in c.directions]
         times: dict[str, list[float]] = {contestant.name: [] for contestant in running}
@@ -87,11 +87,11 @@ def flex_enters(problem: Problem) -> bool:
 @click.option("--seqlens", default="4096,8192")
 @click.option("--head-dims", default="128,64")
 @click.option("--dtypes", default="float32")
-@click.option("--masks", default="", help="Comma-separated names; all of the paper's by default.")
+@click.option("--masks", default="", help="Comma-separated names (default: all masks of the paper).")
 @click.option("--heads", default=4)
 @click.option("--rounds", default=5)
 @click.option("--threads", default=2)
-@click.option("--flex/--no-flex", default=True, help="FlexAttention on the masks that show its range.")
+@click.option("--flex/--no-flex", default=True, help="Include FlexAttention, on a few masks.")
 def main(
     output: Path,
     seqlens: str,
@@ -104,7 +104,7 @@ def main(
     flex: bool,
 ) -> None:
     if os.environ.get("OMP_NUM_THREADS") != str(threads):
-        raise click.UsageError(f"set OMP_NUM_THREADS={threads}: Paddle and PyTorch read it at start")
+        raise click.UsageError(f"set OMP_NUM_THREADS={threads}, which Paddle and PyTorch read at startup")
     peak = fma_peak(threads)
     machine = {"threads": threads, "fma_peak_gflops": f"{peak:.1f}", "cpu": cpu_name(), "commit": commit()}
     click.echo(f"{cpu_name()}, {threads} threads, FMA peak {peak:.0f} GFLOP/s, commit {commit()}")

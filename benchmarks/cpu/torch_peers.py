@@ -1,4 +1,4 @@
-"""PyTorch's attention on the CPU."""
+"""Attention of PyTorch on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def sdpa(problem: Problem) -> Directions:
-    """scaled_dot_product_attention; is_causal where that says it all, else a dense additive mask built beforehand."""
+    """scaled_dot_product_attention, with is_causal or a dense additive mask made before the timing."""
     dtype = getattr(torch, problem.dtype)
     query, key, value, dout = (torch.from_numpy(t).to(dtype).transpose(1, 2) for t in problem.tensors())
     bias = None
@@ -41,7 +41,7 @@ def sdpa(problem: Problem) -> Directions:
 
 
 def flex(problem: Problem) -> Directions:
-    """Compiled FlexAttention with its block mask, compiled before it is timed; PyTorch has no CPU backward for it."""
+    """FlexAttention with a block mask, compiled before the timing. PyTorch has no CPU backward for it."""
     dtype = getattr(torch, problem.dtype)
     query, key, value, _ = (torch.from_numpy(t).to(dtype).transpose(1, 2).contiguous() for t in problem.tensors())
     visible = torch.from_numpy(problem.mask.to_dense())[0, 0]

@@ -1,6 +1,6 @@
 """Training curves of packed batches with column masks, compared with padded batches with the dense mask.
 
-    python -m benchmarks.training.convergence
+    PYTHONPATH=examples python -m benchmarks.training.convergence
 
 SFT, LoRA, DPO, KTO and reward models (RM) on the example data; the second reward model learns to distinguish an answer
 from its words in random order. Both contestants start from the same weights and take the same samples in every step, in

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,6 @@ def prepare(folder: Path, dev_pairs: int, shape: dict[str, int] = LLAMA) -> Path
 
     dev_pairs: number of held-out preference pairs, and half that of word-order pairs. shape: the keys of LLAMA.
     """
-    sys.path.insert(0, str(ROOT / "examples"))
     from paddlenlp.transformers import AutoConfig
     from preferences import marked, pairs
     from sft.prepare import PREFERENCES, download_instructions, download_rows, make_model, write_rows

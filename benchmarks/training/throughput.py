@@ -1,6 +1,6 @@
 """Time of training steps on packed batches with column masks, with the dense mask, and on padded batches.
 
-    python -m benchmarks.training.throughput        # writes training_throughput.csv and its plot; about half an hour
+    PYTHONPATH=examples python -m benchmarks.training.throughput    # half an hour; writes a CSV file and its plot
 
 SFT, LoRA, DPO and KTO (with a reference model) and a reward model (RM) on the example data. For each length, samples
 are drawn until their pack is full. All contestants take the same samples: packed_flashmask and packed_dense as that one

@@ -1,4 +1,4 @@
-// A minimal test framework: counts expectations and prints the first failures.
+// Minimal test framework: counts expectations and prints the first failures.
 #ifndef PFM_TESTS_CORE_CHECK_H_
 #define PFM_TESTS_CORE_CHECK_H_
 
@@ -10,7 +10,7 @@ struct Checks {
   long long done = 0;
   long long failed = 0;
 
-  // `describe()` prints the case; it runs only for the first failures.
+  // `describe()` prints the case, for the first failures only.
   template <class Describe>
   void Expect(bool ok, const char* what, Describe describe) {
     ++done;

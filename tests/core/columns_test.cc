@@ -106,7 +106,7 @@ constexpr int64_t kWindows[] = {-1, 0, 1, 3};
 
 void CheckExhaustively(Checks* checks) {
   for (const Form form : kForms) {
-    // Five rows are enough for two intervals (n = 4) in every position relative to each other.
+    // Five rows are enough for two intervals to overlap in every possible way.
     const int64_t most_rows = form.bounds == 4 ? 5 : 6;
     for (int64_t rows = 0; rows <= most_rows; ++rows) {
       for (int64_t offset = -rows - 2; offset <= 2; ++offset) {
@@ -122,7 +122,7 @@ void CheckExhaustively(Checks* checks) {
   }
 }
 
-// Random large values, up to the limits of int32. Only key - causal_offset matters.
+// Only key - causal_offset matters; larger numbers and the limits of int32 are drawn at random.
 void CheckRandomly(Checks* checks) {
   std::mt19937_64 random(20240613);
   const auto pick = [&](int64_t low, int64_t high) {
@@ -153,7 +153,7 @@ void CheckRandomly(Checks* checks) {
   }
 }
 
-// Every hole that MaskRules::holes() allows is needed by some mask.
+// Every slot is needed by some mask.
 void CheckHolesAreNeeded(Checks* checks) {
   for (const Form form : kForms) {
     const MaskRules rules = {7, 1, -3, -1, -1, form.bounds, form.causal};

@@ -1,4 +1,4 @@
-// The dropout stream: the published Philox vectors, and the layout of the words of a block.
+// Dropout stream: the published Philox vectors, and the layout of the words of a block.
 #include "core/dropout.h"
 
 #include <cmath>
@@ -42,7 +42,7 @@ void CheckPhilox(Checks* checks) {
   }
 }
 
-// The lanes and words of a block, in the kernels' order, cover every element once and agree with Keeps.
+// Iterating over lanes and words, as kernels do, visits every element of the block once and agrees with Keeps.
 void CheckLayout(Checks* checks) {
   const DropoutStream stream = pfm::MakeDropout(0.5f, 0x123456789abcdef0u, 0xfedcba9876543210u);
   constexpr uint32_t kHead = 5, kBlockRow = 3, kBlockCol = 70;

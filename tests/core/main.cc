@@ -1,5 +1,5 @@
-// core_test columns | tiles | dropout | order: runs one group of tests; the exit status is 0 if it passes.
-// core_test keeps DROPOUT SEED OFFSET HEAD ROWS COLS: prints the elements that the dropout stream keeps, row by row.
+// core_test columns | tiles | dropout | order: runs one group of tests; exit status 0 if it passed.
+// core_test keeps DROPOUT SEED OFFSET HEAD ROWS COLS: prints what the dropout stream keeps, one row per line.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

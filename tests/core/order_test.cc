@@ -15,7 +15,7 @@ namespace {
 
 constexpr int32_t kTileK = 4;
 
-// Bounds of a mask of random intervals. In half of the key tiles all keys have the same intervals.
+// Mask of random intervals, half of them shared by the keys of a tile.
 std::vector<pfm::TileBounds> RandomBounds(std::mt19937* random, int32_t rows, int32_t keys) {
   const auto pick = [random](int32_t limit) { return static_cast<int32_t>((*random)() % (limit + 1u)); };
   const pfm::MaskRules rules = {rows, keys, keys - rows, -1, -1, 4, false};
@@ -36,7 +36,7 @@ std::vector<pfm::TileBounds> RandomBounds(std::mt19937* random, int32_t rows, in
   return bounds;
 }
 
-// Number of key tiles that the bounds do not rule out for query tile `tile`. A clipped last tile may count more.
+// Number of key tiles that the bounds do not rule out for a whole query tile; a ragged last tile may count more.
 int32_t ByCounting(const std::vector<pfm::TileBounds>& bounds, int32_t tile, int32_t tile_q) {
   int32_t live = 0;
   for (const pfm::TileBounds& b : bounds) {

@@ -1,4 +1,4 @@
-"""csrc/core, as plain C++: exhaustive at small sizes, against counting and published vectors."""
+"""csrc/core as plain C++, exhaustively at small sizes, against brute force and published vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.specification import REPOSITORY, dropout_keep
+from support.repository import REPOSITORY
+from support.specification import dropout_keep
 
 HERE = Path(__file__).resolve().parent
 

@@ -1,4 +1,4 @@
-// Tile classes against counting, for every set of up to three columns at small sizes.
+// Tile classes against brute force, for every set of up to three columns at small sizes.
 #include "core/tiles.h"
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace {
 using pfm::Column;
 using pfm::TileClass;
 
-// All columns of `rows` rows, as bits: every set of rows with at most three runs.
+// Every column of `rows` rows, as bits: every set of rows with at most three runs.
 struct KnownColumn {
   uint32_t rows_seen;
   Column column;
@@ -125,7 +125,7 @@ void CheckLargeTilesRandomly(Checks* checks) {
   std::mt19937 random(7);
   const std::vector<KnownColumn> columns = AllColumns(12);
   for (int round = 0; round < 3000; ++round) {
-    // Each tile has few different columns; otherwise every tile would be partial.
+    // Use few different columns per tile, or else every tile is partial.
     const KnownColumn* palette[3];
     for (const KnownColumn*& entry : palette) entry = &columns[random() % columns.size()];
     std::vector<const KnownColumn*> tile(1 + random() % 40);

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from emulated import EmulatedKernels, emulated_library
+from support.emulated import EmulatedKernels, emulated_library
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS / "cuda")]
-
-import click  # noqa: E402
-from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels, emulated_library  # noqa: E402
-from support.cases import problem_of  # noqa: E402
-from test_cuda_attention import CHOICES, DTYPES, expectation_of  # noqa: E402
+import click
+from support.cases import problem_of
+from support.emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels, emulated_library
+from test_cuda_attention import CHOICES, DTYPES, expectation_of
 
 PLAIN = {
     "heads": (1, 1, 1),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 
 import pytest
-from emulated import CUDA, EmulatedCall, EmulatedKernels
 from support.call import Call
+from support.emulated import CUDA, EmulatedCall, EmulatedKernels
 from support.library import KernelError, Kernels
 from support.problem import Problem
 

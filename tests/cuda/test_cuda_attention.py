@@ -6,10 +6,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support import mask_samples
 from support.cases import problem_of
 from support.compare import Expectation
+from support.emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support.pairwise import pairwise
 from support.problem import Problem
 

@@ -6,11 +6,11 @@ import mmap
 
 import numpy as np
 import pytest
-from emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support import mask_samples
 from support.call import Call
 from support.compare import Expectation, assert_same_bits
 from support.dtypes import decode
+from support.emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support.library import KernelError
 from support.problem import Problem
 

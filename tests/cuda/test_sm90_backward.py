@@ -8,11 +8,11 @@ import itertools
 
 import numpy as np
 import pytest
-from emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support import mask_samples
 from support.cases import problem_of
 from support.compare import Expectation, assert_same_bits
 from support.dense import GRADIENTS
+from support.emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emulated import EmulatedKernels
 from support import mask_samples
 from support.compare import Expectation, assert_same_bits
+from support.emulated import EmulatedKernels
 from support.problem import Problem
 from test_sm90_backward import DTYPES, HEAD_DIMS, SM90, WatchedCall, workspace_and_gradients
 

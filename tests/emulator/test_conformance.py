@@ -9,11 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.specification import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import build_kernels
+from tools import build_kernels
 
 CONFORMANCE = Path(__file__).resolve().parent / "conformance"
 PROBES = [

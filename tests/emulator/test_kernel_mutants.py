@@ -20,6 +20,7 @@ from overrun_mutants import CASES as OVERRUNS
 from release_mutants import CASES as RELEASES
 from sm90_backward_mutants import CASES as SM90_BACKWARD
 from sm90_backward_mutants import ROW_OF_HEAD_DIM
+from support.repository import python_environment
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 FORWARD, BACKWARD, QUERY_GRADIENT = "sm80/forward.h", "sm80/backward.h", "sm80/query_gradient.h"
@@ -271,7 +272,9 @@ def builder(tmp_path_factory: pytest.TempPathFactory):
 def outcomes_of(library: Path, what: str, capability: int, head_dim: int, seeds: range) -> list[dict[str, str | None]]:
     """Per seed."""
     command = [sys.executable, MUTANTS / "run_problem.py", library, what, str(capability), str(head_dim)]
-    done = subprocess.run([*command, *map(str, seeds)], capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [*command, *map(str, seeds)], capture_output=True, text=True, timeout=240, env=python_environment()
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 
-from support.specification import REPOSITORY
+from support.repository import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 TEXT = (DOCS / "masks.md").read_text()

@@ -1,4 +1,4 @@
-"""Problems of tests/support as Paddle tensors, and the operator's results as arrays."""
+"""Conversion of problems of tests/support to Paddle tensors, and of the operator's results to arrays."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def array(value: paddle.Tensor) -> np.ndarray:
 
 
 def inputs_of(problem: Problem, needs_grad: tuple[str, ...] = ("query", "key", "value", "sink")) -> dict:
-    """query, key, value and, if the problem has one, sink."""
+    """query, key, value, and sink if the problem has one."""
     names = ("query", "key", "value", *(["sink"] if problem.sink else []))
     dtype_of = {"sink": "float32"}
     return {n: tensor(problem.inputs[n], dtype_of.get(n, problem.dtype), n in needs_grad) for n in names}
 
 
 def options_of(problem: Problem) -> dict:
-    """The keyword arguments that say the rest of the problem."""
+    """Keyword arguments for the mask and the features of a problem."""
     options = {"causal": problem.causal, "softmax_scale": problem.softmax_scale, "window_size": problem.window}
     if problem.startend is not None:
         options["startend_row_indices"] = paddle.to_tensor(problem.startend)
@@ -40,7 +40,7 @@ def options_of(problem: Problem) -> dict:
 
 
 def attend(inputs: dict, options: dict, function=flashmask_attention) -> list[paddle.Tensor]:
-    """[out, lse]"""
+    """[out, lse] of one call."""
     return function(
         inputs["query"],
         inputs["key"],
@@ -52,7 +52,7 @@ def attend(inputs: dict, options: dict, function=flashmask_attention) -> list[pa
 
 
 def outer_gradients(problem: Problem) -> list[paddle.Tensor]:
-    """The gradients of out and, if the problem has one, of lse, that the problem's backward starts from."""
+    """Gradients of out, and of lse if the problem has one, that the backward pass starts from."""
     gradients = [tensor(problem.inputs["dout"], problem.dtype)]
     if problem.dlse:
         gradients.append(tensor(problem.inputs["dlse"]))
@@ -60,7 +60,7 @@ def outer_gradients(problem: Problem) -> list[paddle.Tensor]:
 
 
 def results(problem: Problem, function=flashmask_attention) -> dict[str, np.ndarray]:
-    """out, lse and every gradient, under the names that support.dense uses."""
+    """out, lse and every gradient, named as in support.dense."""
     inputs = inputs_of(problem)
     outputs = attend(inputs, options_of(problem), function)
     outer = outer_gradients(problem)

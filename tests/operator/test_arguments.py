@@ -1,4 +1,4 @@
-"""Bad input is refused before any kernel runs, by a message that names what was got and what was expected."""
+"""Errors for bad input: raised before any kernel runs, with the received and the expected value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def zeros(*shape: int, dtype: str = "float32") -> paddle.Tensor:
 
 
 def call(**changes):
-    """A valid call (B 2, Sq 6, Sk 7, Hq 4, Hkv 2, D 8, Dv 5, causal) with some arguments replaced."""
+    """Valid call (B 2, Sq 6, Sk 7, Hq 4, Hkv 2, D 8, Dv 5, causal) with some arguments replaced."""
     arguments = {
         "query": zeros(2, 6, 4, 8),
         "key": zeros(2, 7, 2, 8),
@@ -198,7 +198,7 @@ def test_refused(changes: dict, error: type[Exception], message: str) -> None:
 
 
 class Gpu:
-    """What a Paddle with GPUs says about a tensor there."""
+    """Place of a tensor on a GPU."""
 
     def __str__(self) -> str:
         return "Place(gpu:0)"
@@ -235,7 +235,7 @@ def test_another_gpu_than_the_current_one_is_refused(monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", ["paddle_flashmask_attention", "paddle_flashmask_attention_sink"])
 def test_the_operator_itself_refuses_what_python_would(name: str) -> None:
-    """A saved graph or another caller reaches the operator without the checks above."""
+    """The operator itself checks too, for saved graphs and other callers that bypass flashmask_attention."""
     query = zeros(2, 6, 4, 8)
     sink = [zeros(4)] if name.endswith("sink") else []
 

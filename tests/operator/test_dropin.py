@@ -1,4 +1,4 @@
-"""enable(), disable() and enabled(): what they replace, and that they take it back exactly."""
+"""enable(), disable() and enabled(): the functions they replace and restore."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULES = [importlib.import_module(name) for name in ("paddle.nn.functional", "p
 
 @pytest.fixture(autouse=True)
 def paddles_own() -> list:
-    """Starts and must end with Paddle's functions in place."""
+    """Check that a test ends, as it starts, with Paddle's own functions in place."""
     paddle_flashmask.disable()
     own = [module.flashmask_attention for module in MODULES]
     assert paddle_flashmask.flashmask_attention not in own
@@ -32,7 +32,7 @@ def are_routed() -> bool:
 
 
 class Recorder:
-    """A patch of a model library."""
+    """Patch of a model library that records its calls."""
 
     def __init__(self, fails: bool = False) -> None:
         self.installed = 0

@@ -1,4 +1,4 @@
-"""Where the operator's dropout stream comes from, and what it leaves alone."""
+"""Seed and offset of the operator's dropout stream, and its independence from other generators."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ WIDTH = HEADS * HEAD_DIM
 
 
 class Attention(paddle.nn.Layer):
-    """Projection, attention with columns and a sink, projection; returns the output and the lse."""
+    """Projection, attention with columns and a sink, projection. Returns the output and the lse."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def batch(length: int = 9, size: int = 2) -> tuple[paddle.Tensor, paddle.Tensor]
 
 
 def step(layer, forward, x, startend) -> list[paddle.Tensor]:
-    """out, lse, and the gradients of x, weight and sink after one backward through both outputs."""
+    """out, lse, and the gradients of x, weight and sink from one backward through both outputs."""
     layer.clear_gradients()
     x.clear_gradient()
     out, lse = forward(x, startend)

@@ -1,4 +1,4 @@
-"""Loading the operator: refused, with the way out, wherever it could end the process."""
+"""Loading of the operator library, and the errors that replace an abort of the process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_no_paddle(monkeypatch) -> None:
 
 
 def test_operator_of_another_file(monkeypatch, tmp_path) -> None:
-    """Paddle aborts the process when a second file registers the same operator, so it must not get that far."""
+    """Paddle aborts the process if a second file registers the same operator, so loading must fail before that."""
     _library.load()
     monkeypatch.setattr(_library, "LIBRARY", tmp_path / "_ops.so")
     with pytest.raises(ImportError, match="another library has already registered the Paddle operator"):

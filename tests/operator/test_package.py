@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it costs, its names, its console script."""
+"""The package as a whole: imports, public names, console script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paddle's recompute repeats the forward: the same mask, the same dropout, the same gradients."""
+"""Gradients under Paddle's recompute, which repeats the forward with the same mask and dropout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_recompute_changes_nothing(use_reentrant: bool, dropout: float) -> None:
 
 
 def test_inputs_are_saved_in_the_order_of_the_arguments() -> None:
-    """PaddleNLP's refined_recompute puts tensors back by position: query, key, value, startend_row_indices."""
+    """PaddleNLP's refined_recompute passes tensors by position: query, key, value, startend_row_indices."""
     shapes = {"query": [1, 6, 4, 8], "key": [1, 7, 2, 8], "value": [1, 7, 2, 5]}
     inputs = {name: paddle.randn(shape) for name, shape in shapes.items()}
     for t in inputs.values():

@@ -1,4 +1,4 @@
-"""The operator in dynamic mode: values and gradients against the dense truth, and which gradients it gives."""
+"""The operator in dynamic mode: values and gradients against the dense truth, and which gradients it returns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from paddle_flashmask.reference import flashmask_attention as dense_attention
 
 
 def masked(kind: str, **changes) -> Problem:
-    """A small problem with ragged sizes and grouped heads under a mask of this kind."""
+    """Small problem with ragged sizes and grouped heads under a mask of this kind."""
     shape = {"batch": 2, "seqlen_q": 37, "seqlen_k": 37, "heads_q": 4, "heads_kv": 2, "heads_mask": 2, **changes}
     rng = np.random.default_rng(3)
     heads = shape["heads_mask"]

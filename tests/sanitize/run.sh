@@ -48,12 +48,12 @@ build memory "$findings -fopenmp" "$findings -fopenmp"
 (
   export LD_PRELOAD="$(library libasan.so) $(library libubsan.so)"
   export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
-  check memory tests/kernels/test_features.py tests/kernels/test_edges.py tests/kernels/test_long.py \
-    tests/kernels/test_random.py::test_results_are_exact "$@"
+  check memory tests/cpu/test_features.py tests/cpu/test_edges.py tests/cpu/test_long.py \
+    tests/cpu/test_random.py::test_results_are_exact "$@"
 )
 
 build races "-fsanitize=thread -fopenmp" "-fsanitize=thread" tests/sanitize/threads.cc
 (
   export LD_PRELOAD="$(library libtsan.so)" TSAN_OPTIONS=halt_on_error=1
-  check races tests/kernels/test_determinism.py "$@"
+  check races tests/cpu/test_determinism.py "$@"
 )

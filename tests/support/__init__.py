@@ -1,1 +1,1 @@
-"""What the tests share: the C ABI on NumPy arrays, dense NumPy attention, random masks, and the error rule."""
+"""Shared parts of tests, tools/gpu_check and benchmarks: the C ABI, dense attention, random masks, the error rule."""

@@ -1,7 +1,7 @@
-"""Arrays that notice abuse: poisoned contents, guard bytes around them, gaps between rows that must stay as they are.
+"""Arrays that detect misuse: poisoned contents, guard bytes on either side, gaps between rows that must not change.
 
-The poison 0xFF.. is a NaN in float32, bfloat16 and float16, so a kernel that reads what nobody wrote produces NaNs.
-Under the address sanitizer a sealed array also turns every access to its guards, reads included, into an error.
+The poison 0xFF.. is a NaN in float32, bfloat16 and float16, so a kernel that reads unwritten memory produces NaNs.
+Under the address sanitizer, any access to the guards of a sealed array is an error, reads included.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ POISON = 0xFF
 GUARD_BYTES = 512
 ALIGNMENT = 256
 
-# Where element [b, s, h, d] lies, as strides in elements.
+# Memory layouts of a [B, S, H, D] array; strides_of() has their strides.
 LAYOUTS = ("packed", "heads_first", "padded", "sequence_first")
 
 
 def strides_of(layout: str, shape: tuple[int, int, int, int]) -> tuple[int, int, int]:
-    """Strides (batch, seq, head) of a [B, S, H, D] array."""
+    """Strides (batch, seq, head) of a [B, S, H, D] array, in elements."""
     batch, length, heads, dim = shape
     if layout == "packed":
         return length * heads * dim, heads * dim, dim
@@ -27,7 +27,7 @@ def strides_of(layout: str, shape: tuple[int, int, int, int]) -> tuple[int, int,
         return heads * length * dim, dim, length * dim
     if layout == "sequence_first":
         return heads * dim, batch * heads * dim, dim
-    if layout == "padded":  # as a slice of a fused projection: nothing is aligned, gaps everywhere
+    if layout == "padded":  # a slice of a fused projection: unaligned, with gaps
         return (length + 1) * (heads + 1) * (dim + 3), (heads + 1) * (dim + 3), dim + 3
     raise ValueError(f"unknown layout {layout!r}, expected one of {LAYOUTS}")
 
@@ -36,12 +36,12 @@ _PROCESS = ctypes.CDLL(None)
 
 
 class GuardedArray:
-    """A view `.array` into a larger poisoned buffer; `.check()` proves that nothing outside the view was written."""
+    """View `.array` into a larger poisoned buffer. `.check()` raises if a byte outside the view was written."""
 
     def __init__(
         self, shape: tuple[int, ...], storage: np.dtype, strides: tuple[int, ...] | None = None, shift: int = 0
     ):
-        """strides: in elements, contiguous by default; shift: elements by which to miss that alignment."""
+        """strides: in elements, contiguous by default; shift: elements past an aligned address."""
         storage = np.dtype(storage)
         if strides is None:
             strides = tuple(int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape)))
@@ -68,7 +68,7 @@ class GuardedArray:
         self._outside = np.flatnonzero(~owned)
 
     def seal(self) -> None:
-        """Forbids access to the guards, if the address sanitizer is in this process."""
+        """Forbid access to the guards, if this process runs under the address sanitizer."""
         self._mark_guards("__asan_poison_memory_region")
 
     def unseal(self) -> None:

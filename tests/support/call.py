@@ -1,4 +1,4 @@
-"""Runs one problem through the C ABI with poisoned, guarded memory on every side."""
+"""Calls of the C ABI on poisoned, guarded arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROW_TENSORS = ("query", "key", "value", "dout")
 
 
 def params_of(problem: Problem, **others: int) -> Params:
-    """What is not memory; others: more fields of Params."""
+    """Parameters of a problem without its pointers. others: further fields of Params."""
     p = problem
     return Params(
         struct_size=ctypes.sizeof(Params),
@@ -43,7 +43,7 @@ def params_of(problem: Problem, **others: int) -> Params:
 
 
 class Call:
-    """The memory and parameters of one problem; forward() and backward() may be repeated."""
+    """Arrays and parameters of one problem. forward() and backward() may be repeated."""
 
     def __init__(self, kernels: Kernels, problem: Problem, workers: int = 1, gradients: tuple[str, ...] = GRADIENTS):
         self.kernels = kernels
@@ -103,7 +103,7 @@ class Call:
         setattr(self.params, name, self._outputs[name].address)
 
     def pointer_seed(self) -> None:
-        """From now on seed and offset are read from memory, and the values in the parameters are wrong."""
+        """Pass seed and offset in memory from now on, and wrong values in the parameters."""
         values = np.array([self.problem.seed, self.problem.offset], dtype=np.uint64)
         self._inputs["seed_offset"] = guarded_copy(values), values
         self.params.seed_offset = self._inputs["seed_offset"][0].address
@@ -155,6 +155,6 @@ def _poison(storage: np.dtype) -> np.generic:
 def run(
     kernels: Kernels, problem: Problem, workers: int = 1, gradients: tuple[str, ...] = GRADIENTS
 ) -> dict[str, np.ndarray]:
-    """Forward and backward once; results as float32 arrays (bit patterns of float32 results kept)."""
+    """Results of one forward and one backward, as float32 arrays; float32 results keep their bits."""
     call = Call(kernels, problem, workers, gradients)
     return {**call.forward(), **call.backward()}

@@ -1,4 +1,4 @@
-"""From a row of choices to a problem: the same row, the same random mask and data."""
+"""Problems from rows of choices. Equal rows give the same random mask and data."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ _FIELDS = {field.name for field in fields(Problem)}
 
 
 def problem_of(case: Mapping[str, Any]) -> Problem:
-    """case: `kind` (of mask_samples), `size` (Sq, Sk), `heads` (Hq, Hkv, Hm), `dims` (D, Dv), `batch` (B, or B and
-    whether batches and mask heads have masks of their own), `blocks` (whether there is a block_mask); what else has
-    the name of a field of Problem is that field."""
+    """Problem of one row.
+
+    Args:
+        case: `kind` of mask_samples; `size` (Sq, Sk); `heads` (Hq, Hkv, Hm); `dims` (D, Dv); `batch`, which is B, or
+            B and whether the mask varies with batch and head; `blocks`, whether there is a block_mask; and any fields
+            of Problem.
+    """
     batch, varied = case["batch"] if isinstance(case["batch"], tuple) else (case["batch"], True)
     (seqlen_q, seqlen_k), (heads_q, heads_kv, heads_mask) = case["size"], case["heads"]
     seed = zlib.crc32(repr(sorted(case.items())).encode())

@@ -1,4 +1,4 @@
-"""The error rule: at most twice the error of a plain implementation in the same precision, measured against float64."""
+"""Error rule: at most twice the error of a plain implementation in the same precision, against float64."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from .dense import dense_attention
 from .problem import Problem
 
-# Slack for results where the plain implementation is exact by luck (one key, a cancelled gradient): a few float32
-# roundings of the terms that were summed.
+# Slack where the plain implementation happens to be exact (one key, a cancelled gradient): a few float32 roundings of
+# the summed terms.
 SLACK = 8 * float(np.finfo(np.float32).eps)
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
 class Expectation:
-    """The float64 result of a problem and the error that its precision is allowed: `factor` times the plain one.
+    """Float64 results of a problem, and the errors allowed in its precision: `factor` times the plain implementation's.
 
-    draws: of the data, for the plain error. Where a result has few terms, their roundings may cancel by luck; only for
-    a result that the first draw does not allow are the others taken.
+    draws: number of data sets that the plain error is taken over. The roundings of a short sum may cancel by chance.
+    Further draws are made only for a result that fails the first.
     """
 
     def __init__(self, problem: Problem, factor: float = 2.0, draws: int = 1):
@@ -60,11 +60,11 @@ class Expectation:
         plain_error = self.plain_errors[name]
         allowed = self.factor * plain_error + SLACK * float(self.truth[f"scale of {name}"])
         if name in ("dquery", "dkey"):
-            # delta is taken from the stored `out`; the plain products can round alike and cancel to nothing by luck.
+            # delta is computed from the stored `out`; in the plain products equal roundings may cancel by chance.
             allowed += UNIT_ROUNDOFF[self.problem.dtype] * float(self.truth[f"rounding of {name}"])
         if name == "dsink":
-            # One number per head that sums the rounding errors of all rows: the plain error is one draw of a random
-            # walk, so it may be near zero by luck. Rounding `out` is part of the contract: the walk's length counts.
+            # One number per head that sums the rounding errors of all rows. The plain error is one sample of a random
+            # walk and may be near zero by chance, so the length of the walk, from rounding `out`, is allowed too.
             allowed += 2 * UNIT_ROUNDOFF[self.problem.dtype] * float(self.truth["spread of dsink"])
         if error.max() <= allowed:
             return None

@@ -1,7 +1,7 @@
-"""Dense attention, forward and backward, in NumPy: in float64 the truth, in the kernels' dtype the yardstick.
+"""Dense attention in NumPy, forward and backward: the truth in float64, a plain implementation in the kernels' dtypes.
 
-The yardstick is what a plain implementation in that dtype does: every product, the probabilities and their gradients
-are stored rounded, the softmax inside is float32.
+The plain implementation stores every product, the probabilities and their gradients rounded to its dtype, and computes
+the softmax in float32.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ GRADIENTS = ("dquery", "dkey", "dvalue", "dsink")
 def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
     """out, lse, dquery, dkey, dvalue and (with a sink) dsink; `precision` is float64, float32, bfloat16 or float16.
 
-    In float64 there are also, under "scale of <name>", bounds of what the sums behind each result add up to in absolute
-    value: rounding errors of any summation order are relative to these, not to a result that may have cancelled. For
-    dquery and dkey, "rounding of <name>" bounds what a relative rounding of `out` by one can change in them; for
-    dsink, "spread of dsink" is the root of the summed squares of what a rounding of `out` can change in it.
+    In float64 there are also bounds for the error rule. "scale of <name>" is the largest sum of absolute values behind
+    an element, which rounding errors of any summation order are relative to, because the sum itself may cancel. For
+    dquery and dkey, "rounding of <name>" bounds their change under a relative change of `out` by one. For dsink,
+    "spread of dsink" is the root of the summed squares of its changes under such changes of each row.
     """
     work = np.float64 if precision == "float64" else np.float32
 
@@ -60,7 +60,7 @@ def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
     dweights = stored(stored(dout @ value.swapaxes(-1, -2)) * keep)
     delta = (dout * out).sum(axis=-1, keepdims=True)
     dlse = np.where(sees, dlse[..., None], work(0))
-    # The backward pass gets lse, not the probabilities, so the yardstick pays for the rounding of lse too.
+    # The backward pass receives lse, not the probabilities, so the plain error includes the rounding of lse.
     probabilities = stored(np.exp(scores - np.where(sees, lse, work(0))))
     kept = stored(probabilities * keep)
     dscores = stored(probabilities * (dweights - delta + dlse))
@@ -83,7 +83,7 @@ def dense_attention(problem: Problem, precision: str) -> dict[str, np.ndarray]:
         out_scale = kept @ np.abs(value)
         delta_scale = (np.abs(dout) * out_scale).sum(axis=-1, keepdims=True)
         score_scale = probabilities * (weight + delta_scale + np.abs(dlse))
-        # What a relative rounding of `out` by one can change, through delta.
+        # Change through delta under a relative change of `out` by one.
         delta_change = probabilities * (np.abs(dout) * np.abs(out)).sum(axis=-1, keepdims=True)
         result["rounding of dquery"] = np.max(abs(scale) * (delta_change @ np.abs(key)), initial=0.0)
         result["rounding of dkey"] = np.max(

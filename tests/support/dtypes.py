@@ -1,4 +1,4 @@
-"""float32, bfloat16 and float16 as NumPy sees them: values in float32, storage as the kernels want it."""
+"""float32, bfloat16 and float16 in NumPy: values as float32, storage in the kernels' format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ STORAGE = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16), "fl
 
 
 def encode(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Rounds to nearest even into the storage type; bfloat16 is the upper half of a float32."""
+    """Round to nearest even into the storage type; bfloat16 is the upper half of a float32."""
     values = np.asarray(values, dtype=np.float32)
     if dtype == "float16":
         with np.errstate(over="ignore"):
@@ -21,7 +21,7 @@ def encode(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def decode(stored: np.ndarray, dtype: str) -> np.ndarray:
-    """The float32 values of a stored array."""
+    """Float32 values of a stored array."""
     if dtype == "bfloat16":
         return (np.ascontiguousarray(stored).astype(np.uint32) << np.uint32(16)).view(np.float32)
     return np.ascontiguousarray(stored).astype(np.float32)

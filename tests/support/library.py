@@ -1,4 +1,4 @@
-"""csrc/flashmask.h through ctypes."""
+"""Binding of csrc/flashmask.h with ctypes."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Kernels:
         return capability.value
 
     def set_newest_cuda_kernels(self, compute_capability: int) -> None:
-        """80 or 90; 0: any."""
+        """Limit CUDA calls to the kernels of 80 or 90, or 0 for no limit."""
         status = self._library.pfm_set_newest_cuda_kernels(c_int32(compute_capability))
         self._check("pfm_set_newest_cuda_kernels", status)
 
@@ -147,7 +147,7 @@ class Kernels:
         return self._library.pfm_cpu_isa().decode()
 
     def set_isa(self, name: str) -> None:
-        """ "" goes back to the best one."""
+        """Select an instruction set by name, or the best one with an empty name."""
         self._check("pfm_set_cpu_isa", self._library.pfm_set_cpu_isa(name.encode()))
 
     def isas(self) -> tuple[str, ...]:

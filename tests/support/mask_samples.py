@@ -1,4 +1,4 @@
-"""Random column masks by kind, at any Sq and Sk: int32 [B, Hm, Sk, n], and whether they go with causal."""
+"""Random column masks by kind for any Sq and Sk: int32 [B, Hm, Sk, n], and whether the mask is causal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def kinds() -> list[str]:
 def sample_mask(
     kind: str, rng: np.random.Generator, batch: int, heads: int, seqlen_q: int, seqlen_k: int, varied: bool = True
 ) -> Sample:
-    """varied: another mask for every batch and head instead of one repeated."""
+    """Mask of a kind. varied: draw one for each batch and head instead of repeating one."""
     drawn = [_SAMPLERS[kind](rng, seqlen_q, seqlen_k) for _ in range(batch * heads if varied else 1)]
     causal = drawn[0][1]
     if drawn[0][0] is None:
@@ -33,14 +33,14 @@ def sample_mask(
 
 
 def _documents(rng: np.random.Generator, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end of the document that each of `length` positions is in."""
+    """Start and end of the document of each of `length` positions."""
     cuts = np.unique(np.concatenate([[0, length], rng.integers(0, length + 1, rng.integers(0, 6))]))
     which = np.searchsorted(cuts, np.arange(length), side="right") - 1
     return cuts[which], cuts[which + 1] if length else cuts[which]
 
 
 def _random_bounds(rng: np.random.Generator, seqlen_q: int, seqlen_k: int, n: int) -> np.ndarray:
-    """Anything goes: reversed, empty, negative and too large values included."""
+    """Arbitrary bounds, including reversed, empty, negative and too large ones."""
     bounds = rng.integers(-2, seqlen_q + 3, (seqlen_k, n))
     extreme = rng.random((seqlen_k, n)) < 0.05
     return np.where(extreme, rng.choice([-(2**31), -1, 0, seqlen_q, seqlen_q + 1, 2**31 - 1], (seqlen_k, n)), bounds)
@@ -78,7 +78,7 @@ def random_4(rng, seqlen_q, seqlen_k):
 
 @_kind
 def narrow_holes_4(rng, seqlen_q, seqlen_k):
-    """Two short intervals in either order, so that most tiles are touched and none is empty."""
+    """Two short intervals in either order, so that most tiles are partial and none is empty."""
     start = rng.integers(0, seqlen_q + 1, (seqlen_k, 2))
     end = start + rng.integers(0, 4, (seqlen_k, 2))
     return np.stack([start[:, 0], end[:, 0], start[:, 1], end[:, 1]], axis=-1), False
@@ -86,7 +86,7 @@ def narrow_holes_4(rng, seqlen_q, seqlen_k):
 
 @_kind
 def wide_holes_2_causal(rng, seqlen_q, seqlen_k):
-    """The same long interval for runs of keys: whole tiles vanish inside the visible range."""
+    """One long interval for runs of keys, so that tiles inside the visible range are empty."""
     start, end = np.sort(rng.integers(0, seqlen_q + 1, 2))
     columns = np.tile([[start, end]], (seqlen_k, 1))
     columns[rng.random(seqlen_k) < 0.02] = seqlen_q
@@ -151,7 +151,7 @@ def random_eviction(rng, seqlen_q, seqlen_k):
 
 @_kind
 def stripes(rng, seqlen_q, seqlen_k):
-    """Many queries see no key at all: rows are hidden in bands that all keys share."""
+    """Bands of hidden rows shared by all keys, so that many queries see no key."""
     start, end = np.sort(rng.integers(0, seqlen_q + 1, 2))
     return np.tile([[start, end, 0, min(3, seqlen_q)]], (seqlen_k, 1)), False
 
@@ -163,7 +163,7 @@ def nothing_visible(rng, seqlen_q, seqlen_k):
 
 @_kind
 def dead_columns(rng, seqlen_q, seqlen_k):
-    """Keys nobody sees, in runs and single."""
+    """Keys that no query sees, single and in runs."""
     columns = np.tile([[seqlen_q, 0]], (seqlen_k, 1))
     columns[rng.random(seqlen_k) < 0.3] = [0, seqlen_q]
     columns[: seqlen_k // 2] = [0, 0]

@@ -1,4 +1,4 @@
-"""Few cases that still hold every pair of choices."""
+"""Pairwise covers: few cases that contain every pair of choices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 
 def pairwise(choices: Mapping[str, Sequence], seed: int = 0) -> list[dict]:
-    """Dicts with one choice per name such that any two choices of different names occur together at least once."""
+    """Rows with one choice per name, such that any two choices of different names occur together in some row."""
     rng = random.Random(seed)
     names = sorted(choices, key=lambda name: -len(choices[name]))
     missing = {
@@ -19,7 +19,7 @@ def pairwise(choices: Mapping[str, Sequence], seed: int = 0) -> list[dict]:
     }
     rows = []
     while missing:
-        row = dict(rng.choice(sorted(missing)))  # start from a pair that is still missing
+        row = dict(rng.choice(sorted(missing)))  # start from a missing pair
         for name in names:
             if name not in row:
                 row[name] = _most_useful(name, len(choices[name]), row, names, missing, rng)
@@ -29,7 +29,7 @@ def pairwise(choices: Mapping[str, Sequence], seed: int = 0) -> list[dict]:
 
 
 def _most_useful(name: str, count: int, row: dict, names: list[str], missing: set, rng: random.Random) -> int:
-    """The option of `name` that makes the most missing pairs with what the row already has."""
+    """Option of `name` that covers the most missing pairs with the choices already in the row."""
     options = list(range(count))
     rng.shuffle(options)
     return max(options, key=lambda o: sum(_pair(names, (name, o), other) in missing for other in row.items()))

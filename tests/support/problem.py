@@ -1,4 +1,4 @@
-"""One attention call: shapes, dtype, mask and features, and the random data that goes with it."""
+"""Description of one attention call: shapes, dtype, mask and features, with its random data."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Problem:
     head_dim_v: int = 16
     dtype: str = "float32"
     causal: bool = False
-    causal_offset: int | None = None  # Sk - Sq
+    causal_offset: int | None = None  # None: Sk - Sq
     window: tuple[int, int] = (-1, -1)
     startend: np.ndarray | None = None  # int32 [B, Hm, Sk, n]
     block_mask: np.ndarray | None = None  # int32 [B, Hm, ceil(Sq/128), ceil(Sk/128)]
-    softmax_scale: float | None = None  # 1 / sqrt(D)
+    softmax_scale: float | None = None  # None: 1 / sqrt(D)
     dropout: float = 0.0
     seed: int = 0x0123456789ABCDEF
     offset: int = 0x00000007_80000001
@@ -58,7 +58,7 @@ class Problem:
 
     @cached_property
     def visible(self) -> np.ndarray:
-        """bool [B, Hq, Sq, Sk]"""
+        """Visible pairs, bool [B, Hq, Sq, Sk]."""
         seen = visible(
             self.startend,
             self.causal,
@@ -73,7 +73,7 @@ class Problem:
 
     @cached_property
     def keep(self) -> np.ndarray | None:
-        """float64 [B, Hq, Sq, Sk]: 0 where dropped, 1 / (1 - dropout) where kept."""
+        """Dropout factors, float64 [B, Hq, Sq, Sk]: 0 or 1 / (1 - dropout)."""
         if self.dropout == 0.0:
             return None
         kept = dropout_keep(
@@ -83,7 +83,7 @@ class Problem:
 
     @cached_property
     def inputs(self) -> dict[str, np.ndarray]:
-        """float32 arrays that the dtype of the problem represents exactly."""
+        """Inputs by name, as float32 arrays that the dtype of the problem represents exactly."""
         random = np.random.default_rng(self.data_seed)
         B, Sq, Sk = self.batch, self.seqlen_q, self.seqlen_k
 

@@ -1,14 +1,14 @@
-"""The NumPy half of paddle_flashmask/reference.py, loaded by path so that tests of the bare kernels need no Paddle."""
+"""The NumPy half of paddle_flashmask/reference.py, loaded by path so that tests of the kernels alone need no Paddle."""
 
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
+from types import ModuleType
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from .repository import REPOSITORY
 
 
-def _load():
+def _load() -> ModuleType:
     path = REPOSITORY / "paddle_flashmask" / "reference.py"
     spec = importlib.util.spec_from_file_location("paddle_flashmask_reference_by_path", path)
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: any problem that the operator accepts, small."""
+"""Hypothesis strategies for small problems, over everything that the operator accepts."""
 
 from __future__ import annotations
 

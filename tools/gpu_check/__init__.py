@@ -1,1 +1,1 @@
-"""What `tools/gpu_check.sh` runs. Every part is a list of cases that one process of its own works through."""
+"""Checks of the kernels on a GPU, run by `tools/gpu_check.sh`. Each part is a list of cases and has its own process."""

@@ -1,4 +1,4 @@
-"""python3 -m tools.gpu_check [SUBSET ...]: see tools/gpu_check.sh."""
+"""Command line of tools/gpu_check.sh: run the chosen parts, print a table, write gpu_check.json."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from support.repository import REPOSITORY
+
 from . import machine, table
 from .outcome import FAILED, INCOMPLETE, NOT_RUN, PASSED, Result, outcome_of
-from .plan import PARTS, REPOSITORY, SUBSETS, Settings, choose
+from .plan import PARTS, SUBSETS, Settings, choose
 from .runner import run_part
 
 SCHEMA = 1
@@ -24,10 +26,10 @@ _LEAST_SECONDS = 5.0
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/gpu_check.sh", description="Build, test and measure the CUDA kernels.")
     parser.add_argument("subsets", nargs="*", metavar="SUBSET", help=f"{', '.join(SUBSETS)} (default: quick)")
-    parser.add_argument("--budget", type=float, default=560.0, help="seconds for everything (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="REGEX", help="cases whose name matches; the build runs anyway")
-    parser.add_argument("--emulated", action="store_true", help="a rehearsal without a GPU, at toy sizes")
-    parser.add_argument("--library", type=Path, help="a library that is already built, instead of building one")
+    parser.add_argument("--budget", type=float, default=560.0, help="seconds for all parts (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="REGEX", help="run only matching cases, after the build")
+    parser.add_argument("--emulated", action="store_true", help="rehearse without a GPU, at toy sizes")
+    parser.add_argument("--library", type=Path, help="kernel library to check instead of building one")
     given = parser.parse_args(arguments)
     subsets = given.subsets or ["quick"]
     try:
@@ -67,7 +69,7 @@ def run_parts(
     emulated: bool = False,
     only: str = "",
 ) -> None:
-    """Fills record["parts"] and writes the JSON after every part, so that a kill leaves what was done."""
+    """Fill record["parts"], and write the JSON after every part so that an interrupted run keeps its results."""
     begin = time.monotonic()
     broken = False
     for name, seconds in chosen.items():
@@ -76,12 +78,12 @@ def run_parts(
         if broken:
             results = [Result(name, NOT_RUN, detail="the library could not be built")]
         elif left < _LEAST_SECONDS:
-            results = [Result(name, NOT_RUN, detail="no time was left")]
+            results = [Result(name, NOT_RUN, detail="the time ran out")]
         else:
             settings = Settings(name, library, out, emulated, "" if name == "build" else only)
             results = run_part(settings, min(seconds, left))
         if not results:
-            continue  # no case has a name that was asked for
+            continue  # --only matches no case of this part
         broken = broken or (name == "build" and results[0].outcome != PASSED)
         record["parts"].append(describe_part(name, results, time.monotonic() - part_begin, min(seconds, max(left, 0))))
         record["outcome"] = outcome_of([Result(part["name"], part["outcome"]) for part in record["parts"]])

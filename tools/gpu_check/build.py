@@ -1,4 +1,4 @@
-"""The kernel library, and what its kernels take of a multiprocessor."""
+"""Build of the kernel library, and the registers and memory of its kernels."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import subprocess
 import sys
 from typing import Any
 
+from support.repository import REPOSITORY
+
 from .outcome import Case, NotRun
-from .plan import REPOSITORY, Settings
+from .plan import Settings
 
 ARCHITECTURES = "80,90"
 _BUILD_SECONDS = 400
@@ -33,21 +35,21 @@ def build(settings: Settings) -> dict[str, Any]:
 
 
 def resources(settings: Settings) -> dict[str, Any]:
-    """Registers, stack and local memory per kernel and architecture; a kernel with local memory spills: a failure."""
+    """Registers, stack and local memory of each kernel. Local memory means spills and is a failure."""
     if not shutil.which("cuobjdump"):
         raise NotRun("cuobjdump was not found")
     command = ["cuobjdump", "--dump-resource-usage", str(settings.library)]
     text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     print(text)
     kernels = read_resources(text)
-    assert kernels, "the library holds no kernel"
+    assert kernels, "the library has no kernels"
     spilling = [kernel for kernel in kernels if kernel["local"]]
-    assert not spilling, f"local memory is used by {spilling}"
+    assert not spilling, f"kernels that spill to local memory: {spilling}"
     return {"kernels": kernels}
 
 
 def read_resources(text: str) -> list[dict[str, Any]]:
-    """The lines 'Function NAME:' and ' REG:n STACK:n SHARED:n LOCAL:n ...' under each 'arch = sm_xx'."""
+    """Parse `cuobjdump --dump-resource-usage`: `Function NAME:` and `REG:n STACK:n ...` under each `arch = sm_xx`."""
     kernels, architecture, name = [], "", ""
     for line in text.splitlines():
         if found := re.search(r"\barch = (\w+)", line):

@@ -1,4 +1,4 @@
-"""Problems of the operator's test grid: few that still hold every pair of choices."""
+"""Problems of the operator's test grid, a pairwise cover of its choices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from support import cases, mask_samples
 from support.pairwise import pairwise
 from support.problem import Problem
 
-# Around and across tiles of 32 to 128 rows and keys, short against long, and nothing at all.
+# Sizes around and across tiles of 32 to 128 rows and keys, short against long, and empty.
 SIZES = [(1, 1), (2, 15), (63, 65), (129, 127), (1, 700), (600, 1), (385, 512), (257, 640), (7, 0), (0, 5)]
 CHOICES: dict[str, list[Any]] = {
     "kind": mask_samples.kinds(),
@@ -27,7 +27,7 @@ CHOICES: dict[str, list[Any]] = {
     "softmax_scale": [None, None, 0.7, -0.3],
     "deterministic": [False, True],
 }
-# What the emulator works through in seconds.
+# The emulator takes seconds for these.
 EMULATED_CHOICES: dict[str, list[Any]] = {
     "kind": ["causal_document", "random_4"],
     "size": [(33, 65)],
@@ -45,7 +45,7 @@ def grid(emulated: bool = False) -> list[dict[str, Any]]:
 
 
 def problem_of(choice: dict[str, Any]) -> Problem:
-    """The problem of one row of the grid; absent names have the first of CHOICES. The same row, the same data."""
+    """Problem of one row of the grid, with the first of CHOICES for a missing name. Equal rows give equal data."""
     return cases.problem_of({name: options[0] for name, options in CHOICES.items()} | choice)
 
 

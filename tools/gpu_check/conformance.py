@@ -1,5 +1,5 @@
-"""Every hardware primitive, on the GPU against its emulated body: tests/emulator/conformance; and those of compute
-capability 9.0 against plain C++: tests/emulator/sm90."""
+"""Hardware primitives on the GPU: all against their emulated bodies (tests/emulator/conformance), and those of compute
+capability 9.0 against plain C++ (tests/emulator/sm90)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from support.repository import REPOSITORY
+
 from .outcome import Case, NotRun
-from .plan import REPOSITORY, Settings
+from .plan import Settings
 
 SCRIPT = "tests/emulator/conformance/run.py"
-# Programs of tests/emulator/sm90 and their arguments; "none" is the product without a mistake.
+# Programs of tests/emulator/sm90 and their arguments; "none" selects the product without a mistake.
 SM90_PROGRAMS = {"program": ("none", "0"), "layouts": (), "copies": ()}
 _SECONDS = 200
 
@@ -21,12 +23,12 @@ _SECONDS = 200
 def cases(settings: Settings) -> list[Case]:
     found = [Case("device against emulated primitives", conform)]
     for name, arguments in SM90_PROGRAMS.items():
-        found.append(Case(f"primitives of 9.0: {name}", lambda name=name, rest=arguments: run_hopper(name, rest)))
+        found.append(Case(f"primitives of 9.0: {name}", lambda name=name, rest=arguments: run_sm90(name, rest)))
     return found
 
 
-def run_hopper(name: str, arguments: tuple[str, ...]) -> None:
-    """The program says what is wrong, and nothing otherwise."""
+def run_sm90(name: str, arguments: tuple[str, ...]) -> None:
+    """Compile and run one program, which prints its findings and is silent if all is well."""
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / name

@@ -1,11 +1,14 @@
-"""A thousand repetitions, bit for bit: every head dim and dtype, backward with deterministic=1, forward as it is.
-The kernels for compute capability 9.0 leave dropout to those for 8.0, so without it both are met on a device of 9.0."""
+"""Bitwise comparison of a thousand repetitions with deterministic=1, for each head dim and dtype.
+
+With and without dropout, because a device of compute capability 9.0 runs the 8.0 kernels for dropout and its own
+otherwise.
+"""
 
 from __future__ import annotations
 
-from .large import torch_checks
 from .outcome import Case
 from .plan import Settings
+from .with_torch import open_checks
 
 REPETITIONS = 1000
 REHEARSED_REPETITIONS = 3
@@ -16,7 +19,7 @@ def cases(settings: Settings) -> list[Case]:
 
     def repeat(dropout: float, head_dim: int, dtype: str) -> Case:
         def run() -> dict[str, int]:
-            checks = torch_checks(settings)
+            checks = open_checks(settings)
             problem = checks.busy_problem(dropout=dropout, head_dim=head_dim, head_dim_v=head_dim, dtype=dtype)
             return checks.repeat(problem, repetitions)
 

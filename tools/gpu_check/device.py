@@ -1,9 +1,8 @@
-"""Where a problem of tests/support runs: on a GPU through the driver alone, or in the emulator."""
+"""Devices that run the problems of tests/support: a GPU through the CUDA driver API, or the emulator."""
 
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
@@ -13,17 +12,18 @@ from typing import Any, Protocol
 import numpy as np
 from support.buffers import GUARD_BYTES, POISON
 from support.call import Call
+from support.emulated import EmulatedCall, EmulatedKernels
 from support.library import Kernels, Params, Tensor
 from support.problem import Problem
 
 from .outcome import DeviceLost, NotRun
-from .plan import REPOSITORY, Settings
+from .plan import Settings
 
 CUDA = 1
 _DRIVERS = ("libcuda.so.1", "/usr/local/nvidia/lib64/libcuda.so.1", "/usr/local/nvidia/lib/libcuda.so.1")
 
 
-# Compute capability of the kernels that a device of 9.0 has a choice of.
+# Compute capabilities of the kernel sets that a device of 9.0 can run.
 KERNELS_OF_90 = (90, 80)
 
 
@@ -31,11 +31,11 @@ class Device(Protocol):
     kernels: Kernels
 
     def call(self, problem: Problem, deterministic: bool = False) -> Call:
-        """A call whose arrays live where the kernels of this device reach them."""
+        """Call whose arrays are accessible to this device."""
         ...
 
     def newest_kernels(self) -> Iterator[int]:
-        """For a loop whose body runs once per generation of kernels (80, 90) that this device has a choice of."""
+        """Select each kernel set that this device can run in turn, and yield its compute capability (90, 80)."""
         ...
 
 
@@ -57,29 +57,28 @@ def open_device(settings: Settings) -> Device:
 
 
 class EmulatedDevice:
-    """CUDA kernels on the CPU; the emulator checks every access itself."""
+    """CUDA kernels on the CPU. The emulator itself checks every access."""
 
     def __init__(self, library: Path) -> None:
-        sys.path.append(str(REPOSITORY / "tests" / "cuda"))
-        from emulated import EmulatedCall, EmulatedKernels
-
         self.kernels = EmulatedKernels(library)
         self.kernels.configure(seed=1, compute_capability=90)
-        self._call = EmulatedCall
 
     def call(self, problem: Problem, deterministic: bool = False) -> Call:
-        return self._call(self.kernels, problem, deterministic)
+        return EmulatedCall(self.kernels, problem, deterministic)
 
     def newest_kernels(self) -> Iterator[int]:
         return each_newest_kernels(self.kernels)
 
 
 class CudaDevice:
-    """The first GPU, its memory taken with cuMemAlloc, one allocation per array."""
+    """The first GPU, with one cuMemAlloc allocation per array."""
 
     def __init__(self, library: Path, guard_bytes: int = GUARD_BYTES, poison: bool = True) -> None:
-        """guard_bytes: around every array, 0 where a memory checker shall see its end; poison: the workspace and the
-        outputs, which a checker of uninitialised memory must see as they were allocated."""
+        """
+        Args:
+            guard_bytes: size of the guard on either side of an array; 0 lets a memory checker see its bounds.
+            poison: fill outputs and workspace; False lets a checker of uninitialised memory see them unwritten.
+        """
         self.kernels = Kernels(library)
         self.guard_bytes = guard_bytes
         self.poison = poison
@@ -97,7 +96,7 @@ class CudaDevice:
         return each_newest_kernels(self.kernels)
 
     def check(self, function: str, *arguments: Any) -> None:
-        """Raises DeviceLost: what is called here fails only after a kernel went wrong."""
+        """Call a driver function. Raises DeviceLost on an error, which here can only come from an earlier kernel."""
         status = getattr(self._driver, function)(*arguments)
         if status:
             text = c_char_p()
@@ -151,7 +150,7 @@ class DeviceArray:
 
 
 class CudaCall(Call):
-    """Copies every array to the GPU before a launch and back after it; the checks of Call then see what happened."""
+    """Call that copies every array to the GPU before a launch and back after it, where Call checks them."""
 
     def __init__(self, device: CudaDevice, problem: Problem, deterministic: bool) -> None:
         super().__init__(device.kernels, problem)
@@ -183,7 +182,7 @@ class CudaCall(Call):
                 arrays[name].fill()
             _set_address(params, name, arrays[name].address)
         self._device.synchronize()
-        yield  # whatever a launch raises ends the call: the memory of a failed call is not used again
+        yield  # after a failed launch nothing is copied back or freed
         for name, (address, _) in hosts.items():
             arrays[name].check_guards(name)
             if name != "workspace":

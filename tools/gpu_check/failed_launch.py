@@ -1,4 +1,7 @@
-"""Loses the GPU context on purpose and sees whether the next call says so: failed_launch LIBRARY."""
+"""Program that loses the GPU context on purpose and expects an error from the next call.
+
+python3 -m tools.gpu_check.failed_launch LIBRARY
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from support.problem import Problem
 from .device import CudaDevice
 from .outcome import DeviceLost
 
-UNMAPPED = 0x1000  # on the host too: some GPUs reach all memory of the process
+UNMAPPED = 0x1000  # unmapped on the host as well, because some GPUs can access all host memory
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The operator's test grid through the C ABI: the GPU and the CPU kernels of one library against float64."""
+"""Test grid through the C ABI: the GPU and CPU kernels of one library against float64."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def compare(device: Device, problem: Problem, deterministic: bool) -> None:
-    """Raises AssertionError unless both kinds of kernels keep to the error rule, and so to each other."""
+    """Raises AssertionError unless GPU and CPU kernels both meet the error rule of tests/support."""
     expectation = Expectation(problem, draws=_draws(problem))
     for newest in device.newest_kernels():
         call = device.call(problem, deterministic)
@@ -49,7 +49,7 @@ def compare(device: Device, problem: Problem, deterministic: bool) -> None:
 
 
 def _draws(problem: Problem) -> int:
-    """Several where a few roundings may cancel by luck."""
+    """Number of draws: several for short problems, where a few roundings may cancel by chance."""
     return 4 if min(problem.seqlen_q, problem.seqlen_k) < _SHORT else 1
 
 
@@ -79,15 +79,15 @@ def _expect_refusal(statuses: tuple[int, ...], run: Any, what: str) -> None:
         run()
     except KernelError as refused:
         assert refused.status in statuses, f"{what}: status {refused.status}, expected {statuses}: {refused.message}"
-        assert refused.message, f"{what}: no message"
+        assert refused.message, f"{what}: the error has no message"
         return
-    raise AssertionError(f"{what} was accepted")
+    raise AssertionError(f"{what}: accepted, expected an error")
 
 
 def failed_launch(settings: Settings) -> None:
-    """In a process of its own, for the GPU context does not survive."""
+    """Run failed_launch.py as a subprocess, because it loses the GPU context."""
     if settings.emulated:
-        raise NotRun("the emulator reports a bad address at the access itself")
+        raise NotRun("the emulator reports a bad address at the access")
     command = [sys.executable, "-m", f"{__package__}.failed_launch", str(settings.library)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"status {done.returncode}: {(done.stdout + done.stderr)[-1000:]}"

@@ -1,133 +1,32 @@
-"""What only shows at real sizes or on a real GPU: whole tiles by the hundred, 64-bit offsets, graphs, streams."""
+"""Checks at real sizes and of a real GPU: hundreds of tiles, 64-bit offsets, graphs, streams."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from support import mask_samples
-from support.cases import problem_of
 from support.pairwise import pairwise
-from support.problem import Problem
 
-from .outcome import Case, NotRun
+from .large_problems import LONG, MIDDLE, REHEARSED_LONG, REHEARSED_MIDDLE, long_problem, middle_problem
+from .outcome import Case
 from .plan import Settings
-
-# Dense in float64 up to 4K, dropout up to 1K (its mask comes from NumPy), then forward and backward by chunks.
-MIDDLE: dict[str, list[Any]] = {
-    "kind": mask_samples.kinds(),
-    "size": [(1024, 1024), (1000, 1023), (513, 1024)],
-    "dims": [(64, 64), (128, 128), (256, 256), (192, 128)],
-    "heads": [(4, 2, 1), (8, 1, 2), (4, 4, 4)],
-    "dtype": ["bfloat16", "float16"],
-    "features": ["none", "dropout", "sink and dlse", "block_mask"],
-    "deterministic": [False, True],
-    "layout": ["packed", "heads_first"],
-}
-LONG = [
-    # kind, Sq, Sk, head_dim, dtype, Hq, Hkv
-    ("causal_document", 4096, 4096, 128, "bfloat16", 4, 2),
-    ("random_4", 4096, 4000, 64, "float16", 2, 2),
-    ("full", 4096, 4096, 256, "bfloat16", 2, 1),
-    ("random_eviction", 4100, 4100, 128, "bfloat16", 2, 2),
-    ("sliding_window", 16384, 16384, 128, "bfloat16", 2, 1),
-    ("causal", 16384, 16384, 64, "bfloat16", 1, 1),
-    ("global_sliding_window", 16385, 16385, 128, "float16", 1, 1),
-    ("document", 20000, 33000, 128, "bfloat16", 1, 1),
-]
-REHEARSED_MIDDLE = {
-    "kind": ["causal_document", "random_4"],
-    "size": [(70, 90)],
-    "dims": [(64, 64)],
-    "features": MIDDLE["features"],
-}
-REHEARSED_LONG = [("causal_document", 300, 300, 64, "bfloat16", 4, 2), ("document", 200, 330, 64, "float16", 1, 1)]
-REPLAYS = 20
-TWO_TO_31 = 1 << 31
+from .with_torch import open_checks
 
 
 def cases(settings: Settings) -> list[Case]:
     middle = pairwise(REHEARSED_MIDDLE if settings.emulated else MIDDLE)
-    # The special runs first: few, and they must not fall to the clock.
+    # First the few special cases, which must run even when time is short.
     found = [
-        Case("the reference agrees with NumPy's", lambda: torch_checks(settings).reference_agrees()),
-        Case("CUDA graph, 20 replays", lambda: torch_checks(settings).graph_replays(0.0)),
-        Case("CUDA graph, 20 replays, dropout", lambda: torch_checks(settings).graph_replays(0.1)),
-        Case("two streams at once", lambda: torch_checks(settings).two_streams(0.0)),
-        Case("two streams at once, dropout", lambda: torch_checks(settings).two_streams(0.1)),
-        Case("seed and offset from device memory", lambda: torch_checks(settings).pointer_seed()),
+        Case("the reference agrees with NumPy's", lambda: open_checks(settings).reference_agrees()),
+        Case("CUDA graph, 20 replays", lambda: open_checks(settings).graph_replays(0.0)),
+        Case("CUDA graph, 20 replays, dropout", lambda: open_checks(settings).graph_replays(0.1)),
+        Case("two streams at once", lambda: open_checks(settings).two_streams(0.0)),
+        Case("two streams at once, dropout", lambda: open_checks(settings).two_streams(0.1)),
+        Case("seed and offset from device memory", lambda: open_checks(settings).pointer_seed()),
     ]
     for row in REHEARSED_LONG if settings.emulated else LONG:
         found.append(
-            Case(f"long {' '.join(map(str, row))}", lambda row=row: torch_checks(settings).check(long_problem(*row)))
+            Case(f"long {' '.join(map(str, row))}", lambda row=row: open_checks(settings).check(long_problem(*row)))
         )
-    found.append(Case("more than 2^31 elements", lambda: torch_checks(settings).many_elements()))
+    found.append(Case("more than 2^31 elements", lambda: open_checks(settings).many_elements()))
     for index, row in enumerate(middle):
         name = f"middle {index:03d} " + " ".join(f"{k}={v}".replace(" ", "") for k, v in row.items())
-        found.append(Case(name, lambda row=row: torch_checks(settings).check(*middle_problem(row))))
+        found.append(Case(name, lambda row=row: open_checks(settings).check(*middle_problem(row))))
     return found
-
-
-def torch_checks(settings: Settings) -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise NotRun("torch is not installed") from None
-    if not settings.emulated and not torch.cuda.is_available():
-        raise NotRun("torch sees no GPU")
-    from .torch_checks import Checks
-
-    return Checks(settings.library, torch.device("cpu" if settings.emulated else "cuda"))
-
-
-def middle_problem(choice: dict[str, Any]) -> tuple[Problem, bool]:
-    row = {name: options[0] for name, options in MIDDLE.items()} | choice
-    feature = row["features"]
-    problem = problem_of(
-        row
-        | {
-            "batch": 1,
-            "blocks": feature == "block_mask",
-            "dropout": 0.1 if feature == "dropout" else 0.0,
-            "sink": feature == "sink and dlse",
-            "dlse": feature == "sink and dlse",
-        }
-    )
-    return problem, row["deterministic"]
-
-
-def long_problem(
-    kind: str, seqlen_q: int, seqlen_k: int, head_dim: int, dtype: str, heads_q: int, heads_kv: int
-) -> Problem:
-    startend, causal = mask_samples.sample_mask(kind, np.random.default_rng(seqlen_q), 1, 1, seqlen_q, seqlen_k)
-    return Problem(
-        seqlen_q=seqlen_q,
-        seqlen_k=seqlen_k,
-        heads_q=heads_q,
-        heads_kv=heads_kv,
-        head_dim=head_dim,
-        head_dim_v=head_dim,
-        dtype=dtype,
-        causal=causal,
-        startend=startend,
-        dlse=True,
-    )
-
-
-def huge_problem(tiny: bool) -> Problem:
-    """query and out of 2^31 + 2^27 elements each under a narrow window, so that few pairs are computed."""
-    seqlen, heads = (256, 2) if tiny else (1 << 17, 136)
-    window = (100, 0)
-    problem = Problem(
-        seqlen_q=seqlen,
-        seqlen_k=seqlen,
-        heads_q=heads,
-        heads_kv=heads,
-        head_dim=128,
-        head_dim_v=128,
-        dtype="bfloat16",
-        causal=True,
-        window=window,
-    )
-    assert tiny or seqlen * heads * problem.head_dim > TWO_TO_31
-    return problem

@@ -1,18 +1,15 @@
-"""The commit, the GPU and its driver, and how fast the GPU was clocked while something ran."""
+"""Description of the machine: commit, GPU, driver, compiler and packages."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
-import statistics
 import subprocess
-import threading
-import time
 from importlib import metadata
 from typing import Any
 
-from .plan import REPOSITORY
+from support.repository import REPOSITORY
 
 COMMIT_VARIABLE = "GPU_CHECK_COMMIT"
 _DESCRIPTION = (
@@ -25,12 +22,10 @@ _DESCRIPTION = (
     "temperature.gpu",
     "power.draw",
 )
-_LOAD = ("clocks.sm", "power.draw", "temperature.gpu")
-_SAMPLE_MILLISECONDS = 200
 
 
 def commit() -> str:
-    """From the environment where the tree travels without its history, else from git."""
+    """Commit from GPU_CHECK_COMMIT, for a tree copied without its history, or else from git."""
     given = os.environ.get(COMMIT_VARIABLE)
     if given:
         return given
@@ -56,41 +51,6 @@ def describe() -> dict[str, Any]:
     }
 
 
-class LoadSampler:
-    """Reads clock, power and temperature in the background while it is open."""
-
-    def __init__(self) -> None:
-        self._samples: list[tuple[float, list[float]]] = []
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> LoadSampler:
-        if shutil.which("nvidia-smi"):
-            command = ["nvidia-smi", f"--query-gpu={','.join(_LOAD)}", "--format=csv,noheader,nounits"]
-            command.append(f"--loop-ms={_SAMPLE_MILLISECONDS}")
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            threading.Thread(target=self._read, daemon=True).start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._process:
-            self._process.terminate()
-            self._process.wait()
-
-    def _read(self) -> None:
-        assert self._process and self._process.stdout
-        for line in self._process.stdout:
-            try:
-                self._samples.append((time.monotonic(), [float(word) for word in line.split(",")]))
-            except ValueError:  # "[N/A]"
-                continue
-
-    def median_since(self, begin: float) -> dict[str, float]:
-        taken = [values for moment, values in list(self._samples) if moment >= begin]
-        if not taken:
-            return {}
-        return {name: statistics.median(column) for name, column in zip(_LOAD, zip(*taken, strict=True), strict=True)}
-
-
 def _query(names: tuple[str, ...]) -> list[str] | None:
     text = _output("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
     return [word.strip() for word in text.splitlines()[0].split(",")] if text else None
@@ -109,7 +69,7 @@ def _last_line(text: str) -> str:
 
 
 def _output(*command: str) -> str:
-    """Empty where the command is missing or fails."""
+    """Standard output, or "" if the command is missing or fails."""
     if not shutil.which(command[0]):
         return ""
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Cases, what became of them, and what that makes of a part."""
+"""Cases, their results, and the outcome of a part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DETAIL_LENGTH = 4000
 
 
 class NotRun(Exception):
-    """Says why a case cannot run on this machine; it counts as neither passed nor failed."""
+    """Reason why a case cannot run on this machine. It then counts as neither passed nor failed."""
 
 
 class DeviceLost(Exception):
@@ -24,7 +24,7 @@ class DeviceLost(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """run() returns figures to keep, or None; an exception is a failure."""
+    """One check. run() returns figures for the JSON, or None; an exception means failure."""
 
     name: str
     run: Callable[[], dict[str, Any] | None]
@@ -40,16 +40,16 @@ class Result:
 
 
 def work_through(cases: list[Case], journal: Journal, deadline: float, skip: int = 0) -> None:
-    """Runs cases[skip:]; what begins after the deadline (time.monotonic) is not run.
+    """Run cases[skip:] and record their results. No case starts after the deadline (time.monotonic).
 
     Raises:
-        DeviceLost: after it was written down, so that a fresh process can go on with the next case.
+        DeviceLost: once recorded, so that a fresh process can continue with the next case.
     """
     if skip == 0:
         journal.plan(case.name for case in cases)
     for case in cases[skip:]:
         if time.monotonic() >= deadline:
-            journal.finish(Result(case.name, NOT_RUN, detail="no time was left"))
+            journal.finish(Result(case.name, NOT_RUN, detail="the time ran out"))
             continue
         journal.start(case.name)
         begin = time.monotonic()
@@ -59,7 +59,7 @@ def work_through(cases: list[Case], journal: Journal, deadline: float, skip: int
             result.figures = case.run() or {}
         except NotRun as reason:
             result.outcome, result.detail = NOT_RUN, str(reason)
-        except Exception as failure:  # whatever a case raises is its result
+        except Exception as failure:  # any exception is the result of its case
             result.outcome = FAILED
             result.detail = f"{type(failure).__name__}: {failure}"[:_DETAIL_LENGTH]
             lost = failure if isinstance(failure, DeviceLost) else None
@@ -71,7 +71,7 @@ def work_through(cases: list[Case], journal: Journal, deadline: float, skip: int
 
 
 class Journal:
-    """A file that survives the process that writes it: one JSON object per line."""
+    """Record of a part's progress on disk, which survives its process: one JSON object per line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -97,7 +97,7 @@ class Journal:
 
     @property
     def planned(self) -> list[str] | None:
-        """None when the process died before it knew."""
+        """Names of all cases, or None if the process died before listing them."""
         return next(iter(self._entries("planned")), None)
 
     @property
@@ -106,7 +106,7 @@ class Journal:
 
     @property
     def unfinished(self) -> str | None:
-        """The case in which the process ended."""
+        """Case that was running when the process ended."""
         started = self._entries("started")
         finished = {result.name for result in self.results}
         return started[-1] if started and started[-1] not in finished else None

@@ -1,51 +1,51 @@
-"""The parts, the time each may take, and the subsets that fit into ten minutes."""
+"""Table of the parts with their time limits, and the subsets that fit into ten minutes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+CHECKS, BENCHMARKS = "tools.gpu_check", "benchmarks.gpu"  # imported by name in the process of a part
 
 
 @dataclass(frozen=True)
 class Part:
     name: str
-    module: str  # of tools.gpu_check; its function lists the cases
-    seconds: float  # at most, in a subset of several parts
-    log: str  # file name in the output folder: few files come back from some machines
+    module: str  # its `function` lists the cases
+    seconds: float  # limit in a subset of several parts
+    log: str  # file name in the output folder, shared by parts to keep the number of files small
     function: str = "cases"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every part gets to know."""
+    """Arguments of every part."""
 
     part: str
     library: Path
     out: Path
     emulated: bool = False
-    only: str = ""  # a regular expression that the names of the cases must match
+    only: str = ""  # regular expression that selects cases by name
 
 
 PARTS = {
     part.name: part
     for part in (
-        Part("build", "build", 240, "build.log"),
-        Part("conformance", "conformance", 90, "test.log"),
-        Part("test", "grid", 200, "test.log"),
-        Part("test-large", "large", 150, "test.log"),
-        Part("sanitize", "sanitize", 240, "sanitize.log"),
-        Part("determinism", "determinism", 90, "determinism.log"),
-        Part("bench", "bench_rows", 240, "bench.log", "dense"),
-        Part("bench-masks", "bench_rows", 400, "bench.log", "masks"),
-        Part("bench-flex", "bench_rows", 540, "bench.log", "flex"),
-        Part("bench-long", "bench_rows", 500, "bench.log", "long"),
-        Part("profile", "profile", 120, "profile.log"),
+        Part("build", f"{CHECKS}.build", 240, "build.log"),
+        Part("conformance", f"{CHECKS}.conformance", 90, "test.log"),
+        Part("test", f"{CHECKS}.grid", 200, "test.log"),
+        Part("test-large", f"{CHECKS}.large", 150, "test.log"),
+        Part("sanitize", f"{CHECKS}.sanitize", 240, "sanitize.log"),
+        Part("determinism", f"{CHECKS}.determinism", 90, "determinism.log"),
+        Part("bench", f"{BENCHMARKS}.bench_rows", 240, "bench.log", "dense"),
+        Part("bench-masks", f"{BENCHMARKS}.bench_rows", 400, "bench.log", "masks"),
+        Part("bench-flex", f"{BENCHMARKS}.bench_rows", 540, "bench.log", "flex"),
+        Part("bench-long", f"{BENCHMARKS}.bench_rows", 500, "bench.log", "long"),
+        Part("profile", f"{BENCHMARKS}.profile", 120, "profile.log"),
     )
 }
 
-# The library comes first, always; it takes seconds when nothing changed. Seconds override those of the part.
+# The build always comes first and takes seconds when nothing changed. These limits replace those of the parts.
 SUBSETS: dict[str, dict[str, float]] = {
     "quick": {"conformance": 40, "test": 100, "test-large": 60, "sanitize": 60, "determinism": 30, "bench": 120},
     "build": {},
@@ -59,15 +59,15 @@ SUBSETS: dict[str, dict[str, float]] = {
     "profile": {"profile": 200},
     "all": {name: part.seconds for name, part in PARTS.items() if name != "build"},
 }
-# Without a GPU these run, on the emulator and with the CPU kernels, at toy sizes.
+# Parts of a rehearsal without a GPU: the emulator and the CPU kernels, at toy sizes.
 EMULATED_PARTS = ("build", "test", "test-large", "determinism", "bench", "bench-masks")
 
 
 def choose(subsets: list[str], emulated: bool) -> dict[str, float]:
-    """Parts in the order of PARTS with the seconds each may take.
+    """Time limit in seconds of each chosen part, in the order of PARTS.
 
     Raises:
-        ValueError: a name that is no subset, or a subset that has nothing to run without a GPU.
+        ValueError: for an unknown subset, or one that has no part to rehearse without a GPU.
     """
     chosen: dict[str, float] = {"build": PARTS["build"].seconds}
     for subset in subsets:

@@ -1,4 +1,4 @@
-"""Runs a part in processes of its own, so that a crash, a hang or a lost GPU context costs one case."""
+"""Subprocesses for one part, so that a crash, a hang or a lost GPU context costs one case."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from support.repository import REPOSITORY, python_environment
+
 from .outcome import FAILED, NOT_RUN, Journal, Result
-from .plan import PARTS, REPOSITORY, Settings
+from .plan import PARTS, Settings
 
 MAX_PROCESSES = 6
-GRACE_SECONDS = 20.0  # past its time a part may finish the case it is in
+GRACE_SECONDS = 20.0  # for the running case to finish after the time limit
 
 
 def run_part(settings: Settings, seconds: float) -> list[Result]:
-    """The results of every case of the part, in order; cases that no process reached are not run."""
+    """Results of every case of the part, in order. Cases that no process reached are `not run`."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder) / "journal")
@@ -35,17 +37,15 @@ def run_part(settings: Settings, seconds: float) -> list[Result]:
                 break
         results = journal.results
         missing = journal.planned[len(results) :]
-        return results + [Result(name, NOT_RUN, detail="no process got this far") for name in missing]
+        return results + [Result(name, NOT_RUN, detail="no process reached this case") for name in missing]
 
 
 def _run_process(settings: Settings, journal: Journal, seconds: float) -> int | None:
-    """Its exit status; None when it had to be stopped."""
+    """Exit status, or None if the process was killed at the time limit."""
     command: list[Any] = [sys.executable, "-m", f"{__package__}.worker", settings.part]
     command += ["--library", settings.library, "--out", settings.out, "--journal", journal.path]
     command += ["--seconds", seconds, "--skip", len(journal.results), "--only", settings.only]
     command += ["--emulated"] * settings.emulated
-    environment = dict(os.environ)
-    environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests"), *_given_python_path()])
     with (settings.out / PARTS[settings.part].log).open("a") as log:
         log.write(f"== {settings.part}\n")
         log.flush()
@@ -54,7 +54,7 @@ def _run_process(settings: Settings, journal: Journal, seconds: float) -> int | 
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=REPOSITORY,
-            env=environment,
+            env=python_environment(),
             start_new_session=True,
         )
         try:
@@ -65,11 +65,7 @@ def _run_process(settings: Settings, journal: Journal, seconds: float) -> int | 
             return None
 
 
-def _given_python_path() -> list[str]:
-    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-
-
 def _describe(status: int | None) -> str:
     if status is None:
-        return "was stopped, out of time,"
+        return "was killed at its time limit"
     return f"died of signal {-status}" if status < 0 else f"ended with status {status}"

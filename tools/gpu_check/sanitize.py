@@ -1,4 +1,4 @@
-"""compute-sanitizer over small cases, one process per tool and case."""
+"""Small cases under compute-sanitizer, one process per tool and case."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sanitize(tool: str, name: str, settings: Settings) -> None:
 
 
 def judge(output: str, status: int) -> None:
-    """Passes only what says itself that it looked and found nothing."""
+    """Raise unless the tool reports a clean run and the driver finished."""
     if "not supported" in output:
         raise NotRun(f"the tool refuses this device: {output[-300:]}")
     assert status == 0, f"status {status}: {output[-1500:]}"

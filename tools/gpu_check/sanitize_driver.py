@@ -1,4 +1,7 @@
-"""What runs under compute-sanitizer: one small problem, forward and backward. sanitize_driver LIBRARY CASE TOOL."""
+"""Program that compute-sanitizer runs: one small problem, forward and backward.
+
+python3 -m tools.gpu_check.sanitize_driver LIBRARY CASE TOOL
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     library, name, tool = sys.argv[1:]
-    # Guards would hide an access one past the end from memcheck, and poison an unwritten byte from initcheck.
+    # Guards would hide an access past the end from memcheck, and poison would hide an unwritten byte from initcheck.
     device = CudaDevice(Path(library), guard_bytes=0, poison=tool != "initcheck")
     choice = CASES[name]
     problem = problem_of(choice)

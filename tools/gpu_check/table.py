@@ -1,10 +1,9 @@
-"""The short table at the end: parts, failures, and the figures in one line per row."""
+"""Short table at the end of a run: parts, failures, and the summary lines of measurements."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from . import gates
 from .outcome import FAILED, NOT_RUN, PASSED
 
 _FAILURES_SHOWN = 12
@@ -14,11 +13,13 @@ _DETAIL_SHOWN = 300
 
 def of(record: dict[str, Any]) -> str:
     machine = record["machine"]["gpu"]
-    where = "emulated: no figure counts" if record["emulated"] else (machine or {}).get("name", "no GPU was found")
+    where = (machine or {}).get("name", "no GPU was found")
+    if record["emulated"]:
+        where = "emulated: the figures have no meaning"
     lines = ["", f"commit {record['commit']}  {where}"]
     lines += [part_line(part) for part in record["parts"]]
     lines += _reasons(record)
-    lines += figures(record)
+    lines += _summaries(record)
     return "\n".join(lines)
 
 
@@ -41,25 +42,14 @@ def _reasons(record: dict[str, Any]) -> list[str]:
     return lines
 
 
-def rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The figures of every measured mask."""
-    return [case["figures"] for part in record["parts"] for case in part["cases"] if "matmul_tflops" in case["figures"]]
-
-
-def figures(record: dict[str, Any]) -> list[str]:
-    measured = rows(record)
-    if not measured:
-        return []
-    head = f"{'mask':22s} {'S':>6s} {'D':>3s} {'eta':>5s}  pass  {'TFLOP/s':>7s} {'% R':>4s}"
-    lines = [f"{head}  gates passed; ratio to each peer"]
-    for row in measured:
-        for direction in ("forward", "backward"):
-            speeds = {name: times["tflops"] for name, times in row[direction]["contestants"].items()}
-            ours = speeds.pop("ours")
-            ratios = "  ".join(f"{name} {ours / speed:.2f}" for name, speed in speeds.items())
-            share = 100 * ours / row["matmul_tflops"]
-            lines.append(
-                f"{row['mask']:22s} {row['seqlen']:6d} {row['head_dim']:3d} {row['tile_efficiency']:5.3f}  "
-                f"{direction[:3]}   {ours:7.1f} {share:4.0f}  {gates.reached(row, direction)}; {ratios}"
-            )
+def _summaries(record: dict[str, Any]) -> list[str]:
+    """Lines that measured cases bring as `summary`, under a head line wherever it changes."""
+    lines: list[str] = []
+    head = None
+    for part in record["parts"]:
+        for summary in (case["figures"]["summary"] for case in part["cases"] if "summary" in case["figures"]):
+            if summary["head"] != head:
+                head = summary["head"]
+                lines.append(head)
+            lines += summary["lines"]
     return lines

@@ -1,4 +1,4 @@
-"""The bodies of large.py and determinism.py: comparisons over torch tensors."""
+"""Comparisons over torch tensors, which large.py and determinism.py list as cases."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from support import mask_samples
 from support.compare import Expectation
 from support.library import Kernels
 from support.problem import Problem
+from support.torch_call import OUTPUTS, TORCH_DTYPES, TorchCall, random_inputs, same_bits, synchronize
+from support.torch_reference import TorchExpectation
 
 from .cases import grid, problem_of
-from .large import REPLAYS, huge_problem
+from .large_problems import huge_problem
 from .outcome import NotRun
-from .torch_call import OUTPUTS, TORCH_DTYPES, TorchCall, random_inputs, same_bits, synchronize
-from .torch_reference import TorchExpectation
 
-_BYTES_NEEDED = 90 << 30  # of many_elements: eight tensors of 4.25 GiB, the sums of dquery, the float64 reference
+REPLAYS = 20
+_BYTES_NEEDED = 90 << 30  # for many_elements: eight tensors of 4.25 GiB, the dquery accumulators, the float64 reference
 
 
 class Checks:
@@ -35,7 +36,7 @@ class Checks:
         TorchExpectation(problem, call.inputs).check_tensors(call.outputs, "")
 
     def reference_agrees(self) -> dict[str, Any]:
-        """The reference of the large cases against the one of the small ones."""
+        """Compare the torch reference, used at real sizes, with the NumPy reference of the grid."""
         choices = grid()[:: len(grid()) // 8]
         for choice in choices:
             problem = problem_of(choice | {"batch": 1, "size": (130, 150), "layout": "packed"})
@@ -55,7 +56,7 @@ class Checks:
         synchronize(self.device)
 
     def busy_problem(self, seed: int = 0, **changes: Any) -> Problem:
-        """Every feature that could go wrong in time rather than in place."""
+        """Problem with every feature that depends on timing: ragged rows, dropout, a sink, grouped heads."""
         size = 1000 if self.device.type == "cuda" else 100
         fields = {"heads_q": 8, "heads_kv": 2, "head_dim": 128, "head_dim_v": 128, "dtype": "bfloat16", "dropout": 0.1}
         startend, causal = mask_samples.sample_mask("random_4", np.random.default_rng(seed), 1, 1, size, size)
@@ -81,7 +82,7 @@ class Checks:
         TorchExpectation(problem, call.inputs, heads).check_tensors(call.outputs, "")
         figures = {"elements": call.outputs["out"].numel()}
         for name, tensor in call.outputs.items():
-            assert bool(torch.isfinite(tensor.view(-1)[-(1 << 20) :]).all()), f"{name}: the end was not written"
+            assert bool(torch.isfinite(tensor.view(-1)[-(1 << 20) :]).all()), f"{name}: the last elements are unwritten"
         return figures
 
     def graph_replays(self, dropout: float) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class Checks:
         self._expect_bits(expected, call.outputs, "when seed and offset are read from memory")
 
     def repeat(self, problem: Problem, repetitions: int) -> dict[str, Any]:
-        """The same bits every time, with other work on the GPU in every second repetition."""
+        """Expect the same bits from every repetition, with concurrent work on the GPU in every second one."""
         call = self.call(problem, deterministic=True)
         self._run_poisoned(call)
         expected = {name: tensor.clone() for name, tensor in call.outputs.items()}

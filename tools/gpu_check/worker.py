@@ -1,4 +1,4 @@
-"""One part in one process: python3 -m tools.gpu_check.worker PART ... (started by runner.py)."""
+"""Process of one part, started by runner.py: python3 -m tools.gpu_check.worker PART ..."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> int:
     deadline = time.monotonic() + given.seconds
     settings = Settings(given.part, given.library, given.out, given.emulated, given.only)
     part = PARTS[given.part]
-    cases_of = getattr(importlib.import_module(f".{part.module}", __package__), part.function)
+    cases_of = getattr(importlib.import_module(part.module), part.function)
     cases = [case for case in cases_of(settings) if re.search(given.only, case.name)]
     try:
         work_through(cases, Journal(given.journal), deadline, given.skip)

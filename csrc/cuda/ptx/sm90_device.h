@@ -1,4 +1,4 @@
-// The functions of hopper.h on a GPU. Included by it only.
+// The functions of sm90.h on a GPU. Included by it only.
 #ifndef PFM_CUDA_PTX_SM90_DEVICE_H_
 #define PFM_CUDA_PTX_SM90_DEVICE_H_
 

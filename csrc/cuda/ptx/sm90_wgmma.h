@@ -1,4 +1,4 @@
-// wgmma of hopper.h on a GPU: one instruction per shape, because the registers have to be named one by one.
+// wgmma of sm90.h on a GPU: one instruction per shape, because the registers have to be named one by one.
 #ifndef PFM_CUDA_PTX_SM90_WGMMA_H_
 #define PFM_CUDA_PTX_SM90_WGMMA_H_
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from tools import build_kernels
+
 REPOSITORY = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(REPOSITORY / "tools"))
-
-import build_kernels  # noqa: E402
-
 CSRC = REPOSITORY / "csrc"
 # Tries one row of a table after the other from the first one on; here one row is all.
 DISPATCH_ROW = Path("cuda") / "common" / "dispatch_row.h"

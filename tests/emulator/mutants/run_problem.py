@@ -13,16 +13,13 @@ import json
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(TESTS), str(TESTS / "cuda")]
-
-import numpy as np  # noqa: E402
-from emulated import EmulatedCall, EmulatedKernels  # noqa: E402
-from support import mask_samples  # noqa: E402
-from support.compare import Expectation  # noqa: E402
-from support.dense import GRADIENTS  # noqa: E402
-from support.library import KernelError  # noqa: E402
-from support.problem import Problem  # noqa: E402
+import numpy as np
+from support import mask_samples
+from support.compare import Expectation
+from support.dense import GRADIENTS
+from support.emulated import EmulatedCall, EmulatedKernels
+from support.library import KernelError
+from support.problem import Problem
 
 DETERMINISTIC = ("deterministic", "turns")
 

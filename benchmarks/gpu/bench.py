@@ -1,0 +1,204 @@
+"""Measurement of one row of the tables: our kernels and their peers on one mask, forward and backward."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from support.library import Kernels
+from support.problem import Problem
+
+from tools.gpu_check.outcome import NotRun
+from tools.gpu_check.plan import Settings
+from tools.gpu_check.with_torch import torch_device
+
+from . import summary
+from .load import LoadSampler
+from .paper_masks import PaperMask, paper_mask
+from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statistics_of, take_turns
+
+# FLOPs per visible pair and head_dim element: two products forward, five backward.
+FLOP = {"forward": 4, "backward": 10}
+TOKENS = 32768  # batch * length
+HIDDEN = 4096  # heads * head_dim, as in the paper
+OLDER_KERNELS = "ours_80"  # our 8.0 kernels, as a peer on a device that runs the 9.0 kernels
+_MATMUL_SIZE = 8192
+# Norm of the difference over the norm; two correct bf16 kernels differ by rounding only.
+_TOLERANCE = {"forward": 0.01, "backward": 0.03}
+
+
+@dataclass(frozen=True)
+class Row:
+    mask: str
+    seqlen: int
+    head_dim: int
+    heads: int
+    heads_kv: int
+    batch: int
+    dtype: str = "bfloat16"
+
+    @property
+    def name(self) -> str:
+        return f"{self.mask} S={self.seqlen} D={self.head_dim} B={self.batch} H={self.heads}:{self.heads_kv}"
+
+
+def paper_row(mask: str, seqlen: int, head_dim: int, tokens: int = TOKENS, hidden: int = HIDDEN) -> Row:
+    heads = hidden // head_dim
+    return Row(mask, seqlen, head_dim, heads, heads, max(1, tokens // seqlen))
+
+
+def toy_row(mask: str) -> Row:
+    return Row(mask, 256, 64, 2, 2, 1, "float32")
+
+
+class Bench:
+    """State shared by the rows of one part. In a rehearsal on the CPU the figures have no meaning."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.device = torch_device(settings)
+        import torch
+
+        self.torch = torch
+        self.rehearsal = settings.emulated
+        self.kernels = Kernels(settings.library)
+        self.timer = HostTimer() if settings.emulated else EventTimer()
+        self.turns = {"rounds": 2, "warm_up": 1} if settings.emulated else {}
+        self.sampler = LoadSampler().__enter__()
+
+    @functools.cached_property
+    def matmul_tflops(self) -> float:
+        """R, the rate of a large bf16 matrix product on random data in this process, in TFLOP/s."""
+        return self.matmul()["tflops"]
+
+    def matmul(self) -> dict[str, Any]:
+        size = 128 if self.rehearsal else _MATMUL_SIZE
+        left, right = (self.torch.randn(size, size, device=self.device).bfloat16() for _ in range(2))
+        with self._load() as load:
+            times = take_turns(self.timer, {"matmul": lambda: left @ right}, **self.turns)["matmul"]
+        return statistics_of(times, 2.0 * size**3) | {"size": size, "load": load, "method": METHOD}
+
+    @contextmanager
+    def _load(self) -> Iterator[dict[str, float]]:
+        begin = time.monotonic()
+        load: dict[str, float] = {}
+        yield load
+        load.update(self.sampler.median_since(begin))
+
+    def run(self, row: Row, peers: list[str]) -> dict[str, Any]:
+        """Figures of one row. Raises AssertionError before timing if our results and a peer's differ."""
+        from support.torch_call import TorchCall, random_inputs, synchronize
+
+        mask = paper_mask(row.mask, row.seqlen)
+        problem = problem_of(row, mask)
+        ours = TorchCall(self.kernels, problem, random_inputs(problem, self.device))
+        ours.both()
+        synchronize(self.device)
+        built, absent, seconds = {}, {}, {}
+        if not self.rehearsal and self.kernels.cuda_compute_capability() == 90:
+            peers = [*peers, OLDER_KERNELS]
+        for name in peers:
+            begin = time.perf_counter()
+            try:
+                built[name] = self._peer(name, mask, problem, ours.inputs)
+            except Exception as refusal:  # a peer may raise anything; the others still run
+                absent[name] = f"{type(refusal).__name__}: {refusal}"[:300]
+                continue
+            synchronize(self.device)
+            seconds[name] = round(time.perf_counter() - begin, 2)
+            self._compare(name, ours.outputs, built[name])
+            if built[name].no_backward:
+                absent[f"{name} backward"] = built[name].no_backward[:300]
+        figures = self._describe(row, mask) | {"absent": absent, "first_call_seconds": seconds}
+        for direction in FLOP:
+            calls = {name: call for name, call in ({"ours": ours} | built).items() if runs(call, direction)}
+            contestants = {name: getattr(call, direction) for name, call in calls.items()}
+            figures[direction] = self._measure(row, mask, direction, contestants)
+        return figures | {"summary": summary.of(figures)}
+
+    def _peer(self, name: str, mask: PaperMask, problem: Problem, inputs: dict[str, Any]) -> Any:
+        """A peers.Peer, or a TorchCall with the same interface."""
+        from support.torch_call import TorchCall
+
+        from . import peers
+
+        if name == OLDER_KERNELS:
+            return TorchCall(self.kernels, problem, inputs, newest_kernels=80)
+        if name in peers.SDPA:
+            return peers.sdpa(name, inputs, mask.causal, problem.scale)
+        if name == "fa3":
+            return peers.fa3(mask, inputs, problem.scale)
+        return peers.flex(mask, inputs, problem.scale, idiomatic=name == "flex_idiomatic")
+
+    def _compare(self, name: str, outputs: dict[str, Any], peer: Any) -> None:
+        pairs = [("forward", outputs["out"], peer.out)]
+        if runs(peer, "backward"):
+            gradients = (outputs["dquery"], outputs["dkey"], outputs["dvalue"])
+            pairs += [("backward", ours, theirs) for ours, theirs in zip(gradients, peer.gradients(), strict=True)]
+        for direction, ours, theirs in pairs:
+            norm = self.torch.linalg.vector_norm
+            difference = float(norm((ours - theirs).float()) / norm(theirs.float()))
+            assert difference < _TOLERANCE[direction], f"{name}: relative difference {difference:.2e} in {direction}"
+
+    def _describe(self, row: Row, mask: PaperMask) -> dict[str, Any]:
+        return {
+            "mask": row.mask,
+            "seqlen": row.seqlen,
+            "head_dim": row.head_dim,
+            "heads": row.heads,
+            "heads_kv": row.heads_kv,
+            "batch": row.batch,
+            "dtype": row.dtype,
+            "density": mask.pairs / row.seqlen**2,
+            "tile_efficiency": mask.tile_efficiency,
+            "live_tiles_per_row": mask.live_tiles_per_row,
+            "partial_tiles": mask.partial_tiles,
+            "matmul_tflops": self.matmul_tflops,
+        }
+
+    def _measure(self, row: Row, mask: PaperMask, direction: str, contestants: dict[str, Callable]) -> dict[str, Any]:
+        flop = float(FLOP[direction] * row.head_dim * mask.pairs * row.batch * row.heads)
+        with self._load() as load:
+            times = take_turns(self.timer, contestants, **self.turns)
+        return {
+            "flop": flop,
+            "load": load,
+            "contestants": {name: statistics_of(taken, flop) | {"ms": taken} for name, taken in times.items()},
+        }
+
+    def kernel_times(self, row: Row, direction: str, repetitions: int = 30) -> dict[str, float]:
+        """Median time of each of our kernels, in microseconds."""
+        from support.torch_call import TorchCall, random_inputs
+
+        if self.rehearsal:
+            raise NotRun("single kernels are timed on a GPU only")
+        problem = problem_of(row, paper_mask(row.mask, row.seqlen))
+        call = TorchCall(self.kernels, problem, random_inputs(problem, self.device), backward=direction == "backward")
+        call.forward()
+        return kernel_microseconds(getattr(call, direction), repetitions)
+
+
+def runs(call: Any, direction: str) -> bool:
+    """Whether a Peer or TorchCall has this direction; some peers have no backward."""
+    return direction == "forward" or not call.no_backward
+
+
+def problem_of(row: Row, mask: PaperMask) -> Problem:
+    columns = mask.columns
+    if columns is not None:
+        columns = columns.repeat(row.batch, axis=0)
+    return Problem(
+        batch=row.batch,
+        seqlen_q=row.seqlen,
+        seqlen_k=row.seqlen,
+        heads_q=row.heads,
+        heads_kv=row.heads_kv,
+        head_dim=row.head_dim,
+        head_dim_v=row.head_dim,
+        dtype=row.dtype,
+        causal=mask.causal,
+        startend=columns,
+    )

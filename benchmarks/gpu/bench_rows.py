@@ -1,0 +1,84 @@
+"""Rows of the bench parts, the most important first in case time runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tools.gpu_check.outcome import Case
+from tools.gpu_check.plan import Settings
+
+from .bench import HIDDEN, Bench, Row, paper_row, toy_row
+from .paper_masks import NAMES
+
+DENSE_PEERS = ["sdpa_flash", "sdpa_cudnn", "flex", "fa3"]
+SPARSE_MASKS = [name for name in NAMES if name not in ("full", "causal")]
+LONG = 131072
+# heads * head_dim below the paper's 4096, so that 30 rounds of all rows fit the time.
+HIDDEN_LONG, HIDDEN_DENSE_LONG = 768, 1536
+
+
+def measured(settings: Settings, rows: list[Row], peers: list[str]) -> list[Case]:
+    """Cases for the rows. The matrix product comes first and last, so that a drift of the clocks shows."""
+    shared: list[Bench] = []
+
+    def bench() -> Bench:
+        if not shared:
+            shared.append(Bench(settings))
+        return shared[0]
+
+    found = [Case("matmul at the start", lambda: bench().matmul())]
+    found += [Case(row.name, lambda row=row: bench().run(row, peers)) for row in rows]
+    if settings.part == "bench":
+        found[1:1] = [_preparation(bench)]
+    if settings.part == "bench-masks":
+        found.append(_kernels(bench, "forward"))
+        found.append(_kernels(bench, "backward"))
+    found.append(Case("matmul at the end", lambda: bench().matmul()))
+    return found
+
+
+def _preparation(bench: Callable[[], Bench]) -> Case:
+    """Mask preparation, which dominates with one head and 128K keys."""
+
+    def run() -> dict:
+        row = Row("sliding_window", LONG, 64, 1, 1, 1)
+        taken = bench().kernel_times(row, "forward")
+        chosen = {name: us for name, us in taken.items() if "PrepareColumns" in name or "OrderQueryTiles" in name}
+        assert chosen, f"no kernel of the preparation among {list(taken)}"
+        return {"preparation_microseconds": sum(chosen.values()), "keys": LONG, "kernels": taken}
+
+    return Case("mask preparation, 128K keys", run)
+
+
+def _kernels(bench: Callable[[], Bench], direction: str) -> Case:
+    row = paper_row("causal_document", 8192, 128)
+    return Case(f"kernels of {direction}, {row.name}", lambda: {"kernels": bench().kernel_times(row, direction)})
+
+
+def dense(settings: Settings) -> list[Case]:
+    sizes = [(seqlen, dim) for seqlen in (8192, 32768) for dim in (128, 64)]
+    hidden = {8192: HIDDEN, 32768: HIDDEN_DENSE_LONG}
+    rows = [paper_row(mask, seqlen, dim, hidden=hidden[seqlen]) for seqlen, dim in sizes for mask in ("causal", "full")]
+    if settings.emulated:
+        rows = [toy_row("full"), toy_row("causal")]
+    return measured(settings, rows, DENSE_PEERS[:1] if settings.emulated else DENSE_PEERS)
+
+
+def masks(settings: Settings) -> list[Case]:
+    rows = [paper_row(mask, seqlen, 128) for seqlen in (8192, 32768) for mask in SPARSE_MASKS]
+    rows += [Row("causal_document", 8192, 128, 64, 8, 1), paper_row("causal_document", 8192, 64)]
+    if settings.emulated:
+        rows = [toy_row(mask) for mask in SPARSE_MASKS]
+    return measured(settings, rows, [] if settings.emulated else ["flex", "fa3"])
+
+
+def flex(settings: Settings) -> list[Case]:
+    """FlexAttention with the mask in its users' idiom, beside the mask from its columns."""
+    idiomatic = [name for name in SPARSE_MASKS if name not in ("qk_sparse", "random_eviction")]
+    rows = [paper_row(mask, seqlen, 128) for seqlen in (8192, 32768) for mask in idiomatic]
+    return measured(settings, rows, ["flex", "flex_idiomatic"])
+
+
+def long(settings: Settings) -> list[Case]:
+    rows = [paper_row(mask, LONG, 128, LONG, HIDDEN_LONG) for mask in [*SPARSE_MASKS, "causal", "full"]]
+    return measured(settings, rows, ["flex", "fa3"])

@@ -1,0 +1,177 @@
+"""Results of setup.py and tools/build_kernels.py, and their errors: one message, no traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.repository import REPOSITORY
+
+from tools import build_kernels
+from tools.build_kernels import Unit
+
+PACKAGE = REPOSITORY / "paddle_flashmask"
+
+
+def build(tmp_path: Path, code: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """Run setup.py build_ext after `code`, with its results under tmp_path."""
+    arguments = ["setup.py", "build_ext", "--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    program = f"import runpy, sys\n{code}\nsys.argv = {arguments!r}\nrunpy.run_path('setup.py')"
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def assert_fails(result: subprocess.CompletedProcess, *parts: str) -> None:
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+def test_missing_compiler(tmp_path) -> None:
+    result = build(tmp_path, CXX="/nonexistent")
+    assert_fails(result, "the C++ compiler '/nonexistent' was not found", "apt-get install g++", "CXX")
+
+
+def test_missing_paddle(tmp_path) -> None:
+    hide = (
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'paddle' else find(name, *rest)"
+    )
+    result = build(tmp_path, hide)
+    assert_fails(result, "paddle is not importable by", "pip install paddlepaddle", "--no-build-isolation")
+
+
+def test_missing_pybind11(tmp_path) -> None:
+    result = build(tmp_path, "sys.modules['pybind11'] = None")
+    assert_fails(result, "pybind11 is not importable: `pip install pybind11` first")
+
+
+def test_wrong_cuda_requests(tmp_path) -> None:
+    assert_fails(build(tmp_path, PFM_CUDA="yes"), "PFM_CUDA is 'yes', expected 0, 1 or auto")
+    assert_fails(build(tmp_path, PFM_CUDA_ARCHS="75,90"), "PFM_CUDA_ARCHS is '75,90', expected a list of 80, 90")
+
+
+def test_cuda_without_nvcc(tmp_path) -> None:
+    result = build(tmp_path, PFM_CUDA="1", CUDA_HOME=str(tmp_path))
+    assert_fails(
+        result, "PFM_CUDA=1 asks for CUDA kernels, but nvcc was not found", "CUDA_HOME", "requirements/cuda.txt"
+    )
+
+
+def test_cuda_too_old(tmp_path) -> None:
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 11.8, V11.8.89\n")
+    nvcc.chmod(0o755)
+    result = build(tmp_path, PFM_CUDA="1", CUDA_HOME=str(tmp_path))
+    assert_fails(result, f"{nvcc} is version 11.8, expected 12.8 or later")
+
+
+@pytest.fixture
+def object_cache(tmp_path, monkeypatch):
+    """ObjectCache under tmp_path, with a source and a header."""
+    monkeypatch.setattr(build_kernels, "OBJECTS", tmp_path / "objects")
+    monkeypatch.setattr(build_kernels, "ROOT", tmp_path)
+    (tmp_path / "value.h").write_text("constexpr int kValue = 1;\n")
+    (tmp_path / "unit.cc").write_text('#include "value.h"\nint value() { return kValue; }\n')
+    return build_kernels.ObjectCache()
+
+
+def test_objects_are_rebuilt_only_after_a_change(object_cache, tmp_path) -> None:
+    source = tmp_path / "unit.cc"
+
+    def compiled(flags=("-O1",)) -> tuple[Path, int]:
+        result = object_cache.compile(Unit(source, ("g++", *flags)))
+        return result, result.stat().st_mtime_ns
+
+    first = compiled()
+    assert compiled() == first
+    source.touch()
+    assert compiled() == first
+    (tmp_path / "value.h").write_text("constexpr int kValue = 2;\n")
+    second = compiled()
+    assert second[0] == first[0] and second[1] > first[1]
+    assert len(list(first[0].parent.glob("*.o"))) == 1  # no partial object is left
+    assert compiled(["-O2"])[0] != first[0]
+
+
+def test_the_output_of_the_compiler_is_kept(object_cache, tmp_path) -> None:
+    (tmp_path / "unit.cc").write_text("#warning something to know\n")
+    for _ in range(2):
+        assert "something to know" in object_cache.log_of(object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",))))
+
+
+def test_a_compile_error_ends_the_build_with_the_file_name(object_cache, tmp_path) -> None:
+    (tmp_path / "unit.cc").write_text("no such language\n")
+    for _ in range(2):  # the failure must not be cached
+        with pytest.raises(SystemExit, match=r"compiling unit.cc failed"):
+            object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))
+
+
+def symbols(library: Path, kind: str) -> set[str]:
+    listing = subprocess.run(["nm", "-D", f"--{kind}-only", str(library)], check=True, capture_output=True, text=True)
+    return {line.split()[-1].split("@")[0] for line in listing.stdout.splitlines()}
+
+
+def test_the_kernel_library_exports_the_c_abi_and_needs_neither_paddle_nor_python() -> None:
+    header = (REPOSITORY / "csrc" / "flashmask.h").read_text()
+    declared = set(re.findall(r"PFM_EXPORT [\w *]+?(pfm_\w+)\(", header))
+    exported = {name for name in symbols(PACKAGE / "_kernels.so", "defined") if name not in ("_init", "_fini")}
+    assert exported == declared
+    foreign = [n for n in symbols(PACKAGE / "_kernels.so", "undefined") if n.startswith("Py") or "paddle" in n]
+    assert not foreign
+
+
+def test_the_build_names_its_kernels() -> None:
+    from paddle_flashmask import _build_info, _library
+
+    assert "portable" in _build_info.CPU_KERNELS
+    assert _build_info.COMPILER
+    assert bool(_build_info.CUDA_COMPILER) == bool(_library.cuda_architectures())
+
+
+def units_for(archs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    toolkit = build_kernels.CudaToolkit(Path("nvcc"), "13.0", Path("libcudart_static.a"))
+    units = build_kernels.cuda_units(toolkit, "g++", archs)
+    return {str(unit.source.relative_to(REPOSITORY / "csrc" / "cuda")): unit.command for unit in units}
+
+
+def test_sources_are_compiled_for_their_architectures() -> None:
+    both, without_90 = units_for(("80", "90")), units_for(("80",))
+    assert [part for part in both["sm90/attention.cu"] if "gencode" in part] == [
+        "-gencode=arch=compute_90a,code=sm_90a"
+    ]
+    assert not any("90a" in part for part in both["sm80/attention.cu"] if "gencode" in part)
+    assert "no_sm90.cc" not in both and "no_sm90.cc" in without_90
+    assert not any(source.startswith("sm90/") for source in without_90)
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 sm_90 sm_90a compute_80"' in both["attention.cu"]
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 compute_80"' in without_90["attention.cu"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...",
+        "ptxas warning : setmaxnreg ignored to maintain minimum register requirements.",
+        "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored to maintain minimum registers",
+    ],
+)
+def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, said) -> None:
+    (tmp_path / "unit.cc").write_text(f"#warning {said}\n")
+    refused = Unit(tmp_path / "unit.cc", ("g++",), refused=build_kernels.SLOW_WGMMA)
+    for _ in range(2):
+        with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler said"):
+            object_cache.compile(refused)
+    assert not list((tmp_path / "objects").glob("*.o"))
+    object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))

@@ -1,0 +1,110 @@
+"""Comparison of kernels in tools/gpu_check, and its device memory on a fake CUDA driver."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.call import Call
+from support.library import Kernels
+from support.problem import Problem
+
+from tools.gpu_check import cases, device, grid
+from tools.gpu_check.outcome import DeviceLost, NotRun
+
+CHOICE = {
+    "kind": "causal_document",
+    "size": (63, 65),
+    "heads": (4, 2, 1),
+    "dropout": 0.1,
+    "sink": True,
+    "dims": (40, 64),
+}
+
+
+def test_the_same_row_gives_the_same_problem() -> None:
+    first, second = cases.problem_of(CHOICE), cases.problem_of(CHOICE)
+    assert str(first) == str(second)
+    np.testing.assert_array_equal(first.startend, second.startend)
+    np.testing.assert_array_equal(first.inputs["query"], second.inputs["query"])
+
+
+class HostDevice:
+    """The CPU kernels in the place of the GPU's, with one element changed after the fact."""
+
+    def __init__(self, kernels: Kernels, broken: str = "") -> None:
+        self.kernels, self.broken = kernels, broken
+
+    def call(self, problem: Problem, deterministic: bool = False) -> Call:
+        broken = self.broken
+
+        class Broken(Call):
+            def results(self, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+                found = super().results(names)
+                if broken in found:
+                    found[broken].flat[-1] += 0.25
+                return found
+
+        return Broken(self.kernels, problem)
+
+    def newest_kernels(self) -> Iterator[int]:
+        return iter([80])
+
+
+@pytest.mark.parametrize("broken", ["", "out", "lse", "dquery", "dkey", "dvalue", "dsink"])
+def test_a_wrong_result_is_a_failure(kernels: Kernels, broken: str) -> None:
+    problem = cases.problem_of(CHOICE)
+    if not broken:
+        grid.compare(HostDevice(kernels), problem, False)
+        return
+    with pytest.raises(AssertionError, match=f"{broken}: error"):
+        grid.compare(HostDevice(kernels, broken), problem, False)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = tmp_path_factory.mktemp("driver") / "libcuda.so"
+    source = Path(__file__).with_name("fake_driver.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", source, "-o", library], check=True)
+    return library
+
+
+@pytest.fixture
+def fake_gpu(driver: Path, kernels: Kernels, monkeypatch):
+    """A CudaDevice whose memory is the host's and whose kernels are the CPU's."""
+    monkeypatch.setattr(device, "_DRIVERS", (str(driver),))
+    monkeypatch.setattr(device, "CUDA", 0)
+    monkeypatch.setattr(device, "each_newest_kernels", lambda kernels: iter([80]))
+    yield device.CudaDevice(kernels.path)
+    ctypes.CDLL(str(driver)).fake_fail_from_now_on(0)
+
+
+def test_arrays_travel_to_the_device_and_back(fake_gpu: device.CudaDevice) -> None:
+    for layout in ("packed", "heads_first", "sequence_first"):
+        choice = CHOICE | {"layout": layout, "dlse": True, "blocks": True, "batch": 2}
+        grid.compare(fake_gpu, cases.problem_of(choice), True)
+
+
+def test_a_byte_written_past_an_array_is_noticed(fake_gpu: device.CudaDevice) -> None:
+    for place, side in ((-1, "before"), (100, "after")):
+        array = fake_gpu.allocate(100)
+        array.check_guards("lse")
+        ctypes.memset(array.address + place, 1, 1)
+        with pytest.raises(AssertionError, match=f"lse: 1 bytes {side} it"):
+            array.check_guards("lse")
+
+
+def test_an_error_of_the_driver_is_a_lost_device(fake_gpu: device.CudaDevice, driver: Path) -> None:
+    ctypes.CDLL(str(driver)).fake_fail_from_now_on(700)
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        fake_gpu.synchronize()
+
+
+def test_without_a_driver_nothing_is_run(kernels: Kernels, monkeypatch) -> None:
+    monkeypatch.setattr(device, "_DRIVERS", ("libno-such-driver.so",))
+    with pytest.raises(NotRun, match="no GPU driver"):
+        device.CudaDevice(kernels.path)

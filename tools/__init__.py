@@ -1,0 +1,1 @@
+"""Programs for building, inspecting and checking the kernels, run from the repository's root."""
