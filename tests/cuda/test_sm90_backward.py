@@ -264,7 +264,7 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
         results = call.backward()
         counts.append(emulated.warpgroup_products() - before)
         Expectation(problem).check(results)
-    tile_q = 128 if head_dim == 64 else 64
+    tile_q = 64
     tiles = (256 // tile_q) * (384 // 128)
     # Of 16: scores and dP over the columns, dvalue and dkey over the queries; dquery over all keys of the tile.
     own = 2 * head_dim // 16 + 2 * tile_q // 16
@@ -300,7 +300,7 @@ def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, h
     )
     call = WatchedCall(emulated, problem)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = {64: (128, 128), 128: (64, 128), 256: (64, 64)}[head_dim]
+    tile_q, tile_k = {64: (64, 128), 128: (64, 128), 256: (64, 64)}[head_dim]
     query_tiles, key_tiles = -(-length // tile_q), -(-length // tile_k)
     tables = [
         2 * 2 * key_tiles * tile_k,

@@ -12,7 +12,7 @@ from support.problem import Problem
 from test_sm90_backward import DTYPES, HEAD_DIMS, SM90, WatchedCall, workspace_and_gradients
 
 SEEDS = range(4)
-TILES = {64: (128, 128), 128: (64, 128), 256: (64, 64)}  # queries, keys
+TILES = {64: (64, 128), 128: (64, 128), 256: (64, 64)}  # queries, keys
 
 
 def seen_from_both_ends(rows: int, length: int) -> np.ndarray:

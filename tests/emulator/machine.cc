@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t kMaxPolls = 500000;  // without anything else happening
 constexpr uint32_t kPreemption = 16;   // one in so many collectives lets another warp run
 constexpr uint32_t kAsyncDelay = 8;    // one in so many switches lets asynchronous work be done
+constexpr size_t kDispatchWindow = 8;  // of so many blocks any may start next: CUDA promises no order
 
 }  // namespace
 
@@ -28,6 +29,7 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
   body_ = &body;
   block_count_ = blocks;
   next_block_ = 0;
+  dispatch_.clear();
   thread_count_ = threads;
   shared_bytes_ = shared_bytes;
   random_ = (seed + 1) * 0x9e3779b97f4a7c15ull | 1;
@@ -43,7 +45,7 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
     bool any_block = false;
     for (size_t slot = 0; slot < resident_.size(); ++slot) {
       if (resident_[slot] != nullptr && resident_[slot]->live_threads == 0) resident_[slot].reset();
-      if (resident_[slot] == nullptr && next_block_ < block_count_) StartBlock(static_cast<int>(slot));
+      if (resident_[slot] == nullptr && HasBlockToStart()) StartBlock(static_cast<int>(slot));
       if (resident_[slot] == nullptr) continue;
       any_block = true;
       for (Warp& warp : resident_[slot]->warps) {
@@ -68,9 +70,16 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
   if (!error_.empty()) throw Error(error_);
 }
 
+bool Machine::HasBlockToStart() {
+  while (dispatch_.size() < kDispatchWindow && next_block_ < block_count_) dispatch_.push_back(next_block_++);
+  return !dispatch_.empty();
+}
+
 void Machine::StartBlock(int slot) {
   auto block = std::make_unique<Block>();
-  block->index = next_block_++;
+  std::swap(dispatch_[Random() % dispatch_.size()], dispatch_.back());
+  block->index = dispatch_.back();
+  dispatch_.pop_back();
   block->live_threads = thread_count_;
   block->threads.resize(thread_count_);
   block->warps.resize(thread_count_ / kLanes);

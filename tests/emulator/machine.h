@@ -201,6 +201,7 @@ class Machine {
   static constexpr int64_t kMaxAccesses = 50000000;  // of one thread while no other runs
 
   static void ThreadMain();
+  bool HasBlockToStart();
   void StartBlock(int slot);
   void RunNextOf(Warp& warp);
   void SwitchTo(Thread& thread);
@@ -213,6 +214,7 @@ class Machine {
 
   const std::function<void()>* body_ = nullptr;
   int64_t block_count_ = 0, next_block_ = 0;
+  std::vector<int64_t> dispatch_;  // blocks that may start next, in any order
   int thread_count_ = 0, shared_bytes_ = 0;
   uint64_t random_ = 1;
   int64_t polls_ = 0;                             // since something else happened

@@ -30,8 +30,8 @@ CONSUMERS_SYNC = "ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);"
 KEYS_BARRIER = f"    {CONSUMERS_SYNC}  // nobody reads key and value any more\n"
 DS_BARRIER = f"    {CONSUMERS_SYNC}  // dS of both warpgroups is there\n"
 P_BARRIER = f"      {CONSUMERS_SYNC}  // P and dS of both warpgroups are there\n"
-DS_STORED = "          StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);\n"
-ZEROS_STORED = "        StoreRounded(zeros, shared.dscores(stage), thread_key);\n"
+DS_STORED = "          StoreRounded(rounded_dscores, shared.dscores(stages), ptx::Fresh(thread_key));\n"
+ZEROS_STORED = "        StoreRounded(zeros, shared.dscores(*stages), thread_key);\n"
 PROXY_FENCE = "ptx::FenceProxyAsync();\n"
 LAST_WAIT = "          ptx::WarpgroupWait<0>();\n          finish_tile();\n"
 RELEASE = "      FinishStage<kDquerySums>(shared, stages);\n"
@@ -67,6 +67,26 @@ CASES: dict[int, dict[str, Mistake]] = {
         "fewer bytes expected": mistake(
             PRODUCER, "MbarrierArriveExpectBytes(full, kStageBytes)", "MbarrierArrive(full)", "backward", LATE
         ),
+        "bits of a tile handed over before all lanes have written": mistake(
+            PRODUCER, "      ptx::SyncWarp();  // the bits of the tile are there\n", "", "deterministic", NO_ORDER
+        ),
+        "bits of the next tile in the place of one that is still read": mistake(
+            PRODUCER,
+            "stages.position() % kBackward[kRow].bit_tiles",
+            "stages.position() % 2",
+            "deterministic",
+            NO_ORDER,
+        ),
+        "a block takes its place from the order of dispatch": mistake(
+            KERNEL,
+            "kInTurn ? ptx::AtomicAdd(arguments.common.ticket, 1) : ptx::BlockIndex()",
+            "ptx::BlockIndex()",
+            "turns",
+            "deadlock|endless",
+        ),
+        "a ticket that nobody cleared": row_mistake(
+            "    ptx::StoreGlobal(arguments.ticket, 0);\n", "", NOT_WRITTEN, "turns"
+        ),
         "keys used before they are there": mistake(
             OWN_KEYS,
             "    ptx::MbarrierWait(shared.keys_full(), 0);\n",
@@ -91,8 +111,8 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
         "no wait for dP": mistake(
             OWN_KEYS,
-            "          ptx::WarpgroupWait<1>();\n          ptx::Settle(dscores);\n",
-            "          ptx::Settle(dscores);\n",
+            "        ptx::WarpgroupWait<1>();\n        ptx::Settle(dscores);\n",
+            "        ptx::Settle(dscores);\n",
             "deterministic",
             f"sums were changed before this wait|no WarpgroupFence|{ASYNC}",
         ),
@@ -110,7 +130,9 @@ CASES: dict[int, dict[str, Mistake]] = {
             "backward",
             NO_ORDER,
         ),
-        "one dS for every tile": mistake(SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "backward", NO_ORDER),
+        "one dS for every tile": mistake(
+            SHARED, "stages.position() % 2 * ScoreTile::kBytes", "0 * stages.position()", "backward", NO_ORDER
+        ),
         "keys overwritten while the other warpgroup uses them": mistake(
             GRADIENTS,
             KEYS_BARRIER,
@@ -148,8 +170,8 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
         "the warpgroups mask each other's tiles": mistake(
             MASK,
-            "keys |= 1u << i;",
-            "keys |= 1u << (i ^ 2);",
+            "keys |= 1u << i / kParts;",
+            "keys |= 1u << (i / kParts ^ 2);",
             "deterministic",
             None,
         ),
@@ -161,7 +183,9 @@ CASES: dict[int, dict[str, Mistake]] = {
             "deterministic",
             None,
         ),
-        "dquery of both warpgroups in the same columns": mistake(SCORES, "8 * first_block + n", "n", "backward", None),
+        "dquery of both warpgroups in the same columns": mistake(
+            SCORES, "first_column / 8, ptx::LaneIndex()", "0, ptx::LaneIndex()", "backward", None
+        ),
         "no zeros where a warpgroup sees nothing": mistake(
             OWN_KEYS, ZEROS_STORED, "", "halves", f"{NO_ORDER}|{NOT_WRITTEN}"
         ),
@@ -235,15 +259,15 @@ CASES: dict[int, dict[str, Mistake]] = {
             "        ptx::WarpgroupWait<0>();\n      }\n"
             "      FinishTile(common, shared, warpgroup, *stages, dquery);\n",
             "        ptx::WarpgroupWait<0>();\n        AddQueryGradient<DquerySums::kInAnyOrder>("
-            "common, shared, *stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup), dquery);\n      }\n"
+            "common, shared, *stages, FirstQuery(warpgroup), FirstColumn(warpgroup), dquery);\n      }\n"
             "      FinishStage<kDquerySums>(shared, *stages);\n",
             "turns",
             RACE,
         ),
-        "no wait for scores and dP": mistake(
+        "no wait for the scores": mistake(
             OWN_KEYS,
-            "          ptx::WarpgroupWait<0>();\n          finish_scores();\n",
-            "          finish_scores();\n",
+            "        ptx::WarpgroupWait<1>();\n        finish_scores();\n",
+            "        finish_scores();\n",
             "deterministic",
             IN_FLIGHT,
         ),
@@ -260,18 +284,17 @@ CASES: dict[int, dict[str, Mistake]] = {
             OWN_KEYS, DS_STORED + "          " + PROXY_FENCE, DS_STORED, "backward", NO_PROXY_FENCE
         ),
         "no barrier between dS and its product": mistake(OWN_KEYS, DS_BARRIER, "", "backward", NO_ORDER),
-        "one dS for every tile": mistake(SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "backward", NO_ORDER),
+        "one dS for every tile": mistake(
+            SHARED, "stages.position() % 2 * ScoreTile::kBytes", "0 * stages.position()", "backward", NO_ORDER
+        ),
         "keys overwritten while the other warpgroup uses them": mistake(
             GRADIENTS, KEYS_BARRIER, "", "backward", NO_ORDER
         ),
-        "dquery of both warpgroups from the same queries": mistake(
-            OWN_KEYS, "return warpgroup % (kTileQ / 64);", "return 0;", "backward", VALUES
+        "dquery of both warpgroups from the same columns": mistake(
+            OWN_KEYS, "shared.key(), FirstColumn(warpgroup));", "shared.key(), 0);", "backward", VALUES
         ),
-        "dquery of both warpgroups in the same rows": mistake(
-            OWN_KEYS, "stages, 4 * QueryBlock(warpgroup)", "stages, 0", "backward", VALUES
-        ),
-        "the second 64 queries masked as the first": mistake(
-            MASK, "scores + 4 * (4 * word + n)", "scores + 4 * (4 * (word % 2) + n)", "deterministic", VALUES
+        "the second 32 queries masked as the first": mistake(
+            MASK, "scores + 4 * (4 * word + n)", "scores + 4 * (0 * word + n)", "deterministic", VALUES
         ),
         "no zeros where a warpgroup sees nothing": mistake(
             OWN_KEYS, ZEROS_STORED, "", "halves", f"{NO_ORDER}|{NOT_WRITTEN}"
@@ -309,7 +332,7 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
         "no barrier after P and dS": mistake(SHARE_KEYS, P_BARRIER, "", "deterministic", NO_ORDER),
         "one P and dS for every tile": mistake(
-            SHARED, "stage % 2 * ScoreTile::kBytes", "0 * stage", "deterministic", NO_ORDER
+            SHARED, "stages.position() % 2 * ScoreTile::kBytes", "0 * stages.position()", "deterministic", NO_ORDER
         ),
         "both warpgroups score the same queries": mistake(
             SHARE_KEYS, "first_query = kQueries * warpgroup", "first_query = 0 * warpgroup", "deterministic", NO_ORDER
@@ -321,21 +344,21 @@ CASES: dict[int, dict[str, Mistake]] = {
             SHARE_KEYS, "shared.delta(stage) + 4 * first_query", "shared.delta(stage)", "deterministic", VALUES
         ),
         "the second half of the queries masked as the first": mistake(
-            SHARE_KEYS, "kTile.tile_q + first_query, scores", "kTile.tile_q, scores", "deterministic", VALUES
+            SHARE_KEYS, "ThreadRow(), first_query, scores", "ThreadRow(), 0, scores", "deterministic", VALUES
         ),
         "every tile starts the sums anew": mistake(
             PRODUCTS,
-            "right.AlongRows(at, right_block), continues || at > 0",
-            "right.AlongRows(at, right_block), at > 0",
+            "right.AlongRows(at, right_column), continues || at > 0",
+            "right.AlongRows(at, right_column), at > 0",
             "deterministic",
             VALUES,
         ),
         "dquery of both warpgroups from the same columns": mistake(
-            SHARE_KEYS, "shared.key(), first_block);", "shared.key(), 0);", "backward", VALUES
+            SHARE_KEYS, "shared.key(), first_column);", "shared.key(), 0);", "backward", VALUES
         ),
         "dkey of both warpgroups in the same columns": mistake(
             GRADIENTS,
-            "(first_block + part) * kBlockColumns, key0",
+            "first_column + part * kBlockColumns, key0",
             "part * kBlockColumns, key0",
             "deterministic",
             "race in global memory",

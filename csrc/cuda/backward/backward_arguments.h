@@ -7,6 +7,7 @@
 #include "../../core/dropout.h"
 #include "../../flashmask.h"
 #include "../common/elements.h"
+#include "../common/head_groups.h"
 #include "../common/mask_table.h"
 
 namespace pfm::cuda {
@@ -21,14 +22,16 @@ struct BackwardArguments {
   float* lse;           // [B * Hq][padded row] in units of log2; +inf where nothing is seen: probabilities become 0
   float* delta;         // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
   float* dsink;         // [B * Hq][block of rows]
-  float* dquery;   // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
-  int32_t* turns;  // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
+  float* dquery;    // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
+  int32_t* turns;   // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
+  int32_t* ticket;  // the next place in the order of work; null without turns
   int32_t padded_dim;  // head dim of the instantiation
   int32_t row_blocks;  // padded_rows / kRowsPerBlock
 
   // Query heads of a group go to `splits` blocks where there would be too few: each leaves its dkey and dvalue as
   // float32 [split][B * Hkv][padded key][padded_dim], and a kernel of its own sums them in order.
   int32_t splits;
+  HeadGroups groups;  // of (batch, key-value head, split), each the work of one block per key tile
   float* dkey_parts;
   float* dvalue_parts;
 
@@ -44,6 +47,9 @@ PFM_DEVICE inline bool IsReached(const BackwardArguments& arguments, int64_t bat
   const int64_t first = mask.MaskOf(batch, static_cast<int32_t>(head)) * (mask.query_tiles + 1);
   return ptx::LoadGlobal(mask.work + first + row / mask.tile_q) > 0;
 }
+
+// Of a 16x8 block in the sums of dquery.
+constexpr int kFragmentFloats = 16 * 8;
 
 // Where a lane's four accumulators of a 16x8 block are in the sums of dquery.
 PFM_DEVICE inline float* DqueryFragment(const BackwardArguments& arguments, int64_t row_block, int column_block,

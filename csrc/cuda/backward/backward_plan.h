@@ -12,6 +12,10 @@
 
 namespace pfm::cuda {
 
+// What blocks that run at the same time read and add to: half of the second-level cache of an H100 (50 MB), whose two
+// halves may each hold a copy.
+constexpr int64_t kCachedBytes = 24 << 20;
+
 // What the pass over key tiles is made of.
 struct KeyPass {
   int head_dim, tile_q, tile_k;
@@ -39,6 +43,7 @@ struct BackwardPlan {
     arguments.padded_dim = pass.head_dim;
     const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
     arguments.splits = SplitsOfGroup(pass.blocks_per_multiprocessor * multiprocessors);
+    arguments.groups = GroupsOf(pass.head_dim);
     const int64_t parts = arguments.splits == 1 ? 0
                                                 : arguments.splits * params.batch * params.heads_kv *
                                                       arguments.mask.padded_keys * pass.head_dim;
@@ -46,13 +51,22 @@ struct BackwardPlan {
     arguments.dvalue_parts = arena->Take<float>(parts, "parts of dvalue");
     const bool takes_turns = adds_dquery && params.deterministic != 0;
     arguments.turns = arena->Take<int32_t>(takes_turns ? heads * arguments.row_blocks : 0, "turns of dquery");
-    if (!takes_turns) arguments.turns = nullptr;
+    arguments.ticket = arena->Take<int32_t>(takes_turns ? 1 : 0, "ticket of blocks");
+    if (!takes_turns) arguments.turns = arguments.ticket = nullptr;
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
     arguments.dquery = arena->Take<float>(sums, "sums of dquery");
     if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
   }
 
  private:
+  // What the blocks of a head share: query, dout, and the float32 sums of dquery.
+  HeadGroups GroupsOf(int head_dim) const {
+    const int64_t bytes_per_row = head_dim * (2 * kElementBytes + (adds_dquery ? kFloatBytes : 0));
+    const int64_t bytes_per_head = arguments.heads_per_split() * arguments.padded_rows * bytes_per_row;
+    return HeadGroups::Make(arguments.params.batch * arguments.params.heads_kv * arguments.splits, bytes_per_head,
+                            kCachedBytes);
+  }
+
   // The least number of blocks per key tile and key-value head, a divisor of the group, that makes enough blocks.
   int32_t SplitsOfGroup(int64_t enough) const {
     const pfm_params& params = arguments.params;

@@ -70,6 +70,9 @@ PFM_KERNEL_BOUNDS(kRowWarps * 32, 1) void PrepareRows(PFM_KERNEL_ARGUMENT Backwa
       ptx::StoreGlobal(arguments.turns + ptx::BlockIndex(), 0);
     }
   }
+  if (arguments.ticket != nullptr && ptx::BlockIndex() == 0 && ptx::ThreadIndex() == 0) {
+    ptx::StoreGlobal(arguments.ticket, 0);
+  }
   float dsink = 0.0f;
   for (int64_t row = first + warp; row < first + kRowsPerBlock; row += kRowWarps) {
     float lse = ptx::Infinity();

@@ -34,14 +34,20 @@ struct BackwardKernel {
 
   PFM_DEVICE static void Run(const TmaBackwardArguments& arguments) {
     const Shared shared;
-    if (ptx::ThreadIndex() == 0) InitBarriers(shared);
+    if (ptx::ThreadIndex() == 0) {
+      InitBarriers(shared);
+      // Blocks that wait for others have started after them, in whichever order they are dispatched.
+      const int32_t index = kInTurn ? ptx::AtomicAdd(arguments.common.ticket, 1) : ptx::BlockIndex();
+      ptx::StoreShared(shared.block_index_at(), index);
+    }
     ptx::SyncThreads();
     // Its index is computed again in every branch: one number for all of them would be spilled.
     if (WarpIndex() < kWarpgroupWarps) {
       ptx::SetMaxRegistersDown<kTile.producer_registers>();
       const int warp = WarpIndex();
       if (warp == 0) {
-        BackwardProducer<kRow, kDquerySums>::Run(arguments, BackwardBlock(arguments.common), shared);
+        BackwardProducer<kRow, kDquerySums>::Run(arguments, BackwardBlock(arguments.common, shared.block_index()),
+                                                 shared);
       } else if (kInTurn && warp == 1) {
         DqueryOrder<kRow>::Await(arguments.common, shared);
       } else if (kInTurn && warp == 2) {

@@ -11,6 +11,9 @@ constexpr int kBackwardRegisters = 65536;         // of a multiprocessor, and so
 
 constexpr int kConsumers = 2;  // warpgroups
 
+// What it may take from the start of shared memory, aligned to 128 bytes, to the first tile, aligned to 1024.
+constexpr int kTileSlack = 896;
+
 // What a pass over key tiles does about dquery: nothing, where it is not wanted; adds to its sums in any order; or in
 // turns of the key tiles, for the same bits in every run.
 enum class DquerySums { kUnwanted, kInAnyOrder, kInTurn };
@@ -19,16 +22,18 @@ struct BackwardTile {
   int head_dim;  // of query, key and value
   int tile_q, tile_k;
   int stages;  // of query and dout
+  // Of visibility bits. One more than stages: the producer looks at a tile while all stages are taken.
+  int bit_tiles;
   // The warpgroups share all keys, split the queries of the scores and the columns of the sums, and exchange P and dS
   // through shared memory; otherwise they own 64 keys each.
   bool shares_keys;
-  // The product behind dvalue starts before dP is waited for, with P in more registers, and the next scores before
-  // this tile is done.
-  bool overlaps;
   int producer_registers, consumer_registers;
 
   constexpr int consumers() const { return kConsumers; }
   constexpr int sum_columns() const { return shares_keys ? head_dim / kConsumers : head_dim; }
+  constexpr int query_columns() const {  // of dquery of 64 queries, per warpgroup
+    return shares_keys ? sum_columns() : head_dim * (tile_q / 64) / kConsumers;
+  }
   constexpr int score_queries() const { return shares_keys ? tile_q / kConsumers : tile_q; }
   constexpr int threads() const { return 128 * (1 + consumers()); }
   constexpr int key_bytes() const { return tile_k * head_dim * 2; }
@@ -38,17 +43,19 @@ struct BackwardTile {
   constexpr int row_bytes() const { return 2 * tile_q * 4 + 16; }
   // Two dS^T, and two P^T, so that a warpgroup may write the next one while the other reads the last.
   constexpr int score_tiles() const { return shares_keys ? 4 : 2; }
-  // key and value; the stages; what is exchanged; four mbarriers per stage and one for the keys
+  constexpr int bits_bytes() const { return tile_k * tile_q / 8; }
+  // key and value; the stages; what is exchanged; bits; four mbarriers per stage and one for the keys; the block's
+  // index
   constexpr int shared_bytes() const {
-    return 1024 + 2 * key_bytes() + stages * (2 * query_bytes() + row_bytes()) + score_tiles() * dscore_bytes() +
-           8 * (4 * stages + 1);
+    return kTileSlack + 2 * key_bytes() + stages * (2 * query_bytes() + row_bytes()) +
+           score_tiles() * dscore_bytes() + bit_tiles * bits_bytes() + 8 * (4 * stages + 1) + 8;
   }
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
   // What a consumer thread holds at the worst moment: dkey and dvalue; when dS is computed, scores and dP, and P
   // rounded and in flight; or dquery; some 24 for addresses and the rest.
   constexpr int live_registers() const {
-    const int scores = score_queries() + (overlaps ? tile_q / 4 : 0);
-    const int dquery = shares_keys ? sum_columns() / 2 : 32;
+    const int scores = score_queries() + (shares_keys ? 0 : tile_q / 4);
+    const int dquery = query_columns() / 2;
     return sum_columns() + (scores > dquery ? scores : dquery) + 24;
   }
 
@@ -59,8 +66,7 @@ struct BackwardTile {
     const int scores = 2 * kConsumers * (sixty_four_keys + 2 * score_queries() * head_dim);
     const int left = shares_keys ? 2 * 64 * tile_q : 0;
     const int sums = 2 * kConsumers * (left + 2 * tile_q * sum_columns());
-    const int dquery_columns = shares_keys ? sum_columns() : 64;
-    const int dquery = kConsumers * tile_k / 64 * (block + dquery_columns / 64 * block) + 4 * tile_q * head_dim;
+    const int dquery = kConsumers * tile_k / 64 * (block + query_columns() * 2 * 64) + 4 * tile_q * head_dim;
     return scores + sums + dquery + score_tiles() / 2 * dscore_bytes() + 2 * query_bytes();
   }
   constexpr int64_t pairs() const { return tile_q * tile_k; }
@@ -71,16 +77,16 @@ struct BackwardTile {
 // live tiles itself: the key tile stays, so it is two tiles ahead.
 constexpr BackwardTile kBackward[] = {
     // 64 queries: dkey and dvalue take 128 registers, scores and dP 64. 42 bytes of shared memory per pair.
-    {128, 64, 128, 2, false, true, 24, 240},
-    // 128 queries: 20 bytes of shared memory per pair instead of 24 with 64, and half as many tiles. Scores and dP
-    // take 128 registers, so P is rounded where it lies and dvalue waits for dP.
-    {64, 128, 128, 2, false, false, 24, 240},
+    {128, 64, 128, 3, 4, false, 24, 240},
+    // 64 queries: with 128, scores and dP take 128 registers, so that nothing overlaps, for 20 bytes of shared memory
+    // per pair instead of 24. Half of the columns of dquery per warpgroup. A tile is short, so four are on their way.
+    {64, 64, 128, 4, 5, false, 40, 232},
     // 64 keys: dkey, dvalue and dquery take 64 registers each, with half of the columns per warpgroup. 120 bytes of
     // shared memory per pair take one and a half times as long as the products: they bound this row.
-    {256, 64, 64, 2, true, false, 40, 232},
+    {256, 64, 64, 2, 2, true, 40, 232},
 };
 static_assert(kBackward[0].shared_traffic() == 42 * kBackward[0].pairs(), "bytes per pair");
-static_assert(kBackward[1].shared_traffic() == 20 * kBackward[1].pairs(), "bytes per pair");
+static_assert(kBackward[1].shared_traffic() == 24 * kBackward[1].pairs(), "bytes per pair");
 static_assert(kBackward[2].shared_traffic() == 120 * kBackward[2].pairs(), "bytes per pair");
 
 constexpr int kBackwardRows = sizeof(kBackward) / sizeof(kBackward[0]);
@@ -89,9 +95,9 @@ constexpr bool BackwardTableIsSound() {
   for (const BackwardTile& tile : kBackward) {
     if (tile.tile_k % 64 != 0 || tile.tile_q % 64 != 0 || tile.head_dim % 64 != 0) return false;
     if (tile.tile_k != (tile.shares_keys ? 64 : 64 * kConsumers)) return false;
-    // dquery of a tile: one block of 64 x 64 per warpgroup, or 64 rows
-    if (!tile.shares_keys && tile.tile_q / 64 * (tile.head_dim / 64) != kConsumers) return false;
-    if (tile.shares_keys && (tile.tile_q != 64 || tile.overlaps)) return false;
+    // dquery of a tile: 64 queries x whole columns per warpgroup
+    if (!tile.shares_keys && (tile.query_columns() > 64 || tile.query_columns() % 32 != 0)) return false;
+    if (tile.shares_keys && tile.tile_q != 64) return false;
     if (tile.shared_bytes() > kBackwardSharedLimit || tile.registers() > kBackwardRegisters) return false;
     if (tile.live_registers() > tile.consumer_registers) return false;
   }

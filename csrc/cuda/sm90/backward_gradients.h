@@ -9,7 +9,7 @@
 
 namespace pfm::cuda::sm90 {
 
-// 64 keys of the key tile and kBackward[kRow].sum_columns() columns from those of first_block on: what a warpgroup
+// 64 keys of the key tile and kBackward[kRow].sum_columns() columns from first_column on: what a warpgroup
 // has summed. `row`: of the key tile, the first of this thread.
 template <class T, int kRow>
 struct BackwardGradients {
@@ -19,12 +19,12 @@ struct BackwardGradients {
   using Sums = float[kColumns / 2];
   using StoredTile = SmemTile<kTile.tile_k, kColumns>;
 
-  int warpgroup, first_key, first_block, row;
+  int warpgroup, first_key, first_column, row;
 
   PFM_DEVICE void Finish(const TmaBackwardArguments& arguments, const Shared& shared, Sums& dkey,
                          Sums& dvalue) const {
     const BackwardArguments& common = arguments.common;
-    const BackwardBlock block(common);
+    const BackwardBlock block(common, shared.block_index());
     if (common.splits > 1) {
       StoreParts(common, block, common.dkey_parts, dkey);
       StoreParts(common, block, common.dvalue_parts, dvalue);
@@ -32,11 +32,11 @@ struct BackwardGradients {
     }
     ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more
     if (common.params.dvalue.data != nullptr) {
-      Store(arguments.dvalue, block, {shared.value().Block(first_block)}, dvalue);
+      Store(arguments.dvalue, block, {shared.value().Block(first_column / kBlockColumns)}, dvalue);
     }
     if (common.params.dkey.data != nullptr) {
       Multiply(dkey, common.params.softmax_scale);
-      Store(arguments.dkey, block, {shared.key().Block(first_block)}, dkey);
+      Store(arguments.dkey, block, {shared.key().Block(first_column / kBlockColumns)}, dkey);
     }
     if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::BulkWaitRead<0>();
   }
@@ -48,7 +48,7 @@ struct BackwardGradients {
     const int64_t heads = common.params.batch * common.params.heads_kv;
     const int64_t head = block.split * heads + block.batch * common.params.heads_kv + block.kv_head;
     const int64_t key = head * common.mask.padded_keys + block.key_tile * kTile.tile_k + row;
-    float* to = parts + key * kTile.head_dim + first_block * kBlockColumns + ptx::LaneIndex() % 4 * 2;
+    float* to = parts + key * kTile.head_dim + first_column + ptx::LaneIndex() % 4 * 2;
 #pragma unroll
     for (int n = 0; n < kColumns / 8; ++n) {
 #pragma unroll
@@ -71,7 +71,7 @@ struct BackwardGradients {
     if (ptx::ThreadIndex() % kWarpgroupThreads != 0) return;
     const int key0 = block.key_tile * kTile.tile_k + first_key;
     for (int part = 0; part < StoredTile::kBlocks; ++part) {
-      const int at[4] = {(first_block + part) * kBlockColumns, key0, block.kv_head, block.batch};
+      const int at[4] = {first_column + part * kBlockColumns, key0, block.kv_head, block.batch};
       ptx::TmaStore(to, at, tile.Block(part) + first_key * kRowBytes);
     }
     ptx::BulkCommit();

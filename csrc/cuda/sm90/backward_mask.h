@@ -12,11 +12,16 @@
 
 namespace pfm::cuda::sm90 {
 
-// Which of the rows from row0 on see a key of a key tile, one bit per row. From global memory: what is read is a few
-// hundred bytes that the first-level cache keeps, and the registers are needed for sums.
+// Bits of one key, or of the queries of a warpgroup.
 template <int kWords>
-PFM_DEVICE inline void FindVisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0,
-                                       uint32_t (&rows)[kWords]) {
+struct alignas(4 * kWords) RowBits {
+  uint32_t word[kWords];
+};
+
+// Which of the rows from row0 on see a key of a key tile.
+template <int kWords>
+PFM_DEVICE inline RowBits<kWords> FindVisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
+  RowBits<kWords> rows;
   const int32_t* begins = mask.ColumnArray(0, key_tile) + key;
 #pragma unroll 1
   for (int range = 0; range <= mask.table().holes; ++range) {
@@ -25,82 +30,103 @@ PFM_DEVICE inline void FindVisibleRows(const HeadMask& mask, int32_t key_tile, i
 #pragma unroll
     for (int word = 0; word < kWords; ++word) {
       const uint32_t inside = LowBits(end - 32 * word) & ~LowBits(begin - 32 * word);
-      rows[word] = range == 0 ? inside : rows[word] & ~inside;
+      rows.word[word] = range == 0 ? inside : rows.word[word] & ~inside;
     }
     begins += 2 * mask.table().padded_keys;
   }
+  return rows;
 }
 
 // The live tiles of all query heads of a block, head by head: a warp walks them. What bounds leave undecided the
-// columns decide, a few keys per lane. Where dquery is added in turns, tiles that only the columns rule out are among
-// them, so that bounds alone tell who takes part; and a head's last tile comes first (dquery_order.h).
-template <DquerySums kDquerySums, int kTileQ, int kTileK>
+// columns decide, a few keys per lane, and leave bits for those who compute the tile. Where dquery is added in turns,
+// tiles that only the columns rule out are among them, so that bounds alone tell who takes part; and a head's last
+// tile comes first (dquery_order.h).
+template <DquerySums kDquerySums, int kRow>
 class LiveTiles {
  public:
-  PFM_DEVICE LiveTiles(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
-      : arguments_(arguments), batch_(batch), key_tile_(key_tile), head_(first_head), candidates_(mask(), key_tile) {}
+  using Shared = BackwardShared<kRow>;
+  static constexpr BackwardTile kTile = kBackward[kRow];
+  static constexpr int kTileQ = kTile.tile_q, kTileK = kTile.tile_k;
 
-  PFM_DEVICE LiveTile Next() {
+  PFM_DEVICE LiveTiles(const BackwardArguments& arguments, const Shared& shared, int32_t batch, int32_t first_head,
+                       int32_t key_tile)
+      : arguments_(arguments),
+        shared_(shared),
+        batch_(batch),
+        key_tile_(key_tile),
+        head_(first_head),
+        candidates_(mask(), key_tile) {}
+
+  // bits: where those of this tile go, if it is partial. false: no tile is left.
+  PFM_DEVICE bool Next(int bits) {
     while (true) {
       const CandidateTile tile = candidates_.Next();
       if (!tile.exists()) {
-        if ((head_ + 1) % arguments_.heads_per_split() == 0) return {-1, head_, 0, 0};
+        if ((head_ + 1) % arguments_.heads_per_split() == 0) return false;
         ++head_;
         candidates_ = Candidates(mask(), key_tile_);
         continue;
       }
-      const uint32_t keys = tile.undecided ? Classify(tile.index * kTileQ) : LiveTile::kAllVisible;
-      if (!kInTurn && (keys & LiveTile::kAllVisible) == 0) continue;
-      const int64_t row = (batch_ * arguments_.params.heads_q + head_) * arguments_.padded_rows + tile.index * kTileQ;
-      return {tile.index, head_, keys, static_cast<int32_t>(row / 16)};
+      keys_ = tile.undecided ? Classify(tile.index * kTileQ, bits) : LiveTile::kAllVisible;
+      if (!kInTurn && (keys_ & LiveTile::kAllVisible) == 0) continue;
+      index_ = tile.index;
+      return true;
     }
+  }
+
+  // The one that Next found.
+  PFM_DEVICE LiveTile Tile() const {
+    const int64_t row = (batch_ * arguments_.params.heads_q + head_) * arguments_.padded_rows + index_ * kTileQ;
+    return {index_, head_, keys_, static_cast<int32_t>(row / 16)};
   }
 
  private:
   static constexpr int kKeys = kTileK / 32;
+  static constexpr int kParts = kTileQ / 64;  // of the queries: all of them would take more registers than there are
   static constexpr bool kInTurn = kDquerySums == DquerySums::kInTurn;
   using Candidates = CandidateTiles<kInTurn ? Walk::kQueryTilesFromLast : Walk::kQueryTiles, kTileQ, kTileK>;
 
   PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, batch_, head_); }
 
   // LiveTile::keys
-  PFM_DEVICE uint32_t Classify(int32_t row0) const {
-    const int32_t rows = arguments_.mask.seqlen_q - row0;
-    uint32_t keys = 0;
+  PFM_DEVICE uint32_t Classify(int32_t row0, int bits) const {
+    uint32_t keys = bits << 8;
 #pragma unroll 1
-    for (int i = 0; i < kKeys; ++i) {
-      uint32_t visible[kTileQ / 32];
-      FindVisibleRows(mask(), key_tile_, 32 * i + ptx::LaneIndex(), row0, visible);
-      uint32_t any = 0;
-      bool all = true;
-#pragma unroll
-      for (int word = 0; word < kTileQ / 32; ++word) {
-        any |= visible[word];
-        all &= visible[word] == LowBits(rows - 32 * word);
-      }
-      if (ptx::Ballot(!all) != 0) keys |= 1u << i;
-      if (ptx::Ballot(any != 0) != 0) keys |= 0x10000u << i;
+    for (int i = 0; i < kKeys * kParts; ++i) {
+      const int key = i / kParts * 32 + ptx::LaneIndex(), first = i % kParts * 64;
+      const RowBits<2> visible = FindVisibleRows<2>(mask(), key_tile_, key, row0 + first);
+      const int32_t rows = arguments_.mask.seqlen_q - ptx::Fresh(row0 + first);
+      const bool any = (visible.word[0] | visible.word[1]) != 0;
+      const bool all = visible.word[0] == LowBits(rows) && visible.word[1] == LowBits(rows - 32);
+      const ptx::SharedAddress words = shared_.bits(bits).Of(key) + first / 8;
+      ptx::StoreShared(words, visible.word[0]);
+      ptx::StoreShared(words + 4, visible.word[1]);
+      if (ptx::Ballot(!all) != 0) keys |= 1u << i / kParts;
+      if (ptx::Ballot(any) != 0) keys |= 0x10000u << i / kParts;
     }
     return keys;
   }
 
   const BackwardArguments& arguments_;
+  const Shared& shared_;
   int32_t batch_, key_tile_, head_;
+  int32_t index_ = -1;
+  uint32_t keys_ = 0;
   Candidates candidates_;
 };
 
-// Of the scores of a thread, keys by queries as wgmma leaves them, those that the columns of its two keys hide.
-template <int kTileQ>
-PFM_DEVICE inline void HideScores(const HeadMask& mask, int32_t key_tile, int key, int32_t row0,
-                                  float (&scores)[kTileQ / 2]) {
+// Of the scores of a thread, keys by queries as wgmma leaves them, those that the bits of its two keys hide.
+// first_query: of these, a multiple of 32.
+template <class Bits, int kCount>
+PFM_DEVICE inline void HideScores(const Bits& bits, int key, int first_query, float (&scores)[kCount]) {
+  constexpr int kWords = 2 * kCount / 32;
   const int shift = ptx::LaneIndex() % 4 * 2;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    uint32_t rows[kTileQ / 32] = {};
-    FindVisibleRows(mask, key_tile, key + 8 * half, row0, rows);
+    const ptx::SharedAddress words = bits.Of(key + 8 * half) + first_query / 8;
 #pragma unroll
-    for (int word = 0; word < kTileQ / 32; ++word) {
-      const uint32_t visible = rows[word] >> shift;
+    for (int word = 0; word < kWords; ++word) {
+      const uint32_t visible = ptx::LoadShared<uint32_t>(words + 4 * word) >> shift;
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
         float* const pair = scores + 4 * (4 * word + n) + 2 * half;

@@ -21,20 +21,12 @@ struct OwnKeysConsumer {
   using Scores = float[kTileQ / 2];        // 64 keys x kTileQ
   using Rounded = uint32_t[kSteps][4];     // the same as a left operand
   using Sums = float[kTile.head_dim / 2];  // 64 keys x head_dim
-  using QuerySums = float[32];             // 64 queries x 64 columns
+  static constexpr int kQueryColumns = kTile.query_columns();
+  using QuerySums = float[kQueryColumns / 2];  // 64 queries x kQueryColumns
 
-  // Of two keys of this thread.
-  PFM_DEVICE static void Hide(const BackwardArguments& common, const LiveTile& tile, int warpgroup, int thread_key,
-                              Scores& scores) {
-    if (!tile.IsPartial(warpgroup)) return;
-    const BackwardBlock block(common);  // again: it would take registers throughout the loop
-    const HeadMask mask(common.mask, block.batch, tile.head);
-    HideScores<kTileQ>(mask, block.key_tile, thread_key, tile.index * kTileQ, scores);
-  }
-
-  // dquery of a tile: 64 rows and 64 columns per warpgroup.
-  PFM_DEVICE static int QueryBlock(int warpgroup) { return warpgroup % (kTileQ / 64); }
-  PFM_DEVICE static int ColumnBlock(int warpgroup) { return warpgroup / (kTileQ / 64); }
+  // dquery of a tile: the first of the 64 queries of a warpgroup, and of its columns.
+  PFM_DEVICE static int FirstQuery(int warpgroup) { return warpgroup % (kTileQ / 64) * 64; }
+  PFM_DEVICE static int FirstColumn(int warpgroup) { return warpgroup / (kTileQ / 64) * kQueryColumns; }
 
   // Is there another one, and do the keys of this warpgroup see any of it?
   PFM_DEVICE static bool WaitForLiveTile(const Shared& shared, int warpgroup, const typename Shared::Stages& stages) {
@@ -43,17 +35,17 @@ struct OwnKeysConsumer {
   }
 
   // dS as the right operand, then dquery.
-  PFM_DEVICE static void IssueQueryGradient(const Shared& shared, int warpgroup, int stage, QuerySums& dquery) {
+  PFM_DEVICE static void IssueQueryGradient(const Shared& shared, int warpgroup,
+                                            const typename Shared::Stages& stages, QuerySums& dquery) {
     ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
-    MultiplyAlongRows<T>(dquery, shared.dscores(stage), QueryBlock(warpgroup), shared.key(), ColumnBlock(warpgroup));
+    MultiplyAlongRows<T>(dquery, shared.dscores(stages), FirstQuery(warpgroup), shared.key(), FirstColumn(warpgroup));
   }
 
   PFM_DEVICE static void FinishTile(const BackwardArguments& common, const Shared& shared, int warpgroup,
                                     const typename Shared::Stages& stages, QuerySums& dquery) {
     if constexpr (kAddsQuery) {
       ptx::Settle(dquery);
-      AddQueryGradient<kDquerySums>(common, shared, stages, 4 * QueryBlock(warpgroup), ColumnBlock(warpgroup),
-                                    dquery);
+      AddQueryGradient<kDquerySums>(common, shared, stages, FirstQuery(warpgroup), FirstColumn(warpgroup), dquery);
     }
     FinishStage<kDquerySums>(shared, stages);
   }
@@ -62,15 +54,14 @@ struct OwnKeysConsumer {
   PFM_DEVICE static bool FindTile(const BackwardArguments& common, const Shared& shared, int warpgroup,
                                   int thread_key, typename Shared::Stages* stages) {
     while (WaitForTile<kRow>(shared, *stages)) {
-      const int stage = stages->stage();
-      if (!ptx::LoadShared<LiveTile>(shared.tile(stage)).IsDead(warpgroup)) return true;
+      if (!ptx::LoadShared<LiveTile>(shared.tile(stages->stage())).IsDead(warpgroup)) return true;
       QuerySums dquery;
       if constexpr (kAddsQuery) {
         const Rounded zeros = {};
-        StoreRounded(zeros, shared.dscores(stage), thread_key);
+        StoreRounded(zeros, shared.dscores(*stages), thread_key);
         ptx::FenceProxyAsync();
         ptx::WarpgroupFence();
-        IssueQueryGradient(shared, warpgroup, stage, dquery);
+        IssueQueryGradient(shared, warpgroup, *stages, dquery);
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
       }
@@ -96,6 +87,7 @@ struct OwnKeysConsumer {
       ptx::WarpgroupFence();
       issue_scores(stages);
       while (true) {
+        stages.MakeUniform();
         const int stage = stages.stage();
         Scores dscores;
         Rounded probabilities, rounded_dscores;
@@ -103,7 +95,8 @@ struct OwnKeysConsumer {
         const auto finish_scores = [&] {
           ptx::Settle(scores);
           if (scale.ChangesScores()) Multiply(scores, scale.before);
-          Hide(common, ptx::LoadShared<LiveTile>(shared.tile(stage)), warpgroup, thread_key, scores);
+          const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
+          if (tile.IsPartial(warpgroup)) HideScores(shared.bits(tile.bits()), ptx::Fresh(thread_key), 0, scores);
         };
         const auto issue_dvalue = [&] {
           ptx::WarpgroupFence();
@@ -114,7 +107,7 @@ struct OwnKeysConsumer {
           ptx::WarpgroupFence();
           MultiplyRegisters<T>(dkey, rounded_dscores, shared.query(stage), continues);
           if constexpr (kAddsQuery) {
-            IssueQueryGradient(shared, warpgroup, stage, dquery);
+            IssueQueryGradient(shared, warpgroup, stages, dquery);
           }
           ptx::WarpgroupCommit();
           continues = true;
@@ -124,47 +117,31 @@ struct OwnKeysConsumer {
         ptx::WarpgroupFence();
         MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
         ptx::WarpgroupCommit();
-        if constexpr (kTile.overlaps) {
-          ptx::WarpgroupWait<1>();
-          finish_scores();
+        ptx::WarpgroupWait<1>();
+        finish_scores();
 #pragma unroll
-          for (int step = 0; step < kSteps; ++step) {
-            Exponentiate(scale, shared.lse(stage), step, scores);
-            Round<T>(scores, step, probabilities[step]);
-          }
-          issue_dvalue();
-          ptx::WarpgroupWait<1>();
-          ptx::Settle(dscores);
+        for (int step = 0; step < kSteps; ++step) {
+          Exponentiate(scale, shared.lse(stage), step, scores);
+          Round<T>(scores, step, probabilities[step]);
+        }
+        issue_dvalue();
+        ptx::WarpgroupWait<1>();
+        ptx::Settle(dscores);
 #pragma unroll
-          for (int step = 0; step < kSteps; ++step) {
-            Differentiate(scores, shared.delta(stage), step, dscores);
-            Round<T>(dscores, step, rounded_dscores[step]);
-          }
-        } else {
-          ptx::WarpgroupWait<0>();
-          finish_scores();
-          ptx::Settle(dscores);
-#pragma unroll
-          for (int step = 0; step < kSteps; ++step) {
-            Exponentiate(scale, shared.lse(stage), step, scores);
-            Differentiate(scores, shared.delta(stage), step, dscores);
-            Round<T>(scores, step, probabilities[step]);
-            Round<T>(dscores, step, rounded_dscores[step]);
-          }
-          issue_dvalue();
+        for (int step = 0; step < kSteps; ++step) {
+          Differentiate(scores, shared.delta(stage), step, dscores);
+          Round<T>(dscores, step, rounded_dscores[step]);
         }
         if constexpr (kAddsQuery) {
-          StoreRounded(rounded_dscores, shared.dscores(stage), thread_key);
+          StoreRounded(rounded_dscores, shared.dscores(stages), ptx::Fresh(thread_key));
           ptx::FenceProxyAsync();
         }
-        if constexpr (kTile.overlaps) {
-          ptx::WarpgroupWait<0>();  // dvalue: the registers of P are needed
-        }
-        // Nothing is in flight at this branch where products overlap, and each way has all of its products: otherwise
-        // the compiler waits after every one of them.
+        ptx::WarpgroupWait<0>();  // dvalue: the registers of P are needed
+        // Nothing is in flight at this branch, and each way has all of its products: otherwise the compiler waits
+        // after every one of them.
         typename Shared::Stages next = stages;
         next.Advance();
-        if (kTile.overlaps && WaitForLiveTile(shared, warpgroup, next)) {
+        if (WaitForLiveTile(shared, warpgroup, next)) {
           issue_dkey_and_dquery();
           issue_scores(next);
           ptx::WarpgroupWait<1>();  // for all but these

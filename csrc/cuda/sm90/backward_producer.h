@@ -15,14 +15,15 @@ namespace pfm::cuda::sm90 {
 struct BackwardBlock {
   int32_t batch, kv_head, first_head, key_tile, split, rank;
 
-  PFM_DEVICE explicit BackwardBlock(const BackwardArguments& arguments) {
-    const int32_t all_heads = static_cast<int32_t>(arguments.params.batch * arguments.params.heads_kv);
+  // index: in the order of work.
+  PFM_DEVICE BackwardBlock(const BackwardArguments& arguments, int32_t index) {
+    const HeadGroups::Item item = arguments.groups.At(index, arguments.mask.key_tiles);
     const int32_t kv_heads = static_cast<int32_t>(arguments.params.heads_kv);
-    batch = ptx::BlockIndex() % all_heads / kv_heads;
-    kv_head = ptx::BlockIndex() % all_heads % kv_heads;
-    split = ptx::BlockIndex() / all_heads % arguments.splits;
+    batch = item.head / arguments.splits / kv_heads;
+    kv_head = item.head / arguments.splits % kv_heads;
+    split = item.head % arguments.splits;
     first_head = (kv_head * arguments.splits + split) * arguments.heads_per_split();
-    rank = ptx::BlockIndex() / all_heads / arguments.splits;
+    rank = item.rank;
     key_tile = KeyTileOf(arguments.mask, rank);
   }
 
@@ -61,22 +62,25 @@ struct BackwardProducer {
                              const Shared& shared) {
     const bool copies = ptx::ElectOne();
     if (copies) CopyKeys(arguments, block, shared);
-    LiveTiles<kDquerySums, kTileQ, kTileK> tiles(arguments.common, block.batch, block.first_head, block.key_tile);
+    LiveTiles<kDquerySums, kRow> tiles(arguments.common, shared, block.batch, block.first_head, block.key_tile);
     typename Shared::Stages stages = shared.stages();
-    LiveTile tile;
+    bool exists;
     do {
-      tile = tiles.Next();
+      if constexpr (kBackward[kRow].bit_tiles == kBackward[kRow].stages) stages.WaitEmpty();
+      exists = tiles.Next(stages.position() % kBackward[kRow].bit_tiles);
       stages.WaitEmpty();
+      ptx::SyncWarp();  // the bits of the tile are there
       if (copies) {
+        const LiveTile tile = exists ? tiles.Tile() : LiveTile{-1, 0, 0, 0};
         ptx::StoreShared(shared.tile(stages.stage()), tile);
-        if (tile.exists()) {
+        if (exists) {
           CopyQueries(arguments, block, shared, tile, stages.stage(), stages.full());
         } else {
           ptx::MbarrierArrive(stages.full());
         }
       }
       stages.Advance();
-    } while (tile.exists());
+    } while (exists);
   }
 };
 

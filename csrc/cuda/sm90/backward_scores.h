@@ -41,21 +41,22 @@ PFM_DEVICE inline void Differentiate(const float (&probabilities)[kCount], ptx::
   }
 }
 
-// 64 rows of dquery of a tile, from the blocks of 16 rows and 64 columns on. The sums lie in the order of the
+// 64 rows of dquery of a tile, from first_row and first_column on. The sums lie in the order of the
 // accumulators, so that a lane adds four neighbours at once and a warp 512 bytes. Against a bulk reduction this saves
 // the way through shared memory, 4 to 8 bytes per pair of what bounds this kernel, and a barrier; which one costs
 // less is to be measured.
 template <DquerySums kDquerySums, int kRow, int kCount>
 PFM_DEVICE inline void AddQueryGradient(const BackwardArguments& common, const BackwardShared<kRow>& shared,
-                                        const typename BackwardShared<kRow>::Stages& stages, int row_block,
-                                        int first_block, const float (&sums)[kCount]) {
+                                        const typename BackwardShared<kRow>::Stages& stages, int first_row,
+                                        int first_column, const float (&sums)[kCount]) {
   if constexpr (kDquerySums == DquerySums::kInTurn) stages.WaitAlong(shared.turns());
-  const int32_t first_row_block = ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).row_block + row_block;
+  const int32_t first_row_block = ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).row_block + first_row / 16;
   const int warp = ptx::ThreadIndex() / 32 % 4;
+  float* const first = DqueryFragment(common, first_row_block + warp, first_column / 8, ptx::LaneIndex());
 #pragma unroll
   for (int n = 0; n < kCount / 4; ++n) {
     const float quad[4] = {sums[4 * n], sums[4 * n + 1], sums[4 * n + 2], sums[4 * n + 3]};
-    float* const to = DqueryFragment(common, first_row_block + warp, 8 * first_block + n, ptx::LaneIndex());
+    float* const to = first + n * kFragmentFloats;  // an offset in the instruction
     if constexpr (kDquerySums == DquerySums::kInTurn) {
       ptx::AddQuad(to, quad);
     } else {

@@ -17,9 +17,9 @@ struct ShareKeysConsumer {
   static constexpr BackwardTile kTile = kBackward[kRow];
   static constexpr int kQueries = kTile.tile_q / kConsumers, kSteps = kQueries / kDepth;
   using Shared = BackwardShared<kRow>;
-  using Scores = float[kQueries / 2];           // 64 keys x kQueries
-  using Sums = float[kTile.sum_columns() / 2];  // 64 keys, or 64 queries, x half of head_dim
-  static constexpr int kSumBlocks = kTile.sum_columns() / kBlockColumns;
+  using Scores = float[kQueries / 2];  // 64 keys x kQueries
+  static constexpr int kSumColumns = kTile.sum_columns();
+  using Sums = float[kSumColumns / 2];  // 64 keys, or 64 queries, x half of head_dim
 
   // Columns of a tile of scores that belong to this warpgroup, rounded.
   PFM_DEVICE static void StoreScores(const Scores& scores, typename Shared::ScoreTile tile, int row,
@@ -39,12 +39,13 @@ struct ShareKeysConsumer {
   PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
     const BackwardArguments& common = arguments.common;
     const ScoreScale scale(common.params.softmax_scale);
-    const int first_query = kQueries * warpgroup, first_block = kSumBlocks * warpgroup;
+    const int first_query = kQueries * warpgroup, first_column = kSumColumns * warpgroup;
     Sums dkey, dvalue;
     typename Shared::Stages stages = shared.stages();
     bool continues = false;  // dkey and dvalue hold something
     ptx::MbarrierWait(shared.keys_full(), 0);
     while (WaitForTile<kRow>(shared, stages)) {
+      stages.MakeUniform();
       const int stage = stages.stage();
       Scores scores, dscores;
       ptx::WarpgroupFence();
@@ -58,36 +59,34 @@ struct ShareKeysConsumer {
       if (scale.ChangesScores()) Multiply(scores, scale.before);
       const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stage));
       if (tile.IsPartial(0)) {
-        const BackwardBlock block(common);  // again: it would take registers throughout the loop
-        const HeadMask mask(common.mask, block.batch, tile.head);
-        HideScores<kQueries>(mask, block.key_tile, ThreadRow(), tile.index * kTile.tile_q + first_query, scores);
+        HideScores(shared.bits(tile.bits()), ThreadRow(), first_query, scores);
       }
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         Exponentiate(scale, shared.lse(stage) + 4 * first_query, step, scores);
       }
-      StoreScores(scores, shared.probabilities(stage), ThreadRow(), first_query);
+      StoreScores(scores, shared.probabilities(stages), ThreadRow(), first_query);
       ptx::WarpgroupWait<0>();
       ptx::Settle(dscores);
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) {
         Differentiate(scores, shared.delta(stage) + 4 * first_query, step, dscores);
       }
-      StoreScores(dscores, shared.dscores(stage), ThreadRow(), first_query);
+      StoreScores(dscores, shared.dscores(stages), ThreadRow(), first_query);
       ptx::FenceProxyAsync();
       ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there
 
       ptx::WarpgroupFence();
-      MultiplyColumnsByRows<T>(dvalue, shared.probabilities(stage), shared.dout(stage), first_block, continues);
-      MultiplyColumnsByRows<T>(dkey, shared.dscores(stage), shared.query(stage), first_block, continues);
+      MultiplyColumnsByRows<T>(dvalue, shared.probabilities(stages), shared.dout(stage), first_column, continues);
+      MultiplyColumnsByRows<T>(dkey, shared.dscores(stages), shared.query(stage), first_column, continues);
       continues = true;
       if constexpr (kDquerySums != DquerySums::kUnwanted) {
         Sums dquery;
-        MultiplyAlongRows<T>(dquery, shared.dscores(stage), 0, shared.key(), first_block);
+        MultiplyAlongRows<T>(dquery, shared.dscores(stages), 0, shared.key(), first_column);
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
         ptx::Settle(dquery);
-        AddQueryGradient<kDquerySums>(common, shared, stages, 0, first_block, dquery);
+        AddQueryGradient<kDquerySums>(common, shared, stages, 0, first_column, dquery);
       } else {
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
@@ -99,7 +98,7 @@ struct ShareKeysConsumer {
       Fill(dkey, 0.0f);
       Fill(dvalue, 0.0f);
     }
-    BackwardGradients<T, kRow>{warpgroup, 0, first_block, ThreadRow()}.Finish(arguments, shared, dkey, dvalue);
+    BackwardGradients<T, kRow>{warpgroup, 0, first_column, ThreadRow()}.Finish(arguments, shared, dkey, dvalue);
   }
 };
 

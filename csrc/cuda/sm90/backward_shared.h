@@ -14,15 +14,29 @@ namespace pfm::cuda::sm90 {
 struct alignas(16) LiveTile {
   int32_t index;  // of the query tile; -1: no tile is left
   int32_t head;
-  uint32_t keys;      // of the i-th 32: bit i where some pairs are hidden, bit 16 + i where some are visible
+  uint32_t keys;      // of the i-th 32: bit i where some pairs are hidden, bit 16 + i where some are visible; and
+                      // from bit 8 on, where some are hidden, which bits of visibility belong to the tile
   int32_t row_block;  // its first row among those of all heads, padded, over 16
 
   static constexpr uint32_t kAllVisible = 0xffff0000;
 
   PFM_DEVICE bool exists() const { return index >= 0; }
+  PFM_DEVICE int bits() const { return keys >> 8 & 0xff; }
   // Of the 64 keys of a warpgroup.
   PFM_DEVICE bool IsPartial(int warpgroup) const { return (keys >> 2 * warpgroup & 3) != 0; }
   PFM_DEVICE bool IsDead(int warpgroup) const { return (keys >> (16 + 2 * warpgroup) & 3) == 0; }
+};
+
+// Which pairs of a partial tile are visible: for every key a bit per query.
+template <int kTileQ, int kTileK>
+struct VisibleBits {
+  static constexpr int kWords = kTileQ / 32;
+  static constexpr int kKeyBytes = 4 * kWords;
+  static constexpr int kBytes = kTileK * kKeyBytes;
+
+  ptx::SharedAddress base;
+
+  PFM_DEVICE ptx::SharedAddress Of(int key) const { return base + key * kKeyBytes; }
 };
 
 template <int kRow>
@@ -46,6 +60,14 @@ class BackwardShared {
   PFM_DEVICE ptx::SharedAddress delta(int stage) const { return lse(stage) + kNumbersBytes; }
   PFM_DEVICE ptx::SharedAddress tile(int stage) const { return delta(stage) + kNumbersBytes; }
 
+  // The producer looks at one tile while all stages are taken: there are more of these than stages.
+  using Bits = VisibleBits<kTile.tile_q, kTile.tile_k>;
+  PFM_DEVICE Bits bits(int which) const { return {base_ + kBits + which * Bits::kBytes}; }
+
+  // Where this block is in the order of work.
+  PFM_DEVICE ptx::SharedAddress block_index_at() const { return base_ + kBlockIndex; }
+  PFM_DEVICE int32_t block_index() const { return ptx::LoadShared<int32_t>(block_index_at()); }
+
   // mbarriers: key and value are there; those of the stages; and where dquery is added in turns, of every stage: its
   // turn has come, all consumers have added.
   PFM_DEVICE ptx::SharedAddress keys_full() const { return base_ + kBarriers; }
@@ -55,10 +77,12 @@ class BackwardShared {
   PFM_DEVICE ptx::SharedAddress added() const { return turns() + kTile.stages * kMBarrierBytes; }
 
   // Of every other tile: dS^T, and P^T where the warpgroups share keys.
-  PFM_DEVICE ScoreTile dscores(int stage) const { return {base_ + kScores + stage % 2 * ScoreTile::kBytes}; }
-  PFM_DEVICE ScoreTile probabilities(int stage) const {
+  PFM_DEVICE ScoreTile dscores(const Stages& stages) const {
+    return {base_ + kScores + stages.position() % 2 * ScoreTile::kBytes};
+  }
+  PFM_DEVICE ScoreTile probabilities(const Stages& stages) const {
     static_assert(kTile.shares_keys, "otherwise it stays in registers");
-    return {dscores(stage).base + 2 * ScoreTile::kBytes};
+    return {dscores(stages).base + 2 * ScoreTile::kBytes};
   }
 
   static constexpr int kNumbersBytes = 4 * kTile.tile_q;
@@ -68,11 +92,11 @@ class BackwardShared {
   static constexpr int kStages = 2 * KeyTile::kBytes;
   static constexpr int kScores = kStages + kTile.stages * 2 * QueryTile::kBytes;
   static constexpr int kRows = kScores + kTile.score_tiles() * ScoreTile::kBytes;
-  static constexpr int kBarriers = kRows + kTile.stages * kTile.row_bytes();
+  static constexpr int kBits = kRows + kTile.stages * kTile.row_bytes();
+  static constexpr int kBarriers = kBits + kTile.bit_tiles * Bits::kBytes;
+  static constexpr int kBlockIndex = kBarriers + kMBarrierBytes + 2 * Stages::kBarrierBytes;
   static_assert(kBarriers % 16 == 0 && kScores % kTileAlignment == 0, "aligned");
-  static_assert(kTileAlignment + kBarriers + kMBarrierBytes + 2 * Stages::kBarrierBytes == kTile.shared_bytes(),
-                "the plan is what the table says");
-  static_assert(kTile.stages == 2, "the two dS^T take turns as the stages do");
+  static_assert(kTileSlack + kBlockIndex + 8 == kTile.shared_bytes(), "the plan is what the table says");
 
   ptx::SharedAddress base_;
 };

@@ -2,9 +2,9 @@
 // their ranks. Which rank has added last is in the workspace. Two warps beside the producer keep the turns, so that a
 // consumer only waits for an mbarrier: one waits for the turn of a tile, the other one passes it on.
 //
-// A block waits for lower ranks, which are blocks of smaller index and started before: the lowest one that still runs
-// waits for nobody. It walks query tiles from the last one on: on a causal mask the lowest rank, which sees most of
-// them, would otherwise be the last one to arrive where the others begin.
+// A block waits for lower ranks, whose blocks took an earlier ticket and so have started: the lowest one that still
+// runs waits for nobody. It walks query tiles from the last one on: on a causal mask the lowest rank, which sees most
+// of them, would otherwise be the last one to arrive where the others begin.
 #ifndef PFM_CUDA_SM90_DQUERY_ORDER_H_
 #define PFM_CUDA_SM90_DQUERY_ORDER_H_
 
@@ -48,7 +48,7 @@ struct DqueryOrder {
   }
 
   PFM_DEVICE static void Await(const BackwardArguments& common, const Shared& shared) {
-    const BackwardBlock block(common);
+    const BackwardBlock block(common, shared.block_index());
     typename Shared::Stages stages = shared.stages();
     while (WaitForTile<kRow>(shared, stages)) {
       const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stages.stage()));
@@ -64,7 +64,7 @@ struct DqueryOrder {
 
   // A stage is empty when this warp knows that everybody has added, so that it is never a round behind.
   PFM_DEVICE static void Pass(const BackwardArguments& common, const Shared& shared) {
-    const BackwardBlock block(common);
+    const BackwardBlock block(common, shared.block_index());
     typename Shared::Stages stages = shared.stages();
     while (WaitForTile<kRow>(shared, stages)) {
       const LiveTile tile = ptx::LoadShared<LiveTile>(shared.tile(stages.stage()));

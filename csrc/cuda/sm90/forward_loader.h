@@ -20,15 +20,24 @@ class ForwardLoader {
         value_ring_(shared.value_ring()),
         stream_ring_(shared.stream_ring()) {}
 
-  // The queries of an item come after its first keys: they have to wait until an output has left their place.
+  // In the order in which places become free: the next keys before the values of this tile, if the next tile is known
+  // already. Its keys take the place of keys whose scores need no value that is still to come, so nobody waits in a
+  // circle. The queries of an item come after its first keys: they have to wait until an output has left their place.
   PFM_DEVICE void Run() {
-    bool waits_for_query = false;
+    bool waits_for_query = false, waits_for_value = false;
+    int32_t value_tile = 0;
     for (;;) {
+      if (waits_for_value && !stream_ring_.IsFull()) {
+        LoadValue(value_tile);
+        waits_for_value = false;
+      }
       const Entry entry = NextEntry();
       if (entry.is_key_tile()) LoadKey(entry.tile);
+      if (waits_for_value) LoadValue(value_tile);
       if (waits_for_query) LoadQuery();
       waits_for_query = entry.kind == EntryKind::kQueryTile;
-      if (entry.is_key_tile()) LoadValue(entry.tile);
+      waits_for_value = entry.is_key_tile();
+      value_tile = entry.tile;
       if (entry.kind == EntryKind::kQueryTile) item_ = entry;
       if (entry.kind == EntryKind::kStop) return;
     }

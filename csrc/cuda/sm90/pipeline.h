@@ -20,7 +20,7 @@ PFM_DEVICE inline int WarpIndex() { return ptx::Shuffle(ptx::ThreadIndex() / kWa
 template <int kStages>
 class Ring {
  public:
-  static_assert(kStages > 0 && (kStages & (kStages - 1)) == 0, "a power of two: stage and round are bits");
+  static_assert(kStages > 0, "there is a stage");
   static constexpr int kBarrierBytes = 2 * kStages * kMBarrierBytes;
 
   PFM_DEVICE explicit Ring(ptx::SharedAddress barriers) : barriers_(barriers) {}
@@ -34,14 +34,18 @@ class Ring {
     }
   }
 
+  PFM_DEVICE uint32_t position() const { return position_; }  // how many stages were passed
   PFM_DEVICE int stage() const { return position_ % kStages; }
   PFM_DEVICE ptx::SharedAddress full() const { return barriers_ + stage() * kMBarrierBytes; }
   PFM_DEVICE ptx::SharedAddress empty() const { return full() + kStages * kMBarrierBytes; }
 
   PFM_DEVICE void WaitEmpty() const { ptx::MbarrierWait(empty(), round() ^ 1); }
+  PFM_DEVICE bool IsFull() const { return ptx::MbarrierTest(full(), round()); }
   PFM_DEVICE void WaitFull() const { ptx::MbarrierWait(full(), round()); }
 
   PFM_DEVICE void Advance() { ++position_; }
+  // Lets the compiler see that all lanes are in the same place, so that descriptors are computed once per warp.
+  PFM_DEVICE void MakeUniform() { position_ = ptx::Shuffle(position_, 0); }
 
   // Of further mbarriers, one per stage, whose phases end once per round as well. Where they are is computed here,
   // and not kept in registers throughout a loop.

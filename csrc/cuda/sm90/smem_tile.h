@@ -31,9 +31,10 @@ struct SmemTile {
     return ptx::MatrixDescriptor(base + row * kRowBytes, 16, kPatternBytes, ptx::Swizzle::k128) + Step(offset);
   }
 
-  // Rows are summed over: 16 of them from row `depth`, columns from the first of `block`.
-  PFM_DEVICE uint64_t AlongRows(int depth, int block = 0) const {
-    const uint64_t first = ptx::MatrixDescriptor(Block(block), kBlockBytes, kPatternBytes, ptx::Swizzle::k128);
+  // Rows are summed over: 16 of them from row `depth`, columns from `column` (a multiple of 8) on.
+  PFM_DEVICE uint64_t AlongRows(int depth, int column = 0) const {
+    const ptx::SharedAddress start = Block(column / kBlockColumns) + column % kBlockColumns * kElementBytes;
+    const uint64_t first = ptx::MatrixDescriptor(start, kBlockBytes, kPatternBytes, ptx::Swizzle::k128);
     return first + Step(depth * kRowBytes);
   }
 

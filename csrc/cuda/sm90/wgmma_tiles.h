@@ -24,27 +24,27 @@ PFM_DEVICE inline void MultiplyAlongColumns(float (&sums)[kCount], SmemTile<kLef
   }
 }
 
-// sums = left right, whose rows are summed over: blocks of 64 columns, one of `left`.
+// sums = left right, whose rows are summed over: 64 columns of `left`, and as many of `right` as there are of sums.
 template <class T, int kCount, int kSummed, int kLeftColumns, int kRightColumns>
-PFM_DEVICE inline void MultiplyAlongRows(float (&sums)[kCount], SmemTile<kSummed, kLeftColumns> left, int left_block,
-                                         SmemTile<kSummed, kRightColumns> right, int right_block) {
+PFM_DEVICE inline void MultiplyAlongRows(float (&sums)[kCount], SmemTile<kSummed, kLeftColumns> left, int left_column,
+                                         SmemTile<kSummed, kRightColumns> right, int right_column) {
   ptx::Discard(sums);
 #pragma unroll
   for (int at = 0; at < kSummed; at += kDepth) {
-    ptx::Wgmma<T, 2 * kCount, ptx::Major::kMN, ptx::Major::kMN>(sums, left.AlongRows(at, left_block),
-                                                                right.AlongRows(at, right_block), at > 0);
+    ptx::Wgmma<T, 2 * kCount, ptx::Major::kMN, ptx::Major::kMN>(sums, left.AlongRows(at, left_column),
+                                                                right.AlongRows(at, right_column), at > 0);
   }
 }
 
 // sums (+)= left right: the columns of `left` and the rows of `right` are summed over.
 template <class T, int kCount, int kSummed, int kRightColumns>
 PFM_DEVICE inline void MultiplyColumnsByRows(float (&sums)[kCount], SmemTile<64, kSummed> left,
-                                             SmemTile<kSummed, kRightColumns> right, int right_block,
+                                             SmemTile<kSummed, kRightColumns> right, int right_column,
                                              bool continues) {
 #pragma unroll
   for (int at = 0; at < kSummed; at += kDepth) {
-    ptx::Wgmma<T, 2 * kCount, ptx::Major::kK, ptx::Major::kMN>(sums, left.AlongColumns(at),
-                                                               right.AlongRows(at, right_block), continues || at > 0);
+    ptx::Wgmma<T, 2 * kCount, ptx::Major::kK, ptx::Major::kMN>(
+        sums, left.AlongColumns(at), right.AlongRows(at, right_column), continues || at > 0);
   }
 }
 

@@ -1,0 +1,40 @@
+// The order of work items over heads. Blocks that run at the same time should share what they read: heads are taken
+// in groups whose tensors fit the second-level cache together, and inside a group the longest tiles of all of its
+// heads come first.
+#ifndef PFM_CUDA_COMMON_HEAD_GROUPS_H_
+#define PFM_CUDA_COMMON_HEAD_GROUPS_H_
+
+#include <cstdint>
+
+#include "../../core/host_device.h"
+#include "../ptx/ptx.h"
+
+namespace pfm::cuda {
+
+struct HeadGroups {
+  int32_t heads;            // of all batches
+  int32_t heads_per_group;  // the last group may have fewer
+
+  // Groups of as many heads as fit `cached_bytes`; at least one, and whole multiples of `multiple`.
+  static HeadGroups Make(int64_t heads, int64_t bytes_per_head, int64_t cached_bytes, int64_t multiple = 1) {
+    const int64_t fitting = Max<int64_t>(1, cached_bytes / Max<int64_t>(1, bytes_per_head * multiple)) * multiple;
+    return {static_cast<int32_t>(heads), static_cast<int32_t>(Min(fitting, heads))};
+  }
+
+  struct Item {
+    int32_t head;
+    int32_t rank;  // among the tiles of the head
+  };
+
+  // Item `index` of heads * tiles. Ranks of a head ascend with the index.
+  PFM_DEVICE Item At(int32_t index, int32_t tiles) const {
+    const int32_t group_items = heads_per_group * tiles;
+    const int32_t first = index / group_items * heads_per_group;
+    const int32_t in_group = Min(heads_per_group, heads - first);
+    return {first + index % group_items % in_group, index % group_items / in_group};
+  }
+};
+
+}  // namespace pfm::cuda
+
+#endif  // PFM_CUDA_COMMON_HEAD_GROUPS_H_
