@@ -161,15 +161,15 @@ def test_sources_are_compiled_for_their_architectures() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "warning",
     [
         "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...",
         "ptxas warning : setmaxnreg ignored to maintain minimum register requirements.",
         "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored to maintain minimum registers",
     ],
 )
-def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, said) -> None:
-    (tmp_path / "unit.cc").write_text(f"#warning {said}\n")
+def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, warning) -> None:
+    (tmp_path / "unit.cc").write_text(f"#warning {warning}\n")
     refused = Unit(tmp_path / "unit.cc", ("g++",), refused=build_kernels.SLOW_WGMMA)
     for _ in range(2):
         with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler said"):
