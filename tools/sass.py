@@ -46,7 +46,7 @@ def count(instructions: Counter[str], name: str) -> int:
 
 def sm90_functions(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> dict[str, Counter[str]]:
     units = build_kernels.cuda_units(toolkit, build_kernels.find_compiler(), build_kernels.CUDA_ARCHS)
-    units = [unit for unit in units if build_kernels.SM90_FOLDER in unit.source.parents]
+    units = [unit for unit in units if unit.source.parent.name == "sm90"]
     functions = {}
     for result in build_kernels.ObjectCache().compile_all(units):
         answer = subprocess.run([cuobjdump, "-sass", result], capture_output=True, text=True)

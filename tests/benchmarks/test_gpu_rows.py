@@ -33,7 +33,7 @@ def test_contestants_take_turns() -> None:
 
 
 class FakeInterface(types.ModuleType):
-    """Takes and returns as the package; says how it was called."""
+    """Stand-in for the package, which records its options."""
 
     def flash_attn_func(self, *inputs: np.ndarray, **options: object) -> tuple[np.ndarray, str]:
         self.called = options

@@ -59,7 +59,7 @@ def columns(n: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "status", "says"),
+    ("field", "value", "status", "message"),
     [
         ("struct_size", 8, INVALID_ARGUMENT, "struct_size is 8"),
         ("version", 99, INVALID_ARGUMENT, "version is 99"),
@@ -94,13 +94,13 @@ def columns(n: int) -> np.ndarray:
         ("out", Tensor(), INVALID_ARGUMENT, "out.data is null"),
     ],
 )
-def test_wrong_arguments_are_refused(kernels: Kernels, field: str, value, status: int, says: str) -> None:
+def test_wrong_arguments_are_refused(kernels: Kernels, field: str, value, status: int, message: str) -> None:
     call = Call(kernels, Problem(startend=columns(1), causal=True))
     call.forward()
     setattr(call.params, field, value)
     with pytest.raises(KernelError) as refused:
         call.forward()
-    assert refused.value.status == status and says in refused.value.message
+    assert refused.value.status == status and message in refused.value.message
 
 
 def test_workspace_is_checked(kernels: Kernels) -> None:

@@ -95,31 +95,43 @@ def imports(root: Path, files: Iterable[str], roots: Sequence[str], facades: Seq
 
     Args:
         roots: folders on Python's path. Outside packages, a file can also import its neighbours.
-        facades: files that import their names on first use, so that they count neither as source nor as target.
+        facades: files that import their names on first use. They are no source, and a name imported from one counts
+            as imported from where the facade has it.
     """
+    homes = {
+        (facade, name): target for facade in facades for name, target, _ in _imports_of(root, facade, roots) if target
+    }
     edges = []
     for file in (name for name in files if name.endswith(".py") and name not in facades):
-        folder = PurePosixPath(file).parent
-        own_folder = [] if (root / folder / "__init__.py").exists() else [str(folder)]
-        for node in ast.walk(ast.parse((root / file).read_text())):
-            for candidates in _imported_names(node, file):
-                target = _first_module(root, candidates, [*roots, *own_folder])
-                if target is not None and target not in (file, *facades):
-                    edges.append(Edge(file, target, node.lineno))
+        for name, module, line in _imports_of(root, file, roots):
+            target = homes.get((module, name)) if module in facades else module
+            if target not in (None, file):
+                edges.append(Edge(file, target, line))
     return edges
 
 
-def _imported_names(node: ast.AST, file: str) -> Iterator[list[str]]:
-    """Modules that each imported name may stand for, in order of preference; `/a/b` is a path from the root."""
+def _imports_of(root: Path, file: str, roots: Sequence[str]) -> Iterator[tuple[str, str | None, int]]:
+    """Name, file of its module (None outside the tree) and line of everything that `file` imports."""
+    if not (root / file).exists():
+        return
+    folder = PurePosixPath(file).parent
+    own_folder = [] if (root / folder / "__init__.py").exists() else [str(folder)]
+    for node in ast.walk(ast.parse((root / file).read_text())):
+        for name, candidates in _imported_names(node, file):
+            yield name, _first_module(root, candidates, [*roots, *own_folder]), node.lineno
+
+
+def _imported_names(node: ast.AST, file: str) -> Iterator[tuple[str, list[str]]]:
+    """Imported names, each with the modules it may be or come from, in that order; `/a/b` is a path from the root."""
     if isinstance(node, ast.Import):
-        yield from ([alias.name] for alias in node.names)
+        yield from ((alias.name, [alias.name]) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         base = node.module or ""
         if node.level:
             folder = PurePosixPath(file).parents[node.level - 1]
             base = "/" + "/".join([*folder.parts, *base.split(".")] if base else folder.parts)
         separator = "/" if node.level else "."
-        yield from ([f"{base}{separator}{alias.name}", base] for alias in node.names)
+        yield from ((alias.name, [f"{base}{separator}{alias.name}", base]) for alias in node.names)
 
 
 def _first_module(root: Path, candidates: Iterable[str], roots: Sequence[str]) -> str | None:

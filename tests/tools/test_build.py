@@ -149,26 +149,27 @@ def units_for(archs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 def test_sources_are_compiled_for_their_architectures() -> None:
     both, without_90 = units_for(("80", "90")), units_for(("80",))
-    assert [part for part in both["sm90/attention.cu"] if "gencode" in part] == [
+    assert [part for part in both["sm90/forward_host.cu"] if "gencode" in part] == [
         "-gencode=arch=compute_90a,code=sm_90a"
     ]
-    assert not any("90a" in part for part in both["sm80/attention.cu"] if "gencode" in part)
-    assert "no_sm90.cc" not in both and "no_sm90.cc" in without_90
+    assert not any("90a" in part for part in both["sm80/forward_host.cu"] if "gencode" in part)
     assert not any(source.startswith("sm90/") for source in without_90)
-    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 sm_90 sm_90a compute_80"' in both["attention.cu"]
-    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 compute_80"' in without_90["attention.cu"]
+    assert "-DPFM_CUDA_BUILDS_SM90=1" in both["dispatch.cu"]
+    assert "-DPFM_CUDA_BUILDS_SM90=0" in without_90["dispatch.cu"]
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 sm_90 sm_90a compute_80"' in both["dispatch.cu"]
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 compute_80"' in without_90["dispatch.cu"]
 
 
 @pytest.mark.parametrize(
-    "said",
+    "warning",
     [
         "ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to ...",
         "ptxas warning : setmaxnreg ignored to maintain minimum register requirements.",
         "ptxas info    : (C7508) Potential Performance Loss: 'setmaxnreg' ignored to maintain minimum registers",
     ],
 )
-def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, said) -> None:
-    (tmp_path / "unit.cc").write_text(f"#warning {said}\n")
+def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, warning) -> None:
+    (tmp_path / "unit.cc").write_text(f"#warning {warning}\n")
     refused = Unit(tmp_path / "unit.cc", ("g++",), refused=build_kernels.SLOW_WGMMA)
     for _ in range(2):
         with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler said"):

@@ -51,7 +51,7 @@ def test_every_allowed_spill_is_of_a_tile_that_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernels", "status", "said"),
+    ("kernels", "status", "printed"),
     [
         ([kernel(0), kernel(48)], 0, "2 kernels compiled, 0 spill more than allowed"),
         ([kernel(0), kernel(49)], 1, "2 kernels compiled, 1 spill more than allowed"),
@@ -59,11 +59,11 @@ def test_every_allowed_spill_is_of_a_tile_that_exists() -> None:
         ([], "no kernel", ""),
     ],
 )
-def test_the_gate(kernels, status, said, monkeypatch, capsys, tmp_path) -> None:
+def test_the_gate(kernels, status, printed, monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.setattr(compile_cuda, "compile_all", lambda: kernels)
     monkeypatch.setattr(sys, "argv", ["compile_cuda.py", "--csv", str(tmp_path / "table.csv")])
     with pytest.raises(SystemExit) as ended:
         compile_cuda.main()
     assert ended.value.code == status if isinstance(status, int) else status in str(ended.value)
-    assert said in capsys.readouterr().out
+    assert printed in capsys.readouterr().out
     assert not kernels or len((tmp_path / "table.csv").read_text().splitlines()) == 1 + len(kernels)

@@ -45,11 +45,11 @@ def test_every_subset_builds_first_and_fits_into_ten_minutes() -> None:
 
 
 def test_unknown_subsets_and_those_that_need_a_gpu_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, says in ((["tests"], "unknown subset 'tests'"), (["--emulated", "sanitize"], "needs a GPU")):
+    for arguments, message in ((["tests"], "unknown subset 'tests'"), (["--emulated", "sanitize"], "needs a GPU")):
         with pytest.raises(SystemExit) as refused:
             gpu_check.main(arguments)
         assert refused.value.code == 2
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_every_function_of_a_part_lists_cases_with_names_of_their_own(tmp_path: Path) -> None:
