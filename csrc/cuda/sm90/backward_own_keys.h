@@ -18,10 +18,11 @@ struct OwnKeysConsumer {
   static constexpr int kTileQ = kTile.tile_q, kSteps = kTileQ / kDepth;
   static constexpr bool kAddsQuery = kDquerySums != DquerySums::kUnwanted;
   using Shared = BackwardShared<kRow>;
-  using Scores = float[kTileQ / 2];        // 64 keys x kTileQ
-  using Rounded = uint32_t[kSteps][4];     // the same as a left operand
-  using Sums = float[kTile.head_dim / 2];  // 64 keys x head_dim
-  static constexpr int kQueryColumns = kTile.query_columns();
+  using Scores = float[kTileQ / 2];               // 64 keys x kTileQ
+  using Rounded = uint32_t[kSteps][4];            // the same as a left operand
+  using KeySums = float[kTile.head_dim / 2];      // 64 keys x head_dim
+  using ValueSums = float[kTile.head_dim_v / 2];  // 64 keys x head_dim_v
+  static constexpr int kQueryColumns = kTile.dquery_columns(0);
   using QuerySums = float[kQueryColumns / 2];  // 64 queries x kQueryColumns
 
   // dquery of a tile: the first of the 64 queries of a warpgroup, and of its columns.
@@ -74,7 +75,7 @@ struct OwnKeysConsumer {
   // The products of a tile overlap with those of the next one: its scores are issued behind dkey and dquery of this
   // one, so that the tensor cores have work while sums go to memory and until dP of the next tile is issued.
   PFM_DEVICE static bool SumTiles(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup,
-                                  int thread_key, typename Shared::Stages stages, Sums& dkey, Sums& dvalue) {
+                                  int thread_key, typename Shared::Stages stages, KeySums& dkey, ValueSums& dvalue) {
     const BackwardArguments& common = arguments.common;
     const ScoreScale scale(common.params.softmax_scale);
     bool continues = false;  // dkey and dvalue hold something
@@ -162,13 +163,14 @@ struct OwnKeysConsumer {
   PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
     const int thread_key = 64 * warpgroup + ThreadRow();
     typename Shared::Stages stages = shared.stages();
-    Sums dkey, dvalue;
+    KeySums dkey;
+    ValueSums dvalue;
     ptx::MbarrierWait(shared.keys_full(), 0);
     if (!SumTiles(arguments, shared, warpgroup, thread_key, stages, dkey, dvalue)) {
       Fill(dkey, 0.0f);
       Fill(dvalue, 0.0f);
     }
-    BackwardGradients<T, kRow>{warpgroup, 64 * warpgroup, 0, thread_key}.Finish(arguments, shared, dkey, dvalue);
+    BackwardGradients<T, kRow>{warpgroup, 64 * warpgroup, thread_key}.Finish(arguments, shared, 0, dkey, 0, dvalue);
   }
 };
 

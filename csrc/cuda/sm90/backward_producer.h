@@ -36,11 +36,11 @@ template <int kRow, DquerySums kDquerySums>
 struct BackwardProducer {
   using Shared = BackwardShared<kRow>;
   static constexpr int kTileQ = kBackward[kRow].tile_q, kTileK = kBackward[kRow].tile_k;
-  static constexpr int kStageBytes = 2 * Shared::QueryTile::kBytes + 2 * Shared::kNumbersBytes;
+  static constexpr int kStageBytes = Shared::QueryTile::kBytes + Shared::DoutTile::kBytes + 2 * Shared::kNumbersBytes;
 
   PFM_DEVICE static void CopyKeys(const TmaBackwardArguments& arguments, const BackwardBlock& block,
                                   const Shared& shared) {
-    ptx::MbarrierArriveExpectBytes(shared.keys_full(), 2 * Shared::KeyTile::kBytes);
+    ptx::MbarrierArriveExpectBytes(shared.keys_full(), Shared::KeyTile::kBytes + Shared::ValueTile::kBytes);
     const int key0 = block.key_tile * kTileK;
     shared.key().Load(arguments.key, 0, key0, block.kv_head, block.batch, shared.keys_full());
     shared.value().Load(arguments.value, 0, key0, block.kv_head, block.batch, shared.keys_full());

@@ -44,16 +44,18 @@ class BackwardShared {
  public:
   static constexpr BackwardTile kTile = kBackward[kRow];
   using KeyTile = SmemTile<kTile.tile_k, kTile.head_dim>;
+  using ValueTile = SmemTile<kTile.tile_k, kTile.head_dim_v>;
   using QueryTile = SmemTile<kTile.tile_q, kTile.head_dim>;
+  using DoutTile = SmemTile<kTile.tile_q, kTile.head_dim_v>;
   using ScoreTile = SmemTile<kTile.tile_k, kTile.tile_q>;
 
   PFM_DEVICE BackwardShared()
       : base_((ptx::DynamicShared() + kTileAlignment - 1) / kTileAlignment * kTileAlignment) {}
 
   PFM_DEVICE KeyTile key() const { return {base_}; }
-  PFM_DEVICE KeyTile value() const { return {base_ + KeyTile::kBytes}; }
-  PFM_DEVICE QueryTile query(int stage) const { return {base_ + kStages + stage * 2 * QueryTile::kBytes}; }
-  PFM_DEVICE QueryTile dout(int stage) const { return {query(stage).base + QueryTile::kBytes}; }
+  PFM_DEVICE ValueTile value() const { return {base_ + KeyTile::kBytes}; }
+  PFM_DEVICE QueryTile query(int stage) const { return {base_ + kStages + stage * kStageBytes}; }
+  PFM_DEVICE DoutTile dout(int stage) const { return {query(stage).base + QueryTile::kBytes}; }
 
   // Of the rows of the query tile, float32.
   PFM_DEVICE ptx::SharedAddress lse(int stage) const { return base_ + kRows + stage * kStageRowBytes; }
@@ -89,8 +91,9 @@ class BackwardShared {
 
  private:
   static constexpr int kStageRowBytes = kTile.row_bytes();
-  static constexpr int kStages = 2 * KeyTile::kBytes;
-  static constexpr int kScores = kStages + kTile.stages * 2 * QueryTile::kBytes;
+  static constexpr int kStageBytes = QueryTile::kBytes + DoutTile::kBytes;
+  static constexpr int kStages = KeyTile::kBytes + ValueTile::kBytes;
+  static constexpr int kScores = kStages + kTile.stages * kStageBytes;
   static constexpr int kRows = kScores + kTile.score_tiles() * ScoreTile::kBytes;
   static constexpr int kBits = kRows + kTile.stages * kTile.row_bytes();
   static constexpr int kBarriers = kBits + kTile.bit_tiles * Bits::kBytes;
