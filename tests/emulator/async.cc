@@ -213,14 +213,6 @@ void FenceMbarrierInit() {
   }
 }
 
-void InvalidateBarrier(SharedAddress address, Where where) {
-  const MBarrier& barrier = Find(address, where);
-  if (!barrier.waiting.empty() || barrier.bytes != 0) machine.Fail(where, "the mbarrier is still in use");
-  Async().barriers.erase(address);
-  const uint32_t word = (address - kDynamicShared) / 4;
-  current->block->written[word].stamp = current->block->written[word + 1].stamp = 0;
-}
-
 void MbarrierArrive(SharedAddress address, int64_t expected_bytes, Where where) {
   MBarrier& barrier = Find(address, where);
   if (barrier.pending == 0) {

@@ -68,7 +68,6 @@ void CheckAsyncExit();           // of the running thread
 
 void MbarrierInit(SharedAddress barrier, int count, Where where);
 void FenceMbarrierInit();
-void InvalidateBarrier(SharedAddress barrier, Where where);
 void MbarrierArrive(SharedAddress barrier, int64_t expected_bytes, Where where);
 bool MbarrierTest(SharedAddress barrier, int parity, Where where);
 void MbarrierWait(SharedAddress barrier, int parity, Where where);

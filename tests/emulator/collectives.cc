@@ -151,21 +151,6 @@ void ExecuteBallot(Warp& warp) {
   for (int lane = 0; lane < kLanes; ++lane) OperandOf<BallotOperands>(warp, lane).result = ballot;
 }
 
-void ExecuteReduce(Warp& warp) {
-  uint32_t sum = 0;  // wraps around as the hardware's does
-  int32_t least = INT32_MAX, largest = INT32_MIN;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const int32_t value = OperandOf<ReduceOperands>(warp, lane).value;
-    sum += static_cast<uint32_t>(value);
-    least = std::min(least, value);
-    largest = std::max(largest, value);
-  }
-  const int32_t result = warp.detail == kReduceAdd   ? static_cast<int32_t>(sum)
-                         : warp.detail == kReduceMin ? least
-                                                     : largest;
-  for (int lane = 0; lane < kLanes; ++lane) OperandOf<ReduceOperands>(warp, lane).result = result;
-}
-
 void ExecuteNamedBarrier(Warp& warp) {
   const NamedBarrierOperands first = OperandOf<NamedBarrierOperands>(warp, 0);
   for (int lane = 1; lane < kLanes; ++lane) {
@@ -195,9 +180,6 @@ void Execute(Warp& warp) {
       break;
     case Collective::kBallot:
       ExecuteBallot(warp);
-      break;
-    case Collective::kReduce:
-      ExecuteReduce(warp);
       break;
     case Collective::kSyncWarp:
       machine.AdvanceEpoch(*warp.block, warp.index, warp.where);

@@ -33,13 +33,6 @@ struct BallotOperands {
   uint32_t result;
 };
 
-enum Reduction : int { kReduceAdd, kReduceMin, kReduceMax };  // detail of kReduce
-
-struct ReduceOperands {
-  int32_t value;
-  int32_t result;
-};
-
 struct NamedBarrierOperands {
   int barrier, threads;
   bool waits;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace pfm::emulator {
 
@@ -276,9 +277,8 @@ void GlobalMemory::Atomic(void* address, size_t bytes, Where where) {
   NoteWrites(attempt, kStampAtomic);
 }
 
-void GlobalMemory::Release(int32_t* address, bool adds, Where where) {
+void GlobalMemory::Release(int32_t* address, Where where) {
   const Attempt attempt = Access(address, sizeof(*address), where, "release");
-  if (adds) CheckWritten(attempt);
   CheckLastWrites(attempt, true);
   CheckLastReads(attempt);
   NoteWrites(attempt, kStampAtomic);
@@ -290,9 +290,7 @@ void GlobalMemory::Release(int32_t* address, bool adds, Where where) {
   BlockKnowledge& own = known[static_cast<uint32_t>(block.index)];
   for (int w = 0; w < kMaxWarps; ++w) own.epoch[w] = std::max(own.epoch[w], block.known[current->warp->index][w]);
   own.own_accesses[static_cast<uint32_t>(current->index)] = ++current->releases;
-  Knowledge& released = released_[reinterpret_cast<uintptr_t>(address)];
-  if (!adds) released.clear();
-  Join(known, &released);
+  released_[reinterpret_cast<uintptr_t>(address)] = std::move(known);
 }
 
 void GlobalMemory::Acquire(const int32_t* address, Where where) {

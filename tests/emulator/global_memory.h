@@ -29,9 +29,8 @@ class GlobalMemory {
   void Write(void* address, size_t bytes, Where where);
   void Atomic(void* address, size_t bytes, Where where);
 
-  // What the current thread knows at a release is known to whoever acquires from that address. A release that adds to
-  // the value (an atomic) leaves what was released there before to be acquired as well.
-  void Release(int32_t* address, bool adds, Where where);
+  // Makes what the current thread knows known to every thread that acquires from this address.
+  void Release(int32_t* address, Where where);
   void Acquire(const int32_t* address, Where where);
   void StartLaunch();
 

@@ -92,7 +92,6 @@ enum class Collective {
   kLoadMatricesTransposed,
   kShuffle,
   kBallot,
-  kReduce,
   kSyncWarp,
   kNamedBarrier,
   kAsync
@@ -189,9 +188,6 @@ class Machine {
   void NoteAccess(Where where) {
     if (++accesses_ > kMaxAccesses) FailEndless(where);
   }
-
-  int64_t block_count() const { return block_count_; }
-  int thread_count() const { return thread_count_; }
 
   // Barriers, for Execute of a collective.
   void ArriveAtNamedBarrier(Warp& warp, int barrier, int threads, bool waits, Where where);

@@ -27,8 +27,6 @@ const char* NameOf(Collective collective) {
       return "Shuffle";
     case Collective::kBallot:
       return "Ballot";
-    case Collective::kReduce:
-      return "Reduce";
     case Collective::kSyncWarp:
       return "SyncWarp";
     case Collective::kNamedBarrier:

@@ -22,7 +22,6 @@ inline void MbarrierInit(SharedAddress barrier, int arrivals, Where where) {
   emulator::MbarrierInit(barrier, arrivals, where);
 }
 inline void FenceMbarrierInit() { emulator::FenceMbarrierInit(); }
-inline void InvalidateBarrier(SharedAddress barrier, Where where) { emulator::InvalidateBarrier(barrier, where); }
 inline void MbarrierArrive(SharedAddress barrier, Where where) { emulator::MbarrierArrive(barrier, 0, where); }
 inline void MbarrierArriveExpectBytes(SharedAddress barrier, int bytes, Where where) {
   emulator::MbarrierArrive(barrier, bytes, where);
@@ -105,13 +104,6 @@ template <int kRank>
 inline void TmaStore(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from, Where where) {
   BoxPlan plan = PlanBox(from, to, coordinate, kRank, where);
   emulator::StartStore(std::move(plan.chunks), std::move(plan.pieces), false, where);
-}
-
-template <int kRank>
-inline void AddBox(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from, Where where) {
-  if (to.shape.type != ElementType::kFloat32) emulator::machine.Fail(where, "AddBox to a tensor not of float32");
-  BoxPlan plan = PlanBox(from, to, coordinate, kRank, where);
-  emulator::StartStore(std::move(plan.chunks), std::move(plan.pieces), true, where);
 }
 
 inline void BulkReduceAdd(float* to, SharedAddress from, int bytes, Where where) {

@@ -18,10 +18,8 @@ namespace pfm::cuda::ptx {
 // ---- Where a thread is
 
 PFM_DEVICE inline int ThreadIndex();
-PFM_DEVICE inline int ThreadCount();  // of the block
 PFM_DEVICE inline int LaneIndex();
 PFM_DEVICE inline int BlockIndex();
-PFM_DEVICE inline int BlockCount();
 
 // ---- Shared memory. T has 4, 8 or 16 bytes and the address is a multiple of that.
 
@@ -42,15 +40,10 @@ PFM_DEVICE inline T LoadGlobal(const T* address, Where where = Where::Here());
 template <class T>
 PFM_DEVICE inline void StoreGlobal(T* address, const typename SameType<T>::Type& value, Where where = Where::Here());
 
-// Relaxed atomics; return the value before.
-PFM_DEVICE inline float AtomicAdd(float* address, float value, Where where = Where::Here());
+// Relaxed; returns the value before.
 PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where = Where::Here());
 
-// address[0] += first, address[1] += second, each atomically; address is a multiple of 8. One instruction from
-// compute capability 9.0 on.
-PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, Where where = Where::Here());
-
-// The same for four floats; address is a multiple of 16.
+// address[i] += values[i], each atomically; address is a multiple of 16. One instruction from sm90 on.
 PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where where = Where::Here());
 
 // The same where the caller orders everybody who adds to these floats: the emulator reports who is not ordered.
@@ -60,7 +53,6 @@ PFM_DEVICE inline void AddQuad(float* address, const float (&values)[4], Where w
 // to whoever acquires the released value.
 PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where where = Where::Here());
 PFM_DEVICE inline void StoreRelease(int32_t* address, int32_t value, Where where = Where::Here());
-PFM_DEVICE inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where where = Where::Here());
 
 // ---- Asynchronous copies (cp.async), 16 bytes, both addresses multiples of 16. Where `exists` is false the
 // destination becomes zero and the source is not read.
@@ -104,15 +96,11 @@ PFM_DEVICE inline T Shuffle(T value, int lane, Where where = Where::Here());
 template <class T>
 PFM_DEVICE inline T ShuffleXor(T value, int lanes, Where where = Where::Here());
 PFM_DEVICE inline uint32_t Ballot(bool predicate, Where where = Where::Here());
-PFM_DEVICE inline int32_t ReduceAdd(int32_t value, Where where = Where::Here());
-PFM_DEVICE inline int32_t ReduceMin(int32_t value, Where where = Where::Here());
-PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where where = Where::Here());
 
-// ---- Arithmetic. Exp2, Log2 and Rsqrt are the hardware's approximations (relative error about 2^-22).
+// ---- Arithmetic. Exp2 and Log2 are the hardware's approximations (relative error about 2^-22).
 
 PFM_DEVICE inline float Exp2(float value);
 PFM_DEVICE inline float Log2(float value);
-PFM_DEVICE inline float Rsqrt(float value);
 PFM_DEVICE inline float Maximum(float a, float b);  // one instruction; the number where the other is none
 PFM_DEVICE inline float Infinity();
 PFM_DEVICE inline int LowestBit(uint32_t bits);  // its index; bits != 0

@@ -16,7 +16,6 @@ namespace pfm::cuda::ptx {
 
 PFM_DEVICE inline void MbarrierInit(SharedAddress barrier, int arrivals, Where where = Where::Here());
 PFM_DEVICE inline void FenceMbarrierInit();  // by the thread that initialised, before a SyncThreads
-PFM_DEVICE inline void InvalidateBarrier(SharedAddress barrier, Where where = Where::Here());
 // Of this thread alone: other lanes' accesses are ordered by a SyncWarp before.
 PFM_DEVICE inline void MbarrierArrive(SharedAddress barrier, Where where = Where::Here());
 PFM_DEVICE inline void MbarrierArriveExpectBytes(SharedAddress barrier, int bytes, Where where = Where::Here());
@@ -43,10 +42,7 @@ PFM_DEVICE inline void BulkLoad(SharedAddress to, const void* from, int bytes, S
 template <int kRank>
 PFM_DEVICE inline void TmaStore(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from,
                                 Where where = Where::Here());
-// Adds float32, each atomically.
-template <int kRank>
-PFM_DEVICE inline void AddBox(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from,
-                              Where where = Where::Here());
+// Adds float32, each atomically. Addresses and size are multiples of 16.
 PFM_DEVICE inline void BulkReduceAdd(float* to, SharedAddress from, int bytes, Where where = Where::Here());
 
 PFM_DEVICE inline void BulkCommit();  // this thread's stores so far become a group

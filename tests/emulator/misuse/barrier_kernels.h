@@ -102,7 +102,7 @@ struct LanesReturnEarly : Case {
   static void Kernel(const Arguments arguments) {
     CopyThrough(arguments);
     if (arguments.wrong && ptx::ThreadIndex() >= 60) return;
-    ptx::ReduceAdd(1);
+    ptx::Ballot(true);
   }
 };
 

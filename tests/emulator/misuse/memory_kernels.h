@@ -165,7 +165,7 @@ struct OverwrittenAfterRead : Case {
       if (arguments.wrong) {
         ptx::AtomicAdd(arguments.flags, 1);
       } else {
-        ptx::AtomicAddRelease(arguments.flags, 1);
+        ptx::StoreRelease(arguments.flags, 1);
       }
       return;
     }
