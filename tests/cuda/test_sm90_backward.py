@@ -17,8 +17,11 @@ from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of
 
+from tools import kernel_tables
+
 SM90 = 90
-HEAD_DIMS = (64, 128, 256)
+TILES = {tile.head_dim: tile for tile in kernel_tables.sm90_table("Backward")}
+HEAD_DIMS = sorted(TILES)
 DTYPES = ("bfloat16", "float16")
 # Around and across the tiles (64 or 128 queries, 64 or 128 keys).
 SIZES = [(1, 1), (65, 127), (2, 300), (300, 2), (128, 128), (193, 97), (257, 300)]
@@ -108,7 +111,7 @@ NOT_TAKEN = {
     "dropout": {"dropout": 0.1},
     "block_mask": {"block_mask": np.ones((2, 1, 2, 2), dtype=np.int32)},
     "head_dim 96": {"head_dim": 96, "head_dim_v": 96},
-    "head_dim 128 and 64": {"head_dim_v": 64},
+    "head_dim 128 and 96": {"head_dim_v": 96},
     "no keys": {"seqlen_k": 0},
     "no queries": {"seqlen_q": 0},
 }
@@ -232,7 +235,7 @@ def test_only_reached_sums_of_dquery_are_cleared(
     assert np.isfinite(reached.view(np.float32)).all()
 
 
-@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("head_dim", [head_dim for head_dim in HEAD_DIMS if not TILES[head_dim].shares_keys])
 @pytest.mark.parametrize("gradients", [GRADIENTS, ("dkey", "dvalue")])
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
@@ -264,11 +267,11 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
         results = call.backward()
         counts.append(emulated.warpgroup_products() - before)
         Expectation(problem).check(results)
-    tile_q = 64
-    tiles = (256 // tile_q) * (384 // 128)
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
+    tiles = (256 // tile_q) * (384 // tile_k)
     # Of 16: scores and dP over the columns, dvalue and dkey over the queries; dquery over all keys of the tile.
     own = 2 * head_dim // 16 + 2 * tile_q // 16
-    dquery = 128 // 16 if "dquery" in gradients else 0
+    dquery = tile_k // 16 if "dquery" in gradients else 0
     assert counts == [2 * tiles * (own + dquery), tiles * (own + 2 * dquery)]
 
 
@@ -300,7 +303,7 @@ def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, h
     )
     call = WatchedCall(emulated, problem)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = {64: (64, 128), 128: (64, 128), 256: (64, 64)}[head_dim]
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
     query_tiles, key_tiles = -(-length // tile_q), -(-length // tile_k)
     tables = [
         2 * 2 * key_tiles * tile_k,

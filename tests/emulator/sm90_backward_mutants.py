@@ -10,7 +10,6 @@ SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90
 TURNS = "sm90/dquery_order.h"
 ROWS, CONVERSION = "backward/preprocess.h", "backward/postprocess.h"
 KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "backward/launch.cu"
-ROW_OF_HEAD_DIM = {128: 0, 64: 1, 256: 2}
 
 ASYNC = (
     r"asynchronous (read|write) of 16 bytes|by the asynchronous operation of|while an asynchronous|"

@@ -19,8 +19,9 @@ import pytest
 from overrun_mutants import CASES as OVERRUNS
 from release_mutants import CASES as RELEASES
 from sm90_backward_mutants import CASES as SM90_BACKWARD
-from sm90_backward_mutants import ROW_OF_HEAD_DIM
 from support.repository import python_environment
+
+from tools import kernel_tables
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 FORWARD, BACKWARD, QUERY_GRADIENT = "sm80/forward.h", "sm80/backward.h", "sm80/query_gradient.h"
@@ -29,8 +30,14 @@ FORWARD_OBJECT, BACKWARD_OBJECT, PREPARE_OBJECT = "sm80/forward_bf16.cu", "sm80/
 
 ORDER = r"race in shared memory|which nobody has written|while an asynchronous copy .* is in flight"
 IN_FLIGHT = r"while an asynchronous copy .* is in flight"
+KERNEL_OF_OBJECT = {
+    f"{folder}/{kernel.lower()}_bf16.cu": (folder, kernel)
+    for folder in ("sm80", "sm90")
+    for kernel in ("Forward", "Backward")
+}
 VALUES = None  # no report: values leave the error rule
 SEEDS, MORE_SEEDS = range(1, 3), range(1, 6)
+SM90_HEAD_DIMS = [tile.head_dim for tile in kernel_tables.sm90_table("Backward")]
 
 
 @dataclass
@@ -43,7 +50,14 @@ class Mutant:
     expected: str | None
     capability: int = 80
     head_dim: int = 64
-    row: int = 0  # of the table, the only one that is built: that of head_dim
+
+    @property
+    def row(self) -> int:
+        """Row of the table of `rebuilt` that has this head dim, the only one that is built; 0 without a table."""
+        kernel = KERNEL_OF_OBJECT.get(self.rebuilt)
+        if kernel is None:
+            return 0
+        return next(tile.row for tile in kernel_tables.table(*kernel) if tile.head_dim == self.head_dim)
 
 
 KEY_BARRIER = "      ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile\n"
@@ -247,13 +261,13 @@ CASES |= {
 }
 
 CASES |= {
-    f"sm90 backward, head_dim {head_dim}: {name}": Mutant(*mistake, 90, head_dim, ROW_OF_HEAD_DIM[head_dim])
+    f"sm90 backward, head_dim {head_dim}: {name}": Mutant(*mistake, 90, head_dim)
     for head_dim, mistakes in SM90_BACKWARD.items()
     for name, mistake in mistakes.items()
 }
 CASES |= {
-    name: Mutant(*mistake, capability=90, head_dim=head_dim, row=row)
-    for name, (*mistake, head_dim, row) in (RELEASES | OVERRUNS).items()
+    name: Mutant(*mistake, capability=90, head_dim=head_dim)
+    for name, (*mistake, head_dim) in (RELEASES | OVERRUNS).items()
 }
 
 
@@ -279,7 +293,7 @@ def outcomes_of(library: Path, what: str, capability: int, head_dim: int, seeds:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), (90, 64), (90, 128), (90, 256)])
+@pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), *((90, head_dim) for head_dim in SM90_HEAD_DIMS)])
 @pytest.mark.parametrize("what", ["forward", "slices", "backward", "halves", "deterministic", "turns", "keys"])
 def test_kernels_without_a_mistake_pass(builder, what: str, capability: int, head_dim: int) -> None:
     for outcome in outcomes_of(builder.library, what, capability, head_dim, SEEDS):
