@@ -64,7 +64,7 @@ CASES: dict[str, Mistake] = {
         SHARED, "key_ring().Init(1, kConsumerWarps);", "key_ring().Init(1, kConsumerWarps - 1);", ANY_READ
     ),
     "sm90 forward: the output overwrites queries that another warp multiplies": forward(
-        FORWARD, "    SyncWarpgroup();  // the products of all warps are done with the queries\n", "", OUTPUT
+        FORWARD, "    SyncWarpgroup();  // no product reads the queries any more\n", "", OUTPUT
     ),
     "sm90 forward: another thread than the one that stores the output frees its place": forward(
         FORWARD,

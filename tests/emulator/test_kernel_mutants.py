@@ -60,9 +60,9 @@ class Mutant:
         return next(tile.row for tile in kernel_tables.table(*kernel) if tile.head_dim == self.head_dim)
 
 
-KEY_BARRIER = "      ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile\n"
-VALUE_BARRIER = "      ptx::SyncThreads();  // the value tile is there, and every warp is done with the key tile\n"
-STAGE_BARRIER = "      ptx::SyncThreads();  // every warp is done with the stage, and dS^T is there\n"
+KEY_BARRIER = "      ptx::SyncThreads();  // the key tile has arrived, and no warp reads the value tile any more\n"
+VALUE_BARRIER = "      ptx::SyncThreads();  // the value tile has arrived, and no warp reads the key tile any more\n"
+STAGE_BARRIER = "      ptx::SyncThreads();  // no warp reads the stage any more, and dS^T is complete\n"
 SHUFFLE = "sum[i][half] += ptx::ShuffleXor(sum[i][half], 2);"
 WAIT = "      ptx::WaitCopies<0>();\n"
 

@@ -1,4 +1,4 @@
-// The functions of ptx.h on a GPU. Included by it only.
+// Bodies of ptx.h on a GPU. Included by it only.
 #ifndef PFM_CUDA_PTX_DEVICE_H_
 #define PFM_CUDA_PTX_DEVICE_H_
 
@@ -12,11 +12,11 @@ namespace pfm::cuda::ptx {
 constexpr uint32_t kFullWarp = 0xffffffffu;
 
 PFM_DEVICE inline int ThreadIndex() {
-  __builtin_assume(threadIdx.x < 1024);  // not negative as an int: divisions by powers of two become shifts
+  __builtin_assume(threadIdx.x < 1024);  // nonnegative as an int, so divisions by powers of two become shifts
   return static_cast<int>(threadIdx.x);
 }
 PFM_DEVICE inline int LaneIndex() { return static_cast<int>(threadIdx.x % 32); }
-// Volatile: what is computed from it in a rare branch stays there, instead of in a register throughout a loop.
+// Volatile, so that values derived from it in a rare branch are computed there, not kept in registers across a loop.
 PFM_DEVICE inline int BlockIndex() {
   int index;
   asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
@@ -29,7 +29,7 @@ PFM_DEVICE inline SharedAddress DynamicShared() {
   return static_cast<SharedAddress>(__cvta_generic_to_shared(pfm_dynamic_shared));
 }
 
-// Words stand in for T, so that one instruction serves every type of a size.
+// T as words, so that one instruction serves every type of a size.
 template <class T>
 union Words {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "a load or store of 4, 8 or 16 bytes");
@@ -101,7 +101,7 @@ PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], W
 #endif
 }
 
-// No load and no wait for it: the reduction is one instruction.
+// A reduction, which needs no load and no wait.
 PFM_DEVICE inline void AddQuad(float* address, const float (&values)[4], Where where) {
   AtomicAddQuad(address, values, where);
 }

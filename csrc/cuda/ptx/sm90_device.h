@@ -1,4 +1,4 @@
-// The functions of sm90.h on a GPU. Included by it only.
+// Bodies of sm90.h on a GPU. Included by it only.
 #ifndef PFM_CUDA_PTX_SM90_DEVICE_H_
 #define PFM_CUDA_PTX_SM90_DEVICE_H_
 
@@ -8,7 +8,7 @@
 
 namespace pfm::cuda::ptx {
 
-// The driver's function is found through the runtime, so that nothing links to the driver's library.
+// Looks the driver's function up through the runtime, so that nothing links to the driver library.
 inline LaunchStatus EncodeTensorMap(TensorMap* map, const TensorShape& shape) {
   const char* complaint = ComplaintAbout(shape);
   if (complaint != nullptr) return {static_cast<int>(cudaErrorInvalidValue), complaint};

@@ -1,4 +1,4 @@
-// How the sm90 backward leaves dkey and dvalue.
+// Epilogue of the sm90 backward: stores dkey and dvalue.
 #ifndef PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
 #define PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
 
@@ -42,7 +42,7 @@ struct BackwardGradients {
   }
 
  private:
-  // For SumParts.
+  // Stores float32 parts for SumParts.
   PFM_DEVICE void StoreParts(const BackwardArguments& common, const BackwardBlock& block, float* parts,
                              const Sums& sums) const {
     const int64_t heads = common.params.batch * common.params.heads_kv;
@@ -59,7 +59,7 @@ struct BackwardGradients {
     }
   }
 
-  // Rounded, by way of a part of shared memory that nobody needs any more.
+  // Stores rounded gradients by TMA, through shared memory that is no longer needed.
   PFM_DEVICE void Store(const ptx::TensorMap& to, const BackwardBlock& block, StoredTile tile,
                         const Sums& sums) const {
     uint32_t rounded[kColumns / kDepth][4];

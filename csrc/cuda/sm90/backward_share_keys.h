@@ -21,7 +21,7 @@ struct ShareKeysConsumer {
   static constexpr int kSumColumns = kTile.sum_columns();
   using Sums = float[kSumColumns / 2];  // 64 keys, or 64 queries, x half of head_dim
 
-  // Columns of a tile of scores that belong to this warpgroup, rounded.
+  // Stores this warpgroup's columns of a tile of scores, rounded.
   PFM_DEVICE static void StoreScores(const Scores& scores, typename Shared::ScoreTile tile, int row,
                                      int first_query) {
     const int column = ptx::LaneIndex() % 4 * 2;
