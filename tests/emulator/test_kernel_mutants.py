@@ -205,7 +205,7 @@ CASES |= {
     ),
     "sm90 forward: no barrier before the output is stored": sm90_forward(
         SM90_FORWARD,
-        "    SyncWarpgroup();  // the output is there\n",
+        "    SyncWarpgroup();  // the output is in shared memory\n",
         "",
         f"{ASYNC}|which nobody has written",
     ),
