@@ -15,11 +15,11 @@ constexpr int64_t kMaxBarrierBytes = (1 << 20) - 1;
 constexpr int kMaxBarrierCount = (1 << 20) - 1;
 constexpr int kRegisterFile = 64 * 1024;
 
-// Of what copies wrote.
+// Clock of what copies wrote.
 int CopyClock(const Block& block) { return static_cast<int>(block.warps.size()); }
 
-// What one thread has done and knows joins the clock. Other lanes of its warp are not meant: what they did in the
-// epoch that ends here moves to the next one.
+// Joins what one thread has done and knows to the clock. Accesses of the other lanes of its warp in the epoch that
+// ends here move to the next one.
 void ReleaseByThread(uint32_t* clock, Where where) {
   Block& block = *current->block;
   const int warp = current->warp->index;

@@ -1,4 +1,4 @@
-// The functions of csrc/cuda/ptx/ptx.h in the emulator. Included by it only.
+// Bodies of csrc/cuda/ptx/ptx.h in the emulator. Included by it only.
 #ifndef PFM_EMULATOR_PRIMITIVES_H_
 #define PFM_EMULATOR_PRIMITIVES_H_
 
@@ -159,7 +159,7 @@ inline uint32_t Ballot(bool predicate, Where where) {
   return operands.result;
 }
 
-// Subnormal inputs and results count as zero, as .ftz says.
+// Treats subnormal inputs and results as zero, as .ftz specifies.
 inline float FlushSubnormal(float value) {
   return std::fabs(value) < std::numeric_limits<float>::min() ? std::copysign(0.0f, value) : value;
 }

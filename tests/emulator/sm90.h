@@ -1,4 +1,4 @@
-// The functions of csrc/cuda/ptx/sm90.h in the emulator. Included by it only.
+// Bodies of csrc/cuda/ptx/sm90.h in the emulator. Included by it only.
 #ifndef PFM_EMULATOR_SM90_H_
 #define PFM_EMULATOR_SM90_H_
 
@@ -35,8 +35,7 @@ inline void MbarrierWait(SharedAddress barrier, int parity, Where where) {
 }
 inline void FenceProxyAsync() { emulator::FenceProxyAsync(); }
 
-// Where the chunks of a box go in shared memory, and where its bytes are in global memory: bytes outside of the
-// tensor are left out.
+// Chunks of a box in shared memory, and its bytes in global memory without those outside the tensor.
 struct BoxPlan {
   std::vector<SharedAddress> chunks;
   std::vector<emulator::Piece> pieces;

@@ -66,7 +66,7 @@ inline void ProbeFunctions(Recorder& recorder) {
   }
   exponents.insert(exponents.end(), {3.0f, -1.0f});
   positives.insert(positives.end(), {1.0f, 4.0f, 8.0f});
-  // Special values as the manual lists them.
+  // Special values listed in the manual.
   ProbeFunction<Function::kExp2>(recorder, "Exp2", exponents, [](double x) { return std::exp2(x); }, 0.0,
                                  {-infinity, infinity, 0.0f, -0.0f, subnormal, -150.0f, -130.0f, 128.0f},
                                  {0.0f, infinity, 1.0f, 1.0f, 1.0f, 0.0f, 0.0f, infinity});
@@ -181,7 +181,7 @@ void ProbeConversion(Recorder& recorder, const std::string& type, int mantissa_b
   }
   recorder.Exact("Pack." + type, out.Read(), expected);
 
-  // Every number; what becomes of the bits of a NaN is left open.
+  // Every 16-bit number; the payload of a NaN is unspecified.
   std::vector<uint32_t> words;
   for (uint32_t bits = 0; bits < 1 << 16; bits += 2) {
     const bool nan = std::isnan(ValueOf(static_cast<uint16_t>(bits), mantissa_bits)) ||

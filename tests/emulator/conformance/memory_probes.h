@@ -1,4 +1,4 @@
-// Probes of places, memory, copies, barriers and the order between blocks.
+// Probes of thread indices, memory, copies, barriers and the order between blocks.
 #ifndef PFM_EMULATOR_CONFORMANCE_MEMORY_PROBES_H_
 #define PFM_EMULATOR_CONFORMANCE_MEMORY_PROBES_H_
 
@@ -13,7 +13,7 @@ struct Arrays {
   uint32_t* out;
 };
 
-// ---- Where a thread is
+// ---- Thread and block indices
 
 PFM_KERNEL_BOUNDS(96, 1) void Places(PFM_KERNEL_ARGUMENT Arrays arrays) {
   uint32_t* out = arrays.out + 5 * (ptx::BlockIndex() * 96 + ptx::ThreadIndex());
@@ -108,10 +108,10 @@ inline void ProbeGlobalMoves(Recorder& recorder) {
   ProbeMoves<ptx::Vector16>(recorder, "LoadGlobal/StoreGlobal.16", ThroughGlobal<ptx::Vector16>, 0);
 }
 
-// ---- Atomics: sums of integers, so that no order shows
+// ---- Atomics: sums of integers, which do not depend on the order
 
 struct AtomicArrays {
-  int32_t* integers;  // total, then what thread 0 of block 0 saw in its slot of its own, 3 times
+  int32_t* integers;  // total; three values that thread 0 of block 0 saw in the last element
   float* floats;      // totals of the quads
 };
 
@@ -173,7 +173,7 @@ struct ChainArrays {
   int32_t* turn;
 };
 
-// In another order of the blocks the sums are other ones.
+// Addends whose float32 sum depends on the order of the blocks.
 PFM_HOST_DEVICE float Addend(int block, int i) { return (block % 2 == 0 ? 1e8f : -1e8f) + 9.0f * (block + i); }
 
 PFM_KERNEL_BOUNDS(64, 1) void Chain(PFM_KERNEL_ARGUMENT ChainArrays arrays) {

@@ -1,4 +1,4 @@
-// Probes of what the lanes of a warp do together.
+// Probes of warp collectives.
 #ifndef PFM_EMULATOR_CONFORMANCE_WARP_PROBES_H_
 #define PFM_EMULATOR_CONFORMANCE_WARP_PROBES_H_
 
@@ -88,7 +88,7 @@ PFM_KERNEL_BOUNDS(32, 1) void Matrices(PFM_KERNEL_ARGUMENT LaneArrays arrays) {
 inline void ProbeMatrices(Recorder& recorder) {
   Random random(22);
   const std::vector<uint32_t> words = random.Words(32 * 4);
-  // Rows of one matrix stay in one line of shared memory, so that no bank is asked twice.
+  // Rows of one matrix stay in one line of shared memory, which avoids bank conflicts.
   std::vector<int32_t> places(32);
   for (int lane = 0; lane < 32; ++lane) places[lane] = (lane / 8 * 3 + 1) % 4 * 8 + (lane * 5 + lane / 8) % 8;
   DeviceArray<uint32_t> value("value", words), out("out", 256);
@@ -146,7 +146,7 @@ void Product(PFM_KERNEL_ARGUMENT ProductArrays arrays) {
   }
 }
 
-// The value of a 16-bit float with so many bits of mantissa.
+// Value of a 16-bit float with this many mantissa bits.
 inline double ValueOf(uint16_t bits, int mantissa_bits) {
   const int exponent_bits = 15 - mantissa_bits;
   const int bias = (1 << (exponent_bits - 1)) - 1;
@@ -160,8 +160,8 @@ inline double ValueOf(uint16_t bits, int mantissa_bits) {
 
 constexpr int kProducts = 24;
 
-// Hardware adds the 16 exact products and C with their bits below the largest term's 24 or so cut off, in an order of
-// its own; the emulator rounds after every addition. Either error is below 17 * 2^-23 of the sum of the magnitudes.
+// The hardware adds the 16 exact products and C in an unspecified order, truncated to about 24 bits below the largest
+// term; the emulator rounds after every addition. Either error is below 17 * 2^-23 of the sum of the magnitudes.
 constexpr double kProductTolerance = 0x1p-18;
 
 template <class T>

@@ -1,5 +1,5 @@
-// Boxes of 2 to 5 dimensions, partly outside of their tensor, loaded with every swizzle and stored elsewhere; bulk
-// copies and reductions. Prints what is wrong.
+// Boxes of 2 to 5 dimensions, partly outside their tensor, loaded with every swizzle and stored elsewhere; bulk
+// copies and reductions. Prints every wrong result.
 #include <cstdio>
 #include <cstring>
 #include <string>
