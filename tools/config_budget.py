@@ -9,12 +9,10 @@ is measured.
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-from tools import build_kernels
+from tools import kernel_tables
+from tools.kernel_tables import Sm90Tile
 
 # Per multiprocessor and clock (H100 white paper; CUDA programming guide, "Throughput of native arithmetic
 # instructions"; wgmma and shared memory: 128 bytes).
@@ -29,38 +27,9 @@ PRODUCTS = {"Forward": (1, 1), "Backward": (3, 2)}
 # per element of the output. Backward: multiply-add, subtract, multiply, two halves of conversions.
 INSTRUCTIONS = {"Forward": 3.5, "Backward": 4.0}
 
-PROGRAM = r"""
-#include <cstdio>
-#include "cuda/sm90/backward_config.h"
-#include "cuda/sm90/forward_config.h"
-using namespace pfm::cuda::sm90;
-template <class Tile>
-void Print(const char* kernel, const Tile& t, int head_dim_v) {
-  std::printf("%s %d %d %d %d %d %d %d %d %d %lld\n", kernel, t.head_dim, head_dim_v, t.tile_q, t.tile_k,
-              t.consumers(), t.shared_bytes(), t.registers(), t.live_registers(), t.consumer_registers,
-              static_cast<long long>(t.shared_traffic()));
-}
-int main() {
-  for (const auto& t : kForward) Print("Forward", t, t.head_dim_v);
-  for (const auto& t : kBackward) Print("Backward", t, t.head_dim);
-}
-"""
-
 
 @dataclass(frozen=True)
-class Budget:
-    kernel: str
-    head_dim: int
-    head_dim_v: int
-    tile_q: int
-    tile_k: int
-    consumers: int
-    shared_bytes: int
-    registers: int  # of the block
-    live_registers: int  # of a consumer thread, estimated in the table
-    consumer_registers: int
-    shared_traffic: int  # bytes per tile
-
+class Budget(Sm90Tile):
     @property
     def bytes_per_pair(self) -> float:
         return self.shared_traffic / (self.tile_q * self.tile_k)
@@ -85,15 +54,7 @@ class Budget:
 
 
 def budgets() -> list[Budget]:
-    with tempfile.TemporaryDirectory() as folder:
-        source, program = Path(folder) / "config.cc", Path(folder) / "config"
-        source.write_text(PROGRAM)
-        include = f"-I{build_kernels.ROOT / 'csrc'}"
-        subprocess.run(
-            [build_kernels.find_compiler(), "-std=c++17", include, str(source), "-o", str(program)], check=True
-        )
-        lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
-    return [Budget(kernel, *map(int, numbers)) for kernel, *numbers in map(str.split, lines)]
+    return [Budget(**vars(tile)) for kernel in PRODUCTS for tile in kernel_tables.sm90_table(kernel)]
 
 
 def markdown(rows: list[Budget]) -> str:

@@ -14,12 +14,12 @@ namespace pfm::cuda {
 namespace {
 
 struct Architecture {
-  int32_t compute_capability;  // the first that it serves
+  int32_t compute_capability;  // the oldest that its kernels run on
   const KernelSet& forward;
   const KernelSet& backward;
 };
 
-// Newest first. A call goes to the first one that supports it; the last one supports every call.
+// Newest first. A call runs on the first architecture that supports it; the last one supports every call.
 const Architecture kArchitectures[] = {
 #if PFM_CUDA_BUILDS_SM90
     {90, sm90::kForwardKernels, sm90::kBackwardKernels},
@@ -27,7 +27,7 @@ const Architecture kArchitectures[] = {
     {80, sm80::kForwardKernels, sm80::kBackwardKernels},
 };
 
-constexpr int kRowAlignment = 16;                       // bytes that one copy moves
+constexpr int kRowAlignment = 16;                       // bytes moved by one copy
 constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;  // of a 1-D grid
 
 std::atomic<int32_t> newest_kernels{0};  // compute capability; 0: any
@@ -68,10 +68,10 @@ Result CurrentDevice(ptx::DeviceLimits* limits) {
               kLeastSharedBytes);
 }
 
-// With check_pointers: what a call reads, not only a workspace query.
+// Limits of the CUDA kernels. check_pointers: check the tensors too, which a workspace query leaves unset.
 Result Supported(const pfm_params& params, bool check_pointers) {
   if (params.dtype == PFM_FLOAT32) {
-    return Fail(PFM_UNSUPPORTED, "dtype is float32, the CUDA kernels take float16 and bfloat16");
+    return Fail(PFM_UNSUPPORTED, "dtype is float32, the CUDA kernels support float16 and bfloat16");
   }
   if (params.head_dim % kElementsPerCopy != 0 || params.head_dim_v % kElementsPerCopy != 0) {
     return Fail(PFM_UNSUPPORTED, "head_dim is %lld and head_dim_v %lld, the CUDA kernels need multiples of %d",
@@ -93,14 +93,14 @@ Result Supported(const pfm_params& params, bool check_pointers) {
   return {};
 }
 
-// What every entry point asks first: may it run, and where?
+// Checks made at every entry point; reads the limits of the current device.
 Result Ready(const pfm_params& params, bool check_pointers, ptx::DeviceLimits* limits) {
   const Result supported = Supported(params, check_pointers);
   if (Failed(supported)) return supported;
   return CurrentDevice(limits);
 }
 
-// The kernels that a call goes to. set_of(architecture): its forward or its backward kernels.
+// Kernels that serve this call. set_of(architecture) returns its forward or its backward kernels.
 template <class SetOf>
 const KernelSet& ChooseKernels(const pfm_params& params, const ptx::DeviceLimits& limits, SetOf&& set_of) {
   const int32_t newest = newest_kernels;

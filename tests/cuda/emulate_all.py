@@ -23,6 +23,8 @@ from support.cases import problem_of
 from support.emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels, emulated_library
 from test_cuda_attention import CHOICES, DTYPES, expectation_of
 
+from tools import kernel_tables
+
 PLAIN = {
     "heads": (1, 1, 1),
     "window": (-1, -1),
@@ -35,8 +37,8 @@ PLAIN = {
     "batch": 1,
     "softmax_scale": None,
 }
-# Every instantiation once, and one that is padded up on both sides.
-HEAD_DIMS = [(64, 64), (96, 96), (128, 128), (192, 128), (256, 256), (40, 72)]
+# Those of every instantiation once, and one that is padded up on both sides.
+HEAD_DIMS = [*sorted({(tile.head_dim, tile.head_dim_v) for tile in kernel_tables.tiles()}), (40, 72)]
 SIZES = [(1, 1), (63, 64), (65, 127), (129, 65), (130, 193), (257, 300), (0, 5)]
 FEATURES = {
     "plain": {},

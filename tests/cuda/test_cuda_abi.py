@@ -29,7 +29,7 @@ def assert_refused(call: Call, status: int, message: str) -> None:
     ("changes", "status", "message"),
     [
         ({"device": 2}, INVALID, r"device is 2, expected 0 \(CPU\) or 1 \(CUDA\)"),
-        ({"dtype": 0}, UNSUPPORTED, "dtype is float32, the CUDA kernels take float16 and bfloat16"),
+        ({"dtype": 0}, UNSUPPORTED, "dtype is float32, the CUDA kernels support float16 and bfloat16"),
         ({"head_dim": 20}, UNSUPPORTED, "head_dim is 20 and head_dim_v 16, the CUDA kernels need multiples of 8"),
         ({"head_dim_v": 12}, UNSUPPORTED, "head_dim is 16 and head_dim_v 12, the CUDA kernels need multiples of 8"),
         ({"head_dim": 264}, INVALID, "head_dim is 264, expected 1 to 256"),

@@ -14,7 +14,9 @@ from support.emulated import SHARED_SMALL, EmulatedCall, EmulatedKernels
 from support.library import KernelError
 from support.problem import Problem
 
-HEAD_DIMS = (64, 128, 256)
+from tools import kernel_tables
+
+HEAD_DIMS = sorted({tile.head_dim for tile in kernel_tables.table("sm80", "Backward")})
 
 
 def problem_of(head_dim: int = 64, **options) -> Problem:

@@ -17,8 +17,11 @@ from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of
 
+from tools import kernel_tables
+
 SM90 = 90
-HEAD_DIMS = (64, 128, 256)
+TILES = {tile.head_dim: tile for tile in kernel_tables.sm90_table("Backward")}
+HEAD_DIMS = sorted(TILES)
 DTYPES = ("bfloat16", "float16")
 # Around and across the tiles (64 or 128 queries, 64 or 128 keys).
 SIZES = [(1, 1), (65, 127), (2, 300), (300, 2), (128, 128), (193, 97), (257, 300)]
@@ -46,7 +49,7 @@ def cases() -> list[dict]:
     rows = []
     for case in pairwise(CHOICES):
         head_dim, deterministic = case["instantiation"]
-        rows.append({**case, "dims": (head_dim, head_dim), "deterministic": deterministic})
+        rows.append({**case, "dims": (head_dim, TILES[head_dim].head_dim_v), "deterministic": deterministic})
     return [{**row, "blocks": False} for row in rows]
 
 
@@ -97,7 +100,9 @@ def assert_left_to_sm80(emulated: EmulatedKernels, call: EmulatedCall, **device)
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_these_kernels_run(emulated: EmulatedKernels, head_dim: int, dtype: str) -> None:
-    call = deterministic_call(emulated, plain_problem(head_dim=head_dim, head_dim_v=head_dim, dtype=dtype))
+    call = deterministic_call(
+        emulated, plain_problem(head_dim=head_dim, head_dim_v=TILES[head_dim].head_dim_v, dtype=dtype)
+    )
     size, ours = workspace_and_gradients(emulated, call, compute_capability=SM90)
     other_size, theirs = workspace_and_gradients(emulated, call, compute_capability=80)
     assert size != other_size
@@ -108,7 +113,7 @@ NOT_TAKEN = {
     "dropout": {"dropout": 0.1},
     "block_mask": {"block_mask": np.ones((2, 1, 2, 2), dtype=np.int32)},
     "head_dim 96": {"head_dim": 96, "head_dim_v": 96},
-    "head_dim 128 and 64": {"head_dim_v": 64},
+    "head_dim 128 and 96": {"head_dim_v": 96},
     "no keys": {"seqlen_k": 0},
     "no queries": {"seqlen_q": 0},
 }
@@ -143,7 +148,7 @@ def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKer
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_gradient_of_lse_alone(emulated: EmulatedKernels, head_dim: int, deterministic: bool) -> None:
-    problem = plain_problem(head_dim=head_dim, head_dim_v=head_dim, dlse=True)
+    problem = plain_problem(head_dim=head_dim, head_dim_v=TILES[head_dim].head_dim_v, dlse=True)
     call = EmulatedCall(emulated, problem, deterministic)
     emulated.configure(1, compute_capability=SM90)
     call.forward()
@@ -163,7 +168,7 @@ def test_same_bits_in_every_order_of_execution(
     startend, causal = mask_samples.sample_mask("random_2", np.random.default_rng(3), 2, 1, 140, 300)
     problem = plain_problem(
         head_dim=head_dim,
-        head_dim_v=head_dim,
+        head_dim_v=TILES[head_dim].head_dim_v,
         heads_q=heads[0],
         heads_kv=heads[1],
         seqlen_k=300,
@@ -216,7 +221,12 @@ def test_only_reached_sums_of_dquery_are_cleared(
     startend[..., :2] = 7, 19
     startend[1, ..., 2:] = dead.start, dead.stop
     problem = plain_problem(
-        seqlen_q=rows, head_dim=head_dim, head_dim_v=head_dim, startend=startend, causal=False, sink=sink
+        seqlen_q=rows,
+        head_dim=head_dim,
+        head_dim_v=TILES[head_dim].head_dim_v,
+        startend=startend,
+        causal=False,
+        sink=sink,
     )
     call = WatchedCall(emulated, problem, deterministic)
     _, results = workspace_and_gradients(emulated, call, compute_capability=capability)
@@ -232,7 +242,7 @@ def test_only_reached_sums_of_dquery_are_cleared(
     assert np.isfinite(reached.view(np.float32)).all()
 
 
-@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("head_dim", [head_dim for head_dim in HEAD_DIMS if not TILES[head_dim].shares_keys])
 @pytest.mark.parametrize("gradients", [GRADIENTS, ("dkey", "dvalue")])
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
@@ -252,7 +262,7 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
             seqlen_k=384,
             heads_q=1,
             head_dim=head_dim,
-            head_dim_v=head_dim,
+            head_dim_v=TILES[head_dim].head_dim_v,
             startend=columns,
             causal=False,
         )
@@ -264,11 +274,11 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
         results = call.backward()
         counts.append(emulated.warpgroup_products() - before)
         Expectation(problem).check(results)
-    tile_q = 64
-    tiles = (256 // tile_q) * (384 // 128)
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
+    tiles = (256 // tile_q) * (384 // tile_k)
     # Of 16: scores and dP over the columns, dvalue and dkey over the queries; dquery over all keys of the tile.
     own = 2 * head_dim // 16 + 2 * tile_q // 16
-    dquery = 128 // 16 if "dquery" in gradients else 0
+    dquery = tile_k // 16 if "dquery" in gradients else 0
     assert counts == [2 * tiles * (own + dquery), tiles * (own + 2 * dquery)]
 
 
@@ -294,13 +304,13 @@ def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, h
         seqlen_k=length,
         heads_q=1,
         head_dim=head_dim,
-        head_dim_v=head_dim,
+        head_dim_v=TILES[head_dim].head_dim_v,
         startend=startend,
         causal=False,
     )
     call = WatchedCall(emulated, problem)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = {64: (64, 128), 128: (64, 128), 256: (64, 64)}[head_dim]
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
     query_tiles, key_tiles = -(-length // tile_q), -(-length // tile_k)
     tables = [
         2 * 2 * key_tiles * tile_k,

@@ -9,10 +9,9 @@ from support import mask_samples
 from support.compare import Expectation, assert_same_bits
 from support.emulated import EmulatedKernels
 from support.problem import Problem
-from test_sm90_backward import DTYPES, HEAD_DIMS, SM90, WatchedCall, workspace_and_gradients
+from test_sm90_backward import DTYPES, HEAD_DIMS, SM90, TILES, WatchedCall, workspace_and_gradients
 
 SEEDS = range(4)
-TILES = {64: (64, 128), 128: (64, 128), 256: (64, 64)}  # queries, keys
 
 
 def seen_from_both_ends(rows: int, length: int) -> np.ndarray:
@@ -53,12 +52,12 @@ MASKS = {
 
 
 def problem_of(head_dim: int, dtype: str = "bfloat16", **changes) -> Problem:
-    sizes = {"batch": 1, "heads_q": 2, "heads_kv": 2, "head_dim": head_dim, "head_dim_v": head_dim}
+    sizes = {"batch": 1, "heads_q": 2, "heads_kv": 2, "head_dim": head_dim, "head_dim_v": TILES[head_dim].head_dim_v}
     return Problem(**{**sizes, "dtype": dtype, "causal": True, **changes})
 
 
 def padded_rows(problem: Problem) -> int:
-    tile_q = TILES[problem.head_dim][0]
+    tile_q = TILES[problem.head_dim].tile_q
     return -(-problem.seqlen_q // tile_q) * tile_q
 
 
@@ -104,7 +103,7 @@ def test_the_last_mark_is_that_of_the_last_key_tile(emulated: EmulatedKernels, m
     problem = problem_of(head_dim, **MASKS[mask])
     call = WatchedCall(emulated, problem, deterministic=True)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = TILES[head_dim]
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
     rows = problem.batch * problem.heads_q * padded_rows(problem)
     sums, marks = rows * head_dim, rows // 64
     first = len(call.workspace) - sums - -(-marks // 64) * 64

@@ -15,8 +15,11 @@ from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of
 
+from tools import kernel_tables
+
 SM90 = 90
-HEAD_DIMS = [(64, 64), (128, 128), (192, 128), (256, 256)]
+TILES = {(tile.head_dim, tile.head_dim_v): tile for tile in kernel_tables.sm90_table("Forward")}
+HEAD_DIMS = list(TILES)
 # Around and across the tiles (128 or 192 queries in slices of 64, 64 to 128 keys).
 SIZES = [(1, 1), (65, 127), (2, 300), (128, 128), (193, 97), (257, 300), (400, 70)]
 CHOICES = {
@@ -34,7 +37,6 @@ CHOICES = {
 }
 SEEDS = (1, 2)
 SLICE_ROWS = 64  # of a warpgroup
-TILE_K = {(64, 64): 96, (128, 128): 128, (192, 128): 128, (256, 256): 64}
 DEPTH = 16  # of one product
 
 
@@ -86,7 +88,7 @@ NOT_TAKEN = {
     "dropout": {"dropout": 0.1},
     "block_mask": {"block_mask": np.ones((2, 1, 2, 2), dtype=np.int32)},
     "head_dim 96": {"head_dim": 96, "head_dim_v": 96},
-    "head_dim 128 and 64": {"head_dim_v": 64},
+    "head_dim 128 and 96": {"head_dim_v": 96},
     "negative scale": {"softmax_scale": -0.3},
     "scale of zero": {"softmax_scale": 0.0},
     "no keys": {"seqlen_k": 0},
@@ -161,7 +163,7 @@ def test_a_warpgroup_skips_tiles_that_its_rows_do_not_see(
     results = EmulatedCall(emulated, problem, multiprocessors=2).forward()
     products = emulated.warpgroup_products() - before
     Expectation(problem).check(results)
-    tile_k = TILE_K[dims]
+    tile_k = TILES[dims].tile_k
     assert products == seen_slices(problem.visible[0], tile_k) * (dims[0] // DEPTH + tile_k // DEPTH)
 
 

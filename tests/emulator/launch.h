@@ -1,4 +1,4 @@
-// The functions of csrc/cuda/ptx/launch.h in the emulator. Included by it only. Everything has happened on return.
+// Bodies of csrc/cuda/ptx/launch.h in the emulator. Included by it only. All work is complete on return.
 #ifndef PFM_EMULATOR_LAUNCH_H_
 #define PFM_EMULATOR_LAUNCH_H_
 
@@ -32,7 +32,7 @@ inline LaunchStatus ClearMemory(void* memory, size_t bytes, void* stream) {
   return {};
 }
 
-// More than any tile of any array, so that an index that is one tile off finds no other array.
+// Larger than any tile of any array, so that an index that is one tile off hits no other array.
 inline size_t RoomBeforeArray() { return size_t{256} << 10; }
 inline void StartArrays(void* memory) { emulator::StartArrays(memory); }
 inline void NameArray(void* array, size_t bytes, const char* name) { emulator::NameArray(array, bytes, name); }

@@ -60,7 +60,7 @@ REPORTS = {
     "divergent_shuffle": r"lanes of a warp in different collectives: Shuffle here, others in Shuffle at \w+\.h:\d+",
     "divergent_kinds": r"lanes of a warp in different collectives: \w+ here, others in \w+ at \w+\.h:\d+",
     "divergent_barrier": r"threads of a block in different SyncThreads: others wait at \w+\.h:\d+",
-    "lanes_return_early": r"deadlock: .* 27 more lanes of warp 1 wait in Reduce at .* 4 lanes of warp 1 have returned",
+    "lanes_return_early": r"deadlock: .* 27 more lanes of warp 1 wait in Ballot at .* 4 lanes of warp 1 have returned",
     "deadlock_of_named_barriers": (
         r"deadlock: .* warp 0 wait in NamedBarrierSync at .* warp 1 wait in NamedBarrierSync at"
     ),

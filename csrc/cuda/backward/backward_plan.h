@@ -1,5 +1,5 @@
-// The backward on the host: its workspace, and its launches in order. Architectures differ in the pass over key
-// tiles.
+// Host side of the backward: its workspace, and the order of its launches. Architectures differ in the pass over key
+// tiles only.
 #ifndef PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
 #define PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
 
@@ -16,12 +16,12 @@ namespace pfm::cuda {
 // halves may each hold a copy.
 constexpr int64_t kCachedBytes = 24 << 20;
 
-// What the pass over key tiles is made of.
+// Shape and abilities of the pass over key tiles.
 struct KeyPass {
   int head_dim, tile_q, tile_k;
   bool can_add_dquery;
-  int blocks_per_multiprocessor;  // that are worth splitting a group of query heads for
-  bool is_ordered;  // takes the key tiles longest first, and adds dquery in that order where it is deterministic
+  int blocks_per_multiprocessor;  // to aim for by splitting groups of query heads
+  bool is_ordered;  // takes key tiles longest first, and adds dquery in that order if it must be deterministic
 };
 
 struct BackwardPlan {
@@ -67,7 +67,7 @@ struct BackwardPlan {
                             kCachedBytes);
   }
 
-  // The least number of blocks per key tile and key-value head, a divisor of the group, that makes enough blocks.
+  // Smallest divisor of the group that, as the number of blocks per key tile and key-value head, gives enough blocks.
   int32_t SplitsOfGroup(int64_t enough) const {
     const pfm_params& params = arguments.params;
     const int64_t group = params.heads_q / params.heads_kv;
@@ -78,7 +78,7 @@ struct BackwardPlan {
   }
 };
 
-// Everything but a separate pass for dquery. launch_key_pass(): launches the pass over key tiles.
+// Runs the backward, except for a separate pass for dquery. launch_key_pass() launches the pass over key tiles.
 template <class T, class LaunchKeyPass>
 Result RunBackward(const BackwardPlan& plan, LaunchKeyPass&& launch_key_pass) {
   const BackwardArguments& arguments = plan.arguments;

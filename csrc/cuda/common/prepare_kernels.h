@@ -1,4 +1,4 @@
-// The kernels behind prepare.h.
+// Kernels of mask preparation (prepare.h).
 #ifndef PFM_CUDA_COMMON_PREPARE_KERNELS_H_
 #define PFM_CUDA_COMMON_PREPARE_KERNELS_H_
 
@@ -47,7 +47,7 @@ PFM_DEVICE inline RowRangeBounds ReduceOverWarp(RowRangeBounds bounds) {
   return bounds;
 }
 
-// One warp per key tile: columns of its keys and, over those that exist, their bounds.
+// Writes the columns of all keys, and their bounds over the keys that exist. One warp per key tile.
 PFM_KERNEL_BOUNDS(kColumnWarps * 32, 1) void PrepareColumns(PFM_KERNEL_ARGUMENT PrepareArguments arguments) {
   const MaskTable& table = arguments.table;
   const int lane = ptx::LaneIndex();
@@ -93,8 +93,8 @@ PFM_KERNEL_BOUNDS(kColumnWarps * 32, 1) void PrepareColumns(PFM_KERNEL_ARGUMENT 
   }
 }
 
-// The query tiles that AddLiveQueryTiles of csrc/core/order.h adds: calls visit(begin, end, count) with runs of them,
-// of which count is 1, or -1 where a hole takes them away again.
+// Device form of AddLiveQueryTiles in csrc/core/order.h: calls visit(begin, end, count) for runs of query tiles, with
+// count 1, or -1 for a run that a hole removes again.
 template <class Visit>
 PFM_DEVICE inline void VisitLiveTiles(const MaskTable& table, const int32_t* bounds, int32_t key_tile,
                                       Visit&& visit) {
@@ -112,7 +112,8 @@ PFM_DEVICE inline void VisitLiveTiles(const MaskTable& table, const int32_t* bou
   }
 }
 
-// Sum of the values of all threads before this one; *total: of all threads. Uses kOrderWarps words of shared memory.
+// Exclusive prefix sum over the threads of the block; *total is the sum over all. Needs kOrderWarps words of shared
+// memory.
 PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress words, int32_t* total) {
   const int lane = ptx::LaneIndex();
   const int warp = ptx::ThreadIndex() / 32;
@@ -122,7 +123,7 @@ PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress word
     const int32_t below = ptx::Shuffle(inclusive, Max(lane - lanes, 0));
     if (lane >= lanes) inclusive += below;
   }
-  ptx::SyncThreads();  // the words of the call before have been read
+  ptx::SyncThreads();  // all threads have read the words of the previous call
   if (lane == 31) ptx::StoreShared(words + 4 * warp, inclusive);
   ptx::SyncThreads();
   int32_t before = 0;
@@ -148,9 +149,9 @@ PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) 
 
 constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
 
-// What LongestFirst of csrc/core/order.h does: tiles of one class keep their order, because deterministic sums are
-// added in this one. largest: of the work of the tiles of this thread; that of others is not visible before the first
-// barrier.
+// Device form of LongestFirst in csrc/core/order.h. Tiles of one class keep their order, because deterministic sums
+// are added in this order. largest: maximum work over the tiles of this thread, the only ones it can read before the
+// first barrier.
 PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t largest, ptx::SharedAddress words,
                                    int32_t* order) {
   const ptx::SharedAddress buckets = words + 4 * kOrderWarps;
@@ -166,13 +167,13 @@ PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t l
     ptx::AtomicAddShared(buckets + 4 * bucket_of(tile), 1);
   }
   ptx::SyncThreads();
-  // Sizes become the places of the next tiles.
+  // Bucket sizes become start offsets.
   int32_t total;
   const int32_t size = thread < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * thread) : 0;
   const int32_t start = PrefixOverBlock(size, words, &total);
   if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, start);
   ptx::SyncThreads();
-  // A warp looks at all tiles for those of its bucket, 32 at once, until it has as many as there are.
+  // Each warp scans all tiles for those of its buckets, 32 at a time, until it has found all of them.
   const int lane = ptx::LaneIndex();
   for (int bucket = thread / 32; bucket < kOrderBuckets; bucket += kOrderWarps) {
     const auto least = [&](int b) {
@@ -191,7 +192,8 @@ PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t l
   }
 }
 
-// One block per mask: PrefixCounts of csrc/core/order.h, and the order.
+// Counts live key tiles per query tile (PrefixCounts in csrc/core/order.h) and orders the query tiles. One block per
+// mask.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
   const ptx::SharedAddress words = ptx::DynamicShared();
   const int thread = ptx::ThreadIndex();
@@ -226,7 +228,7 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
   OrderByWork(work, table.query_tiles, largest, words, order);
 }
 
-// One block per mask: live query tiles per key tile, and the order.
+// Counts live query tiles per key tile and orders the key tiles. One block per mask.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderKeyTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
   const int64_t mask = ptx::BlockIndex();
   const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;

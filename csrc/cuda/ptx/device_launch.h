@@ -1,4 +1,4 @@
-// The functions of launch.h through the CUDA runtime. Included by it only.
+// Bodies of launch.h on the CUDA runtime. Included by it only.
 #ifndef PFM_CUDA_PTX_DEVICE_LAUNCH_H_
 #define PFM_CUDA_PTX_DEVICE_LAUNCH_H_
 

@@ -1,4 +1,5 @@
-// Tile shapes of the sm90 backward: data, one row per instantiation, with shared memory and registers checked here.
+// Tile shapes of the sm90 backward, one row per instantiation, with shared memory and registers checked at compile
+// time.
 #ifndef PFM_CUDA_SM90_BACKWARD_CONFIG_H_
 #define PFM_CUDA_SM90_BACKWARD_CONFIG_H_
 
@@ -14,8 +15,8 @@ constexpr int kConsumers = 2;  // warpgroups
 // What it may take from the start of shared memory, aligned to 128 bytes, to the first tile, aligned to 1024.
 constexpr int kTileSlack = 896;
 
-// What a pass over key tiles does about dquery: nothing, where it is not wanted; adds to its sums in any order; or in
-// turns of the key tiles, for the same bits in every run.
+// Treatment of dquery in a pass over key tiles: not wanted; added to its sums in any order; or added in the order of
+// the key tiles, for the same bits in every run.
 enum class DquerySums { kUnwanted, kInAnyOrder, kInTurn };
 
 struct BackwardTile {
@@ -46,7 +47,7 @@ struct BackwardTile {
   constexpr int query_bytes() const { return tile_q * head_dim * 2; }
   constexpr int dout_bytes() const { return tile_q * head_dim_v * 2; }
   constexpr int dscore_bytes() const { return tile_k * tile_q * 2; }
-  // lse, delta and the description of the tile
+  // lse, delta and the LiveTile
   constexpr int row_bytes() const { return 2 * tile_q * 4 + 16; }
   // Two dS^T, and two P^T, so that a warpgroup may write the next one while the other reads the last.
   constexpr int score_tiles() const { return shares_keys ? 4 : 2; }
@@ -123,7 +124,7 @@ constexpr bool BackwardTableIsSound() {
 }
 static_assert(BackwardTableIsSound(), "every row fits shared memory and registers");
 
-// -1: none.
+// Row of these head dims, or -1.
 constexpr int BackwardRowFor(int64_t head_dim, int64_t head_dim_v) {
   for (int row = 0; row < kBackwardRows; ++row) {
     if (kBackward[row].head_dim == head_dim && kBackward[row].head_dim_v == head_dim_v) return row;

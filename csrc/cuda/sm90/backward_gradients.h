@@ -1,4 +1,4 @@
-// How the sm90 backward leaves dkey and dvalue.
+// Epilogue of the sm90 backward: stores dkey and dvalue.
 #ifndef PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
 #define PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
 
@@ -42,7 +42,7 @@ struct BackwardGradients {
   }
 
  private:
-  // For SumParts.
+  // Stores float32 parts for SumParts.
   template <int kSums>
   PFM_DEVICE void StoreParts(const BackwardArguments& common, const BackwardBlock& block, float* parts, int column,
                              const float (&sums)[kSums]) const {
@@ -60,7 +60,7 @@ struct BackwardGradients {
     }
   }
 
-  // Rounded, by way of `staging`, a part of shared memory that is not needed any more.
+  // Stores rounded gradients by TMA, through `staging`, shared memory that is no longer needed.
   template <int kSums>
   PFM_DEVICE void Store(const ptx::TensorMap& to, const BackwardBlock& block, ptx::SharedAddress staging, int column,
                         const float (&sums)[kSums]) const {

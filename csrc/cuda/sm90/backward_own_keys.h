@@ -1,6 +1,6 @@
-// Consumers of the sm90 backward that own 64 keys each. P^T and dS^T are left operands of the products behind dvalue
-// and dkey without leaving the registers; dS^T goes to shared memory for dquery alone. A tile of which its keys see
-// nothing costs a consumer zeros in place of dS^T and its share of dquery.
+// Consumers of the sm90 backward that own 64 keys each. P^T and dS^T stay in registers as left operands of dvalue and
+// dkey; dS^T goes to shared memory for dquery alone. For a tile that is empty for its keys, a consumer writes zeros
+// in place of dS^T and computes its share of dquery.
 #ifndef PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
 #define PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
 
@@ -29,13 +29,13 @@ struct OwnKeysConsumer {
   PFM_DEVICE static int FirstQuery(int warpgroup) { return warpgroup % (kTileQ / 64) * 64; }
   PFM_DEVICE static int FirstColumn(int warpgroup) { return warpgroup / (kTileQ / 64) * kQueryColumns; }
 
-  // Is there another one, and do the keys of this warpgroup see any of it?
+  // Whether there is another tile and the keys of this warpgroup see any of it.
   PFM_DEVICE static bool WaitForLiveTile(const Shared& shared, int warpgroup, const typename Shared::Stages& stages) {
     return WaitForTile<kRow>(shared, stages) &&
            !ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).IsDead(warpgroup);
   }
 
-  // dS as the right operand, then dquery.
+  // Issues dquery once dS of both warpgroups is in shared memory.
   PFM_DEVICE static void IssueQueryGradient(const Shared& shared, int warpgroup,
                                             const typename Shared::Stages& stages, QuerySums& dquery) {
     ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
@@ -51,7 +51,8 @@ struct OwnKeysConsumer {
     FinishStage<kDquerySums>(shared, stages);
   }
 
-  // Goes to the next tile that the keys of this warpgroup see; false: there is none. Nothing is in flight.
+  // Advances to the next tile that the keys of this warpgroup see, or returns false at the end. No product is in
+  // flight.
   PFM_DEVICE static bool FindTile(const BackwardArguments& common, const Shared& shared, int warpgroup,
                                   int thread_key, typename Shared::Stages* stages) {
     while (WaitForTile<kRow>(shared, *stages)) {

@@ -1,4 +1,4 @@
-// The producer of the sm90 backward: a warp that looks for the live tiles of a block and has them copied.
+// Producer warp of the sm90 backward: finds the live tiles of a block and loads them.
 #ifndef PFM_CUDA_SM90_BACKWARD_PRODUCER_H_
 #define PFM_CUDA_SM90_BACKWARD_PRODUCER_H_
 
@@ -10,7 +10,7 @@
 
 namespace pfm::cuda::sm90 {
 
-// Which keys, and which query heads from first_head on. Longest first: key tiles that many query tiles see, by the
+// Keys and query heads (from first_head on) of a block. Longest first: key tiles seen by many query tiles, by the
 // mask of the first head.
 struct BackwardBlock {
   int32_t batch, kv_head, first_head, key_tile, split, rank;

@@ -21,7 +21,7 @@ struct ShareKeysConsumer {
   static constexpr int kFirst = kTile.dkey_columns(0), kSecond = kTile.dkey_columns(1);
   static constexpr int kDvalueColumns = kTile.dvalue_columns();
 
-  // The columns of a tile of scores that this warpgroup has, rounded.
+  // Stores this warpgroup's columns of a tile of scores, rounded.
   PFM_DEVICE static void StoreScores(const Scores& scores, typename Shared::ScoreTile tile, int row,
                                      int first_query) {
     const int column = ptx::LaneIndex() % 4 * 2;

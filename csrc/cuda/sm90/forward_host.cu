@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kWarpgroupRows = 64;  // box of queries and output
 
-// Keys and values of the heads that are computed at the same time: half of the second-level cache of an H100 (50 MB)
-// leaves room for queries, output and what is about to be evicted.
+// Budget for the keys and values of the heads processed at the same time. Half of the L2 cache of an H100 (50 MB)
+// leaves room for queries, output and lines about to be evicted.
 constexpr int64_t kCachedBytes = 24 << 20;
 
 TensorSize QuerySize(const pfm_params& params) {

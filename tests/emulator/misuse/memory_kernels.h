@@ -153,7 +153,7 @@ struct BlockReadsWhatAnotherWrites : Case {
   }
 };
 
-// Block 1 overwrites the input once block 0 has read it, which block 0 says without a release.
+// Block 1 overwrites the input after block 0 has read it and said so, but without a release.
 struct OverwrittenAfterRead : Case {
   static constexpr int kBlocks = 2;
   static void Kernel(const Arguments arguments) {
@@ -165,7 +165,7 @@ struct OverwrittenAfterRead : Case {
       if (arguments.wrong) {
         ptx::AtomicAdd(arguments.flags, 1);
       } else {
-        ptx::AtomicAddRelease(arguments.flags, 1);
+        ptx::StoreRelease(arguments.flags, 1);
       }
       return;
     }
@@ -178,7 +178,7 @@ struct OverwrittenAfterRead : Case {
   }
 };
 
-// Block 0 hands its words over to block 1 and raises a flag; `how` says what is wrong.
+// Block 0 passes its words to block 1 and raises a flag. `how` is the mistake.
 enum class Handover { kRelaxed, kEarly, kNoBarrierBefore, kNoBarrierAfter };
 
 template <Handover kHow>
