@@ -12,11 +12,13 @@
 namespace pfm::cuda {
 
 constexpr int kBlockMaskBlock = 128;
+constexpr int kGroupTiles = 32;  // key tiles of a group, one per lane
 
 // Plain data, passed to kernels by value. Arrays store `holes` holes per column, none for those a mask cannot have.
 struct MaskTable {
   int32_t* columns;  // [mask][begin, end of the visible range and of each hole][padded key]
   int32_t* bounds;   // [mask][min_begin, max_begin, min_end, max_end of the same][key tile]
+  int32_t* groups;   // [mask][min_begin, max_end of the visible ranges][group of 32 key tiles]
   int32_t* order;    // [mask][query tile]: longest first, approximately; the same in every run
   int32_t* work;     // [mask][query tile + 1]: difference array, then live key tiles per query tile
 
@@ -34,6 +36,8 @@ struct MaskTable {
   const int32_t* block_mask;  // or null
   int64_t block_mask_stride_batch, block_mask_stride_head;
   int32_t block_mask_columns;
+
+  PFM_HOST_DEVICE int32_t key_groups() const { return CeilDiv(key_tiles, kGroupTiles); }
 
   PFM_HOST_DEVICE int64_t MaskOf(int64_t batch, int32_t head) const {
     return masks == 1 ? 0 : batch * heads_mask + head / heads_per_mask;
@@ -65,6 +69,12 @@ class HeadMask {
       bounds.hole[hole] = hole < table_->holes ? BoundsOf(1 + hole, key_tile) : RowRangeBounds{rows, rows, 0, 0};
     }
     return ClassifyByBounds(bounds, row0, row1, tail);
+  }
+
+  // Whether no row of [row0, row1) sees a key of the group, by its bounds.
+  PFM_DEVICE bool GroupIsEmpty(int32_t group, int32_t row0, int32_t row1) const {
+    const int32_t* at = table_->groups + Mask() * 2 * table_->key_groups() + group;
+    return row1 <= ptx::LoadGlobal(at) || ptx::LoadGlobal(at + table_->key_groups()) <= row0;
   }
 
   // Row begins or ends of one range (visible, hole 0, hole 1) for the keys of a tile, in ascending order.

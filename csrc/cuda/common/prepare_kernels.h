@@ -192,6 +192,20 @@ PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t l
   }
 }
 
+// Bounds the rows that see a key of each group of key tiles. One warp per group.
+PFM_DEVICE inline void BoundGroups(const MaskTable& table, const int32_t* bounds, int32_t* groups) {
+  const int lane = ptx::LaneIndex();
+  for (int32_t group = ptx::ThreadIndex() / 32; group < table.key_groups(); group += kOrderWarps) {
+    const int32_t tile = Min(group * kGroupTiles + lane, table.key_tiles - 1);  // the last one repeats
+    const int32_t first = ptx::LoadGlobal(bounds + tile);
+    const int32_t end = ptx::LoadGlobal(bounds + 3 * int64_t{table.key_tiles} + tile);
+    const RowRangeBounds rows = ReduceOverWarp({first, first, end, end});
+    if (lane != 0) continue;
+    ptx::StoreGlobal(groups + group, rows.min_begin);
+    ptx::StoreGlobal(groups + table.key_groups() + group, rows.max_end);
+  }
+}
+
 // Counts live key tiles per query tile (PrefixCounts in csrc/core/order.h) and orders the query tiles. One block per
 // mask.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
@@ -211,6 +225,8 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
     });
   }
   ptx::SyncThreads();
+
+  BoundGroups(table, bounds, table.groups + mask * 2 * table.key_groups());
 
   int32_t running = 0;
   int32_t largest = 0;

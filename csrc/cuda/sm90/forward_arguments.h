@@ -2,6 +2,7 @@
 #ifndef PFM_CUDA_SM90_FORWARD_ARGUMENTS_H_
 #define PFM_CUDA_SM90_FORWARD_ARGUMENTS_H_
 
+#include "../common/head_groups.h"
 #include "../common/mask_table.h"
 #include "../ptx/tensor_map.h"
 
@@ -11,9 +12,9 @@ namespace pfm::cuda::sm90 {
 // values fit the L2 cache together; within a group the longest query tiles come first.
 struct WorkOrder {
   int32_t items;
-  int32_t heads_q, query_heads;  // query heads per batch, over all batches
-  int32_t heads_per_group;       // query heads
-  int32_t* next;                 // next item to hand out; zero at launch
+  int32_t heads_q;    // query heads per batch
+  HeadGroups groups;  // of query heads
+  int32_t* next;      // next item to hand out; zero at launch
 };
 
 struct ForwardArguments {

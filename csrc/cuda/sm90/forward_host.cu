@@ -42,12 +42,10 @@ bool HasMaps(const pfm_params& params, int tile_k) {
 WorkOrder OrderOf(const pfm_params& params, const MaskTable& mask, int32_t* next) {
   const int64_t group = params.heads_q / params.heads_kv, query_heads = params.batch * params.heads_q;
   const int64_t bytes_per_head = params.seqlen_k * (params.head_dim + params.head_dim_v) * kElementBytes;
-  const int64_t heads = Max<int64_t>(1, kCachedBytes / bytes_per_head) * group;
   WorkOrder work = {};
   work.items = static_cast<int32_t>(query_heads * mask.query_tiles);
   work.heads_q = static_cast<int32_t>(params.heads_q);
-  work.query_heads = static_cast<int32_t>(query_heads);
-  work.heads_per_group = static_cast<int32_t>(Min(heads, query_heads));
+  work.groups = HeadGroups::Make(query_heads, bytes_per_head, group, kCachedBytes);
   work.next = next;
   return work;
 }

@@ -41,7 +41,11 @@ class TileScheduler {
       Publish(query_tile);
       const int32_t mask = HeadMask::IndexOf(table, query_tile.batch, query_tile.head);
       const int32_t row0 = query_tile.tile * kTileQ;
-      for (int32_t first = 0; first < table.key_tiles; first += kWarpThreads) Scan(table, mask, row0, first);
+      for (int32_t group = 0; group < table.key_groups(); group += kWarpThreads) {
+        for (uint32_t live = FindGroups(table, mask, row0, group); live != 0; live &= live - 1) {
+          Scan(table, mask, row0, (group + ptx::LowestBit(live)) * kGroupTiles);
+        }
+      }
     }
     Publish({EntryKind::kStop, 0, 0, 0, 0});
   }
@@ -61,13 +65,19 @@ class TileScheduler {
   }
 
   PFM_DEVICE static Entry DescribeItem(const MaskTable& table, const WorkOrder& work, int32_t item) {
-    const int32_t group_items = work.heads_per_group * table.query_tiles;
-    const int32_t first_head = item / group_items * work.heads_per_group;
-    const int32_t heads = Min(work.heads_per_group, work.query_heads - first_head);
-    const int32_t batch_head = first_head + item % group_items % heads, rank = item % group_items / heads;
-    const int32_t batch = batch_head / work.heads_q, head = batch_head % work.heads_q;
+    const HeadGroups::Item at = work.groups.At(item, table.query_tiles);
+    const int32_t batch = at.head / work.heads_q, head = at.head % work.heads_q;
     const int32_t* order = table.order + table.MaskOf(batch, head) * table.query_tiles;
-    return {EntryKind::kQueryTile, 0, ptx::LoadGlobal(order + rank), head, batch};
+    return {EntryKind::kQueryTile, 0, ptx::LoadGlobal(order + at.rank), head, batch};
+  }
+
+  // Of the 32 groups of key tiles from `group` on, those that the rows may see: one load instead of one per group. A
+  // single group is not worth the load.
+  PFM_DEVICE static uint32_t FindGroups(const MaskTable& table, int32_t mask, int32_t row0, int32_t group) {
+    if (table.key_groups() == 1) return 1;
+    const int32_t own = group + ptx::LaneIndex(), row1 = Min(row0 + kTileQ, table.seqlen_q);
+    const HeadMask head_mask(table, ptx::Fresh(mask));
+    return ptx::Ballot(own < table.key_groups() && !head_mask.GroupIsEmpty(own, row0, row1));
   }
 
   // Publishes the live ones of the 32 key tiles from `first` on. Each lane classifies one tile by its bounds;
