@@ -1,8 +1,8 @@
-"""The attention kernels with one mistake each: the emulator reports it, or the values leave the error rule, with every
-seed tried.
+"""Mutants of the attention kernels, each with one mistake. With every seed tried, the emulator reports it or the values
+violate the error rule.
 
-A mutant is an exact piece of source that is replaced; where a change of the kernels removes that piece, its test fails
-and says so: write the same mistake against the new source.
+A mutant replaces an exact piece of source. If a change of the kernels removes that piece, the test fails and says so;
+rewrite the mutant against the new source.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KERNEL_OF_OBJECT = {
     for folder in ("sm80", "sm90")
     for kernel in ("Forward", "Backward")
 }
-VALUES = None  # no report: values leave the error rule
+VALUES = None  # no report: values violate the error rule
 SEEDS, MORE_SEEDS = range(1, 3), range(1, 6)
 SM90_HEAD_DIMS = [tile.head_dim for tile in kernel_tables.sm90_table("Backward")]
 
@@ -53,7 +53,7 @@ class Mutant:
 
     @property
     def row(self) -> int:
-        """Row of the table of `rebuilt` that has this head dim, the only one that is built; 0 without a table."""
+        """Only row that is built: that of head_dim in the table of `rebuilt`; 0 for files without a table."""
         kernel = KERNEL_OF_OBJECT.get(self.rebuilt)
         if kernel is None:
             return 0
@@ -284,7 +284,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory):
 
 
 def outcomes_of(library: Path, what: str, capability: int, head_dim: int, seeds: range) -> list[dict[str, str | None]]:
-    """Per seed."""
+    """Outcomes of the problem `what`, one per seed."""
     command = [sys.executable, MUTANTS / "run_problem.py", library, what, str(capability), str(head_dim)]
     done = subprocess.run(
         [*command, *map(str, seeds)], capture_output=True, text=True, timeout=240, env=python_environment()
