@@ -42,7 +42,7 @@ def build_for_gpu(program: Path, nvcc: str) -> None:
 
 
 def results_of(program: Path, side: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray | None]], list[str]]:
-    """Results by name (words and, where bits may differ, allowed absolute errors), and names that plain C++ contradicts."""
+    """Results by name, with allowed absolute errors where bits may differ, and names that plain C++ contradicts."""
     output = program.with_suffix(".results")
     done = subprocess.run([program, "write", output], capture_output=True, text=True, timeout=600)
     complaints = [f"{side}: {line}" for line in (done.stdout + done.stderr).splitlines()]
