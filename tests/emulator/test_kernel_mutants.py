@@ -284,7 +284,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory):
 
 
 def outcomes_of(library: Path, what: str, capability: int, head_dim: int, seeds: range) -> list[dict[str, str | None]]:
-    """Outcomes of the problem `what`, one per seed."""
+    """Per seed."""
     command = [sys.executable, MUTANTS / "run_problem.py", library, what, str(capability), str(head_dim)]
     done = subprocess.run(
         [*command, *map(str, seeds)], capture_output=True, text=True, timeout=240, env=python_environment()

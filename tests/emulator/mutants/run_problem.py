@@ -25,7 +25,7 @@ DETERMINISTIC = ("deterministic", "turns")
 
 
 def small_problem(head_dim: int, seqlen_k: int) -> Problem:
-    """Three or more tiles in each direction with ragged ends, two heads that share keys, and every kind of tile."""
+    """Three or more tiles each way with ragged ends, two heads that share keys, all kinds of tiles."""
     startend, causal = mask_samples.sample_mask("causal_document", np.random.default_rng(5), 1, 1, 330, seqlen_k)
     return Problem(
         seqlen_q=330,
@@ -42,8 +42,8 @@ def small_problem(head_dim: int, seqlen_k: int) -> Problem:
 
 
 def problem_of_slices(head_dim: int) -> Problem:
-    """hidden[t]: rows that do not see the 128 keys from 128 t on. Neighbouring slices of 64 rows see different tiles:
-    the first slice only, the second only, or one of them in part."""
+    """Of the 128 keys from 128 t on, hidden[t] are the rows that do not see them: of 64 rows that go together, those
+    before see a tile that those after do not, the other way round, and either sees it in part."""
     hidden = [(0, 0), (0, 64), (0, 64), (64, 128), (0, 0), (0, 100), (100, 330), (64, 90), (0, 0)]
     seqlen_k = 128 * len(hidden)
     startend = np.zeros((1, 1, seqlen_k, 4), np.int32)
@@ -53,8 +53,8 @@ def problem_of_slices(head_dim: int) -> Problem:
 
 
 def problem_of_halves(head_dim: int) -> Problem:
-    """hidden[t]: rows that do not see the 64 keys from 64 t on. A tile of queries sees the first of two neighbouring
-    blocks only, the second only, or neither. Rows from 256 on see no key."""
+    """Of the 64 keys from 64 t on, hidden[t] are the rows that do not see them: of 64 keys that go together, those
+    before are seen where those after are not, the other way round, and some never. Rows from 256 on see nothing."""
     hidden = [(0, 128), (128, 256), (0, 0), (0, 256), (0, 64), (30, 100), (64, 128)]
     seqlen_k = 64 * len(hidden)
     startend = np.zeros((1, 1, seqlen_k, 4), np.int32)
@@ -79,7 +79,7 @@ def problem_of_turns(head_dim: int) -> Problem:
 
 
 def main(library: str, what: str, capability: str, head_dim: str, *seeds: str) -> list[dict[str, str | None]]:
-    # sm90 has larger tiles and longer rings.
+    # Tiles of 9.0 are larger and its rings longer.
     if what == "slices":
         problem = problem_of_slices(int(head_dim))
     elif what == "halves":
