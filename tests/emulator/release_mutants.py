@@ -20,7 +20,7 @@ ANY_READ = rf"{UNFINISHED}|race in shared memory: write of 16 bytes .*, read by 
 Mistake = tuple[str, str, str, str, str, str, int]
 
 VALUES_WAIT = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n"
-BEHIND = "    // Where no maximum"
+BEHIND = "    // The factors are"
 RELEASE = "    ArriveByWarp(ring->empty());\n"
 ONE_WARP = "ptx::ThreadIndex() / kWarpThreads % kWarpgroupWarps == 2"
 

@@ -164,9 +164,9 @@ ISSUE_TO_VALUE = """    IssueOutput(has_output);
     if constexpr (kIsPartial) Hide(visible_, scores);
     rows_.Update(arguments_.scale, scores, rescale);
     ptx::Settle(scores);
-    const Entry next = NextEntry();  // has a loop, across which ptxas does not move the softmax to behind the wait
+    const Entry next = NextEntry();  // its loop keeps ptxas from moving the softmax behind the wait
 """
-STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // Where no maximum"
+STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // The factors are"
 SKIPPED_TURN = "    ping_pong_.Take();\n    ping_pong_.Pass();\n"
 SKIPPED_VALUE = "    value_ring_.WaitFull();\n    Release(&value_ring_);\n    return NextEntry();\n"
 STAGE_OF_SCOUTS = "    if (IsLeader()) position_.WaitEmpty();\n    SyncSchedulerWarps();\n"
@@ -194,7 +194,7 @@ CASES |= {
     "sm90 forward: no wait for the output": sm90_forward(
         SM90_FORWARD,
         STEP_VALUE,
-        "    ptx::Settle(out_);\n    Release(&value_ring_);\n    // Where no maximum",
+        "    ptx::Settle(out_);\n    Release(&value_ring_);\n    // The factors are",
         f"sums were changed before this wait|the operand in registers was changed|no WarpgroupFence|{ASYNC}",
     ),
     "sm90 forward: a stage is never released": sm90_forward(
