@@ -1,4 +1,4 @@
-"""Compiles every CUDA kernel and tells what ptxas says of it: registers, shared memory, spills. Fails where one spills.
+"""Compile every CUDA kernel and list registers, shared memory and spills as reported by ptxas. Fails on new spills.
 
     python3 -m tools.compile_cuda --csv benchmarks/results/cuda_compile.csv --markdown
 
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tools import build_kernels, kernel_tables
 
-# (kernel, head dims, tile, arch) -> bytes of spill stores and loads that are known, of both dtypes: loop invariants,
-# reloaded a few times per tile of at least 100 matrix instructions per warp. Every other kernel must not spill, those
-# of csrc/cuda/sm90 (arch sm_90a) above all: what they keep in flight leaves a spill nowhere to hide.
+# (kernel, head dims, tile, arch) -> known bytes of spill stores and loads, for both dtypes: loop invariants, reloaded a
+# few times per tile of at least 100 matrix instructions per warp. Other kernels must not spill, least of all those of
+# csrc/cuda/sm90 (arch sm_90a), whose asynchronous products hide no latency of spills.
 ALLOWED_SPILLS = {
     ("Forward", "128,128", "128x64", "sm_80"): 48,
     ("Forward", "128,128", "128x64", "sm_90"): 16,
@@ -67,7 +67,7 @@ def table_rows() -> Rows:
 
 
 def names_in(symbol: str) -> list[str]:
-    """The identifiers of a mangled name: each has its length in front."""
+    """Identifiers in a mangled name, each preceded by its length."""
     names, at = [], 0
     while match := re.compile(r"\d+").search(symbol, at):
         at = match.end() + int(match[0])
@@ -118,7 +118,7 @@ def markdown(kernels: list[Kernel]) -> str:
 
 
 def read_csv(path: Path) -> list[Kernel]:
-    """The rows that an earlier run wrote."""
+    """Rows written by an earlier run."""
     with path.open(newline="") as file:
         return [Kernel(**row) for row in csv.DictReader(file)]
 
@@ -130,7 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     kernels = compile_all()
     if not kernels:
-        raise build_kernels.BuildError("the compiler named no kernel: is -Xptxas=-v gone?")
+        raise build_kernels.BuildError("the compiler reported no kernel: is -Xptxas=-v missing?")
     if arguments.csv:
         with arguments.csv.open("w", newline="") as file:
             writer = csv.writer(file)

@@ -1,10 +1,9 @@
-"""What a tile of each sm90 kernel costs on paper: registers, shared memory, and clocks of a multiprocessor per pair of
-query and key on each unit. The largest one bounds the kernel, if nothing else does.
+"""Cost model of the sm90 tiles: registers, shared memory, and clocks of a multiprocessor per (query, key) pair on each
+unit. The unit with the most clocks bounds the kernel, unless something outside the model does.
 
     python3 -m tools.config_budget
 
-Counts from csrc/cuda/sm90/*_config.h and the throughput of compute capability 9.0 in NVIDIA's documents; nothing here
-is measured.
+Computed from csrc/cuda/sm90/*_config.h and the throughputs in NVIDIA's documents. Nothing here is measured.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ EXP2 = 16
 LANES = 128
 SHARED_BYTES = 128
 
-# Multiply-adds per pair are these times head_dim and head_dim_v.
+# Multiply-adds per pair: factors of head_dim and head_dim_v.
 PRODUCTS = {"Forward": (1, 1), "Backward": (3, 2)}
-# Arithmetic of a full tile per pair beside exp2. Forward: maximum, multiply-add, sum, half a conversion; and a rescale
-# per element of the output. Backward: multiply-add, subtract, multiply, two halves of conversions.
+# Instructions per pair of a full tile besides exp2. Forward: maximum, multiply-add, sum, half a conversion, and a
+# rescale per element of the output. Backward: multiply-add, subtract, multiply, two half conversions.
 INSTRUCTIONS = {"Forward": 3.5, "Backward": 4.0}
 
 
@@ -36,7 +35,7 @@ class Budget(Sm90Tile):
 
     @property
     def clocks(self) -> dict[str, float]:
-        """Per pair."""
+        """Clocks per pair, by unit."""
         of_dim, of_dim_v = PRODUCTS[self.kernel]
         rescale = self.head_dim_v / self.tile_k if self.kernel == "Forward" else 0
         return {
@@ -48,7 +47,7 @@ class Budget(Sm90Tile):
 
     @property
     def bound(self) -> str:
-        """The unit that takes longest, and others within a twentieth of it."""
+        """Unit with the most clocks, and those within 5 % of it."""
         longest = max(self.clocks.values())
         return " = ".join(unit for unit, clocks in self.clocks.items() if clocks > 0.95 * longest)
 

@@ -1,4 +1,4 @@
-"""Counts instructions in the machine code of the kernels for compute capability 9.0.
+"""Count instructions in the machine code of the sm90 kernels.
 
     python3 -m tools.sass
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from tools import build_kernels, compile_cuda
 
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(?P<name>[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*)")
-# Matrix products, tensor copies in and out, additions to global memory, exp2, multiply-add, spills.
+# Matrix products, TMA loads and stores, reductions to global memory, exp2, multiply-add, mask bits, spills.
 SHOWN = ("HGMMA", "UTMALDG", "UTMASTG", "UTMAREDG", "RED", "MUFU.EX2", "FFMA", "R2P", "STL", "LDL")
 
 
@@ -31,7 +31,7 @@ def find_cuobjdump(toolkit: build_kernels.CudaToolkit) -> Path | None:
 
 
 def functions_in(text: str) -> dict[str, Counter[str]]:
-    """Of `cuobjdump -sass`: mangled name -> how often each instruction occurs, with all its suffixes."""
+    """Instruction counts in the output of `cuobjdump -sass`: mangled name -> instruction with suffixes -> count."""
     functions: dict[str, Counter[str]] = {}
     for part in re.split(r"^\s*Function : ", text, flags=re.MULTILINE)[1:]:
         symbol, _, body = part.partition("\n")
@@ -40,7 +40,7 @@ def functions_in(text: str) -> dict[str, Counter[str]]:
 
 
 def count(instructions: Counter[str], name: str) -> int:
-    """With any suffixes."""
+    """Number of instructions `name` with any suffixes."""
     return sum(n for found, n in instructions.items() if found == name or found.startswith(f"{name}."))
 
 

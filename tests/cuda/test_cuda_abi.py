@@ -1,4 +1,4 @@
-"""Bad input with device CUDA: a status and a message for each, before any kernel runs."""
+"""Rejection of bad input with device CUDA: each ends in a status and a message before any kernel runs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_older_card(emulated: EmulatedKernels, call: EmulatedCall) -> None:
 
 
 def test_the_library_of_this_build_says_what_is_missing(kernels: Kernels) -> None:
-    """With CUDA kernels in it, it loads and runs on the CPU where there is no GPU and no driver."""
+    """A library with CUDA kernels loads and runs on the CPU without a GPU or driver."""
     call = Call(kernels, Problem(batch=1, seqlen_q=8, seqlen_k=8, dtype="bfloat16"))
     call.forward()
     call.params.device = CUDA
@@ -124,7 +124,7 @@ def test_kernels_of_a_later_architecture_can_be_left_out(emulated: EmulatedKerne
         for newest, size in ((80, sizes[80]), (90, sizes[90]), (0, sizes[90])):
             emulated.set_newest_cuda_kernels(newest)
             assert emulated.forward_workspace(EmulatedCall(emulated, problem).params) == size
-        with pytest.raises(KernelError, match="compute_capability is 86, expected 80, 90 or 0"):
+        with pytest.raises(KernelError, match="compute_capability is 86, expected 90, 80, or 0"):
             emulated.set_newest_cuda_kernels(86)
     finally:
         emulated.set_newest_cuda_kernels(0)

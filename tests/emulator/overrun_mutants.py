@@ -1,5 +1,5 @@
-"""Indices that leave an array of the workspace by one tile, for test_kernel_mutants.py, which expects a report with
-each of five seeds: file, old text, new text, file to build, what is run, report, and head_dim."""
+"""Mutants with indices one tile beyond an array of the workspace. test_kernel_mutants.py expects a report with each of
+five seeds. A mutant is: file, old text, new text, file to build, problem, report, and head_dim."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Stages of the sm90 kernels released too early, for test_kernel_mutants.py, which expects a report with each of five
-seeds: file, old text, new text, file to build, what is run, report, and head_dim.
+"""Mutants of the sm90 kernels that release a stage too early. test_kernel_mutants.py expects a report with each of five
+seeds. A mutant is: file, old text, new text, file to build, problem, report, and head_dim.
 
-What a product reads is free when all four warps of its warpgroup have waited for it, each for its own share; the
+The operands of a product are free when all four warps of its warpgroup have waited for it, each for its own share. The
 report names the warp whose wait is missing."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def forward(file: str, old: str, new: str, expected: str, head_dim: int = 128) -
 
 
 def one_warp_early(file: str, wait: str, release: str, head_dim: int) -> Mistake:
-    """A warp arrives before its own wait; the other seven of the backward behind theirs."""
+    """One warp of the backward arrives before its own wait, the other seven after theirs."""
     indent = wait[: len(wait) - len(wait.lstrip())]
     early = f"{indent}if ({ONE_WARP}) ArriveByWarp(stages.empty());\n"
     late = f"if (!({ONE_WARP})) " + release.lstrip()
@@ -73,7 +73,7 @@ CASES: dict[str, Mistake] = {
         "    if (thread_ % 64 == 0) ptx::BulkWaitRead<0>();\n"
         "    if (thread_ == 64) ptx::MbarrierArrive(query_ring_.empty());\n",
         STORED,
-        head_dim=256,  # queries once: the next ones wait for this place
+        head_dim=256,  # one query stage: the next queries wait for it
     ),
     "sm90 backward, head_dim 64: one warp releases before its wait": one_warp_early(
         OWN_KEYS, "          ptx::WarpgroupWait<0>();\n", "          finish_tile();\n", 64

@@ -20,8 +20,8 @@ uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where);
 // Read on behalf of the whole warp, attributed to no lane.
 const uint8_t* ReadSharedByWarp(SharedAddress address, uint32_t bytes, Where where);
 
-// 16 bytes that an asynchronous operation is about to write. Until its end they may not be used. What threads wrote
-// must have been fenced for the asynchronous proxy by those threads.
+// Asynchronous write of 16 bytes, which must not be accessed until it ends. Earlier writes of threads must have been
+// fenced for the asynchronous proxy by those threads.
 uint8_t* MarkAsyncWrite(SharedAddress address, Where where);
 // Asynchronous read of 16 bytes by the running warp, from Begin on, with the same rule for fences. Writes must be
 // ordered after the wait that ends the read: of the whole warp, or of the running thread.

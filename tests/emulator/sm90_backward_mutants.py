@@ -1,5 +1,5 @@
-"""Mistakes in the backward of compute capability 9.0, for test_kernel_mutants.py, by head_dim: file, old text, new
-text, file to build, what is run, and the report that is expected, or None where values leave the error rule."""
+"""Mutants of the sm90 backward for test_kernel_mutants.py, by head_dim. A mutant is: file, old text, new text, file to
+build, problem, and the expected report, or None if its values violate the error rule."""
 
 from __future__ import annotations
 

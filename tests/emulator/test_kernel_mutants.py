@@ -1,8 +1,8 @@
-"""The attention kernels with one mistake each: the emulator reports it, or the values leave the error rule, with every
-seed tried.
+"""Mutants of the attention kernels, each with one mistake. With every seed tried, the emulator reports it or the values
+violate the error rule.
 
-A mutant is an exact piece of source that is replaced; where a change of the kernels removes that piece, its test fails
-and says so: write the same mistake against the new source.
+A mutant replaces an exact piece of source. If a change of the kernels removes that piece, the test fails and says so;
+rewrite the mutant against the new source.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KERNEL_OF_OBJECT = {
     for folder in ("sm80", "sm90")
     for kernel in ("Forward", "Backward")
 }
-VALUES = None  # no report: values leave the error rule
+VALUES = None  # no report: values violate the error rule
 SEEDS, MORE_SEEDS = range(1, 3), range(1, 6)
 SM90_HEAD_DIMS = {tile.head_dim: tile.head_dim_v for tile in kernel_tables.sm90_table("Backward")}
 
@@ -53,7 +53,7 @@ class Mutant:
 
     @property
     def row(self) -> int:
-        """Row of the table of `rebuilt` that has this head dim, the only one that is built; 0 without a table."""
+        """Only row that is built: that of head_dim in the table of `rebuilt`; 0 for files without a table."""
         kernel = KERNEL_OF_OBJECT.get(self.rebuilt)
         if kernel is None:
             return 0
@@ -148,7 +148,7 @@ CASES = {
     ),
 }
 
-SM90_FORWARD, SM90_LOADER, SM90_SCOUTS = "sm90/forward.h", "sm90/forward_loader.h", "sm90/tile_scheduler.h"
+SM90_FORWARD, SM90_LOADER, SM90_SCHEDULER = "sm90/forward.h", "sm90/forward_loader.h", "sm90/tile_scheduler.h"
 SM90_SHARED, SM90_OPERAND, SM90_PIPELINE = "sm90/forward_shared.h", "sm90/smem_tile.h", "sm90/pipeline.h"
 SM90_STREAM = "sm90/tile_stream.h"
 ASYNC = (
@@ -169,7 +169,7 @@ ISSUE_TO_VALUE = """    IssueOutput(has_output);
 STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // The factors are"
 SKIPPED_TURN = "    ping_pong_.Take();\n    ping_pong_.Pass();\n"
 SKIPPED_VALUE = "    value_ring_.WaitFull();\n    Release(&value_ring_);\n    return NextEntry();\n"
-STAGE_OF_SCOUTS = "    if (IsLeader()) position_.WaitEmpty();\n    SyncSchedulerWarps();\n"
+STAGE_OF_SCHEDULER = "    if (IsLeader()) position_.WaitEmpty();\n    SyncSchedulerWarps();\n"
 
 
 def sm90_forward(file: str, old: str, new: str, expected: str | None, what: str = "forward") -> Mutant:
@@ -215,8 +215,8 @@ CASES |= {
     "sm90 forward: the last turn is left over": sm90_forward(
         SM90_FORWARD, "    ping_pong_.Finish();\n", "", "the block returned while a barrier waited for 128 more threads"
     ),
-    "sm90 forward: scouts write before the stage is empty": sm90_forward(
-        SM90_SCOUTS, STAGE_OF_SCOUTS, "", "race in shared memory"
+    "sm90 forward: the scheduler writes before the stage is empty": sm90_forward(
+        SM90_SCHEDULER, STAGE_OF_SCHEDULER, "", "race in shared memory"
     ),
     "sm90 forward: barriers that copies do not know": sm90_forward(
         SM90_SHARED, "      ptx::FenceMbarrierInit();\n", "", "no FenceMbarrierInit"
@@ -256,7 +256,7 @@ CASES |= {
         SM90_STREAM, "(slices & MissesSome(slice)) != 0", "(slices & MissesSome(slice ^ 1)) != 0", VALUES, "slices"
     ),
     "sm90 forward: bits of neighbouring keys exchanged": sm90_forward(
-        SM90_SCOUTS, "2 * word + lane % 2", "2 * word + (lane + 1) % 2", VALUES
+        SM90_SCHEDULER, "2 * word + lane % 2", "2 * word + (lane + 1) % 2", VALUES
     ),
 }
 

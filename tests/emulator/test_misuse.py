@@ -1,5 +1,5 @@
-"""Small kernels, right and wrong in one way each: the emulator passes the right one and reports the wrong one, with
-the line, in every order of execution tried."""
+"""Small kernels, each in a right and a wrong version: the emulator passes the right one and reports the wrong one, with
+its line, in every order of execution tried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_FLIGHT = r"read of 4 bytes .* while an asynchronous copy of thread \d+ from p
 UNWRITTEN_GLOBAL = r"'out' at byte \d+, which nobody has written"
 RACE_GLOBAL = r"race in global memory: \w+ of '\w+' at byte \d+, (written|read) by block \d+, thread \d+"
 
-# The mistake and how the emulator may report it: which of two accesses comes first depends on the order.
+# Mistakes and their possible reports: which of two accesses comes first depends on the order of execution.
 REPORTS = {
     "removed_barrier": f"{UNWRITTEN_SHARED}|{RACE_SHARED}",
     "removed_trailing_barrier": RACE_SHARED,

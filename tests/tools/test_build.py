@@ -172,7 +172,7 @@ def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, warning)
     (tmp_path / "unit.cc").write_text(f"#warning {warning}\n")
     refused = Unit(tmp_path / "unit.cc", ("g++",), refused=build_kernels.SLOW_WGMMA)
     for _ in range(2):
-        with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler said"):
+        with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler printed"):
             object_cache.compile(refused)
     assert not list((tmp_path / "objects").glob("*.o"))
     object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))

@@ -49,8 +49,7 @@ constexpr ForwardTile kForward[] = {
     // fit; a third stage of keys and values would not.
     {128, 128, 128, 128, 2, 2, 56, 224},
     // Three warpgroups: exp2 takes as long as the products here, so two do softmax while one multiplies. 128 keys
-    // would
-    // leave the producers 32 registers, too few. Tiles are short, so four are in flight.
+    // would leave the producers 32 registers, too few. Tiles are short, so four are in flight.
     {64, 64, 192, 96, 4, 2, 56, 152},
     // Latent attention: as 128 with a longer dot product. Two stages of 128 keys and one of queries just fit shared
     // memory.

@@ -165,12 +165,13 @@ inline void ProbeAtomics(Recorder& recorder) {
   recorder.Exact("AtomicAddQuad, ClearMemory", actual, expected_floats);
 }
 
-// ---- Order between blocks: block b continues what block b - 1 wrote, and adds to the same sums
+// ---- Order between blocks, which take tickets since they may start in any order: the block with ticket b reads what
+// the block before it wrote, and adds to the same sums
 
 struct ChainArrays {
   uint32_t* rows;  // [blocks + 1][threads], row 0 given
   float* sums;     // [4][threads], by other threads in every block
-  int32_t* turn;
+  int32_t *turn, *ticket;
 };
 
 // Addends whose float32 sum depends on the order of the blocks.
@@ -178,7 +179,9 @@ PFM_HOST_DEVICE float Addend(int block, int i) { return (block % 2 == 0 ? 1e8f :
 
 PFM_KERNEL_BOUNDS(64, 1) void Chain(PFM_KERNEL_ARGUMENT ChainArrays arrays) {
   const int thread = ptx::ThreadIndex();
-  const int block = ptx::BlockIndex();
+  if (thread == 0) ptx::StoreShared(ptx::DynamicShared(), ptx::AtomicAdd(arrays.ticket, 1));
+  ptx::SyncThreads();
+  const int block = ptx::LoadShared<int32_t>(ptx::DynamicShared());
   if (thread == 0) {
     while (ptx::LoadAcquire(arrays.turn) != block) {
     }
@@ -201,9 +204,9 @@ inline void ProbeChain(Recorder& recorder) {
     start.resize((kBlocks + 1) * 64);
     return start;
   }());
-  DeviceArray<int32_t> turn("turn", std::vector<int32_t>(1, 0));
+  DeviceArray<int32_t> turn("turn", std::vector<int32_t>(1, 0)), ticket("ticket", std::vector<int32_t>(1, 0));
   DeviceArray<float> sums("sums", std::vector<float>(4 * 64, 0.1f));
-  Run("Chain", Chain, kBlocks, 64, 0, {rows.data(), sums.data(), turn.data()});
+  Run("Chain", Chain, kBlocks, 64, 4, {rows.data(), sums.data(), turn.data(), ticket.data()});
   for (uint32_t block = 0; block < kBlocks; ++block) {
     for (size_t thread = 0; thread < 64; ++thread) {
       expected.push_back(expected[block * 64 + (thread + 1) % 64] * 5 + block);

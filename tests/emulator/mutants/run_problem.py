@@ -1,6 +1,6 @@
-"""Runs one small problem on a library of emulated kernels with one order of execution after the other and prints JSON,
-per order what the emulator reported and which values left the error rule. In a process of its own, because a broken
-kernel may do anything.
+"""Run a small problem on a library of emulated kernels in several orders of execution. Prints JSON: per order, the
+report of the emulator and the values that violate the error rule. A separate process, since a broken kernel may do
+anything.
 
     run_problem.py LIBRARY forward|slices|backward|halves|deterministic|turns|keys COMPUTE_CAPABILITY D,DV SEED...
 
@@ -93,7 +93,7 @@ def main(library: str, what: str, capability: str, dims: str, *seeds: str) -> li
     kernels = EmulatedKernels(Path(library))
     outcomes = []
     for seed in seeds:
-        # Forward by one block, where blocks are persistent: its rings go around several times.
+        # One persistent block in the forward, so that its rings go around several times.
         multiprocessors = 1 if what in ("forward", "slices") else 0
         gradients = ("dkey", "dvalue") if what == "keys" else GRADIENTS
         call = EmulatedCall(kernels, problem, what in DETERMINISTIC, multiprocessors, gradients)
