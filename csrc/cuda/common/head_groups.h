@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "../../core/host_device.h"
-#include "../ptx/ptx.h"
+#include "../ptx/types.h"
 
 namespace pfm::cuda {
 
