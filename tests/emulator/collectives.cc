@@ -151,6 +151,17 @@ void ExecuteBallot(Warp& warp) {
   for (int lane = 0; lane < kLanes; ++lane) OperandOf<BallotOperands>(warp, lane).result = ballot;
 }
 
+void ExecuteReduce(Warp& warp) {
+  int32_t least = INT32_MAX, largest = INT32_MIN;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const int32_t value = OperandOf<ReduceOperands>(warp, lane).value;
+    least = std::min(least, value);
+    largest = std::max(largest, value);
+  }
+  const int32_t result = warp.collective == Collective::kReduceMin ? least : largest;
+  for (int lane = 0; lane < kLanes; ++lane) OperandOf<ReduceOperands>(warp, lane).result = result;
+}
+
 void ExecuteNamedBarrier(Warp& warp) {
   const NamedBarrierOperands first = OperandOf<NamedBarrierOperands>(warp, 0);
   for (int lane = 1; lane < kLanes; ++lane) {
@@ -180,6 +191,10 @@ void Execute(Warp& warp) {
       break;
     case Collective::kBallot:
       ExecuteBallot(warp);
+      break;
+    case Collective::kReduceMin:
+    case Collective::kReduceMax:
+      ExecuteReduce(warp);
       break;
     case Collective::kSyncWarp:
       machine.AdvanceEpoch(*warp.block, warp.index, warp.where);

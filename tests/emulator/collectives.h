@@ -33,6 +33,11 @@ struct BallotOperands {
   uint32_t result;
 };
 
+struct ReduceOperands {
+  int32_t value;
+  int32_t result;
+};
+
 struct NamedBarrierOperands {
   int barrier, threads;
   bool waits;

@@ -92,6 +92,8 @@ enum class Collective {
   kLoadMatricesTransposed,
   kShuffle,
   kBallot,
+  kReduceMin,
+  kReduceMax,
   kSyncWarp,
   kNamedBarrier,
   kAsync

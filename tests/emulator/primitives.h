@@ -159,6 +159,18 @@ inline uint32_t Ballot(bool predicate, Where where) {
   return operands.result;
 }
 
+inline int32_t ReduceMin(int32_t value, Where where) {
+  emulator::ReduceOperands operands = {value, 0};
+  emulator::machine.Arrive(emulator::Collective::kReduceMin, 0, &operands, where);
+  return operands.result;
+}
+
+inline int32_t ReduceMax(int32_t value, Where where) {
+  emulator::ReduceOperands operands = {value, 0};
+  emulator::machine.Arrive(emulator::Collective::kReduceMax, 0, &operands, where);
+  return operands.result;
+}
+
 // Treats subnormal inputs and results as zero, as .ftz specifies.
 inline float FlushSubnormal(float value) {
   return std::fabs(value) < std::numeric_limits<float>::min() ? std::copysign(0.0f, value) : value;

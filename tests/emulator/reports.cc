@@ -27,6 +27,10 @@ const char* NameOf(Collective collective) {
       return "Shuffle";
     case Collective::kBallot:
       return "Ballot";
+    case Collective::kReduceMin:
+      return "ReduceMin";
+    case Collective::kReduceMax:
+      return "ReduceMax";
     case Collective::kSyncWarp:
       return "SyncWarp";
     case Collective::kNamedBarrier:

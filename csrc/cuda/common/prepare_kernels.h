@@ -36,15 +36,9 @@ PFM_DEVICE inline Column ReadColumn(const PrepareArguments& arguments, int64_t m
   return NormalForm(rules, key, values);
 }
 
-PFM_DEVICE inline RowRangeBounds ReduceOverWarp(RowRangeBounds bounds) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    bounds.min_begin = Min(bounds.min_begin, ptx::ShuffleXor(bounds.min_begin, lanes));
-    bounds.max_begin = Max(bounds.max_begin, ptx::ShuffleXor(bounds.max_begin, lanes));
-    bounds.min_end = Min(bounds.min_end, ptx::ShuffleXor(bounds.min_end, lanes));
-    bounds.max_end = Max(bounds.max_end, ptx::ShuffleXor(bounds.max_end, lanes));
-  }
-  return bounds;
+PFM_DEVICE inline RowRangeBounds ReduceOverWarp(const RowRangeBounds& bounds) {
+  return {ptx::ReduceMin(bounds.min_begin), ptx::ReduceMax(bounds.max_begin), ptx::ReduceMin(bounds.min_end),
+          ptx::ReduceMax(bounds.max_end)};
 }
 
 // Writes the columns of all keys, and their bounds over the keys that exist. One warp per key tile.
@@ -138,8 +132,7 @@ PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress word
 }
 
 PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) value = Max(value, ptx::ShuffleXor(value, lanes));
+  value = ptx::ReduceMax(value);
   ptx::SyncThreads();
   if (ptx::LaneIndex() == 0) ptx::StoreShared(words + 4 * (ptx::ThreadIndex() / 32), value);
   ptx::SyncThreads();

@@ -189,6 +189,8 @@ PFM_DEVICE inline T ShuffleXor(T value, int lanes, Where) {
 }
 
 PFM_DEVICE inline uint32_t Ballot(bool predicate, Where) { return __ballot_sync(kFullWarp, predicate); }
+PFM_DEVICE inline int32_t ReduceMin(int32_t value, Where) { return __reduce_min_sync(kFullWarp, value); }
+PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where) { return __reduce_max_sync(kFullWarp, value); }
 
 PFM_DEVICE inline float Exp2(float value) {
   float result;

@@ -97,6 +97,8 @@ PFM_DEVICE inline T Shuffle(T value, int lane, Where where = Where::Here());
 template <class T>
 PFM_DEVICE inline T ShuffleXor(T value, int lanes, Where where = Where::Here());
 PFM_DEVICE inline uint32_t Ballot(bool predicate, Where where = Where::Here());
+PFM_DEVICE inline int32_t ReduceMin(int32_t value, Where where = Where::Here());
+PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where where = Where::Here());
 
 // ---- Arithmetic. Exp2 and Log2 are the hardware's approximations (relative error about 2^-22).
 

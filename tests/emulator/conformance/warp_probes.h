@@ -2,18 +2,20 @@
 #ifndef PFM_EMULATOR_CONFORMANCE_WARP_PROBES_H_
 #define PFM_EMULATOR_CONFORMANCE_WARP_PROBES_H_
 
+#include <algorithm>
+
 #include "device_array.h"
 #include "memory_probes.h"
 #include "probe.h"
 
 namespace pfm::conformance {
 
-// ---- Shuffles, votes, counts of bits
+// ---- Shuffles, votes, reductions, counts of bits
 
 struct LaneArrays {
   const uint32_t* value;
   const int32_t* lane;
-  uint32_t* out;  // [7][32]
+  uint32_t* out;  // [9][32]
 };
 
 PFM_KERNEL_BOUNDS(32, 1) void Lanes(PFM_KERNEL_ARGUMENT LaneArrays arrays) {
@@ -26,8 +28,10 @@ PFM_KERNEL_BOUNDS(32, 1) void Lanes(PFM_KERNEL_ARGUMENT LaneArrays arrays) {
   ptx::StoreGlobal(out + 64, ptx::ShuffleXor(value, 1));
   ptx::StoreGlobal(out + 96, ptx::ShuffleXor(value, 22));
   ptx::StoreGlobal(out + 128, ptx::Ballot((value & 1) != 0));
-  ptx::StoreGlobal(out + 160, static_cast<uint32_t>(ptx::LowestBit(value | 1u << 31)));
-  ptx::StoreGlobal(out + 192, static_cast<uint32_t>(ptx::PopulationCount(value)));
+  ptx::StoreGlobal(out + 160, static_cast<uint32_t>(ptx::ReduceMin(static_cast<int32_t>(value))));
+  ptx::StoreGlobal(out + 192, static_cast<uint32_t>(ptx::ReduceMax(static_cast<int32_t>(value))));
+  ptx::StoreGlobal(out + 224, static_cast<uint32_t>(ptx::LowestBit(value | 1u << 31)));
+  ptx::StoreGlobal(out + 256, static_cast<uint32_t>(ptx::PopulationCount(value)));
 }
 
 inline void ProbeLanes(Recorder& recorder) {
@@ -35,11 +39,16 @@ inline void ProbeLanes(Recorder& recorder) {
   const std::vector<uint32_t> values = random.Words(32);
   std::vector<int32_t> lanes(32);
   for (int32_t& lane : lanes) lane = random.Below(32);
-  DeviceArray<uint32_t> value("value", values), out("out", 224);
+  DeviceArray<uint32_t> value("value", values), out("out", 288);
   DeviceArray<int32_t> lane("lane", lanes);
   Run("Lanes", Lanes, 1, 32, 0, {value.data(), lane.data(), out.data()});
   uint32_t ballot = 0;
-  for (int l = 0; l < 32; ++l) ballot |= (values[l] & 1) << l;
+  int32_t least = INT32_MAX, largest = INT32_MIN;
+  for (int l = 0; l < 32; ++l) {
+    ballot |= (values[l] & 1) << l;
+    least = std::min(least, static_cast<int32_t>(values[l]));
+    largest = std::max(largest, static_cast<int32_t>(values[l]));
+  }
   const auto lowest = [](uint32_t bits) {
     uint32_t index = 0;
     while ((bits >> index & 1) == 0) ++index;
@@ -50,20 +59,22 @@ inline void ProbeLanes(Recorder& recorder) {
     for (; bits != 0; bits >>= 1) ones += bits & 1;
     return ones;
   };
-  std::vector<std::vector<uint32_t>> expected(7, std::vector<uint32_t>(32));
+  std::vector<std::vector<uint32_t>> expected(9, std::vector<uint32_t>(32));
   for (uint32_t l = 0; l < 32; ++l) {
     expected[0][l] = values[lanes[l]];
     expected[1][l] = 31 - l;
     expected[2][l] = values[l ^ 1];
     expected[3][l] = values[l ^ 22];
     expected[4][l] = ballot;
-    expected[5][l] = lowest(values[l] | 1u << 31);
-    expected[6][l] = count(values[l]);
+    expected[5][l] = static_cast<uint32_t>(least);
+    expected[6][l] = static_cast<uint32_t>(largest);
+    expected[7][l] = lowest(values[l] | 1u << 31);
+    expected[8][l] = count(values[l]);
   }
-  const char* const names[] = {"Shuffle.uint32", "Shuffle.float", "ShuffleXor.1",   "ShuffleXor.22",
-                               "Ballot",         "LowestBit",     "PopulationCount"};
+  const char* const names[] = {"Shuffle.uint32", "Shuffle.float", "ShuffleXor.1", "ShuffleXor.22",  "Ballot",
+                               "ReduceMin",      "ReduceMax",     "LowestBit",    "PopulationCount"};
   const std::vector<uint32_t> all = out.Read();
-  for (int i = 0; i < 7; ++i) {
+  for (int i = 0; i < 9; ++i) {
     recorder.Exact(names[i], std::vector<uint32_t>(all.begin() + 32 * i, all.begin() + 32 * (i + 1)), expected[i]);
   }
 }
