@@ -44,24 +44,29 @@ def count(instructions: Counter[str], name: str) -> int:
     return sum(n for found, n in instructions.items() if found == name or found.startswith(f"{name}."))
 
 
-def sm90_functions(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> dict[str, Counter[str]]:
+def sm90_machine_code(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> list[str]:
+    """Return the output of `cuobjdump -sass` for each object of csrc/cuda/sm90 that holds kernels."""
     units = build_kernels.cuda_units(toolkit, build_kernels.find_compiler(), build_kernels.CUDA_ARCHS)
     units = [unit for unit in units if unit.source.parent.name == "sm90"]
-    functions = {}
-    for result in build_kernels.ObjectCache().compile_all(units):
-        answer = subprocess.run([cuobjdump, "-sass", result], capture_output=True, text=True)
-        functions.update(functions_in(answer.stdout))
-    return functions
+    objects = build_kernels.ObjectCache().compile_all(units)
+    texts = [subprocess.run([cuobjdump, "-sass", path], capture_output=True, text=True).stdout for path in objects]
+    return [text for text in texts if "Function : " in text]
 
 
-def main() -> None:
+def find_tools() -> tuple[build_kernels.CudaToolkit, Path]:
+    """Return the CUDA toolkit and cuobjdump; BuildError where one is missing."""
     toolkit = build_kernels.wanted_cuda("1")
     cuobjdump = find_cuobjdump(toolkit)
     if cuobjdump is None:
         raise build_kernels.BuildError("cuobjdump was not found: `pip install -r requirements/cuda.txt`")
+    return toolkit, cuobjdump
+
+
+def main() -> None:
+    functions = {name: found for text in sm90_machine_code(*find_tools()) for name, found in functions_in(text).items()}
     rows = compile_cuda.table_rows()
     print("| kernel | dtype | D, Dv | " + " | ".join(SHOWN) + " |\n" + "|---" * (3 + len(SHOWN)) + "|")
-    for symbol, instructions in sorted(sm90_functions(toolkit, cuobjdump).items()):
+    for symbol, instructions in sorted(functions.items()):
         name, dtype, head_dims = compile_cuda.identity_of(symbol, rows)[:3]
         counts = " | ".join(str(count(instructions, shown)) for shown in SHOWN)
         print(f"| {name} | {dtype} | {head_dims} | {counts} |")
