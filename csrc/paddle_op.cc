@@ -95,6 +95,16 @@ void CheckShape(const char* name, const Tensor& tensor, const Shape& expected) {
   }
 }
 
+// Raises where Paddle names no stream: the kernels would run on the legacy stream, unordered with Paddle's operators.
+void* StreamOf(const Tensor& tensor) {
+  if (pfm_tensor_stream == nullptr) {
+    PADDLE_THROW(::common::errors::Unavailable(
+        "paddle_flashmask_attention: this build of Paddle does not tell the CUDA stream of a tensor "
+        "(paddle::Tensor::stream)"));
+  }
+  return pfm_tensor_stream(&tensor);
+}
+
 // Checks what the C ABI cannot: in a static graph, Python has not seen the shapes of this call.
 pfm_params MakeParams(const Inputs& in, const Options& options) {
   if (!in.query.is_cpu() && !in.query.is_gpu()) {
@@ -117,7 +127,7 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
   params.struct_size = sizeof(pfm_params);
   params.version = PFM_ABI_VERSION;
   params.device = in.query.is_gpu() ? PFM_CUDA : PFM_CPU;
-  if (in.query.is_gpu() && pfm_tensor_stream != nullptr) params.stream = pfm_tensor_stream(&in.query);
+  if (in.query.is_gpu()) params.stream = StreamOf(in.query);
   params.dtype = DtypeCode(in.query.dtype());
   params.batch = query[0];
   params.seqlen_q = query[1];

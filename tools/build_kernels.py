@@ -48,7 +48,8 @@ ISA_FLAGS = {
 IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas", "-Wno-psabi"]
-CUDA_ARCHS = ("80", "90")
+# "80" and "90": the sources of every architecture. "90a": those of csrc/cuda/sm90.
+CUDA_ARCHS = ("80", "90", "90a")
 CUDA_PTX = "80"  # in every build: PTX that later devices compile at load
 
 # Messages of ptxas when it waits after every wgmma or does not reallocate registers: the kernel would be correct but
@@ -56,7 +57,8 @@ CUDA_PTX = "80"  # in every build: PTX that later devices compile at load
 SLOW_WGMMA = re.compile(
     r"C75\d\d|Potential Performance Loss|wgmma.* serialized|setmaxnreg.* ignored|ignor\w+ .*setmaxnreg"
 )
-OLDEST_CUDA = (12, 8)
+# Older compilers were never tried.
+OLDEST_CUDA = (12, 6)
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,22 @@ class ArchitectureFolder:
     """
 
     folder: Path
-    arch: str  # entry of PFM_CUDA_ARCHS that includes the folder
-    code: str  # target of its sources
+    arch: str  # of CUDA_ARCHS; its sources are compiled for this one alone
     macro: str
     refused: re.Pattern[str]  # output of ptxas that fails the build
+    oldest_cuda: tuple[int, int]
+    why: str  # the reason for oldest_cuda
 
 
 ARCHITECTURE_FOLDERS = (
-    ArchitectureFolder(ROOT / "csrc" / "cuda" / "sm90", "90", "90a", "PFM_CUDA_BUILDS_SM90", SLOW_WGMMA),
+    ArchitectureFolder(
+        ROOT / "csrc" / "cuda" / "sm90",
+        arch="90a",
+        macro="PFM_CUDA_BUILDS_SM90",
+        refused=SLOW_WGMMA,
+        oldest_cuda=(12, 9),
+        why="ptxas before 12.9 serializes their wgmma instructions (C7515)",
+    ),
 )
 
 
@@ -91,6 +101,10 @@ class CudaToolkit:
     nvcc: Path
     version: str
     library: Path  # libcudart_static.a
+
+    @property
+    def release(self) -> tuple[int, ...]:
+        return tuple(map(int, self.version.split(".")))
 
 
 @dataclass(frozen=True)
@@ -152,8 +166,12 @@ def find_cuda() -> tuple[CudaToolkit | None, str]:
     return None, reason
 
 
-def wanted_cuda(request: str) -> CudaToolkit | None:
-    """Toolkit for a request of "0", "1" or "auto"; None to build without. Raises BuildError if "1" finds none."""
+def wanted_cuda(request: str, paddle_cuda: str = "") -> CudaToolkit | None:
+    """Return the toolkit for PFM_CUDA ("0", "1" or "auto"); None: build without CUDA kernels.
+
+    `paddle_cuda` is the CUDA version of the installed Paddle, "" for a CPU build. Beside a CUDA build of Paddle, "auto"
+    fails where no toolkit is found: the package would raise at the first call with GPU tensors.
+    """
     if request not in ("0", "1", "auto"):
         raise BuildError(f"PFM_CUDA is {request!r}, expected 0, 1 or auto")
     if request == "0":
@@ -164,11 +182,36 @@ def wanted_cuda(request: str) -> CudaToolkit | None:
             f"PFM_CUDA=1 asks for CUDA kernels, but {reason}. Install the CUDA toolkit and set CUDA_HOME, or "
             "`pip install -r requirements/cuda.txt`"
         )
+    if toolkit is None and paddle_cuda:
+        raise BuildError(
+            f"the installed Paddle is built for CUDA {paddle_cuda}, but {reason}. Install the CUDA toolkit and set "
+            "CUDA_HOME, or `pip install -r requirements/cuda.txt`; PFM_CUDA=0 builds for CPU tensors only"
+        )
+    if toolkit is None:
+        print(f"paddle-flashmask: no CUDA kernels in this build: {reason}", flush=True)
     return toolkit
 
 
-def checked_archs(text: str) -> tuple[str, ...]:
-    """Architectures in a list such as "80,90" (PFM_CUDA_ARCHS). Raises BuildError for unknown ones."""
+def wanted_archs(request: str, toolkit: CudaToolkit | None) -> tuple[str, ...]:
+    """Return the architectures of PFM_CUDA_ARCHS ("80,90a"); for "" all that the toolkit can build, and print the rest.
+
+    Raise BuildError for unknown ones, and where one is named that the toolkit cannot build.
+    """
+    archs = _checked_archs(request) if request else CUDA_ARCHS
+    for folder in ARCHITECTURE_FOLDERS:
+        if toolkit is None or folder.arch not in archs or toolkit.release >= folder.oldest_cuda:
+            continue
+        oldest = ".".join(map(str, folder.oldest_cuda))
+        name = folder.folder.relative_to(ROOT)
+        missing = f"the kernels of {name} ({folder.arch}) need CUDA {oldest}, found {toolkit.version}: {folder.why}"
+        if request:
+            raise BuildError(f"PFM_CUDA_ARCHS is {request!r}, but {missing}")
+        print(f"paddle-flashmask: {missing}. Compute capability 9.0 runs the kernels of csrc/cuda/sm80", flush=True)
+        archs = tuple(arch for arch in archs if arch != folder.arch)
+    return archs
+
+
+def _checked_archs(text: str) -> tuple[str, ...]:
     archs = tuple(part.strip() for part in text.split(",") if part.strip())
     unknown = [arch for arch in archs if arch not in CUDA_ARCHS]
     if unknown or not archs:
@@ -205,9 +248,10 @@ def no_cuda_units(compiler: str) -> list[Unit]:
 
 def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> list[Unit]:
     folders = [folder for folder in ARCHITECTURE_FOLDERS if folder.arch in archs]
-    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    common = [arch for arch in archs if arch not in {folder.arch for folder in ARCHITECTURE_FOLDERS}]
+    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in common]
     codes.append(f"-gencode=arch=compute_{CUDA_PTX},code=compute_{CUDA_PTX}")
-    names = [f"sm_{arch}" for arch in archs] + [f"sm_{folder.code}" for folder in folders] + [f"compute_{CUDA_PTX}"]
+    names = [f"sm_{arch}" for arch in archs] + [f"compute_{CUDA_PTX}"]
     flags = ["-std=c++17", "-O3", "-lineinfo", "-DNDEBUG", "-Werror=all-warnings", "-Xptxas=-v", f"-I{ROOT / 'csrc'}"]
     flags += ["-ccbin", compiler, f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-ffile-prefix-map={ROOT}=."]
     flags.append(f'-DPFM_CUDA_ARCHITECTURES="{" ".join(names)}"')
@@ -219,7 +263,7 @@ def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> l
         if own is None:
             units.append(Unit(source, (*command, *codes)))
         elif own in folders:
-            code = f"-gencode=arch=compute_{own.code},code=sm_{own.code}"
+            code = f"-gencode=arch=compute_{own.arch},code=sm_{own.arch}"
             units.append(Unit(source, (*command, code), refused=own.refused))
     return units
 
@@ -339,11 +383,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--cuda", default="auto", help="0, 1 or auto")
-    parser.add_argument("--cuda-archs", default=",".join(CUDA_ARCHS), help="machine code for these")
+    parser.add_argument("--cuda-archs", default="", help=f"machine code for these of {', '.join(CUDA_ARCHS)}")
     parser.add_argument("--emulated", action="store_true")
     arguments = parser.parse_args()
     toolkit = None if arguments.emulated else wanted_cuda(arguments.cuda)
-    archs = checked_archs(arguments.cuda_archs)
+    archs = wanted_archs(arguments.cuda_archs, toolkit)
     build_kernel_library(arguments.output.resolve(), toolkit, archs, arguments.emulated)
     kind = "emulated CUDA" if arguments.emulated else f"CUDA {toolkit.version}" if toolkit else "no CUDA"
     print(f"{arguments.output}: CPU kernels, {kind}")

@@ -13,7 +13,7 @@ from support.repository import REPOSITORY
 from .outcome import Case, NotRun
 from .plan import Settings
 
-ARCHITECTURES = "80,90"
+ARCHITECTURES = "80,90,90a"
 _BUILD_SECONDS = 400
 
 

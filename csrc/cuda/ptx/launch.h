@@ -20,6 +20,15 @@ struct DeviceLimits {
   int shared_bytes;  // maximum per block
 };
 
+// Dynamic shared memory of a block. `most` is a property of the kernel, the same for every launch on a device: it is
+// set before each launch, and another thread may launch the same kernel with fewer bytes in between.
+struct SharedBytes {
+  int used, most;
+
+  SharedBytes(int bytes) : SharedBytes(bytes, bytes) {}
+  SharedBytes(int used_bytes, int most_bytes) : used(used_bytes), most(most_bytes) {}
+};
+
 // Of the current device.
 LaunchStatus ReadDeviceLimits(DeviceLimits* limits);
 
@@ -31,9 +40,9 @@ size_t RoomBeforeArray();  // a multiple of any alignment
 void StartArrays(void* memory);
 void NameArray(void* array, size_t bytes, const char* name);
 
-// kernel<<<blocks, threads, shared_bytes, stream>>>(arguments), or nothing if blocks is 0.
+// kernel<<<blocks, threads, shared.used, stream>>>(arguments), or nothing if blocks is 0.
 template <class Arguments>
-LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, void* stream,
+LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, SharedBytes shared, void* stream,
                     const Arguments& arguments);
 
 }  // namespace pfm::cuda::ptx
