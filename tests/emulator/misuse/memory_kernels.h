@@ -16,6 +16,16 @@ struct SharedOutOfBounds : Case {
   }
 };
 
+// The maximum of shared memory belongs to the kernel: another thread may launch it between setting and using it.
+inline std::string RunSharedMaximum(bool wrong, uint64_t) {
+  void (*const kernel)(Arguments) = [](Arguments) {};
+  for (const int most : {512, wrong ? 256 : 512}) {
+    const ptx::LaunchStatus status = ptx::Launch(kernel, 1, 32, {256, most}, nullptr, Arguments{});
+    if (!status.ok()) return status.message;
+  }
+  return "";
+}
+
 struct SharedMisaligned : Case {
   static constexpr int kSharedBytes = 64 * 16 + 16;
   static void Kernel(const Arguments arguments) {

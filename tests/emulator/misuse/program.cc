@@ -23,6 +23,7 @@ constexpr Mistake kMistakes[] = {
     {"removed_warp_barrier", RunCase<RemovedWarpBarrier>},
     {"plain_beside_atomic", RunCase<PlainBesideAtomic>},
     {"shared_out_of_bounds", RunCase<SharedOutOfBounds>},
+    {"shared_maximum", RunSharedMaximum},
     {"shared_misaligned", RunCase<SharedMisaligned>},
     {"shared_unwritten", RunCase<SharedUnwritten>},
     {"shared_start_forgotten", RunCase<SharedStartForgotten>},
