@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build test test-paddleformers demo train-all bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
+.PHONY: all always venv build test test-paddleformers demo train-all bench-cpu cuda-compiler cuda-compilers compile-cuda emulate-all lint format sanitize info clean
 
 all: build
 
@@ -87,6 +87,10 @@ cuda-compiler: $(STAMPS)/cuda
 $(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 	$(PIP) install -q -r requirements/cuda.txt
 	@touch $@
+
+# Assemble the kernels with ptxas of CUDA 12.6, 12.8 and 12.9 from pip too, and record which serialize wgmma.
+cuda-compilers: $(STAMPS)/cuda
+	$(BIN)/python -m tools.cuda_compilers --csv benchmarks/results/cuda_compilers.csv
 
 # Compile every CUDA kernel with nvcc and print a table of registers and spills; unexpected spills are an error.
 compile-cuda: venv
