@@ -57,7 +57,7 @@ CUDA_PTX = "80"  # in every build: PTX that later devices compile at load
 SLOW_WGMMA = re.compile(
     r"C75\d\d|Potential Performance Loss|wgmma.* serialized|setmaxnreg.* ignored|ignor\w+ .*setmaxnreg"
 )
-# Older compilers were never tried.
+# None before was tried.
 OLDEST_CUDA = (12, 6)
 
 
@@ -154,7 +154,8 @@ def find_cuda() -> tuple[CudaToolkit | None, str]:
             continue
         if tuple(map(int, version.groups())) < OLDEST_CUDA:
             oldest = ".".join(map(str, OLDEST_CUDA))
-            reason = f"{nvcc} is version {'.'.join(version.groups())}, expected {oldest} or later"
+            found = ".".join(version.groups())
+            reason = f"{nvcc} is version {found}, expected {oldest} or later: none before was tried"
             continue
         home = nvcc.parent.parent
         places = [home / "lib64", home / "lib", home / "targets" / "x86_64-linux" / "lib"]

@@ -83,7 +83,7 @@ def fake_toolkit(home: Path, release: str) -> Path:
 def test_cuda_too_old(tmp_path) -> None:
     nvcc = fake_toolkit(tmp_path / "cuda", "12.5")
     result = build(tmp_path, PFM_CUDA="1", CUDA_HOME=str(tmp_path / "cuda"))
-    assert_fails(result, f"{nvcc} is version 12.5, expected 12.6 or later")
+    assert_fails(result, f"{nvcc} is version 12.5, expected 12.6 or later: none before was tried")
 
 
 def fake_paddle(tmp_path: Path, version: str, cuda: str) -> dict[str, str]:
