@@ -253,7 +253,8 @@ def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> l
     codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in common]
     codes.append(f"-gencode=arch=compute_{CUDA_PTX},code=compute_{CUDA_PTX}")
     names = [f"sm_{arch}" for arch in archs] + [f"compute_{CUDA_PTX}"]
-    flags = ["-std=c++17", "-O3", "-lineinfo", "-DNDEBUG", "-Werror=all-warnings", "-Xptxas=-v", f"-I{ROOT / 'csrc'}"]
+    flags = ["-std=c++17", "-O3", "-lineinfo", "-Xfatbin=-compress-all", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
+    flags += ["-Werror=all-warnings", "-Xptxas=-v"]
     flags += ["-ccbin", compiler, f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-ffile-prefix-map={ROOT}=."]
     flags.append(f'-DPFM_CUDA_ARCHITECTURES="{" ".join(names)}"')
     flags += [f"-D{folder.macro}={int(folder in folders)}" for folder in ARCHITECTURE_FOLDERS]
