@@ -15,7 +15,7 @@ UNFINISHED = rf"{WRITE}, read (for|until the wait of) warp \d+ by the asynchrono
 OUTPUT = UNFINISHED.replace("asynchronous write of 16", "write of 4")
 STORED = rf"{WRITE}, read (for warp|until the wait of thread) \d+ by the asynchronous operation of"
 TOO_MANY = r"more than the \d+ arrivals of a phase"
-ANY_READ = rf"{UNFINISHED}|race in shared memory: write of 16 bytes .*, read by thread|{TOO_MANY}"
+ANY_READ = rf"{UNFINISHED}|race in shared memory: write of \d+ bytes .*, read by thread|{TOO_MANY}"
 
 Mistake = tuple[str, str, str, str, str, str, int]
 

@@ -121,4 +121,4 @@ def test_the_seed_decides_the_order(program: Path) -> None:
     assert orders == [order(seed) for seed in range(20)]
     assert len({tuple(one) for one in orders}) > 10
     blocks_started = {int(one[0]) // 2 for one in orders}
-    assert blocks_started == {0, 1, 2}, "three blocks are resident, and any of them may run first"
+    assert blocks_started == {0, 1, 2, 3}, "any block may run first"
