@@ -102,6 +102,7 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
     from .runs.signals import StopOnSignal
 
     training = arguments.training
+    config = load_model_config(arguments, task.max_length(arguments))
     tokenizer = load_tokenizer(arguments)
     train_rows = task.rows(arguments, tokenizer, "train") if training.do_train else None
     eval_rows = task.rows(arguments, tokenizer, "dev") if training.do_eval else None
@@ -112,7 +113,6 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
     if start.finished:
         return _nothing_done(training)
     set_seed(training.seed)
-    config = load_model_config(arguments, task.max_length(arguments))
     task.settle_model(arguments, config)
     model = load_model(arguments, config, task.model_class(config), write)
     check_weights(model, 0)

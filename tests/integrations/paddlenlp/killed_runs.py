@@ -18,27 +18,34 @@ from pathlib import Path
 import numpy as np
 from run_folders import SAVING, weights_in
 
+from paddle_flashmask.integrations.paddlenlp.runs.folder import UNFINISHED
+
 FORMATS = {
     "pdparams": {"unified_checkpoint": False},
     "safetensors": {"unified_checkpoint": True},
     "adapter": {"unified_checkpoint": True, "lora": True, "lora_rank": 4},
 }
+STEPS = 5
 _TRAIN = "paddle_flashmask.integrations.paddlenlp.train"
 
 
-def train_once(config: str, log: str, file_limit: int | None) -> None:
-    """Train in this process. file_limit: bytes of the largest file that the disk takes."""
+def train_once(config: str, log: str, file_limit: int | None, limited_from: int) -> None:
+    """Train in this process. file_limit: bytes of the largest file that the disk takes after step `limited_from`."""
     warnings.simplefilter("ignore")
     with open(log, "a", buffering=1, encoding="utf-8") as lines:
         os.dup2(lines.fileno(), 2)
-        if file_limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
         from paddlenlp.utils.log import logger
 
         from paddle_flashmask.integrations.paddlenlp.train import train
 
         logger.set_level("ERROR")
-        train(config, write=lambda line: lines.write(line + "\n"))
+
+        def write(line: str) -> None:
+            lines.write(line + "\n")
+            if file_limit is not None and line.startswith(f"step {limited_from}/"):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
+
+        train(config, write=write)
 
 
 class KilledRuns:
@@ -59,10 +66,13 @@ class KilledRuns:
         for _ in range(self.random.randint(1, 3)):
             limit = None
             if self.random.random() < 0.3:
-                limit = int(10 ** self.random.uniform(3.5, 5.5))
+                limit = int(10 ** self.random.uniform(4, 5.5))
                 self.limits += 1
             process = self._start(path, limit)
-            process.join(None if limit else self.random.uniform(0.1, seconds))
+            if limit is None:
+                self._wait(process, out, seconds)
+            else:
+                process.join()
             if process.is_alive():
                 process.kill()
                 self.kills += 1
@@ -93,14 +103,25 @@ class KilledRuns:
     def _place(self, config: dict, name: str) -> tuple[Path, Path]:
         folder = self.folder / name
         folder.mkdir()
-        values = {**config, **SAVING, "max_steps": 5, "save_steps": 1, "output_dir": str(folder / "out")}
+        values = {**config, **SAVING, "max_steps": STEPS, "save_steps": 1, "output_dir": str(folder / "out")}
         (folder / "config.json").write_text(json.dumps(values))
         return folder / "config.json", folder / "out"
 
     def _start(self, path: Path, limit: int | None = None):
-        process = self.processes.Process(target=train_once, args=(str(path), str(path.with_name("log")), limit))
+        arguments = (str(path), str(path.with_name("log")), limit, self.random.randint(1, STEPS))
+        process = self.processes.Process(target=train_once, args=arguments)
         process.start()
         return process
+
+    def _wait(self, process, out: Path, seconds: float) -> None:
+        """Wait for a random moment of the run, or of the time in which it writes a random checkpoint or its model."""
+        if self.random.random() < 0.4:
+            process.join(self.random.uniform(0.1, seconds))
+            return
+        name = self.random.choice([*(f"checkpoint-{step}" for step in range(1, STEPS + 1)), "model"])
+        while process.is_alive() and not (out / UNFINISHED / name).exists():
+            process.join(0.002)
+        process.join(self.random.uniform(0, 0.06))
 
     def _run_to_end(self, path: Path) -> None:
         process = self._start(path)

@@ -7,15 +7,19 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
+from click.testing import CliRunner
 from paddlenlp.trainer import Trainer
 from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM
 from run_folders import SAVING, weights_in
 
+from paddle_flashmask.cli.train import train as train_command
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, RunError
 from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 from paddle_flashmask.integrations.paddlenlp.train import train
@@ -183,6 +187,12 @@ def test_overwriting_leaves_nothing_of_the_old_run(start, out):
     assert not list(out.glob("*.safetensors*")) and not (out / "lora_config.json").exists()
 
 
+def test_overwriting_keeps_the_checkpoint_to_resume_from(start, out):
+    whole = start()
+    resumed = start(overwrite_output_dir=True, resume_from_checkpoint=str(out / "checkpoint-2"), save_steps=10)
+    assert resumed.losses == whole.losses[2:] and names(out) == {"checkpoint-2"}
+
+
 def test_the_model_of_the_run_is_not_overwritten(start, out):
     start()
     with pytest.raises(ConfigError, match="would remove model_name_or_path"):
@@ -222,6 +232,22 @@ def test_a_signal_saves_and_says_so(start, out, number):
     assert not (out / "finished.json").exists() and not list(out.glob("model*"))
     assert start(**options).losses == whole.losses[3:]
     np.testing.assert_equal(weights_in(out), expected)
+
+
+def test_sigterm_at_the_command_line(sft_config, out, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**sft_config, **SAVING, "save_strategy": "no", "max_steps": 5000}))
+    script = Path(sys.executable).with_name("paddle-flashmask")
+    command = [sys.executable, "-u", script, "train", path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("step 3/"):
+                process.terminate()
+                break
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    (checkpoint,) = names(out)
+    assert f"Error: stopped by SIGTERM after step {checkpoint[11:]} of 5000: saved {checkpoint}" in rest
 
 
 CHANGES = {
@@ -277,8 +303,11 @@ def test_weights_with_nan_are_refused(start, out, model_folders, tmp_path):
     with paddle.no_grad():
         model.lm_head.weight[0, 0] = float("nan")
     model.save_pretrained(str(folder))
-    with pytest.raises(RunError, match="weights hold NaN or infinity after step 0, first in lm_head.weight"):
+    found = "weights hold NaN or infinity after step 0, first in lm_head.weight"
+    with pytest.raises(RunError, match=found):
         start(model_name_or_path=str(folder), continue_training=True)
+    done = CliRunner().invoke(train_command, [str(tmp_path / "config.json")])
+    assert done.exit_code == 1 and done.output.strip().endswith(f"Error: the {found}")
 
 
 def test_weights_that_become_nan_stop_the_run_and_are_not_saved(start, out):

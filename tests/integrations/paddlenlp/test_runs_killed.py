@@ -10,7 +10,7 @@ from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 
 
 def test_killed_runs_continue_with_the_same_bits(task_config, tmp_path, request):
-    """`pytest tests/integrations/paddlenlp/test_runs_killed.py --killed-runs 200 -s` is the long form."""
+    """`make killed-runs` is the long form."""
     count = request.config.getoption("--killed-runs", default=4)
     runs = KilledRuns(tmp_path, seed=count)
     cases = list(itertools.product(TASKS, FORMATS))

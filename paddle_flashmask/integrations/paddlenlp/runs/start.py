@@ -32,6 +32,8 @@ def choose_start(arguments: Any, identity: dict[str, Any], write: Callable[[str]
     training = arguments.training
     output_dir = Path(training.output_dir)
     recover(output_dir, write)
+    if training.overwrite_output_dir:
+        _check_overwrite(arguments, output_dir)
     named = training.resume_from_checkpoint
     wish = None if named is None else str(named).lower()
     if wish not in (None, "true", "false"):
@@ -43,7 +45,6 @@ def choose_start(arguments: Any, identity: dict[str, Any], write: Callable[[str]
         check_identity(named, identity_in(Path(named)), identity, training, write)
         return Start(named)
     if training.overwrite_output_dir:
-        _check_overwrite(arguments, output_dir)
         return Start()
     finished = None if wish == "false" else read_json(output_dir / FINISHED_NAME)
     if finished is not None:
@@ -71,10 +72,12 @@ def choose_start(arguments: Any, identity: dict[str, Any], write: Callable[[str]
 
 
 def begin(training: Any, start: Start) -> None:
-    """Prepare output_dir for the first step: with overwrite_output_dir remove the old run, else the mark of its end."""
+    """Prepare output_dir for the first step: remove the mark of the last run's end, and with overwrite_output_dir
+    all of that run but the checkpoint that this one begins at."""
     output_dir = Path(training.output_dir)
-    if training.overwrite_output_dir and start.checkpoint is None:
-        remove_run(output_dir, checkpoints(output_dir))
+    if training.overwrite_output_dir:
+        kept = None if start.checkpoint is None else Path(start.checkpoint).resolve()
+        remove_run(output_dir, [path for path in checkpoints(output_dir) if path.resolve() != kept])
     (output_dir / FINISHED_NAME).unlink(missing_ok=True)
 
 
