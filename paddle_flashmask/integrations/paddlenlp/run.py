@@ -84,13 +84,13 @@ def _thread_notes(training: Any) -> list[str]:
 def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     """Load, pack, train, evaluate and save, inside a `training_session`."""
     output_dir = Path(arguments.training.output_dir)
-    with folder_lock(output_dir, write) if is_first() else contextlib.nullcontext():
-        try:
+    try:
+        with folder_lock(output_dir, write) if is_first() else contextlib.nullcontext():
             return _run_in_folder(task, arguments, write)
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            raise RunError(f"{error.filename or output_dir} cannot be written: {error.strerror}") from error
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise RunError(f"{error.filename or output_dir} cannot be written: {error.strerror}") from error
 
 
 def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:

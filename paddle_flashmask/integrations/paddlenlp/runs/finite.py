@@ -17,7 +17,7 @@ from ..errors import RunError
 def check_weights(model: Any, step: int) -> None:
     """Raise RunError with the first parameter that holds NaN or infinity. step: steps trained so far."""
     for name, parameter in model.named_parameters():
-        if not np.isfinite(_squares([parameter])):
+        if not bool(paddle.isfinite(parameter).all()):
             raise RunError(f"the weights hold NaN or infinity after step {step}, first in {name}")
 
 
@@ -30,12 +30,15 @@ class FiniteGradients(TrainerCallback):
     def on_optimizer_begin(self, args, state, control, model=None, scaler=None, **kwargs):
         if scaler is not None:
             return
-        gradients = {name: _gradient(parameter) for name, parameter in model.named_parameters()}
-        gradients = {name: gradient for name, gradient in gradients.items() if gradient is not None}
-        if not gradients or np.isfinite(_squares(list(gradients.values()))):
+        norms = {
+            name: paddle.linalg.norm(gradient).astype("float32")
+            for name, parameter in model.named_parameters()
+            if (gradient := _gradient(parameter)) is not None
+        }
+        if not norms or np.isfinite(float(paddle.stack(list(norms.values())).square().sum())):
             return
         check_weights(model, state.global_step)
-        names = [name for name, gradient in gradients.items() if not np.isfinite(_squares([gradient]))]
+        names = [name for name, norm in norms.items() if not np.isfinite(float(norm))]
         raise RunError(
             f"the gradient norm of step {state.global_step + 1} is NaN or infinite"
             + (f", first in {names[0]}" if names else "")
@@ -45,9 +48,3 @@ class FiniteGradients(TrainerCallback):
 def _gradient(parameter: paddle.Tensor) -> paddle.Tensor | None:
     main = getattr(parameter, "main_grad", None)
     return parameter.grad if main is None else main
-
-
-def _squares(tensors: list[paddle.Tensor]) -> float:
-    """Sum of squares in float32. NaN, infinity or overflow in any tensor makes it NaN or infinite."""
-    with paddle.no_grad():
-        return float(paddle.add_n([tensor.astype("float32").square().sum() for tensor in tensors]))
