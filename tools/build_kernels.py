@@ -48,8 +48,7 @@ ISA_FLAGS = {
 IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas", "-Wno-psabi"]
-# "80" and "90": the sources of every architecture. "90a": those of csrc/cuda/sm90.
-CUDA_ARCHS = ("80", "90", "90a")
+COMMON_ARCHS = ("80", "90")  # machine code of the sources that every architecture runs
 CUDA_PTX = "80"  # in every build: PTX that later devices compile at load
 
 # Messages of ptxas when it waits after every wgmma or does not reallocate registers: the kernel would be correct but
@@ -87,6 +86,7 @@ ARCHITECTURE_FOLDERS = (
         why="ptxas before 12.9 serializes their wgmma instructions (C7515)",
     ),
 )
+CUDA_ARCHS = (*COMMON_ARCHS, *(folder.arch for folder in ARCHITECTURE_FOLDERS))  # values of PFM_CUDA_ARCHS
 
 
 class BuildError(SystemExit):
