@@ -48,7 +48,7 @@ ISA_FLAGS = {
 IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas", "-Wno-psabi"]
-COMMON_ARCHS = ("80", "90")  # machine code of the sources that every architecture runs
+COMMON_ARCHS = ("80", "90")  # machine code of the sources outside of architecture folders
 CUDA_PTX = "80"  # in every build: PTX that later devices compile at load
 
 # Messages of ptxas when it waits after every wgmma or does not reallocate registers: the kernel would be correct but
