@@ -19,7 +19,7 @@ from test_cuda_attention import expectation_of
 from tools import kernel_tables
 
 SM90 = 90
-TILES = {tile.head_dim: tile for tile in kernel_tables.sm90_table("Backward")}
+TILES = {(tile.head_dim, tile.head_dim_v): tile for tile in kernel_tables.sm90_table("Backward")}
 HEAD_DIMS = sorted(TILES)
 DTYPES = ("bfloat16", "float16")
 # Below, at and above the tile sizes (64 or 128 queries, 64 or 128 keys).
@@ -27,7 +27,7 @@ SIZES = [(1, 1), (65, 127), (2, 300), (300, 2), (128, 128), (193, 97), (257, 300
 CHOICES = {
     "kind": mask_samples.kinds(),
     "size": SIZES,
-    # Head dim and determinism as a single choice: with the dtype they select the instantiation.
+    # Head dims and determinism as a single choice: with the dtype they select the instantiation.
     "instantiation": list(itertools.product(HEAD_DIMS, (False, True))),
     "dtype": DTYPES,
     "heads": [(1, 1, 1), (2, 1, 2), (3, 3, 1), (4, 2, 2), (4, 1, 1)],
@@ -47,8 +47,8 @@ SEEDS = (1, 2)
 def cases() -> list[dict]:
     rows = []
     for case in pairwise(CHOICES):
-        head_dim, deterministic = case["instantiation"]
-        rows.append({**case, "dims": (head_dim, TILES[head_dim].head_dim_v), "deterministic": deterministic})
+        dims, deterministic = case["instantiation"]
+        rows.append({**case, "dims": dims, "deterministic": deterministic})
     return [{**row, "blocks": False} for row in rows]
 
 
@@ -96,12 +96,10 @@ def assert_runs_on_sm80(emulated: EmulatedKernels, call: EmulatedCall, **device)
     assert_same_bits(ours, expected, "between this device and sm80")
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("dims", HEAD_DIMS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_these_kernels_run(emulated: EmulatedKernels, head_dim: int, dtype: str) -> None:
-    call = deterministic_call(
-        emulated, plain_problem(head_dim=head_dim, head_dim_v=TILES[head_dim].head_dim_v, dtype=dtype)
-    )
+def test_these_kernels_run(emulated: EmulatedKernels, dims: tuple[int, int], dtype: str) -> None:
+    call = deterministic_call(emulated, plain_problem(head_dim=dims[0], head_dim_v=dims[1], dtype=dtype))
     size, ours = workspace_and_gradients(emulated, call, compute_capability=SM90)
     other_size, theirs = workspace_and_gradients(emulated, call, compute_capability=80)
     assert size != other_size
@@ -144,10 +142,10 @@ def test_a_tensor_repeated_along_the_batch_runs_on_sm80(emulated: EmulatedKernel
     assert_runs_on_sm80(emulated, call, compute_capability=SM90)
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("dims", HEAD_DIMS)
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_gradient_of_lse_alone(emulated: EmulatedKernels, head_dim: int, deterministic: bool) -> None:
-    problem = plain_problem(head_dim=head_dim, head_dim_v=TILES[head_dim].head_dim_v, dlse=True)
+def test_gradient_of_lse_alone(emulated: EmulatedKernels, dims: tuple[int, int], deterministic: bool) -> None:
+    problem = plain_problem(head_dim=dims[0], head_dim_v=dims[1], dlse=True)
     call = EmulatedCall(emulated, problem, deterministic)
     emulated.configure(1, compute_capability=SM90)
     call.forward()
@@ -159,15 +157,15 @@ def test_gradient_of_lse_alone(emulated: EmulatedKernels, head_dim: int, determi
     Expectation(problem).check(alone)
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("dims", HEAD_DIMS)
 @pytest.mark.parametrize("heads", [(2, 2), (4, 1)])
 def test_same_bits_in_every_order_of_execution(
-    emulated: EmulatedKernels, head_dim: int, heads: tuple[int, int]
+    emulated: EmulatedKernels, dims: tuple[int, int], heads: tuple[int, int]
 ) -> None:
     startend, causal = mask_samples.sample_mask("random_2", np.random.default_rng(3), 2, 1, 140, 300)
     problem = plain_problem(
-        head_dim=head_dim,
-        head_dim_v=TILES[head_dim].head_dim_v,
+        head_dim=dims[0],
+        head_dim_v=dims[1],
         heads_q=heads[0],
         heads_kv=heads[1],
         seqlen_k=300,
@@ -207,11 +205,11 @@ class WatchedCall(EmulatedCall):
         super()._run(workspace_size, launch_and_look, written)
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("dims", HEAD_DIMS)
 @pytest.mark.parametrize(("capability", "deterministic"), [(80, False), (SM90, False), (SM90, True)])
 @pytest.mark.parametrize("sink", [False, True])
 def test_only_reached_sums_of_dquery_are_cleared(
-    emulated: EmulatedKernels, head_dim: int, capability: int, deterministic: bool, sink: bool
+    emulated: EmulatedKernels, dims: tuple[int, int], capability: int, deterministic: bool, sink: bool
 ) -> None:
     """In one batch every row sees a key, in the other rows [128, 384) see none. Sums that no key tile reaches keep
     their poison; dquery is zero there, with a clear sign bit."""
@@ -221,8 +219,8 @@ def test_only_reached_sums_of_dquery_are_cleared(
     startend[1, ..., 2:] = dead.start, dead.stop
     problem = plain_problem(
         seqlen_q=rows,
-        head_dim=head_dim,
-        head_dim_v=TILES[head_dim].head_dim_v,
+        head_dim=dims[0],
+        head_dim_v=dims[1],
         startend=startend,
         causal=False,
         sink=sink,
@@ -235,7 +233,7 @@ def test_only_reached_sums_of_dquery_are_cleared(
 
     padded_rows = 512
     table = kernel_tables.table("sm90" if capability == SM90 else "sm80", "Backward")
-    padded_dim = min(tile.head_dim for tile in table if tile.head_dim >= head_dim)
+    padded_dim = min(tile.head_dim for tile in table if tile.head_dim >= dims[0])
     count = problem.batch * problem.heads_q * padded_rows * padded_dim
     sums = call.workspace[-count:].reshape(problem.batch, problem.heads_q, padded_rows, padded_dim)
     assert (sums[1, :, dead] == 0xFFFFFFFF).all()
@@ -243,11 +241,11 @@ def test_only_reached_sums_of_dquery_are_cleared(
     assert np.isfinite(reached.view(np.float32)).all()
 
 
-@pytest.mark.parametrize("head_dim", [head_dim for head_dim in HEAD_DIMS if not TILES[head_dim].shares_keys])
+@pytest.mark.parametrize("dims", [dims for dims in HEAD_DIMS if not TILES[dims].shares_keys])
 @pytest.mark.parametrize("gradients", [GRADIENTS, ("dkey", "dvalue")])
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
-    emulated: EmulatedKernels, head_dim: int, gradients: tuple[str, ...], deterministic: bool
+    emulated: EmulatedKernels, dims: tuple[int, int], gradients: tuple[str, ...], deterministic: bool
 ) -> None:
     """Counts products, the same number for deterministic dquery: if every other 64 keys are hidden, only a share of
     dquery remains of theirs."""
@@ -262,8 +260,8 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
             seqlen_q=256,
             seqlen_k=384,
             heads_q=1,
-            head_dim=head_dim,
-            head_dim_v=TILES[head_dim].head_dim_v,
+            head_dim=dims[0],
+            head_dim_v=dims[1],
             startend=columns,
             causal=False,
         )
@@ -275,10 +273,10 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
         results = call.backward()
         counts.append(emulated.warpgroup_products() - before)
         Expectation(problem).check(results)
-    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
+    tile_q, tile_k = TILES[dims].tile_q, TILES[dims].tile_k
     tiles = (256 // tile_q) * (384 // tile_k)
     # Steps of 16: scores and dP over the columns, dvalue and dkey over the queries, dquery over all keys of the tile.
-    own = 2 * head_dim // 16 + 2 * tile_q // 16
+    own = sum(dims) // 16 + 2 * tile_q // 16
     dquery = tile_k // 16 if "dquery" in gradients else 0
     assert counts == [2 * tiles * (own + dquery), tiles * (own + 2 * dquery)]
 
@@ -292,8 +290,8 @@ def arrays_of_workspace(call: WatchedCall, sizes: list[int]) -> list[np.ndarray]
     return arrays
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
-def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, head_dim: int) -> None:
+@pytest.mark.parametrize("dims", HEAD_DIMS)
+def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, dims: tuple[int, int]) -> None:
     """Documents grow in one batch and shrink in the other."""
     length = 1000
     startend = np.zeros((2, 1, length, 2), dtype=np.int32)
@@ -304,14 +302,14 @@ def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, h
         seqlen_q=length,
         seqlen_k=length,
         heads_q=1,
-        head_dim=head_dim,
-        head_dim_v=TILES[head_dim].head_dim_v,
+        head_dim=dims[0],
+        head_dim_v=dims[1],
         startend=startend,
         causal=False,
     )
     call = WatchedCall(emulated, problem)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
+    tile_q, tile_k = TILES[dims].tile_q, TILES[dims].tile_k
     query_tiles, key_tiles = -(-length // tile_q), -(-length // tile_k)
     tables = [
         2 * 2 * key_tiles * tile_k,

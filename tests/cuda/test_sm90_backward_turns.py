@@ -51,13 +51,13 @@ MASKS = {
 }
 
 
-def problem_of(head_dim: int, dtype: str = "bfloat16", **changes) -> Problem:
-    sizes = {"batch": 1, "heads_q": 2, "heads_kv": 2, "head_dim": head_dim, "head_dim_v": TILES[head_dim].head_dim_v}
+def problem_of(dims: tuple[int, int], dtype: str = "bfloat16", **changes) -> Problem:
+    sizes = {"batch": 1, "heads_q": 2, "heads_kv": 2, "head_dim": dims[0], "head_dim_v": dims[1]}
     return Problem(**{**sizes, "dtype": dtype, "causal": True, **changes})
 
 
 def padded_rows(problem: Problem) -> int:
-    tile_q = TILES[problem.head_dim].tile_q
+    tile_q = TILES[problem.head_dim, problem.head_dim_v].tile_q
     return -(-problem.seqlen_q // tile_q) * tile_q
 
 
@@ -74,10 +74,10 @@ def runs_of(emulated: EmulatedKernels, problem: Problem, deterministic: bool, mu
     return runs
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("dims", HEAD_DIMS)
 @pytest.mark.parametrize("mask", MASKS)
-def test_same_bits_in_every_order_of_execution(emulated: EmulatedKernels, mask: str, head_dim: int) -> None:
-    problem = problem_of(head_dim, DTYPES[head_dim % 3 % 2], **MASKS[mask])
+def test_same_bits_in_every_order_of_execution(emulated: EmulatedKernels, mask: str, dims: tuple[int, int]) -> None:
+    problem = problem_of(dims, DTYPES[dims[0] % 3 % 2], **MASKS[mask])
     expectation = Expectation(problem)
     for multiprocessors in (1, 100):  # 100 splits the query heads of a group over blocks
         runs = runs_of(emulated, problem, True, multiprocessors)
@@ -87,25 +87,27 @@ def test_same_bits_in_every_order_of_execution(emulated: EmulatedKernels, mask: 
         expectation.check(gradients, f"{mask}, {multiprocessors} multiprocessors")
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
-def test_without_turns_the_bits_depend_on_the_order(emulated: EmulatedKernels, head_dim: int) -> None:
+@pytest.mark.parametrize("dims", HEAD_DIMS)
+def test_without_turns_the_bits_depend_on_the_order(emulated: EmulatedKernels, dims: tuple[int, int]) -> None:
     """Otherwise the test above would prove nothing."""
-    problem = problem_of(head_dim, **MASKS["every query tile sees eleven key tiles"])
+    problem = problem_of(dims, **MASKS["every query tile sees eleven key tiles"])
     first, *others = (run["sums"] for run in runs_of(emulated, problem, False, 1))
     assert all((first != other).any() for other in others)
 
 
-@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+@pytest.mark.parametrize("dims", HEAD_DIMS)
 @pytest.mark.parametrize("mask", ["causal", "few key tiles per query tile", "tiles that only columns rule out"])
-def test_the_last_mark_is_that_of_the_last_key_tile(emulated: EmulatedKernels, mask: str, head_dim: int) -> None:
+def test_the_last_mark_is_that_of_the_last_key_tile(
+    emulated: EmulatedKernels, mask: str, dims: tuple[int, int]
+) -> None:
     """There is a mark per 64 rows of a head; a query tile uses its first one. It ends as 1 + the largest rank of the
     key tiles whose bounds do not rule out the tile, or unwritten if there is no such key tile."""
-    problem = problem_of(head_dim, **MASKS[mask])
+    problem = problem_of(dims, **MASKS[mask])
     call = WatchedCall(emulated, problem, deterministic=True)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
+    tile_q, tile_k = TILES[dims].tile_q, TILES[dims].tile_k
     rows = problem.batch * problem.heads_q * padded_rows(problem)
-    sums, marks = rows * head_dim, rows // 64
+    sums, marks = rows * dims[0], rows // 64
     first = len(call.workspace) - sums - -(-marks // 64) * 64
     found = call.workspace[first : first + marks].astype(np.int32).reshape(problem.heads_q, -1)[:, :: tile_q // 64]
     for head in range(problem.heads_q):
