@@ -108,7 +108,8 @@ def test_the_last_mark_is_that_of_the_last_key_tile(
     tile_q, tile_k = TILES[dims].tile_q, TILES[dims].tile_k
     rows = problem.batch * problem.heads_q * padded_rows(problem)
     sums, marks = rows * dims[0], rows // 64
-    first = len(call.workspace) - sums - -(-marks // 64) * 64
+    ticket = 64  # words of the array between marks and sums
+    first = len(call.workspace) - sums - ticket - -(-marks // 64) * 64
     found = call.workspace[first : first + marks].astype(np.int32).reshape(problem.heads_q, -1)[:, :: tile_q // 64]
     for head in range(problem.heads_q):
         np.testing.assert_array_equal(found[head], last_marks(problem, head, tile_q, tile_k))
