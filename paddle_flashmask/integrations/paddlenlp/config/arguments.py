@@ -50,6 +50,8 @@ UNSUPPORTED_KEYS = {
 }
 
 BACKENDS = ("paddle_flashmask", "paddle")
+PADDLENLP_AVERAGE = "paddlenlp"
+"""Value of `loss_average` that leaves the averages to PaddleNLP."""
 
 
 @dataclasses.dataclass
@@ -167,6 +169,12 @@ def check_lengths(arguments: Arguments, max_length_key: str, max_prompt_key: str
         raise ConfigError(
             f"{max_length_key} = {max_length} is not a multiple of pad_to_multiple_of = {data.pad_to_multiple_of}"
         )
+
+
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ConfigError unless the value of the key is one of the choices."""
+    if value not in choices:
+        raise ConfigError(f"{key} = {value!r} must be one of {', '.join(choices)}")
 
 
 def settle_flash_attention(arguments: Arguments) -> None:
