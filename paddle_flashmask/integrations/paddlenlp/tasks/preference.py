@@ -14,6 +14,7 @@ from ..data.preference_tokens import PreferenceTokens
 from ..data.preferences import AnswerForm, PreferenceLines
 from ..errors import UnsupportedConfigError
 from ..lora import with_lora
+from ..models.positions import extend_rotary_tables
 from ..trainer import PackedOrder
 from .task import Task
 
@@ -145,6 +146,7 @@ def _frozen_copy(model: Any) -> Any:
     # Parameter names of its own: the trained model keeps those that an optimizer state on disk refers to.
     with paddle.utils.unique_name.guard("reference_"):
         copy = type(model).from_config(model.config, dtype=model.config.dtype)
+    extend_rotary_tables(copy, model.config.seq_length)
     copy.set_state_dict(model.state_dict())
     copy.eval()
     for parameter in copy.parameters():
