@@ -139,8 +139,6 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
             f"loss_type = {options.loss_type!r} needs a reference; reference_free goes with "
             f"{', '.join((*REFERENCE_OR_FREE, *REFERENCE_FREE_ONLY))}"
         )
-    if options.beta <= 0:
-        raise ConfigError(f"beta = {options.beta} must be positive")
     if options.label_smoothing and options.loss_type not in ("sigmoid", "simpo"):
         raise ConfigError(f"label_smoothing has no effect with loss_type = {options.loss_type!r}, only sigmoid, simpo")
     if options.loss_type == "kto_pair" and options.loss_average != PADDLENLP_AVERAGE:
