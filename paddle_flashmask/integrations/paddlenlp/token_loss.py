@@ -30,8 +30,8 @@ class TokenMean(paddle.nn.Layer):
         super().__init__()
         self.token_loss = TokenLoss()
 
-    def forward(self, logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
-        """logits: [B, S, V]. labels: int64 [B, S]. Returns float32 []."""
+    def forward(self, logits: paddle.Tensor, labels: paddle.Tensor, mtp_logits: None = None) -> paddle.Tensor:
+        """logits: [B, S, V]. labels: int64 [B, S]. mtp_logits: DeepSeek passes None here. Returns float32 []."""
         logits, labels = labelled(logits, labels)
         with paddle.amp.auto_cast(False):
             return self.token_loss(logits, labels.unsqueeze(-1)).sum() / max(labels.shape[0], 1)
