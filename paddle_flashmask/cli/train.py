@@ -29,11 +29,14 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
 
     OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
     """
-    quiet_paddlenlp(verbose)
+    from paddle_flashmask.integrations.paddlenlp.config.values import check_early
     from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, RunError, UnsupportedConfigError
-    from paddle_flashmask.integrations.paddlenlp.train import train as train_config
 
     try:
+        check_early(config, overrides)  # takes no time, unlike the import of Paddle
+        quiet_paddlenlp(verbose)
+        from paddle_flashmask.integrations.paddlenlp.train import train as train_config
+
         result = train_config(config, overrides, write=click.echo)
     except (ConfigError, DataError, UnsupportedConfigError) as error:
         raise click.ClickException(str(error)) from error

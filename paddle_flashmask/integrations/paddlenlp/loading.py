@@ -11,6 +11,7 @@ from typing import Any
 
 from .config.arguments import Arguments
 from .errors import ConfigError, UnsupportedConfigError
+from .models.positions import extend_rotary_tables
 from .processes import share_parameters
 
 
@@ -54,6 +55,7 @@ def load_model(arguments: Arguments, config: Any, model_class: Any, write: Calla
     else:
         write("note: random weights (continue_training is false or autotuner_benchmark is true)")
         model = model_class.from_config(config, dtype=config.dtype)
+    extend_rotary_tables(model, config.seq_length)
     share_parameters(model)
     if model_args.flash_mask and "attn_mask_startend_row_indices" not in inspect.signature(model.forward).parameters:
         raise UnsupportedConfigError(

@@ -20,6 +20,7 @@ from .config.arguments import Arguments
 from .data.packs import PackDataset, Packs, PackStreamDataset, TokenRows
 from .errors import ConfigError, RunError
 from .loading import load_model, load_model_config, load_tokenizer
+from .models.positions import check_positions
 from .processes import from_first, is_first
 from .runs.atomic import write_json
 from .runs.checkpoints import step_of
@@ -114,6 +115,8 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
         return _nothing_done(training)
     set_seed(training.seed)
     task.settle_model(arguments, config)
+    for note in check_positions(config, task.max_length(arguments), task.max_length_key):
+        write(f"note: {note}")
     model = load_model(arguments, config, task.model_class(config), write)
     check_weights(model, 0)
 

@@ -51,7 +51,7 @@ def test_what_is_switched_on_is_said(load):
         ("dpo", {"loss_type": "simpo", "reference_free": False}, "loss_type = 'simpo' has no reference"),
         ("dpo", {"loss_type": "dpop", "reference_free": True}, "loss_type = 'dpop' needs a reference"),
         ("dpo", {"loss_type": "ipo", "label_smoothing": 0.1}, "label_smoothing has no effect with loss_type = 'ipo'"),
-        ("dpo", {"beta": 0}, "beta = 0.0 must be positive"),
+        ("dpo", {"beta": 0}, "beta = 0 must be above 0"),
         ("dpo", {"max_prompt_len": 128}, "max_prompt_len = 128 must be positive and below max_seq_len = 128"),
         ("dpo", {"lora": True, "pissa": True}, "pissa = true changes the base weights"),
         ("dpo", {"lora_alpha": 8}, "lora_alpha without lora = true"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -11,45 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, UnsupportedConfigError
+from .known import UNSUPPORTED_KEYS, check_known
 
 if TYPE_CHECKING:
     from paddlenlp.trl import ModelConfig, SFTConfig
 
-# PaddleNLP keys that have no effect in this trainer: any value but the default is rejected.
-UNSUPPORTED_KEYS = {
-    "prefix_tuning",
-    "prefix_path",
-    "vera",
-    "lokr",
-    "lokr_path",
-    "reft",
-    "neftune",
-    "weight_quantize_algo",
-    "lora_use_mixer",
-    "use_mora",
-    "use_long_sequence_strategies",
-    "from_aistudio",
-    "save_to_aistudio",
-    "eval_with_do_generation",
-    "save_generation_output",
-    "task_name",
-    "use_pose_convert",
-    "autoregressive",
-    "use_ssa",
-    "do_predict",
-    "do_export",
-    "refined_recompute",
-    "to_static",
-    "dataset_text_field",
-    "max_seq_length",
-    "dataset_num_proc",
-    "dataset_batch_size",
-    "model_init_kwargs",
-    "dataset_kwargs",
-    "eval_packing",
-}
-
 BACKENDS = ("paddle_flashmask", "paddle")
+PADDLENLP_AVERAGE = "paddlenlp"
+"""Value of `loss_average` that leaves the averages to PaddleNLP."""
 
 
 @dataclasses.dataclass
@@ -96,10 +64,8 @@ def parse_groups(values: dict[str, Any], groups: tuple[type, ...]) -> tuple[Any,
     """
     from paddlenlp.trainer import PdArgumentParser
 
-    known = {field.name for group in groups for field in dataclasses.fields(group) if field.init}
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise ConfigError("; ".join(_unknown_key(key, known - UNSUPPORTED_KEYS) for key in unknown))
+    known = frozenset(field.name for group in groups for field in dataclasses.fields(group) if field.init)
+    check_known(values, known)
 
     parser = PdArgumentParser(groups)
 
@@ -114,13 +80,8 @@ def parse_groups(values: dict[str, Any], groups: tuple[type, ...]) -> tuple[Any,
             return parser.parse_json_file(str(merged))
         except ConfigError:
             raise
-        except ValueError as contradiction:  # PaddleNLP's own checks
+        except (ValueError, AssertionError, NotImplementedError) as contradiction:  # PaddleNLP's own checks
             raise ConfigError(f"the configuration contradicts itself: {contradiction}") from contradiction
-
-
-def _unknown_key(key: str, known: set[str]) -> str:
-    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)[0]
-    return f"unknown key {key!r}; the nearest known one is {nearest!r}"
 
 
 def check_common(arguments: Arguments, data_keys: Sequence[str]) -> None:
@@ -167,6 +128,12 @@ def check_lengths(arguments: Arguments, max_length_key: str, max_prompt_key: str
         raise ConfigError(
             f"{max_length_key} = {max_length} is not a multiple of pad_to_multiple_of = {data.pad_to_multiple_of}"
         )
+
+
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ConfigError unless the value of the key is one of the choices."""
+    if value not in choices:
+        raise ConfigError(f"{key} = {value!r} must be one of {', '.join(choices)}")
 
 
 def settle_flash_attention(arguments: Arguments) -> None:

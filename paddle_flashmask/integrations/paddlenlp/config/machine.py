@@ -35,6 +35,13 @@ def check_data_parallel(values: dict[str, Any]) -> None:
         )
 
 
+def uses_gpu(values: dict[str, Any]) -> bool:
+    """Whether the run will be on a GPU. values: the keys that the configuration sets."""
+    import paddle
+
+    return paddle.is_compiled_with_cuda() and str(values.get("device", "gpu")).startswith("gpu")
+
+
 def settle_machine(arguments: Arguments, values: dict[str, Any]) -> None:
     """Change what this machine or the number of processes rules out, with a note for each change.
 

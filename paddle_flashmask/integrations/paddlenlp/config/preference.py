@@ -12,7 +12,7 @@ from typing import Any, Optional
 from paddlenlp.trl import SFTConfig
 
 from ..errors import ConfigError
-from .arguments import Arguments
+from .arguments import PADDLENLP_AVERAGE, Arguments, check_choice
 
 
 @dataclass
@@ -43,20 +43,27 @@ class PreferenceTraining(SFTConfig):
 
 
 @dataclass
-class LoRAOptions:
-    """LoRA keys that only PaddleNLP's alignment scripts have. lora_alpha = -1 leaves the choice to the rank."""
+class PreferenceOptions:
+    """Keys that only tasks on preference data have.
+
+    lora_alpha, rslora_plus: of PaddleNLP's alignment scripts; lora_alpha = -1 leaves the choice to the rank.
+    loss_average: ours. "pairs": the loss is a mean over all pairs (DPO), questions (RM) or answers (KTO) of a step;
+    "paddlenlp": the mean of the means of the micro-batches.
+    """
 
     lora_alpha: int = -1
     rslora_plus: bool = False
+    loss_average: str = "pairs"
 
 
-def settle_lora(arguments: Arguments, values: dict[str, Any], has_reference: bool) -> None:
-    """Check the LoRA keys and apply `rslora_plus`.
+def settle_options(arguments: Arguments, values: dict[str, Any], has_reference: bool) -> None:
+    """Check `loss_average` and the LoRA keys, and apply `rslora_plus`.
 
     values: the keys that the configuration sets. has_reference: whether the loss needs a reference, which is the base
     without its adapters.
     """
     model, options = arguments.model, arguments.options
+    check_choice("loss_average", options.loss_average, ("pairs", PADDLENLP_AVERAGE))
     if model.lora and has_reference and model.pissa:
         raise ConfigError(
             "pissa = true changes the base weights, and the reference is the base without adapters; "

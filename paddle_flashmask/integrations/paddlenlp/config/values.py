@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .known import check_known
+from .numbers import check_numbers
+from .switches import check_switches
 
 
 def read_values(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -23,6 +26,18 @@ def read_values(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[
     values = {key: value for key, value in values.items() if value is not None}
     values.setdefault("report_to", default_report_to())
     return values
+
+
+def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
+    """Report what is wrong with a configuration by itself, without importing Paddle.
+
+    The arguments are those of `read_values`. Raises ConfigError, also for unknown keys and impossible numbers, and
+    UnsupportedConfigError.
+    """
+    values = read_values(path, overrides)
+    check_known(values)
+    check_numbers(values)
+    check_switches(values)
 
 
 def default_report_to() -> str:

@@ -6,16 +6,21 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import paddle
+import paddle.nn.functional as F
 from paddlenlp.trl import DPOTrainer
 
 from paddle_flashmask.packing import PreferenceCollator, pack_preference, stream_answers
 
-from ..config.arguments import Arguments
-from ..config.preference import LoRAOptions, settle_lora
+from ..averages import Collected, mean
+from ..config.arguments import PADDLENLP_AVERAGE, Arguments
+from ..config.preference import PreferenceOptions, settle_options
 from ..data.packs import Batch, labels_within, with_paddlenlp_names
 from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
 from ..errors import ConfigError, UnsupportedConfigError
-from .preference import PreferenceTrainer, model_and_reference, preference_task
+from ..token_loss import TokenLoss
+from .preference import PreferenceTrainer, model_and_reference, model_inputs, preference_task
 
 # Loss types of PaddleNLP's DPOCriterion, by how they use a reference model.
 REFERENCE_FREE_ONLY = ("or", "simpo")
@@ -25,7 +30,7 @@ LOSSES = (*REFERENCE_OR_FREE, *REFERENCE_ONLY, *REFERENCE_FREE_ONLY)
 
 
 @dataclass
-class DPOOptions(LoRAOptions):
+class DPOOptions(PreferenceOptions):
     beta: float = 0.1
     simpo_gamma: float = 0.5
     label_smoothing: float = 0.0
@@ -46,6 +51,75 @@ class PackedDPOTrainer(PreferenceTrainer, DPOTrainer):
 
     def __init__(self, **kwargs):
         super().__init__(ignore_eos_token=False, **kwargs)
+        self.dpo_criterion.logprobs = TokenLoss()
+
+    def count_terms(self, inputs):
+        """Pairs, for the preference loss, and tokens of the chosen answers, for the SFT loss."""
+        spans = inputs["response_indexs"]
+        return [spans.shape[0], int((spans[:, 2] - spans[:, 1]).sum())]
+
+    def weighted_loss(self, model, inputs, weights):
+        chosen, rejected, reference, chosen_sums = self._logps(model, inputs)
+        tokens = self.count_terms(inputs)[1]
+        preference = self.dpo_criterion.dpo_loss(chosen, rejected, *reference)
+        sft = -chosen_sums.sum() / tokens * self.dpo_config.sft_loss_ratio
+        self._collect(self._trained, inputs, chosen, rejected, reference, chosen_sums)
+        return preference * weights[0] + sft * weights[1]
+
+    def collect_evaluation(self, model, inputs, collected: Collected):
+        self._collect(collected, inputs, *self._logps(model, inputs))
+
+    def evaluation_figures(self, values):
+        options = self.dpo_config
+        chosen, rejected = values["chosen"], values["rejected"]
+        rewards = [options.beta * (values[name] - values[f"reference_{name}"]) for name in ("chosen", "rejected")]
+        names = ("chosen", "rejected", "reference_chosen", "reference_rejected")
+        preference = float(self.dpo_criterion.dpo_loss(*(paddle.to_tensor(values[name]) for name in names)))
+        sft = -options.sft_loss_ratio * values["chosen_sums"].sum(dtype="float64") / values["chosen_tokens"].sum()
+        figures = {
+            "rewards/chosen": mean(rewards[0]),
+            "rewards/rejected": mean(rewards[1]),
+            "rewards/accuracies": mean(rewards[0] > rewards[1]),
+            "rewards/margins": mean(rewards[0] - rewards[1]),
+            "logps/rejected": mean(rejected),
+            "logps/chosen": mean(chosen),
+            f"{options.loss_type}_loss": preference,
+            "sft_loss": float(sft),
+            "loss": preference + float(sft),
+        }
+        if options.loss_type == "or":
+            odds = (chosen - rejected) - (np.log1p(-np.exp(chosen)) - np.log1p(-np.exp(rejected)))
+            figures["log_odds_ratio"] = mean(odds)
+            figures["log_odds_chosen"] = mean(F.log_sigmoid(paddle.to_tensor(odds)).numpy())
+        return figures
+
+    def _logps(self, model, inputs):
+        """Log-probabilities of the answers, (chosen, rejected, (reference chosen, reference rejected), chosen sums).
+
+        All are float32 [pairs], means over tokens where the loss type takes those; the last are always sums.
+        """
+        given, options = model_inputs(inputs), self.dpo_config
+        by_token = options.loss_type in ("ipo", "or", "simpo")
+        spans = inputs["response_indexs"]
+        labels = (inputs["chosen_labels"], inputs["rejected_labels"], spans, by_token)
+        chosen, rejected, _ = self.dpo_criterion.dpo_logps(model(**given), *labels)
+        if options.reference_free:
+            reference = (paddle.zeros_like(chosen), paddle.zeros_like(rejected))
+        else:
+            with paddle.no_grad():
+                reference = self.dpo_criterion.dpo_logps(self.reference_logits(model, given), *labels)[:2]
+        lengths = (spans[:, 2] - spans[:, 1]).astype("float32")
+        return chosen, rejected, reference, chosen * lengths if by_token else chosen
+
+    def _collect(self, into: Collected, inputs, chosen, rejected, reference, chosen_sums):
+        into.add(
+            chosen=chosen,
+            rejected=rejected,
+            reference_chosen=reference[0],
+            reference_rejected=reference[1],
+            chosen_sums=chosen_sums,
+            chosen_tokens=self.count_terms(inputs)[1],
+        )
 
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
@@ -65,16 +139,16 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
             f"loss_type = {options.loss_type!r} needs a reference; reference_free goes with "
             f"{', '.join((*REFERENCE_OR_FREE, *REFERENCE_FREE_ONLY))}"
         )
-    if options.beta <= 0:
-        raise ConfigError(f"beta = {options.beta} must be positive")
     if options.label_smoothing and options.loss_type not in ("sigmoid", "simpo"):
         raise ConfigError(f"label_smoothing has no effect with loss_type = {options.loss_type!r}, only sigmoid, simpo")
+    if options.loss_type == "kto_pair" and options.loss_average != PADDLENLP_AVERAGE:
+        notes.append("loss_type kto_pair estimates its reference point within each micro-batch, as in PaddleNLP")
     if options.ref_model_update_steps > 0:
         raise UnsupportedConfigError(
             f"ref_model_update_steps = {options.ref_model_update_steps} is not supported in this release: PaddleNLP "
             "counts micro-batches there, and a resumed run would have another reference"
         )
-    settle_lora(arguments, values, has_reference=not options.reference_free)
+    settle_options(arguments, values, has_reference=not options.reference_free)
 
 
 def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> TokenRow:
@@ -90,7 +164,10 @@ def _adapt_batch(batch: Batch) -> Batch:
 
 
 def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedDPOTrainer:
-    return PackedDPOTrainer(dpo_config=arguments.options, **model_and_reference(arguments, model), **kwargs)
+    options = arguments.options
+    return PackedDPOTrainer(
+        dpo_config=options, loss_average=options.loss_average, **model_and_reference(arguments, model), **kwargs
+    )
 
 
 FORM = AnswerForm(

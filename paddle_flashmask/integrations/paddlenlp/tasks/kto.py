@@ -6,14 +6,16 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddlenlp.trl import KTOCriterion, KTOTrainer
 
 from paddle_flashmask.packing import KTOCollator, pack_kto, stream_answers, with_kl_answers
 
+from ..averages import Collected, mean
 from ..config.arguments import Arguments
-from ..config.preference import LoRAOptions, settle_lora
+from ..config.preference import PreferenceOptions, settle_options
 from ..data.lines import need
 from ..data.packs import Batch, labels_within, with_paddlenlp_names
 from ..data.preferences import (
@@ -26,11 +28,13 @@ from ..data.preferences import (
     without_empty_answers,
 )
 from ..errors import DataError
-from .preference import PreferenceTrainer, model_and_reference, preference_task
+from ..processes import joined
+from ..token_loss import TokenLoss
+from .preference import PreferenceTrainer, model_and_reference, model_inputs, preference_task
 
 
 @dataclass
-class KTOOptions(LoRAOptions):
+class KTOOptions(PreferenceOptions):
     beta: float = 0.1
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
@@ -39,8 +43,11 @@ class KTOOptions(LoRAOptions):
 class KTOLoss(KTOCriterion):
     """PaddleNLP's criterion with the reference point of the paper, max(0, KL) (section 4.1).
 
-    PaddleNLP omits the 0 on one process and has it on several.
+    PaddleNLP omits the 0 on one process and has it on several. `reference_point` replaces the estimate from the answers
+    of one micro-batch, if it is set.
     """
+
+    reference_point: float | None = None
 
     def kto_loss(
         self,
@@ -52,7 +59,10 @@ class KTOLoss(KTOCriterion):
         reference_kl_logps,
     ):
         options = self.kto_config
-        kl = (policy_kl_logps - reference_kl_logps).mean().detach().clip(min=0.0)
+        if self.reference_point is None:
+            kl = (policy_kl_logps - reference_kl_logps).mean().detach().clip(min=0.0)
+        else:
+            kl = paddle.to_tensor(self.reference_point, dtype="float32")
         losses = []
         if policy_chosen_logps.shape[0]:
             reward = policy_chosen_logps - reference_chosen_logps
@@ -63,14 +73,72 @@ class KTOLoss(KTOCriterion):
         return paddle.concat(losses).mean(), kl
 
 
+_PARTS = ("chosen", "rejected", "kl")
+
+
 class PackedKTOTrainer(PreferenceTrainer, KTOTrainer):
     def __init__(self, model, kto_config, **kwargs):
         criterion = KTOLoss(model.config, kto_config=kto_config)
+        criterion.logprobs = TokenLoss()
         super().__init__(model=model, kto_config=kto_config, kto_criterion=criterion, **kwargs)
+
+    def count_terms(self, inputs):
+        return [inputs["response_indexs"].shape[0]]
+
+    def begin_step(self, model, micro_batches):
+        """Estimate the reference point from all answers of the step, in a forward pass unless they are one batch."""
+        self.kto_criterion.reference_point = None
+        if len(micro_batches) == 1 and self.args.dataset_world_size == 1:
+            return
+        with paddle.no_grad():
+            differences = []
+            for inputs in micro_batches:
+                policy, reference = self._logps(model, inputs)
+                differences.append((policy[2] - reference[2]).numpy())
+        self.kto_criterion.reference_point = max(0.0, mean(joined(np.concatenate(differences))))
+
+    def weighted_loss(self, model, inputs, weights):
+        policy, reference = self._logps(model, inputs)
+        loss, _ = self.kto_criterion.kto_loss(*policy, *reference)
+        self._collect(self._trained, policy, reference)
+        return loss * weights[0]
+
+    def collect_evaluation(self, model, inputs, collected: Collected):
+        self._collect(collected, *self._logps(model, inputs))
+
+    def evaluation_figures(self, values):
+        beta = self.kto_config.beta
+        chosen, rejected = (values[name] - values[f"reference_{name}"] for name in ("chosen", "rejected"))
+        self.kto_criterion.reference_point = None
+        names = (*_PARTS, *(f"reference_{name}" for name in _PARTS))
+        loss, kl = self.kto_criterion.kto_loss(*(paddle.to_tensor(values[name]) for name in names))
+        return {
+            "count/chosen": len(chosen),
+            "count/rejected": len(rejected),
+            "rewards/chosen": beta * mean(chosen),
+            "rewards/rejected": beta * mean(rejected),
+            "rewards/margins": beta * (mean(chosen) - mean(rejected)),
+            "logps/chosen": mean(values["chosen"]),
+            "logps/rejected": mean(values["rejected"]),
+            "kl": float(kl),
+            "loss": float(loss),
+        }
+
+    def _logps(self, model, inputs):
+        """(policy, reference), each the log-probabilities of the wanted, the unwanted and the KL answers, float32."""
+        given = model_inputs(inputs)
+        labels = (inputs["response_labels"], inputs["response_kl_labels"], inputs["response_indexs"])
+        with paddle.no_grad():
+            reference = self.kto_criterion.kto_logps(self.reference_logits(model, given), *labels)
+        return self.kto_criterion.kto_logps(model(**given), *labels), reference
+
+    def _collect(self, into: Collected, policy, reference):
+        for prefix, parts in (("", policy), ("reference_", reference)):
+            into.add(**{f"{prefix}{name}": part for name, part in zip(_PARTS, parts, strict=True)})
 
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
-    settle_lora(arguments, values, has_reference=True)
+    settle_options(arguments, values, has_reference=True)
 
 
 def _read(row: dict[str, Any], place: str) -> PreferenceRow:
@@ -101,7 +169,10 @@ def _adapt_batch(batch: Batch) -> Batch:
 
 
 def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedKTOTrainer:
-    return PackedKTOTrainer(kto_config=arguments.options, **model_and_reference(arguments, model), **kwargs)
+    options = arguments.options
+    return PackedKTOTrainer(
+        kto_config=options, loss_average=options.loss_average, **model_and_reference(arguments, model), **kwargs
+    )
 
 
 FORM = AnswerForm(read=_read, tokens=_tokens, complete=with_kl_answers)

@@ -7,12 +7,14 @@ from typing import Any
 import paddle
 from paddlenlp.trl import ModelConfig
 
+from ..averages import Collected, StepAverages
 from ..config.arguments import Arguments
 from ..config.preference import PreferenceData, PreferenceTraining
 from ..data.preference_tokens import PreferenceTokens
 from ..data.preferences import AnswerForm, PreferenceLines
 from ..errors import UnsupportedConfigError
 from ..lora import with_lora
+from ..models.positions import extend_rotary_tables
 from ..trainer import PackedOrder
 from .task import Task
 
@@ -23,7 +25,8 @@ CAUSAL_ANSWERS = "is a key of SFT; in {}, answers see their question and themsel
 def preference_task(key: str, options: type, form: AnswerForm, **record: Any) -> Task:
     """A task with the keys of PaddleNLP's llm/alignment scripts.
 
-    options: dataclass of the task's own keys, on `LoRAOptions`. form: of its rows. record: the other fields of `Task`.
+    options: dataclass of the task's own keys, on `PreferenceOptions`. form: of its rows. record: the other fields of
+    `Task`.
     """
 
     def rows(arguments: Arguments, tokenizer: Any, split: str) -> PreferenceTokens:
@@ -70,11 +73,12 @@ def _packing_options(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-class PreferenceTrainer(PackedOrder):
+class PreferenceTrainer(StepAverages, PackedOrder):
     """Mixin that corrects PaddleNLP's DPO and KTO trainers on one process, in data parallel, and with packs."""
 
     def __init__(self, model, ref_model=None, **kwargs):
         super().__init__(model=model, ref_model=ref_model, **kwargs)
+        self._trained = Collected()
         # PaddleNLP switches dropout off in the direct children of the model only, where there is none.
         for network in filter(None, (model, ref_model)):
             for layer in network.sublayers():
@@ -86,13 +90,40 @@ class PreferenceTrainer(PackedOrder):
         it has no gradients that processes would have to share."""
         return model
 
+    def reference_logits(self, model, inputs):
+        """Logits of the reference model, or of the base without its adapters. `model` is in training mode again."""
+        with paddle.no_grad():
+            if self.ref_model_wrapped is not None:
+                return self.ref_model_wrapped(**inputs)
+            training = model.training
+            self.disable_lora(model)
+            model.eval()
+            logits = model(**inputs)
+            self.enable_lora(model)
+            if training:
+                model.train()
+            return logits
+
     def log(self, logs, **kwargs):
-        """Log the right epoch: PaddleNLP multiplies it by num_train_epochs, which is wrong from the second one on."""
+        """Add the figures of training since the last log.
+
+        Log the right epoch: PaddleNLP multiplies it by num_train_epochs, which is wrong from the second one on.
+        """
+        if "loss" in logs and not self._paddlenlp_average:
+            values = self._trained.take()
+            figures = self.evaluation_figures(values) if values else {}
+            logs.update({name: value for name, value in figures.items() if name != "loss"})
         epochs, self.args.num_train_epochs = self.args.num_train_epochs, 1
         try:
             super().log(logs, **kwargs)
         finally:
             self.args.num_train_epochs = epochs
+
+
+def model_inputs(inputs: dict[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
+    """The part of a batch that the model takes."""
+    names = ("input_ids", "position_ids", "attention_mask", "attn_mask_startend_row_indices")
+    return {name: inputs[name] for name in names if name in inputs}
 
 
 def model_and_reference(arguments: Arguments, model: Any) -> dict[str, Any]:
@@ -115,6 +146,7 @@ def _frozen_copy(model: Any) -> Any:
     # Parameter names of its own: the trained model keeps those that an optimizer state on disk refers to.
     with paddle.utils.unique_name.guard("reference_"):
         copy = type(model).from_config(model.config, dtype=model.config.dtype)
+    extend_rotary_tables(copy, model.config.seq_length)
     copy.set_state_dict(model.state_dict())
     copy.eval()
     for parameter in copy.parameters():

@@ -14,8 +14,9 @@ from paddlenlp.trainer import Trainer
 
 from paddle_flashmask.packing import RewardCollator, pack_reward, stream_answers
 
+from ..averages import Collected, StepAverages
 from ..config.arguments import Arguments
-from ..config.preference import LoRAOptions, settle_lora
+from ..config.preference import PreferenceOptions, settle_options
 from ..data.packs import with_paddlenlp_names
 from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
 from ..errors import ConfigError
@@ -27,7 +28,7 @@ from .preference import preference_task
 
 
 @dataclass
-class RewardOptions(LoRAOptions):
+class RewardOptions(PreferenceOptions):
     """loss_type: "pairwise" or "listwise"; see the functions of LOSSES. The two agree for two answers."""
 
     loss_type: str = "pairwise"
@@ -66,16 +67,30 @@ def listwise_loss(scores: paddle.Tensor, questions: paddle.Tensor) -> paddle.Ten
 LOSSES = {"pairwise": pairwise_loss, "listwise": listwise_loss}
 
 
-class PackedRewardTrainer(PackedOrder, Trainer):
+class PackedRewardTrainer(StepAverages, PackedOrder, Trainer):
     """Logs `accuracy` and `margin` over all ranked pairs since the last log, and with `eval_` over the evaluation data.
 
     accuracy: share of the pairs whose better answer scores higher. margin: mean difference of their scores.
     """
 
-    def __init__(self, loss_type: str, **kwargs):
+    def __init__(self, loss_type: str, **kwargs: Any):
         super().__init__(**kwargs)
         self._loss = LOSSES[loss_type]
         self._pairs = {"": [], "eval_": []}  # differences of scores, an array per batch
+
+    def count_terms(self, inputs):
+        """Questions."""
+        return [int(inputs["answer_places"][:, 2].max()) + 1]
+
+    def weighted_loss(self, model, inputs, weights):
+        return self.compute_loss(model, inputs) * weights[0]
+
+    def collect_evaluation(self, model, inputs, collected: Collected):
+        (questions,) = self.count_terms(inputs)
+        collected.add(loss=float(self._score(model, inputs, "eval_")) * questions, questions=questions)
+
+    def evaluation_figures(self, values):
+        return {"loss": values["loss"].sum() / max(values["questions"].sum(), 1)}
 
     def compute_loss(self, model, inputs, return_outputs=False):
         return self._score(model, inputs, "")
@@ -110,7 +125,7 @@ def _upper(size: int, strict: bool) -> paddle.Tensor:
 
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
-    settle_lora(arguments, values, has_reference=False)
+    settle_options(arguments, values, has_reference=False)
     if arguments.options.loss_type not in LOSSES:
         raise ConfigError(f"loss_type = {arguments.options.loss_type!r} must be one of {', '.join(LOSSES)}")
 
@@ -122,7 +137,8 @@ def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> 
 def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedRewardTrainer:
     if arguments.model.lora:
         model = with_lora(model, arguments, trained_whole=[SCORE_HEAD])
-    return PackedRewardTrainer(model=model, loss_type=arguments.options.loss_type, **kwargs)
+    options = arguments.options
+    return PackedRewardTrainer(model=model, loss_type=options.loss_type, loss_average=options.loss_average, **kwargs)
 
 
 FORM = AnswerForm(

@@ -6,41 +6,71 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Optional
 
+import numpy as np
 from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig, SFTTrainer
 
 from paddle_flashmask.packing import DocumentAttention, SFTCollator, pack_sft, stream_sft
 from paddle_flashmask.packing.attention import KINDS
 
-from ..config.arguments import Arguments
+from ..averages import Collected, StepAverages
+from ..config.arguments import PADDLENLP_AVERAGE, Arguments, check_choice
 from ..data.instructions import SFTLines, SFTTokens
 from ..data.packs import with_paddlenlp_names
 from ..errors import ConfigError, UnsupportedConfigError
 from ..lora import with_lora
+from ..token_loss import IGNORED, TokenLoss, labelled, logits_of, use_token_mean
 from ..trainer import PackedOrder
 from .task import Task
 
 
 @dataclass
 class SFTOptions:
-    """Our keys of SFT configurations: which tokens of its own document a token sees.
+    """Our keys of SFT configurations: which tokens of its own document a token sees, and what the loss is a mean over.
 
+    loss_average: "tokens", all answer tokens of a step, or "paddlenlp", the mean of the means of the micro-batches.
     attention_mask_type: a kind of `DocumentAttention`; the source of a row is the prefix. attention_window_size: tokens
     that a token sees under sliding_window, itself included.
     """
 
     attention_mask_type: str = "causal_document"
     attention_window_size: Optional[int] = None  # noqa: UP045
+    loss_average: str = "tokens"
 
     def attention(self) -> DocumentAttention:
         return DocumentAttention(self.attention_mask_type, self.attention_window_size)
 
 
-class PackedSFTTrainer(PackedOrder, SFTTrainer):
-    pass
+class PackedSFTTrainer(StepAverages, PackedOrder, SFTTrainer):
+    """The loss is the mean over the answer tokens of a step; evaluation adds the token accuracy."""
+
+    def __init__(self, model: Any, loss_average: str, **kwargs: Any):
+        super().__init__(model=model, loss_average=loss_average, **kwargs)
+        if loss_average != PADDLENLP_AVERAGE:
+            use_token_mean(model)
+        self._token_loss = TokenLoss()
+
+    def count_terms(self, inputs):
+        return [int((inputs["labels"] != IGNORED).sum())]
+
+    def weighted_loss(self, model, inputs, weights):
+        return self.compute_loss(model, inputs) * weights[0]
+
+    def collect_evaluation(self, model, inputs, collected: Collected):
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        logits, labels = labelled(logits_of(model(**inputs)), labels)
+        losses = self._token_loss(logits, labels.unsqueeze(-1)).numpy()
+        correct = int((logits.argmax(axis=-1) == labels).sum())
+        collected.add(loss=losses.sum(dtype=np.float64), correct=correct, tokens=labels.shape[0])
+
+    def evaluation_figures(self, values):
+        tokens = max(values["tokens"].sum(), 1)
+        return {"accuracy": values["correct"].sum() / tokens, "loss": values["loss"].sum() / tokens}
 
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
     _check_attention(arguments.options)
+    check_choice("loss_average", arguments.options.loss_average, ("tokens", PADDLENLP_AVERAGE))
     data = arguments.data
     if arguments.model.flash_mask and not data.zero_padding:
         data.zero_padding = True
@@ -91,7 +121,9 @@ def _settle_model(arguments: Arguments, config: Any) -> None:
 def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedSFTTrainer:
     if arguments.model.lora:
         model = with_lora(model, arguments)
-    return PackedSFTTrainer(model=model, compute_metrics=_accuracy if arguments.training.do_eval else None, **kwargs)
+    average = arguments.options.loss_average
+    metrics = _accuracy if arguments.training.do_eval and average == PADDLENLP_AVERAGE else None
+    return PackedSFTTrainer(model=model, loss_average=average, compute_metrics=metrics, **kwargs)
 
 
 def _accuracy(predictions: Any) -> dict[str, float]:

@@ -16,7 +16,9 @@ from ..config.arguments import (
     settle_flash_attention,
     take_backend,
 )
-from ..config.machine import check_data_parallel, settle_machine
+from ..config.machine import check_data_parallel, settle_machine, uses_gpu
+from ..config.numbers import check_numbers
+from ..config.switches import settle_switches
 from ..data.packs import Batch, PackCollator, PackDataset, Packs, PackStreamDataset, TokenRows
 from ..errors import ConfigError
 from ..runs.settle import settle_run
@@ -89,8 +91,10 @@ class Task:
             if key in values:
                 raise ConfigError(f"{key} {reason}")
         backend = take_backend(values)
+        check_numbers(values)
         check_data_parallel(values)
-        arguments = Arguments(*parse_groups(values, self.groups), backend=backend)
+        notes = settle_switches(values, has_gpu=uses_gpu(values))
+        arguments = Arguments(*parse_groups(values, self.groups), notes=notes, backend=backend)
         check_common(arguments, self.data_keys(arguments.training))
         check_lengths(arguments, self.max_length_key, self.max_prompt_key)
         settle_machine(arguments, values)
