@@ -8,27 +8,26 @@ import subprocess
 import sys
 from typing import Any
 
-from support.repository import REPOSITORY
-
 from .outcome import Case, NotRun
 from .plan import Settings
+from .processes import run_program
 
 ARCHITECTURES = "80,90"
-_BUILD_SECONDS = 400
+_BUILD_SECONDS = 400.0
 
 
 def cases(settings: Settings) -> list[Case]:
-    found = [Case("library", lambda: build(settings))]
+    found = [Case("library", lambda: build(settings), _BUILD_SECONDS)]
     if not settings.emulated:
-        found.append(Case("registers and spills", lambda: resources(settings)))
+        found.append(Case("registers and spills", lambda: resources(settings), 60.0))
     return found
 
 
 def build(settings: Settings) -> dict[str, Any]:
     options = ["--emulated"] if settings.emulated else ["--cuda", "1", "--cuda-archs", ARCHITECTURES]
     command = [sys.executable, "tools/build_kernels.py", str(settings.library), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, cwd=REPOSITORY, check=False)
-    output = done.stdout + done.stderr
+    done = run_program(command, _BUILD_SECONDS)
+    output = done.stdout
     print(output)
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {output[-2000:]}"
     return {"command": command[1:], "bytes": settings.library.stat().st_size}

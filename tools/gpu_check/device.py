@@ -51,6 +51,22 @@ def each_newest_kernels(kernels: Kernels) -> Iterator[int]:
         kernels.set_newest_cuda_kernels(0)
 
 
+@contextmanager
+def with_generation(kernels: Kernels, generation: int) -> Iterator[None]:
+    """Limit calls to the kernels of this compute capability. Raises NotRun where the device cannot run them."""
+    capability = kernels.cuda_compute_capability()
+    if capability != 90:
+        if generation == 90:
+            raise NotRun(f"the device has compute capability {capability / 10}")
+        yield
+        return
+    try:
+        kernels.set_newest_cuda_kernels(generation)
+        yield
+    finally:
+        kernels.set_newest_cuda_kernels(0)
+
+
 def open_device(settings: Settings) -> Device:
     """Raises NotRun where there is no GPU driver."""
     return EmulatedDevice(settings.library) if settings.emulated else CudaDevice(settings.library)
