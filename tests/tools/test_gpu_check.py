@@ -35,6 +35,7 @@ def test_every_subset_builds_first_and_fits_into_ten_minutes() -> None:
         assert next(iter(chosen)) == "build"
         # The first build of all takes its own time; later ones find their objects.
         assert subset == "all" or sum(chosen.values()) - chosen["build"] <= 560, subset
+    assert sum(plan.SUBSETS["first"].values()) <= 540
     assert set(plan.choose(["all"], emulated=False)) == set(plan.PARTS)
     assert set(plan.choose(["test", "bench"], emulated=False)) == {
         "build",
@@ -196,13 +197,16 @@ arch = sm_80
   REG:254 STACK:0 SHARED:0 LOCAL:0 CONSTANT[0]:528 TEXTURE:0 SURFACE:0 SAMPLER:0
 arch = sm_90
  Function _Z8Backwardv:
-  REG:255 STACK:16 SHARED:128 LOCAL:8 CONSTANT[0]:528
+  REG:255 STACK:16 SHARED:128 LOCAL:0 CONSTANT[0]:528
 """
     kernels = build.read_resources(text)
-    assert [(kernel["architecture"], kernel["reg"], kernel["local"]) for kernel in kernels] == [
+    assert [(kernel["architecture"], kernel["reg"], kernel["stack"]) for kernel in kernels] == [
         ("sm_80", 254, 0),
-        ("sm_90", 255, 8),
+        ("sm_90", 255, 16),
     ]
+    build.check_stacks(kernels)
+    with pytest.raises(AssertionError, match="stack of more than 24 bytes"):
+        build.check_stacks([{**kernels[1], "stack": 32}])
 
 
 @pytest.mark.parametrize(

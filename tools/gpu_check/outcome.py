@@ -19,6 +19,14 @@ class NotRun(Exception):
     """Reason why a case cannot run on this machine. It then counts as neither passed nor failed."""
 
 
+class WrongResult(AssertionError):
+    """Failure whose figures are worth keeping."""
+
+    def __init__(self, message: str, figures: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.figures = figures
+
+
 class DeviceLost(Exception):
     """The GPU context of this process is unusable from now on."""
 
@@ -91,6 +99,7 @@ def run_case(case: Case) -> Result:
         result.outcome, result.detail = NOT_RUN, str(reason)
     except Exception as failure:  # any exception is the result of its case
         result.outcome = FAILED
+        result.figures = failure.figures if isinstance(failure, WrongResult) else {}
         lost = "the GPU context was lost: " if loses_context(failure) else ""
         result.detail = f"{lost}{type(failure).__name__}: {failure}"[:_DETAIL_LENGTH]
     result.seconds = round(time.monotonic() - begin, 3)
