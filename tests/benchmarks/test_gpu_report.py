@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.gpu import profile, report, summary, timing
-from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check import table
+from tools.gpu_check import record, table
 from tools.gpu_check.outcome import FAILED, PASSED, Result
 
 
@@ -29,7 +28,7 @@ def record_with_figures(emulated: bool = False) -> dict:
         Result("document", FAILED, detail="flex: relative difference 1e-1"),
     ]
     machine = {"gpu": {"name": "NVIDIA H200", "driver_version": "580"}, "packages": {"torch": "2.11.0"}}
-    parts = [gpu_check.describe_part("bench", results, 10.0, 100.0)]
+    parts = [record.describe_part("bench", results, 10.0, 100.0)]
     date = "2026-01-01T00:00:00+00:00"
     return {"commit": "0123abc", "date": date, "emulated": emulated, "machine": machine, "parts": parts}
 
