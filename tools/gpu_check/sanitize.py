@@ -20,8 +20,8 @@ _ERROR_STATUS = 99
 def cases(settings: Settings) -> list[Case]:
     return [
         Case(f"{tool}: {name}", lambda tool=tool, name=name: sanitize(tool, name, settings), _SECONDS)
-        for name in CASES
         for tool in TOOLS
+        for name in CASES
     ]
 
 
