@@ -21,8 +21,8 @@ from .load import LoadSampler
 from .paper_masks import PaperMask, paper_mask
 from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statistics_of, take_turns
 
-# FLOPs per visible pair and head_dim element: two products forward, five backward.
-FLOP = {"forward": 4, "backward": 10}
+# FLOPs per visible pair for each element of head_dim and of head_dim_v: two products forward, five backward.
+FLOP = {"forward": (2, 2), "backward": (6, 4)}
 TOKENS = 32768  # batch * length
 HIDDEN = 4096  # heads * head_dim, as in the paper
 OLDER_KERNELS = "ours_80"  # our 8.0 kernels, as a peer on a device that runs the 9.0 kernels
@@ -43,10 +43,19 @@ class Row:
     heads_kv: int
     batch: int
     dtype: str = "bfloat16"
+    value_dim: int = 0  # head_dim_v where it differs
+
+    @property
+    def head_dim_v(self) -> int:
+        return self.value_dim or self.head_dim
+
+    @property
+    def dims(self) -> str:
+        return f"{self.head_dim},{self.value_dim}" if self.value_dim else f"{self.head_dim}"
 
     @property
     def name(self) -> str:
-        return f"{self.mask} S={self.seqlen} D={self.head_dim} B={self.batch} H={self.heads}:{self.heads_kv}"
+        return f"{self.mask} S={self.seqlen} D={self.dims} B={self.batch} H={self.heads}:{self.heads_kv}"
 
 
 def paper_row(mask: str, seqlen: int, head_dim: int, tokens: int = TOKENS, hidden: int = HIDDEN) -> Row:
@@ -225,6 +234,7 @@ class Bench:
             "mask": row.mask,
             "seqlen": row.seqlen,
             "head_dim": row.head_dim,
+            "head_dim_v": row.head_dim_v,
             "heads": row.heads,
             "heads_kv": row.heads_kv,
             "batch": row.batch,
@@ -244,7 +254,8 @@ class Bench:
         contestants: dict[str, Callable],
         turns: dict[str, int] | None = None,
     ) -> dict[str, Any]:
-        flop = float(FLOP[direction] * row.head_dim * mask.pairs * row.batch * row.heads)
+        of_key, of_value = FLOP[direction]
+        flop = float((of_key * row.head_dim + of_value * row.head_dim_v) * mask.pairs * row.batch * row.heads)
         with self._load() as load:
             times = take_turns(self.timer, contestants, **(self.turns or turns or {}))
         return {
@@ -281,7 +292,7 @@ def problem_of(row: Row, mask: PaperMask) -> Problem:
         heads_q=row.heads,
         heads_kv=row.heads_kv,
         head_dim=row.head_dim,
-        head_dim_v=row.head_dim,
+        head_dim_v=row.head_dim_v,
         dtype=row.dtype,
         causal=mask.causal,
         startend=columns,

@@ -32,7 +32,7 @@ def measured(settings: Settings, rows: list[Row], peers: list[str]) -> list[Case
     for row in rows:
         found.append(Case(f"peers, {row.name}", lambda row=row: bench().measure_peers(row, peers), PEERS_SECONDS))
         ours = functools.partial(lambda row: bench().measure_ours(row), row)
-        found.append(Case(f"ours, {row.name}", ours, OURS_SECONDS, row=f"ours D{row.head_dim}"))
+        found.append(Case(f"ours, {row.name}", ours, OURS_SECONDS, row=f"ours D{row.dims}"))
     if settings.part == "bench":
         found[1:1] = [_preparation(bench)]
     if settings.part == "bench-masks":
@@ -78,6 +78,21 @@ def first(settings: Settings) -> list[Case]:
     if settings.emulated:
         rows = [toy_row("causal"), toy_row("causal_document")]
     return measured(settings, rows, DENSE_PEERS[:1] if settings.emulated else DENSE_PEERS)
+
+
+def shapes(settings: Settings) -> list[Case]:
+    """Head dims and groups of heads of models, beside 128 and 64: latent attention, 256, GQA."""
+    rows = [
+        Row("causal", 8192, 192, 16, 16, 2, value_dim=128),
+        Row("causal_document", 8192, 192, 16, 16, 2, value_dim=128),
+        Row("causal", 8192, 256, 16, 16, 4),
+        Row("causal_document", 8192, 256, 16, 16, 4),
+        Row("causal", 8192, 128, 64, 8, 1),
+        Row("sliding_window", 8192, 64, 64, 8, 4),
+    ]
+    if settings.emulated:
+        rows = [Row("causal", 256, 64, 4, 2, 1, "float32", value_dim=32)]
+    return measured(settings, rows, [] if settings.emulated else DENSE_PEERS)
 
 
 def masks(settings: Settings) -> list[Case]:

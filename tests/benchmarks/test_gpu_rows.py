@@ -88,7 +88,7 @@ OURS = ["ours", "ours_deterministic", bench.OLDER_KERNELS]
 FIRST_CALLS = 6.0  # seconds per row: compiling FlexAttention, comparing
 
 
-@pytest.mark.parametrize("part", ["bench-first", "bench", "bench-masks", "bench-flex", "bench-long"])
+@pytest.mark.parametrize("part", ["bench-first", "bench", "bench-shapes", "bench-masks", "bench-flex", "bench-long"])
 def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) -> None:
     """The order is that in which they matter, so that a slow machine loses the last ones."""
     seconds = []

@@ -40,6 +40,7 @@ PARTS = {
         Part("determinism", f"{CHECKS}.determinism", 90, "test.log"),
         Part("bench-first", f"{BENCHMARKS}.bench_rows", 240, "bench.log", "first"),
         Part("bench", f"{BENCHMARKS}.bench_rows", 240, "bench.log", "dense"),
+        Part("bench-shapes", f"{BENCHMARKS}.bench_rows", 300, "bench.log", "shapes"),
         Part("bench-masks", f"{BENCHMARKS}.bench_rows", 400, "bench.log", "masks"),
         Part("bench-flex", f"{BENCHMARKS}.bench_rows", 540, "bench.log", "flex"),
         Part("bench-long", f"{BENCHMARKS}.bench_rows", 500, "bench.log", "long"),
@@ -58,6 +59,7 @@ SUBSETS: dict[str, dict[str, float]] = {
     "sanitize": {"sanitize": 500},
     "determinism": {"determinism": 200},
     "bench": {"bench": 200, "bench-masks": 330},
+    "bench-shapes": {"bench-shapes": 300},
     "bench-flex": {"bench-flex": 540},
     "bench-long": {"bench-long": 540},
     "profile": {"profile": 200},
@@ -72,6 +74,7 @@ EMULATED_PARTS = (
     "determinism",
     "bench-first",
     "bench",
+    "bench-shapes",
     "bench-masks",
 )
 
