@@ -15,7 +15,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build test test-paddleformers demo train-all bench-cpu cuda-compiler compile-cuda emulate-all lint format sanitize info clean
+.PHONY: all always venv build test test-paddleformers demo train-all killed-runs bench-cpu cuda-compiler cuda-compilers \
+  compile-cuda emulate-all lint format sanitize info clean
 
 all: build
 
@@ -70,6 +71,10 @@ demo: build
 train-all: build
 	$(BIN)/python examples/train_all.py
 
+# 200 short runs of every task, killed at random moments and started again; about half an hour on two cores.
+killed-runs: build
+	$(BIN)/python -m pytest -s -p no:warnings tests/integrations/paddlenlp/test_runs_killed.py --killed-runs 200
+
 # Beside PyTorch, in the same run and a separate environment, because PaddleNLP behaves differently where torch is
 # installed. BENCH_ARGS="--seqlens 2048 --rounds 3" shortens it.
 bench-cpu: build $(STAMPS)/bench
@@ -87,6 +92,10 @@ cuda-compiler: $(STAMPS)/cuda
 $(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 	$(PIP) install -q -r requirements/cuda.txt
 	@touch $@
+
+# Assemble the kernels with ptxas of CUDA 12.6, 12.8 and 12.9 from pip too, and record which serialize wgmma.
+cuda-compilers: $(STAMPS)/cuda
+	$(BIN)/python -m tools.cuda_compilers --csv benchmarks/results/cuda_compilers.csv
 
 # Compile every CUDA kernel with nvcc and print a table of registers and spills; unexpected spills are an error.
 compile-cuda: venv

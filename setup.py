@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +22,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "paddle_flashmask"
+OLDEST_PADDLE = 3
 
 
 def load_by_path(name: str, path: Path) -> ModuleType:
@@ -34,8 +37,17 @@ def load_by_path(name: str, path: Path) -> ModuleType:
 kernels = load_by_path("build_kernels", ROOT / "tools" / "build_kernels.py")
 
 
-def find_paddle() -> tuple[str, Path]:
-    """Version and folder of the installed Paddle, found without importing it, which takes seconds."""
+@dataclass(frozen=True)
+class Paddle:
+    """The installed Paddle. `cuda`: the CUDA version that it is built for; "": a CPU build."""
+
+    version: str
+    cuda: str
+    folder: Path
+
+
+def find_paddle() -> Paddle:
+    """Read the version of the installed Paddle without importing it, which takes seconds."""
     spec = importlib.util.find_spec("paddle")
     if spec is None or spec.origin is None:
         raise kernels.BuildError(
@@ -43,8 +55,16 @@ def find_paddle() -> tuple[str, Path]:
             "in: first `pip install paddlepaddle` and `pip install setuptools wheel pybind11`, then install this "
             "package with `pip install --no-build-isolation .`"
         )
-    root = Path(spec.origin).parent
-    return load_by_path("paddle_version", root / "version" / "__init__.py").full_version, root
+    folder = Path(spec.origin).parent
+    version = load_by_path("paddle_version", folder / "version" / "__init__.py")
+    # Builds of the development branch are 0.0.0.
+    if 0 < int(version.major) < OLDEST_PADDLE:
+        raise kernels.BuildError(
+            f"Paddle {version.full_version} is installed, expected {OLDEST_PADDLE}.0 or later: the C++ interface of "
+            "custom operators differs before"
+        )
+    cuda = version.cuda()  # "False" for a CPU build
+    return Paddle(version.full_version, cuda if re.match(r"\d", str(cuda)) else "", folder)
 
 
 def find_pybind11() -> str:
@@ -64,10 +84,10 @@ class BuildBinaries(build_ext):
         return os.path.join(*fullname.split(".")) + ".so"  # plain shared libraries have no Python tag
 
     def build_extensions(self) -> None:
-        self.cuda = kernels.wanted_cuda(os.environ.get("PFM_CUDA", "auto"))
-        self.archs = kernels.checked_archs(os.environ.get("PFM_CUDA_ARCHS", ",".join(kernels.CUDA_ARCHS)))
         self.compiler = kernels.find_compiler()
-        self.paddle_version, self.paddle = find_paddle()
+        self.paddle = find_paddle()
+        self.cuda = kernels.wanted_cuda(os.environ.get("PFM_CUDA", "auto"), self.paddle.cuda)
+        self.archs = kernels.wanted_archs(os.environ.get("PFM_CUDA_ARCHS", ""), self.cuda)
         self.cache = kernels.ObjectCache()
         units = {extension.name: self._units(extension) for extension in self.extensions}
         objects = iter(self.cache.compile_all([unit for group in units.values() for unit in group]))
@@ -82,14 +102,14 @@ class BuildBinaries(build_ext):
                 return units + kernels.no_cuda_units(self.compiler)
             return units + kernels.cuda_units(self.cuda, self.compiler, self.archs)
         if extension.name.endswith("_ops"):
-            include = self.paddle / "include"
+            include = self.paddle.folder / "include"
             # Paddle's headers count as system headers, so that warnings apply to this project's code only.
             flags = ["-D_GLIBCXX_USE_CXX11_ABI=1", "-DPADDLE_WITH_CUSTOM_KERNEL", "-isystem", str(include)]
             flags += ["-isystem", str(include / "third_party")]
         else:
             flags = ["-isystem", find_pybind11(), "-isystem", sysconfig.get_paths()["include"]]
         command = (self.compiler, *kernels.COMMON_FLAGS, *flags)
-        return [kernels.Unit(ROOT / name, command, self.paddle_version) for name in extension.sources]
+        return [kernels.Unit(ROOT / name, command, self.paddle.version) for name in extension.sources]
 
     def _link(self, extension: Extension, objects: list[Path]) -> None:
         target = Path(self.get_ext_fullpath(extension.name)).resolve()
@@ -99,7 +119,7 @@ class BuildBinaries(build_ext):
         # -z now: a symbol that the running Paddle lacks makes the import fail, instead of aborting a later call.
         command = [self.compiler, "-shared", "-Wl,-z,now", "-Wl,-s", *map(str, objects)]
         if extension.name.endswith("_ops"):
-            command += ["-Wl,-rpath,$ORIGIN", f"-L{self.paddle / 'base'}", f"-L{target.parent}"]
+            command += ["-Wl,-rpath,$ORIGIN", f"-L{self.paddle.folder / 'base'}", f"-L{target.parent}"]
             command += ["-Wl,--no-as-needed", "-l:libpaddle.so", "-l:_kernels.so", "-Wl,--as-needed"]
         kernels.link(command, target)
 
@@ -108,7 +128,7 @@ class BuildBinaries(build_ext):
         nvcc = self.cache.compiler_version(str(self.cuda.nvcc)) if self.cuda else ""
         text = (
             '"""What this installation was built from and for; written by setup.py."""\n\n'
-            f"PADDLE_VERSION = {self.paddle_version!r}\n"
+            f"PADDLE_VERSION = {self.paddle.version!r}\n"
             f"COMPILER = {self.cache.compiler_version(self.compiler)!r}\n"
             f"CUDA_COMPILER = {nvcc!r}\n"
             f"CPU_KERNELS = {isas!r}\n"

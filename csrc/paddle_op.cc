@@ -97,9 +97,10 @@ void CheckShape(const char* name, const Tensor& tensor, const Shape& expected) {
 
 // Checks what the C ABI cannot: in a static graph, Python has not seen the shapes of this call.
 pfm_params MakeParams(const Inputs& in, const Options& options) {
-  if (!in.query.is_cpu() && !in.query.is_gpu()) {
+  // Without Paddle's stream the kernels would run on the legacy stream, unordered with Paddle's operators.
+  if (!in.query.is_cpu() && !(in.query.is_gpu() && pfm_tensor_stream != nullptr)) {
     PADDLE_THROW(::common::errors::Unimplemented(
-        "paddle_flashmask_attention: query is neither on a CPU nor on a GPU, for which there are kernels"));
+        "paddle_flashmask_attention: query is neither on a CPU nor on a GPU whose CUDA stream Paddle names"));
   }
   CheckPlace("key", in.key, in.query);
   CheckPlace("value", in.value, in.query);
@@ -117,7 +118,7 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
   params.struct_size = sizeof(pfm_params);
   params.version = PFM_ABI_VERSION;
   params.device = in.query.is_gpu() ? PFM_CUDA : PFM_CPU;
-  if (in.query.is_gpu() && pfm_tensor_stream != nullptr) params.stream = pfm_tensor_stream(&in.query);
+  if (in.query.is_gpu()) params.stream = pfm_tensor_stream(&in.query);
   params.dtype = DtypeCode(in.query.dtype());
   params.batch = query[0];
   params.seqlen_q = query[1];

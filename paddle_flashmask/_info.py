@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import platform
+import re
 from pathlib import Path
 
 import paddle_flashmask
 
 KERNELS = Path(__file__).resolve().parent / "_kernels.so"
+# NVIDIA driver branch that each CUDA major version needs at least: "CUDA Compatibility", section "Minor Version
+# Compatibility" (docs.nvidia.com/deploy/cuda-compatibility).
+_OLDEST_DRIVERS = {12: 525, 13: 580}
 _MODEL_LIBRARIES = ("paddlenlp", "paddleformers")
 
 
@@ -27,6 +31,15 @@ def _kernels() -> ctypes.CDLL:
     for name in ("pfm_cpu_isa", "pfm_cuda_architectures", "pfm_last_error"):
         getattr(library, name).restype = ctypes.c_char_p
     return library
+
+
+def needed_driver(cuda_compiler: str) -> str:
+    """Name the NVIDIA driver that kernels need, given the version line of the nvcc that compiled them."""
+    release = re.search(r"release (\d+)\.(\d+)", cuda_compiler)
+    oldest = _OLDEST_DRIVERS.get(int(release[1])) if release else None
+    if oldest is None:
+        return f"that of the CUDA toolkit which compiled the kernels ({cuda_compiler})"
+    return f"R{oldest} or later (CUDA {release[1]}); after 9.0 that of CUDA {release[1]}.{release[2]}, for its PTX"
 
 
 def _cuda_device(library: ctypes.CDLL) -> str:
@@ -59,6 +72,8 @@ def collect() -> dict[str, str]:
     )
     architectures = library.pfm_cuda_architectures().decode()
     lines["CUDA kernels"] = f"{architectures} ({_build_info.CUDA_COMPILER})" if architectures else "none in this build"
+    if architectures:
+        lines["NVIDIA driver needed"] = needed_driver(_build_info.CUDA_COMPILER)
     lines["GPU"] = _cuda_device(library)
     for name in _MODEL_LIBRARIES:
         lines[name] = _version(name) or "not installed"

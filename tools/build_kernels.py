@@ -1,4 +1,4 @@
-"""Builds the kernel library (csrc/flashmask.h) and nothing else; Python's standard library, g++ and, for CUDA, nvcc.
+"""Build the kernel library (csrc/flashmask.h). Needs only Python's standard library, g++ and, for CUDA, nvcc.
 
     python3 tools/build_kernels.py build/_kernels.so               CPU kernels, and CUDA kernels if nvcc is found
     python3 tools/build_kernels.py build/_kernels.so --cuda 1      an error where nvcc is missing
@@ -40,7 +40,7 @@ COMMON_FLAGS = [
     f"-I{ROOT / 'csrc'}",
 ]
 KERNEL_FLAGS = ["-O3", "-fopenmp"]
-# A file whose name ends so is compiled for that instruction set, and only on x86-64; the rest runs everywhere.
+# Suffix of a file name -> flags of its instruction set, on x86-64 only. Other files run everywhere.
 ISA_FLAGS = {
     "_avx2": ["-mavx2", "-mfma", "-mf16c"],
     "_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"],
@@ -48,39 +48,49 @@ ISA_FLAGS = {
 IS_X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 EMULATOR_FLAGS = ["-DPFM_EMULATOR", f"-I{ROOT / 'tests'}", "-Wno-unknown-pragmas", "-Wno-psabi"]
-CUDA_ARCHS = ("80", "90")
-CUDA_PTX = "80"  # in every build: what later cards compile for themselves
+# "80" and "90": the sources of every architecture. "90a": those of csrc/cuda/sm90.
+CUDA_ARCHS = ("80", "90", "90a")
+CUDA_PTX = "80"  # in every build: PTX that later devices compile at load
 
-# What ptxas says where it waits after every wgmma, or does not reallocate registers: the kernel would be right and
+# Messages of ptxas when it waits after every wgmma or does not reallocate registers: the kernel would be correct but
 # several times slower.
 SLOW_WGMMA = re.compile(
     r"C75\d\d|Potential Performance Loss|wgmma.* serialized|setmaxnreg.* ignored|ignor\w+ .*setmaxnreg"
 )
-OLDEST_CUDA = (12, 8)
+# None before was tried.
+OLDEST_CUDA = (12, 6)
 
 
 @dataclass(frozen=True)
 class ArchitectureFolder:
-    """Sources of csrc/cuda that one compute capability alone can run.
+    """Folder of csrc/cuda whose kernels run on one compute capability only.
 
-    The others are compiled for every capability of the build. dispatch.cu has a row for the kernels of each folder
-    under `macro`.
+    All other sources are compiled for every capability of the build. dispatch.cu has a row for each folder, guarded by
+    `macro`.
     """
 
     folder: Path
-    arch: str  # of PFM_CUDA_ARCHS, which brings the folder into the build
-    code: str  # what its sources are compiled for
+    arch: str  # of CUDA_ARCHS; its sources are compiled for this one alone
     macro: str
-    refused: re.Pattern[str]  # what ptxas must not say
+    refused: re.Pattern[str]  # output of ptxas that fails the build
+    oldest_cuda: tuple[int, int]
+    why: str  # the reason for oldest_cuda
 
 
 ARCHITECTURE_FOLDERS = (
-    ArchitectureFolder(ROOT / "csrc" / "cuda" / "sm90", "90", "90a", "PFM_CUDA_BUILDS_SM90", SLOW_WGMMA),
+    ArchitectureFolder(
+        ROOT / "csrc" / "cuda" / "sm90",
+        arch="90a",
+        macro="PFM_CUDA_BUILDS_SM90",
+        refused=SLOW_WGMMA,
+        oldest_cuda=(12, 9),
+        why="ptxas before 12.9 serializes their wgmma instructions (C7515)",
+    ),
 )
 
 
 class BuildError(SystemExit):
-    """Ends the build with one readable message instead of a traceback."""
+    """Failure of the build, shown as one readable message instead of a traceback."""
 
     def __init__(self, message: str) -> None:
         super().__init__(f"\npaddle-flashmask: {message}\n")
@@ -92,11 +102,17 @@ class CudaToolkit:
     version: str
     library: Path  # libcudart_static.a
 
+    @property
+    def release(self) -> tuple[int, ...]:
+        return tuple(map(int, self.version.split(".")))
+
 
 @dataclass(frozen=True)
 class Unit:
-    """One compiler call: `command` without source and result. `salt`: what else the object depends on. `refused`:
-    what the compiler must not say."""
+    """One compiler call.
+
+    command: without source and result. salt: further dependencies of the object. refused: output that fails the build.
+    """
 
     source: Path
     command: tuple[str, ...]
@@ -115,7 +131,7 @@ def find_compiler() -> str:
 
 
 def nvcc_candidates() -> list[Path]:
-    """CUDA_HOME alone if it is set; otherwise PATH, the packages of pip, the usual place."""
+    """Paths to try: CUDA_HOME alone if it is set, otherwise PATH, pip packages and /usr/local/cuda."""
     if os.environ.get("CUDA_HOME"):
         return [Path(os.environ["CUDA_HOME"]) / "bin" / "nvcc"]
     found = [Path(path).resolve() for path in [shutil.which("nvcc")] if path]
@@ -126,7 +142,7 @@ def nvcc_candidates() -> list[Path]:
 
 
 def find_cuda() -> tuple[CudaToolkit | None, str]:
-    """The first usable toolkit, or None and why."""
+    """First usable toolkit, or None and the reason."""
     reason = "nvcc was not found in CUDA_HOME, PATH, the installed pip packages or /usr/local/cuda"
     for nvcc in nvcc_candidates():
         if not os.access(nvcc, os.X_OK):
@@ -138,7 +154,8 @@ def find_cuda() -> tuple[CudaToolkit | None, str]:
             continue
         if tuple(map(int, version.groups())) < OLDEST_CUDA:
             oldest = ".".join(map(str, OLDEST_CUDA))
-            reason = f"{nvcc} is version {'.'.join(version.groups())}, expected {oldest} or later"
+            found = ".".join(version.groups())
+            reason = f"{nvcc} is version {found}, expected {oldest} or later: none before was tried"
             continue
         home = nvcc.parent.parent
         places = [home / "lib64", home / "lib", home / "targets" / "x86_64-linux" / "lib"]
@@ -150,8 +167,12 @@ def find_cuda() -> tuple[CudaToolkit | None, str]:
     return None, reason
 
 
-def wanted_cuda(request: str) -> CudaToolkit | None:
-    """For "0", "1" or "auto"; None: build without."""
+def wanted_cuda(request: str, paddle_cuda: str = "") -> CudaToolkit | None:
+    """Return the toolkit for PFM_CUDA ("0", "1" or "auto"); None: build without CUDA kernels.
+
+    `paddle_cuda` is the CUDA version of the installed Paddle, "" for a CPU build. Beside a CUDA build of Paddle, "auto"
+    fails where no toolkit is found: the package would raise at the first call with GPU tensors.
+    """
     if request not in ("0", "1", "auto"):
         raise BuildError(f"PFM_CUDA is {request!r}, expected 0, 1 or auto")
     if request == "0":
@@ -162,17 +183,42 @@ def wanted_cuda(request: str) -> CudaToolkit | None:
             f"PFM_CUDA=1 asks for CUDA kernels, but {reason}. Install the CUDA toolkit and set CUDA_HOME, or "
             "`pip install -r requirements/cuda.txt`"
         )
+    if toolkit is None and paddle_cuda:
+        raise BuildError(
+            f"the installed Paddle is built for CUDA {paddle_cuda}, but {reason}. Install the CUDA toolkit and set "
+            "CUDA_HOME, or `pip install -r requirements/cuda.txt`; PFM_CUDA=0 builds for CPU tensors only"
+        )
+    if toolkit is None:
+        print(f"paddle-flashmask: no CUDA kernels in this build: {reason}", flush=True)
     return toolkit
 
 
-def checked_archs(text: str) -> tuple[str, ...]:
-    """From a list as in PFM_CUDA_ARCHS: "80,90"."""
+def wanted_archs(request: str, toolkit: CudaToolkit | None) -> tuple[str, ...]:
+    """Return the architectures of PFM_CUDA_ARCHS ("80,90a"); for "" all that the toolkit can build, and print the rest.
+
+    Raise BuildError for unknown ones, and where one is named that the toolkit cannot build.
+    """
+    archs = _checked_archs(request) if request else CUDA_ARCHS
+    for folder in ARCHITECTURE_FOLDERS:
+        if toolkit is None or folder.arch not in archs or toolkit.release >= folder.oldest_cuda:
+            continue
+        oldest = ".".join(map(str, folder.oldest_cuda))
+        name = folder.folder.relative_to(ROOT)
+        missing = f"the kernels of {name} ({folder.arch}) need CUDA {oldest}, found {toolkit.version}: {folder.why}"
+        if request:
+            raise BuildError(f"PFM_CUDA_ARCHS is {request!r}, but {missing}")
+        print(f"paddle-flashmask: {missing}. Compute capability 9.0 runs the kernels of csrc/cuda/sm80", flush=True)
+        archs = tuple(arch for arch in archs if arch != folder.arch)
+    return archs
+
+
+def _checked_archs(text: str) -> tuple[str, ...]:
     archs = tuple(part.strip() for part in text.split(",") if part.strip())
     unknown = [arch for arch in archs if arch not in CUDA_ARCHS]
     if unknown or not archs:
         raise BuildError(
-            f"PFM_CUDA_ARCHS is {text!r}, expected a list of {', '.join(CUDA_ARCHS)}; other cards from 8.0 on compile "
-            f"the PTX of compute_{CUDA_PTX} that every build holds"
+            f"PFM_CUDA_ARCHS is {text!r}, expected a list of {', '.join(CUDA_ARCHS)}; other devices from 8.0 on "
+            f"compile the PTX of compute_{CUDA_PTX} that every build holds"
         )
     return archs
 
@@ -203,10 +249,12 @@ def no_cuda_units(compiler: str) -> list[Unit]:
 
 def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> list[Unit]:
     folders = [folder for folder in ARCHITECTURE_FOLDERS if folder.arch in archs]
-    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+    common = [arch for arch in archs if arch not in {folder.arch for folder in ARCHITECTURE_FOLDERS}]
+    codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in common]
     codes.append(f"-gencode=arch=compute_{CUDA_PTX},code=compute_{CUDA_PTX}")
-    names = [f"sm_{arch}" for arch in archs] + [f"sm_{folder.code}" for folder in folders] + [f"compute_{CUDA_PTX}"]
-    flags = ["-std=c++17", "-O3", "-DNDEBUG", "-Werror=all-warnings", "-Xptxas=-v", f"-I{ROOT / 'csrc'}"]
+    names = [f"sm_{arch}" for arch in archs] + [f"compute_{CUDA_PTX}"]
+    flags = ["-std=c++17", "-O3", "-lineinfo", "-Xfatbin=-compress-all", "-DNDEBUG", f"-I{ROOT / 'csrc'}"]
+    flags += ["-Werror=all-warnings", "-Xptxas=-v"]
     flags += ["-ccbin", compiler, f"-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra,-ffile-prefix-map={ROOT}=."]
     flags.append(f'-DPFM_CUDA_ARCHITECTURES="{" ".join(names)}"')
     flags += [f"-D{folder.macro}={int(folder in folders)}" for folder in ARCHITECTURE_FOLDERS]
@@ -217,7 +265,7 @@ def cuda_units(toolkit: CudaToolkit, compiler: str, archs: tuple[str, ...]) -> l
         if own is None:
             units.append(Unit(source, (*command, *codes)))
         elif own in folders:
-            code = f"-gencode=arch=compute_{own.code},code=sm_{own.code}"
+            code = f"-gencode=arch=compute_{own.arch},code=sm_{own.arch}"
             units.append(Unit(source, (*command, code), refused=own.refused))
     return units
 
@@ -228,7 +276,7 @@ def this_machine_has_avx2() -> bool:
 
 
 def emulated_units(compiler: str) -> list[Unit]:
-    """The CUDA sources as C++, and the machine that runs them: for the machine that compiles them, which is a test."""
+    """CUDA sources as C++, and the emulator. Compiled for this machine only, since tests alone use them."""
     flags = (compiler, *COMMON_FLAGS, *EMULATOR_FLAGS, *(ISA_FLAGS["_avx2"] if this_machine_has_avx2() else []))
     macros = [f"-D{folder.macro}=1" for folder in ARCHITECTURE_FOLDERS]
     cuda_flags = (*flags, '-DPFM_CUDA_ARCHITECTURES="emulated"', *macros, "-x", "c++")
@@ -238,14 +286,13 @@ def emulated_units(compiler: str) -> list[Unit]:
 
 
 class ObjectCache:
-    """Compiles files and keeps each object, and what the compiler said, while source, headers, command and compiler
-    stay."""
+    """Cache of objects and compiler output, valid while source, headers, command and compiler are unchanged."""
 
     def __init__(self) -> None:
         self._versions: dict[str, str] = {}
 
     def compiler_version(self, compiler: str) -> str:
-        """The line of its --version that names one."""
+        """Line of --version with the version."""
         if compiler not in self._versions:
             answer = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
             lines = answer.splitlines()
@@ -262,7 +309,7 @@ class ObjectCache:
             return result
         OBJECTS.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
-        # Under names of this process until it is whole: another one may be making or linking the same object.
+        # Written under temporary names: another process may be making or linking the same object.
         made, made_depfile = (Path(f"{stem}.{os.getpid()}{suffix}") for suffix in (".o", ".d"))
         command = [*unit.command, "-MMD", "-MF", str(made_depfile), "-c", str(unit.source), "-o", str(made)]
         print(" ".join(command), flush=True)
@@ -273,7 +320,7 @@ class ObjectCache:
         if ran.returncode != 0 or complaint:
             made_depfile.unlink(missing_ok=True)
             print(ran.stdout, file=sys.stderr, flush=True)
-            why = f": the compiler said {complaint[0]!r}" if complaint else ""
+            why = f": the compiler printed {complaint[0]!r}" if complaint else ""
             raise BuildError(f"compiling {unit.source.relative_to(ROOT)} failed{why}, see above")
         os.replace(made_depfile, depfile)
         os.replace(made, result)
@@ -283,12 +330,12 @@ class ObjectCache:
 
     @staticmethod
     def log_of(result: Path) -> str:
-        """What the compiler said when it made this object."""
+        """Output of the compiler for this object."""
         return result.with_suffix(".log").read_text()
 
     @staticmethod
     def _content(depfile: Path) -> str:
-        """Hash of every file the object was made from (system headers aside); empty if one is gone."""
+        """Hash of every file the object depends on, except system headers; empty if one is missing."""
         digest = hashlib.sha256()
         for name in depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split():
             if not os.path.exists(name):
@@ -313,7 +360,7 @@ def link(command: list[str], target: Path) -> None:
 
 
 def kernel_link_command(compiler: str, objects: list[Path], toolkit: CudaToolkit | None) -> list[str]:
-    # --no-undefined: every symbol comes from what is named here. The CUDA runtime is inside and exports nothing.
+    # --no-undefined: every symbol must come from the inputs. The CUDA runtime is linked in and exports nothing.
     command = [compiler, "-shared", "-fopenmp", "-Wl,-z,now", "-Wl,-s", "-Wl,-soname,_kernels.so", "-Wl,--no-undefined"]
     command += map(str, objects)
     if toolkit is not None:
@@ -338,11 +385,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--cuda", default="auto", help="0, 1 or auto")
-    parser.add_argument("--cuda-archs", default=",".join(CUDA_ARCHS), help="machine code for these")
+    parser.add_argument("--cuda-archs", default="", help=f"machine code for these of {', '.join(CUDA_ARCHS)}")
     parser.add_argument("--emulated", action="store_true")
     arguments = parser.parse_args()
     toolkit = None if arguments.emulated else wanted_cuda(arguments.cuda)
-    archs = checked_archs(arguments.cuda_archs)
+    archs = wanted_archs(arguments.cuda_archs, toolkit)
     build_kernel_library(arguments.output.resolve(), toolkit, archs, arguments.emulated)
     kind = "emulated CUDA" if arguments.emulated else f"CUDA {toolkit.version}" if toolkit else "no CUDA"
     print(f"{arguments.output}: CPU kernels, {kind}")

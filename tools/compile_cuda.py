@@ -1,4 +1,4 @@
-"""Compiles every CUDA kernel and tells what ptxas says of it: registers, shared memory, spills. Fails where one spills.
+"""Compile every CUDA kernel and list registers, shared memory and spills as reported by ptxas. Fails on new spills.
 
     python3 -m tools.compile_cuda --csv benchmarks/results/cuda_compile.csv --markdown
 
@@ -10,18 +10,16 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from tools import build_kernels
+from tools import build_kernels, kernel_tables
 
-# (kernel, head dims, tile, arch) -> bytes of spill stores and loads that are known, of both dtypes: loop invariants,
-# reloaded a few times per tile of at least 100 matrix instructions per warp. Every other kernel must not spill, those
-# of csrc/cuda/sm90 (arch sm_90a) above all: what they keep in flight leaves a spill nowhere to hide.
+# (kernel, head dims, tile, arch) -> known bytes of spill stores and loads, for both dtypes: loop invariants, reloaded a
+# few times per tile of at least 100 matrix instructions per warp. Other kernels must not spill, least of all those of
+# csrc/cuda/sm90 (arch sm_90a), whose asynchronous products hide no latency of spills.
 ALLOWED_SPILLS = {
     ("Forward", "128,128", "128x64", "sm_80"): 48,
     ("Forward", "128,128", "128x64", "sm_90"): 16,
@@ -31,36 +29,9 @@ ALLOWED_SPILLS = {
     ("Backward", "256,256", "64x32", "sm_80"): 76,
     ("Backward", "256,256", "64x64", "sm_80"): 64,
 }
-FOLDERS = ("sm80", "sm90")
+FOLDERS = tuple(sorted(path.name for path in (build_kernels.ROOT / "csrc" / "cuda").glob("sm*")))
 NAMESPACES = ("pfm", "cuda", "ptx", *FOLDERS)
 ELEMENT_TYPES = {"Float16": "fp16", "BFloat16": "bf16"}
-# Prints folder, kernel, row, head dims, tile and shared bytes of every row of the tables in csrc/cuda/sm80 and sm90.
-CONFIG_PROGRAM = r"""
-#include <cstdio>
-#include "cuda/sm80/config.h"
-#include "cuda/sm90/backward_config.h"
-#include "cuda/sm90/forward_config.h"
-using namespace pfm::cuda;
-template <class Tile>
-void Print(const char* kernel, int row, const Tile& t, int head_dim_v, int shared_bytes) {
-  std::printf("%s %d %d,%d %dx%d %d\n", kernel, row, t.head_dim, head_dim_v, t.tile_q, t.tile_k, shared_bytes);
-}
-int main() {
-  int row = 0;
-  for (const auto& t : sm80::kForward) Print("sm80 Forward", row++, t, t.head_dim_v, t.shared_bytes());
-  row = 0;
-  for (const auto& t : sm80::kBackward) {
-    const bool adds_dquery = t.shared_bytes(true) <= sm80::kSharedMedium;
-    Print("sm80 Backward", row++, t, t.head_dim, t.shared_bytes(adds_dquery));
-  }
-  row = 0;
-  for (const auto& t : sm80::kQueryGradient) Print("sm80 QueryGradient", row++, t, t.head_dim_v, t.shared_bytes());
-  row = 0;
-  for (const auto& t : sm90::kForward) Print("sm90 Forward", row++, t, t.head_dim_v, t.shared_bytes());
-  row = 0;
-  for (const auto& t : sm90::kBackward) Print("sm90 Backward", row++, t, t.head_dim, t.shared_bytes());
-}
-"""
 
 
 @dataclass(frozen=True)
@@ -85,18 +56,18 @@ Rows = dict[tuple[str, str, str], tuple[str, str, str]]
 
 
 def table_rows() -> Rows:
-    with tempfile.TemporaryDirectory() as folder:
-        source, program = Path(folder) / "config.cc", Path(folder) / "config"
-        source.write_text(CONFIG_PROGRAM)
-        include = f"-I{build_kernels.ROOT / 'csrc'}"
-        command = [build_kernels.find_compiler(), "-std=c++17", include, str(source), "-o", str(program)]
-        subprocess.run(command, check=True)
-        lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
-    return {tuple(line.split()[:3]): tuple(line.split()[3:]) for line in lines}
+    return {
+        (tile.folder, tile.kernel, str(tile.row)): (
+            f"{tile.head_dim},{tile.head_dim_v}",
+            f"{tile.tile_q}x{tile.tile_k}",
+            str(tile.shared_bytes),
+        )
+        for tile in kernel_tables.tiles()
+    }
 
 
 def names_in(symbol: str) -> list[str]:
-    """The identifiers of a mangled name: each has its length in front."""
+    """Identifiers in a mangled name, each preceded by its length."""
     names, at = [], 0
     while match := re.compile(r"\d+").search(symbol, at):
         at = match.end() + int(match[0])
@@ -147,7 +118,7 @@ def markdown(kernels: list[Kernel]) -> str:
 
 
 def read_csv(path: Path) -> list[Kernel]:
-    """The rows that an earlier run wrote."""
+    """Rows written by an earlier run."""
     with path.open(newline="") as file:
         return [Kernel(**row) for row in csv.DictReader(file)]
 
@@ -159,7 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     kernels = compile_all()
     if not kernels:
-        raise build_kernels.BuildError("the compiler named no kernel: is -Xptxas=-v gone?")
+        raise build_kernels.BuildError("the compiler reported no kernel: is -Xptxas=-v missing?")
     if arguments.csv:
         with arguments.csv.open("w", newline="") as file:
             writer = csv.writer(file)

@@ -1,20 +1,17 @@
-"""What a tile of each sm90 kernel costs on paper: registers, shared memory, and clocks of a multiprocessor per pair of
-query and key on each unit. The largest one bounds the kernel, if nothing else does.
+"""Cost model of the sm90 tiles: registers, shared memory, and clocks of a multiprocessor per (query, key) pair on each
+unit. The unit with the most clocks bounds the kernel, unless something outside the model does.
 
     python3 -m tools.config_budget
 
-Counts from csrc/cuda/sm90/*_config.h and the throughput of compute capability 9.0 in NVIDIA's documents; nothing here
-is measured.
+Computed from csrc/cuda/sm90/*_config.h and the throughputs in NVIDIA's documents. Nothing here is measured.
 """
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-from tools import build_kernels
+from tools import kernel_tables
+from tools.kernel_tables import Sm90Tile
 
 # Per multiprocessor and clock (H100 white paper; CUDA programming guide, "Throughput of native arithmetic
 # instructions"; wgmma and shared memory: 128 bytes).
@@ -23,51 +20,22 @@ EXP2 = 16
 LANES = 128
 SHARED_BYTES = 128
 
-# Multiply-adds per pair are these times head_dim and head_dim_v.
+# Multiply-adds per pair: factors of head_dim and head_dim_v.
 PRODUCTS = {"Forward": (1, 1), "Backward": (3, 2)}
-# Arithmetic of a full tile per pair beside exp2. Forward: maximum, multiply-add, sum, half a conversion; and a rescale
-# per element of the output. Backward: multiply-add, subtract, multiply, two halves of conversions.
+# Instructions per pair of a full tile besides exp2. Forward: maximum, multiply-add, sum, half a conversion, and a
+# rescale per element of the output. Backward: multiply-add, subtract, multiply, two half conversions.
 INSTRUCTIONS = {"Forward": 3.5, "Backward": 4.0}
-
-PROGRAM = r"""
-#include <cstdio>
-#include "cuda/sm90/backward_config.h"
-#include "cuda/sm90/forward_config.h"
-using namespace pfm::cuda::sm90;
-template <class Tile>
-void Print(const char* kernel, const Tile& t, int head_dim_v) {
-  std::printf("%s %d %d %d %d %d %d %d %d %d %lld\n", kernel, t.head_dim, head_dim_v, t.tile_q, t.tile_k,
-              t.consumers(), t.shared_bytes(), t.registers(), t.live_registers(), t.consumer_registers,
-              static_cast<long long>(t.shared_traffic()));
-}
-int main() {
-  for (const auto& t : kForward) Print("Forward", t, t.head_dim_v);
-  for (const auto& t : kBackward) Print("Backward", t, t.head_dim);
-}
-"""
 
 
 @dataclass(frozen=True)
-class Budget:
-    kernel: str
-    head_dim: int
-    head_dim_v: int
-    tile_q: int
-    tile_k: int
-    consumers: int
-    shared_bytes: int
-    registers: int  # of the block
-    live_registers: int  # of a consumer thread, estimated in the table
-    consumer_registers: int
-    shared_traffic: int  # bytes per tile
-
+class Budget(Sm90Tile):
     @property
     def bytes_per_pair(self) -> float:
         return self.shared_traffic / (self.tile_q * self.tile_k)
 
     @property
     def clocks(self) -> dict[str, float]:
-        """Per pair."""
+        """Clocks per pair, by unit."""
         of_dim, of_dim_v = PRODUCTS[self.kernel]
         rescale = self.head_dim_v / self.tile_k if self.kernel == "Forward" else 0
         return {
@@ -79,21 +47,13 @@ class Budget:
 
     @property
     def bound(self) -> str:
-        """The unit that takes longest, and others within a twentieth of it."""
+        """Unit with the most clocks, and those within 5 % of it."""
         longest = max(self.clocks.values())
         return " = ".join(unit for unit, clocks in self.clocks.items() if clocks > 0.95 * longest)
 
 
 def budgets() -> list[Budget]:
-    with tempfile.TemporaryDirectory() as folder:
-        source, program = Path(folder) / "config.cc", Path(folder) / "config"
-        source.write_text(PROGRAM)
-        include = f"-I{build_kernels.ROOT / 'csrc'}"
-        subprocess.run(
-            [build_kernels.find_compiler(), "-std=c++17", include, str(source), "-o", str(program)], check=True
-        )
-        lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
-    return [Budget(kernel, *map(int, numbers)) for kernel, *numbers in map(str.split, lines)]
+    return [Budget(**vars(tile)) for kernel in PRODUCTS for tile in kernel_tables.sm90_table(kernel)]
 
 
 def markdown(rows: list[Budget]) -> str:

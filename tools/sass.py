@@ -1,4 +1,4 @@
-"""Counts instructions in the machine code of the kernels for compute capability 9.0.
+"""Count instructions in the machine code of the sm90 kernels.
 
     python3 -m tools.sass
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from tools import build_kernels, compile_cuda
 
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(?P<name>[A-Z][A-Z0-9_]*(?:\.[A-Z0-9_]+)*)")
-# Matrix products, tensor copies in and out, additions to global memory, exp2, multiply-add, spills.
+# Matrix products, TMA loads and stores, reductions to global memory, exp2, multiply-add, mask bits, spills.
 SHOWN = ("HGMMA", "UTMALDG", "UTMASTG", "UTMAREDG", "RED", "MUFU.EX2", "FFMA", "R2P", "STL", "LDL")
 
 
@@ -31,7 +31,7 @@ def find_cuobjdump(toolkit: build_kernels.CudaToolkit) -> Path | None:
 
 
 def functions_in(text: str) -> dict[str, Counter[str]]:
-    """Of `cuobjdump -sass`: mangled name -> how often each instruction occurs, with all its suffixes."""
+    """Instruction counts in the output of `cuobjdump -sass`: mangled name -> instruction with suffixes -> count."""
     functions: dict[str, Counter[str]] = {}
     for part in re.split(r"^\s*Function : ", text, flags=re.MULTILINE)[1:]:
         symbol, _, body = part.partition("\n")
@@ -40,28 +40,33 @@ def functions_in(text: str) -> dict[str, Counter[str]]:
 
 
 def count(instructions: Counter[str], name: str) -> int:
-    """With any suffixes."""
+    """Number of instructions `name` with any suffixes."""
     return sum(n for found, n in instructions.items() if found == name or found.startswith(f"{name}."))
 
 
-def sm90_functions(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> dict[str, Counter[str]]:
+def sm90_machine_code(toolkit: build_kernels.CudaToolkit, cuobjdump: Path) -> list[str]:
+    """Return the output of `cuobjdump -sass` for each object of csrc/cuda/sm90 that holds kernels."""
     units = build_kernels.cuda_units(toolkit, build_kernels.find_compiler(), build_kernels.CUDA_ARCHS)
     units = [unit for unit in units if unit.source.parent.name == "sm90"]
-    functions = {}
-    for result in build_kernels.ObjectCache().compile_all(units):
-        answer = subprocess.run([cuobjdump, "-sass", result], capture_output=True, text=True)
-        functions.update(functions_in(answer.stdout))
-    return functions
+    objects = build_kernels.ObjectCache().compile_all(units)
+    texts = [subprocess.run([cuobjdump, "-sass", path], capture_output=True, text=True).stdout for path in objects]
+    return [text for text in texts if "Function : " in text]
 
 
-def main() -> None:
+def find_tools() -> tuple[build_kernels.CudaToolkit, Path]:
+    """Return the CUDA toolkit and cuobjdump; BuildError where one is missing."""
     toolkit = build_kernels.wanted_cuda("1")
     cuobjdump = find_cuobjdump(toolkit)
     if cuobjdump is None:
         raise build_kernels.BuildError("cuobjdump was not found: `pip install -r requirements/cuda.txt`")
+    return toolkit, cuobjdump
+
+
+def main() -> None:
+    functions = {name: found for text in sm90_machine_code(*find_tools()) for name, found in functions_in(text).items()}
     rows = compile_cuda.table_rows()
     print("| kernel | dtype | D, Dv | " + " | ".join(SHOWN) + " |\n" + "|---" * (3 + len(SHOWN)) + "|")
-    for symbol, instructions in sorted(sm90_functions(toolkit, cuobjdump).items()):
+    for symbol, instructions in sorted(functions.items()):
         name, dtype, head_dims = compile_cuda.identity_of(symbol, rows)[:3]
         counts = " | ".join(str(count(instructions, shown)) for shown in SHOWN)
         print(f"| {name} | {dtype} | {head_dims} | {counts} |")

@@ -1,5 +1,6 @@
 #include <atomic>
 #include <cstdint>
+#include <string>
 
 #include "../core/host_device.h"
 #include "common/kernel_set.h"
@@ -14,20 +15,22 @@ namespace pfm::cuda {
 namespace {
 
 struct Architecture {
-  int32_t compute_capability;  // the first that it serves
-  const KernelSet& forward;
-  const KernelSet& backward;
+  int32_t compute_capability;  // the oldest that its kernels run on
+  const KernelSet* forward;    // null if the build lacks them
+  const KernelSet* backward;
 };
 
-// Newest first. A call goes to the first one that supports it; the last one supports every call.
+// Newest first. A call runs on the first architecture that supports it; the last one supports every call.
 const Architecture kArchitectures[] = {
 #if PFM_CUDA_BUILDS_SM90
-    {90, sm90::kForwardKernels, sm90::kBackwardKernels},
+    {90, &sm90::kForwardKernels, &sm90::kBackwardKernels},
+#else
+    {90, nullptr, nullptr},
 #endif
-    {80, sm80::kForwardKernels, sm80::kBackwardKernels},
+    {80, &sm80::kForwardKernels, &sm80::kBackwardKernels},
 };
 
-constexpr int kRowAlignment = 16;                       // bytes that one copy moves
+constexpr int kRowAlignment = 16;                       // bytes moved by one copy
 constexpr int64_t kMaxBlocks = (int64_t{1} << 31) - 1;  // of a 1-D grid
 
 std::atomic<int32_t> newest_kernels{0};  // compute capability; 0: any
@@ -68,10 +71,10 @@ Result CurrentDevice(ptx::DeviceLimits* limits) {
               kLeastSharedBytes);
 }
 
-// With check_pointers: what a call reads, not only a workspace query.
+// Limits of the CUDA kernels. check_pointers: check the tensors too, which a workspace query leaves unset.
 Result Supported(const pfm_params& params, bool check_pointers) {
   if (params.dtype == PFM_FLOAT32) {
-    return Fail(PFM_UNSUPPORTED, "dtype is float32, the CUDA kernels take float16 and bfloat16");
+    return Fail(PFM_UNSUPPORTED, "dtype is float32, the CUDA kernels support float16 and bfloat16");
   }
   if (params.head_dim % kElementsPerCopy != 0 || params.head_dim_v % kElementsPerCopy != 0) {
     return Fail(PFM_UNSUPPORTED, "head_dim is %lld and head_dim_v %lld, the CUDA kernels need multiples of %d",
@@ -93,38 +96,36 @@ Result Supported(const pfm_params& params, bool check_pointers) {
   return {};
 }
 
-// What every entry point asks first: may it run, and where?
+// Checks made at every entry point; reads the limits of the current device.
 Result Ready(const pfm_params& params, bool check_pointers, ptx::DeviceLimits* limits) {
   const Result supported = Supported(params, check_pointers);
   if (Failed(supported)) return supported;
   return CurrentDevice(limits);
 }
 
-// The kernels that a call goes to. set_of(architecture): its forward or its backward kernels.
-template <class SetOf>
-const KernelSet& ChooseKernels(const pfm_params& params, const ptx::DeviceLimits& limits, SetOf&& set_of) {
+// Kernels that serve this call. `set`: Architecture::forward or Architecture::backward.
+const KernelSet& ChooseKernels(const pfm_params& params, const ptx::DeviceLimits& limits,
+                               const KernelSet* Architecture::* set) {
   const int32_t newest = newest_kernels;
   const Architecture* chosen = kArchitectures;
-  while ((newest != 0 && chosen->compute_capability > newest) || !set_of(*chosen).supports(params, limits)) ++chosen;
-  return set_of(*chosen);
+  while ((newest != 0 && chosen->compute_capability > newest) || chosen->*set == nullptr ||
+         !(chosen->*set)->supports(params, limits)) {
+    ++chosen;
+  }
+  return *(chosen->*set);
 }
 
-const KernelSet& ForwardOf(const Architecture& architecture) { return architecture.forward; }
-const KernelSet& BackwardOf(const Architecture& architecture) { return architecture.backward; }
-
-template <class SetOf>
-Result QueryWorkspace(const pfm_params& params, SetOf&& set_of, size_t* bytes) {
+Result QueryWorkspace(const pfm_params& params, const KernelSet* Architecture::* set, size_t* bytes) {
   ptx::DeviceLimits limits = {};
   const Result ready = Ready(params, false, &limits);
-  if (!Failed(ready)) *bytes = ChooseKernels(params, limits, set_of).workspace(params, limits);
+  if (!Failed(ready)) *bytes = ChooseKernels(params, limits, set).workspace(params, limits);
   return ready;
 }
 
-template <class SetOf>
-Result Run(const pfm_params& params, SetOf&& set_of) {
+Result Run(const pfm_params& params, const KernelSet* Architecture::* set) {
   ptx::DeviceLimits limits = {};
   const Result ready = Ready(params, true, &limits);
-  return Failed(ready) ? ready : ChooseKernels(params, limits, set_of).run(params, limits);
+  return Failed(ready) ? ready : ChooseKernels(params, limits, set).run(params, limits);
 }
 
 }  // namespace
@@ -139,19 +140,28 @@ Result ComputeCapability(int32_t* compute_capability) {
 }
 
 Result SetNewestKernels(int32_t compute_capability) {
-  if (compute_capability != 0 && compute_capability != 80 && compute_capability != 90) {
-    return Fail(PFM_INVALID_ARGUMENT, "compute_capability is %d, expected 80, 90 or 0", compute_capability);
+  bool is_known = compute_capability == 0;
+  std::string expected;
+  for (const Architecture& architecture : kArchitectures) {
+    is_known |= architecture.compute_capability == compute_capability;
+    expected += std::to_string(architecture.compute_capability) + ", ";
+  }
+  if (!is_known) {
+    return Fail(PFM_INVALID_ARGUMENT, "compute_capability is %d, expected %sor 0", compute_capability,
+                expected.c_str());
   }
   newest_kernels = compute_capability;
   return {};
 }
 
-Result ForwardWorkspace(const pfm_params& params, size_t* bytes) { return QueryWorkspace(params, ForwardOf, bytes); }
+Result ForwardWorkspace(const pfm_params& params, size_t* bytes) {
+  return QueryWorkspace(params, &Architecture::forward, bytes);
+}
 Result BackwardWorkspace(const pfm_params& params, size_t* bytes) {
-  return QueryWorkspace(params, BackwardOf, bytes);
+  return QueryWorkspace(params, &Architecture::backward, bytes);
 }
 
-Result Forward(const pfm_params& params) { return Run(params, ForwardOf); }
-Result Backward(const pfm_params& params) { return Run(params, BackwardOf); }
+Result Forward(const pfm_params& params) { return Run(params, &Architecture::forward); }
+Result Backward(const pfm_params& params) { return Run(params, &Architecture::backward); }
 
 }  // namespace pfm::cuda

@@ -30,13 +30,17 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
     OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
     """
     quiet_paddlenlp(verbose)
-    from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, UnsupportedConfigError
+    from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, RunError, UnsupportedConfigError
     from paddle_flashmask.integrations.paddlenlp.train import train as train_config
 
     try:
         result = train_config(config, overrides, write=click.echo)
     except (ConfigError, DataError, UnsupportedConfigError) as error:
         raise click.ClickException(str(error)) from error
+    except RunError as error:
+        stopped = click.ClickException(str(error))
+        stopped.exit_code = error.exit_code
+        raise stopped from error
     if result.step_seconds:
         seconds = sum(result.step_seconds)
         click.echo(

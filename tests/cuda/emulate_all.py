@@ -1,4 +1,4 @@
-"""Every mask kind x feature x size x instantiation x dtype: the full product behind the pairwise cover.
+"""Run the full product of mask kind, feature, size, instantiation and dtype behind the pairwise cover.
 
     make emulate-all
 
@@ -23,6 +23,8 @@ from support.cases import problem_of
 from support.emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, EmulatedCall, EmulatedKernels, emulated_library
 from test_cuda_attention import CHOICES, DTYPES, expectation_of
 
+from tools import kernel_tables
+
 PLAIN = {
     "heads": (1, 1, 1),
     "window": (-1, -1),
@@ -35,8 +37,8 @@ PLAIN = {
     "batch": 1,
     "softmax_scale": None,
 }
-# Every instantiation once, and one that is padded up on both sides.
-HEAD_DIMS = [(64, 64), (96, 96), (128, 128), (192, 128), (256, 256), (40, 72)]
+# Head dims of every instantiation, and a pair that is padded on both sides.
+HEAD_DIMS = [*sorted({(tile.head_dim, tile.head_dim_v) for tile in kernel_tables.tiles()}), (40, 72)]
 SIZES = [(1, 1), (63, 64), (65, 127), (129, 65), (130, 193), (257, 300), (0, 5)]
 FEATURES = {
     "plain": {},
@@ -74,7 +76,7 @@ def all_cases() -> list[dict]:
 
 
 def run(numbered: tuple[int, dict]) -> tuple[dict, str]:
-    """The case and what went wrong."""
+    """Run one case. Returns it with the message of its failure, or ""."""
     global kernels
     if kernels is None:
         kernels = EmulatedKernels(emulated_library())

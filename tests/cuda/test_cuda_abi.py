@@ -1,4 +1,4 @@
-"""Bad input with device CUDA: a status and a message for each, before any kernel runs."""
+"""Rejection of bad input with device CUDA: each ends in a status and a message before any kernel runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def assert_refused(call: Call, status: int, message: str) -> None:
     ("changes", "status", "message"),
     [
         ({"device": 2}, INVALID, r"device is 2, expected 0 \(CPU\) or 1 \(CUDA\)"),
-        ({"dtype": 0}, UNSUPPORTED, "dtype is float32, the CUDA kernels take float16 and bfloat16"),
+        ({"dtype": 0}, UNSUPPORTED, "dtype is float32, the CUDA kernels support float16 and bfloat16"),
         ({"head_dim": 20}, UNSUPPORTED, "head_dim is 20 and head_dim_v 16, the CUDA kernels need multiples of 8"),
         ({"head_dim_v": 12}, UNSUPPORTED, "head_dim is 16 and head_dim_v 12, the CUDA kernels need multiples of 8"),
         ({"head_dim": 264}, INVALID, "head_dim is 264, expected 1 to 256"),
@@ -85,7 +85,7 @@ def test_an_older_card(emulated: EmulatedKernels, call: EmulatedCall) -> None:
 
 
 def test_the_library_of_this_build_says_what_is_missing(kernels: Kernels) -> None:
-    """With CUDA kernels in it, it loads and runs on the CPU where there is no GPU and no driver."""
+    """A library with CUDA kernels loads and runs on the CPU without a GPU or driver."""
     call = Call(kernels, Problem(batch=1, seqlen_q=8, seqlen_k=8, dtype="bfloat16"))
     call.forward()
     call.params.device = CUDA
@@ -124,7 +124,7 @@ def test_kernels_of_a_later_architecture_can_be_left_out(emulated: EmulatedKerne
         for newest, size in ((80, sizes[80]), (90, sizes[90]), (0, sizes[90])):
             emulated.set_newest_cuda_kernels(newest)
             assert emulated.forward_workspace(EmulatedCall(emulated, problem).params) == size
-        with pytest.raises(KernelError, match="compute_capability is 86, expected 80, 90 or 0"):
+        with pytest.raises(KernelError, match="compute_capability is 86, expected 90, 80, or 0"):
             emulated.set_newest_cuda_kernels(86)
     finally:
         emulated.set_newest_cuda_kernels(0)

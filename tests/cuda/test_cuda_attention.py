@@ -1,5 +1,5 @@
-"""The CUDA kernels in the emulator: every feature with every mask at ragged sizes, a pairwise cover over all
-instantiations, against the error rule; two orders of execution each."""
+"""CUDA kernels in the emulator: a pairwise cover of features, masks, ragged sizes and instantiations against the error
+rule, in two orders of execution each."""
 
 from __future__ import annotations
 
@@ -13,25 +13,18 @@ from support.emulated import SHARED_LARGE, SHARED_MEDIUM, SHARED_SMALL, Emulated
 from support.pairwise import pairwise
 from support.problem import Problem
 
-# Around and across the tiles of the kernels (64 or 128 queries, 32 to 128 keys).
+from tools import kernel_tables
+
+# Below, at and above the tile sizes of the kernels (64 or 128 queries, 32 to 128 keys).
 SIZES = [(1, 1), (2, 15), (63, 64), (65, 127), (1, 200), (200, 1), (129, 65), (130, 193), (257, 300), (0, 5), (7, 0)]
 DTYPES = ("bfloat16", "float16")
+ROW_DIMS = [(tile.head_dim, tile.head_dim_v) for tile in kernel_tables.table("sm80", "Forward")]
+PADDED_DIMS = [(16, 16), (40, 64), (88, 72), (64, 128), (152, 256)]
 CHOICES = {
     "kind": mask_samples.kinds(),
     "size": SIZES,
     "heads": [(1, 1, 1), (2, 2, 1), (4, 2, 2), (2, 1, 2), (6, 1, 3)],
-    "dims": [
-        (16, 16),
-        (64, 64),
-        (40, 64),
-        (96, 96),
-        (88, 72),
-        (128, 128),
-        (64, 128),
-        (192, 128),
-        (152, 256),
-        (256, 256),
-    ],
+    "dims": [*ROW_DIMS, *PADDED_DIMS],
     "window": [(-1, -1), (-1, -1), (0, 0), (30, -1), (-1, 20)],
     "causal_offset": [None, None, 40, -25],
     "blocks": [False, True],
@@ -42,7 +35,7 @@ CHOICES = {
     "batch": [1, 2],
     "softmax_scale": [None, None, 0.7, -0.3],
     "multiprocessors": [1, 4, 100],
-    # One choice, so that it meets every head dim: together they decide which instantiations run.
+    # A single choice, so that each combination meets every head dim: together they select the instantiation.
     "instantiation": list(itertools.product(DTYPES, (SHARED_SMALL, SHARED_MEDIUM, SHARED_LARGE), (False, True))),
 }
 
@@ -57,7 +50,7 @@ SEEDS = (1, 2)
 
 
 def expectation_of(problem: Problem) -> Expectation:
-    """Small results have few roundings, so the plain error is the largest of several draws."""
+    """Error rule whose plain error is the largest of several draws: small results have few roundings."""
     pairs = problem.seqlen_q * problem.seqlen_k
     return Expectation(problem, draws=24 if pairs < 1000 else 6)
 

@@ -1,6 +1,5 @@
-"""The backward of compute capability 9.0 in the emulator: a pairwise cover of every mask and feature that it takes,
-against the error rule in two orders of execution; deterministic gradients bit for bit; what it does not take is left
-to the sm80 kernels."""
+"""sm90 backward in the emulator: a pairwise cover of every mask and feature that it supports, against the error rule in
+two orders of execution; deterministic gradients bit for bit. Unsupported calls run on the sm80 kernels."""
 
 from __future__ import annotations
 
@@ -17,15 +16,18 @@ from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of
 
+from tools import kernel_tables
+
 SM90 = 90
-HEAD_DIMS = (64, 128, 256)
+TILES = {tile.head_dim: tile for tile in kernel_tables.sm90_table("Backward")}
+HEAD_DIMS = sorted(TILES)
 DTYPES = ("bfloat16", "float16")
-# Around and across the tiles (64 or 128 queries, 64 or 128 keys).
+# Below, at and above the tile sizes (64 or 128 queries, 64 or 128 keys).
 SIZES = [(1, 1), (65, 127), (2, 300), (300, 2), (128, 128), (193, 97), (257, 300)]
 CHOICES = {
     "kind": mask_samples.kinds(),
     "size": SIZES,
-    # Head dim and determinism as one choice: with the dtype they decide which instantiation runs.
+    # Head dim and determinism as a single choice: with the dtype they select the instantiation.
     "instantiation": list(itertools.product(HEAD_DIMS, (False, True))),
     "dtype": DTYPES,
     "heads": [(1, 1, 1), (2, 1, 2), (3, 3, 1), (4, 2, 2), (4, 1, 1)],
@@ -36,7 +38,7 @@ CHOICES = {
     "layout": ["packed", "heads_first", "sequence_first"],
     "batch": [1, 2],
     "softmax_scale": [None, None, 0.7, -0.3],
-    "multiprocessors": [1, 4, 100],  # 4 and 100: query heads of a group in blocks of their own
+    "multiprocessors": [1, 4, 100],  # 4 and 100 split the query heads of a group over blocks
     "gradients": [GRADIENTS, GRADIENTS, ("dquery",), ("dkey",), ("dvalue",), ("dquery", "dvalue"), ("dsink",)],
 }
 SEEDS = (1, 2)
@@ -46,7 +48,7 @@ def cases() -> list[dict]:
     rows = []
     for case in pairwise(CHOICES):
         head_dim, deterministic = case["instantiation"]
-        rows.append({**case, "dims": (head_dim, head_dim), "deterministic": deterministic})
+        rows.append({**case, "dims": (head_dim, TILES[head_dim].head_dim_v), "deterministic": deterministic})
     return [{**row, "blocks": False} for row in rows]
 
 
@@ -75,8 +77,8 @@ def plain_problem(**changes) -> Problem:
 
 
 def deterministic_call(emulated: EmulatedKernels, problem: Problem) -> EmulatedCall:
-    """Four multiprocessors: the sm80 kernels split the group of query heads, these do not, so that their workspace
-    tells them apart."""
+    """Four multiprocessors, for which the sm80 kernels split the group of query heads and these do not, so that the
+    size of the workspace tells them apart."""
     return EmulatedCall(emulated, problem, deterministic=True, multiprocessors=4)
 
 
@@ -87,37 +89,39 @@ def workspace_and_gradients(emulated: EmulatedKernels, call: EmulatedCall, **dev
     return emulated.backward_workspace(call.params), call.backward()
 
 
-def assert_left_to_sm80(emulated: EmulatedKernels, call: EmulatedCall, **device) -> None:
+def assert_runs_on_sm80(emulated: EmulatedKernels, call: EmulatedCall, **device) -> None:
     size, ours = workspace_and_gradients(emulated, call, **device)
     expected_size, expected = workspace_and_gradients(emulated, call, **{**device, "compute_capability": 80})
     assert size == expected_size
-    assert_same_bits(ours, expected, "between this card and one of compute capability 8.0")
+    assert_same_bits(ours, expected, "between this device and sm80")
 
 
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_these_kernels_run(emulated: EmulatedKernels, head_dim: int, dtype: str) -> None:
-    call = deterministic_call(emulated, plain_problem(head_dim=head_dim, head_dim_v=head_dim, dtype=dtype))
+    call = deterministic_call(
+        emulated, plain_problem(head_dim=head_dim, head_dim_v=TILES[head_dim].head_dim_v, dtype=dtype)
+    )
     size, ours = workspace_and_gradients(emulated, call, compute_capability=SM90)
     other_size, theirs = workspace_and_gradients(emulated, call, compute_capability=80)
     assert size != other_size
     np.testing.assert_allclose(ours["dkey"], theirs["dkey"], atol=0.1)
 
 
-NOT_TAKEN = {
+UNSUPPORTED = {
     "dropout": {"dropout": 0.1},
     "block_mask": {"block_mask": np.ones((2, 1, 2, 2), dtype=np.int32)},
     "head_dim 96": {"head_dim": 96, "head_dim_v": 96},
-    "head_dim 128 and 64": {"head_dim_v": 64},
+    "head_dim 128 and 96": {"head_dim_v": 96},
     "no keys": {"seqlen_k": 0},
     "no queries": {"seqlen_q": 0},
 }
 
 
-@pytest.mark.parametrize("changes", NOT_TAKEN.values(), ids=NOT_TAKEN)
-def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: dict) -> None:
+@pytest.mark.parametrize("changes", UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported_calls_run_on_sm80(emulated: EmulatedKernels, changes: dict) -> None:
     call = deterministic_call(emulated, plain_problem(**changes))
-    assert_left_to_sm80(emulated, call, compute_capability=SM90)
+    assert_runs_on_sm80(emulated, call, compute_capability=SM90)
 
 
 @pytest.mark.parametrize(
@@ -128,29 +132,29 @@ def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: d
         {"compute_capability": SM90, "shared_limit": SHARED_SMALL},
     ],
 )
-def test_other_cards_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
+def test_other_devices_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
     call = deterministic_call(emulated, plain_problem())
-    assert_left_to_sm80(emulated, call, **device)
+    assert_runs_on_sm80(emulated, call, **device)
 
 
-def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKernels) -> None:
-    """A stride of zero, of which a tensor copy knows nothing: the gradient of a sum is such a tensor."""
+def test_a_tensor_repeated_along_the_batch_runs_on_sm80(emulated: EmulatedKernels) -> None:
+    """Tensor maps cannot express its stride of zero. The gradient of a sum is such a tensor."""
     call = deterministic_call(emulated, plain_problem())
     call.params.dout.stride_batch = 0
-    assert_left_to_sm80(emulated, call, compute_capability=SM90)
+    assert_runs_on_sm80(emulated, call, compute_capability=SM90)
 
 
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_gradient_of_lse_alone(emulated: EmulatedKernels, head_dim: int, deterministic: bool) -> None:
-    problem = plain_problem(head_dim=head_dim, head_dim_v=head_dim, dlse=True)
+    problem = plain_problem(head_dim=head_dim, head_dim_v=TILES[head_dim].head_dim_v, dlse=True)
     call = EmulatedCall(emulated, problem, deterministic)
     emulated.configure(1, compute_capability=SM90)
     call.forward()
     call.params.dout.data = None
     alone = call.backward()
     problem.inputs["dout"][...] = 0
-    # A zero dout leaves nothing of dvalue, exactly.
+    # A zero dout makes dvalue exactly zero.
     assert not alone["dvalue"].any()
     Expectation(problem).check(alone)
 
@@ -163,7 +167,7 @@ def test_same_bits_in_every_order_of_execution(
     startend, causal = mask_samples.sample_mask("random_2", np.random.default_rng(3), 2, 1, 140, 300)
     problem = plain_problem(
         head_dim=head_dim,
-        head_dim_v=head_dim,
+        head_dim_v=TILES[head_dim].head_dim_v,
         heads_q=heads[0],
         heads_kv=heads[1],
         seqlen_k=300,
@@ -193,7 +197,7 @@ def test_keys_and_rows_that_nothing_sees(emulated: EmulatedKernels) -> None:
 
 
 class WatchedCall(EmulatedCall):
-    """Keeps what the last launch left in the workspace."""
+    """A call that keeps the contents of the workspace after its last launch."""
 
     def _run(self, workspace_size, launch, written: tuple[str, ...]) -> None:
         def launch_and_look(params) -> None:
@@ -209,14 +213,19 @@ class WatchedCall(EmulatedCall):
 def test_only_reached_sums_of_dquery_are_cleared(
     emulated: EmulatedKernels, head_dim: int, capability: int, deterministic: bool, sink: bool
 ) -> None:
-    """Of one batch all rows see something, of the other one rows [128, 384) nothing. Sums that no key tile reaches stay
-    as they were, poison; dquery is zero there, with the sign bit clear."""
+    """In one batch every row sees a key, in the other rows [128, 384) see none. Sums that no key tile reaches keep
+    their poison; dquery is zero there, with a clear sign bit."""
     rows, dead = 460, slice(128, 384)
     startend = np.zeros((2, 1, 150, 4), dtype=np.int32)
     startend[..., :2] = 7, 19
     startend[1, ..., 2:] = dead.start, dead.stop
     problem = plain_problem(
-        seqlen_q=rows, head_dim=head_dim, head_dim_v=head_dim, startend=startend, causal=False, sink=sink
+        seqlen_q=rows,
+        head_dim=head_dim,
+        head_dim_v=TILES[head_dim].head_dim_v,
+        startend=startend,
+        causal=False,
+        sink=sink,
     )
     call = WatchedCall(emulated, problem, deterministic)
     _, results = workspace_and_gradients(emulated, call, compute_capability=capability)
@@ -225,21 +234,23 @@ def test_only_reached_sums_of_dquery_are_cleared(
     assert results["dquery"][0, dead].all(axis=-1).any() and results["dquery"][1, dead.stop :].any()
 
     padded_rows = 512
-    count = problem.batch * problem.heads_q * padded_rows * head_dim
-    sums = call.workspace[-count:].reshape(problem.batch, problem.heads_q, padded_rows, head_dim)
+    table = kernel_tables.table("sm90" if capability == SM90 else "sm80", "Backward")
+    padded_dim = min(tile.head_dim for tile in table if tile.head_dim >= head_dim)
+    count = problem.batch * problem.heads_q * padded_rows * padded_dim
+    sums = call.workspace[-count:].reshape(problem.batch, problem.heads_q, padded_rows, padded_dim)
     assert (sums[1, :, dead] == 0xFFFFFFFF).all()
     reached = np.concatenate([sums[0, :, :448].ravel(), sums[1, :, : dead.start].ravel()])
     assert np.isfinite(reached.view(np.float32)).all()
 
 
-@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("head_dim", [head_dim for head_dim in HEAD_DIMS if not TILES[head_dim].shares_keys])
 @pytest.mark.parametrize("gradients", [GRADIENTS, ("dkey", "dvalue")])
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
     emulated: EmulatedKernels, head_dim: int, gradients: tuple[str, ...], deterministic: bool
 ) -> None:
-    """By the count of products, the same whether dquery is deterministic or not: where every other 64 keys see nothing,
-    what is left of theirs is a share of dquery."""
+    """Counts products, the same number for deterministic dquery: if every other 64 keys are hidden, only a share of
+    dquery remains of theirs."""
     startend = np.zeros((1, 1, 384, 2), dtype=np.int32)
     startend[..., 0] = 256
     dead = startend.copy()
@@ -252,7 +263,7 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
             seqlen_k=384,
             heads_q=1,
             head_dim=head_dim,
-            head_dim_v=head_dim,
+            head_dim_v=TILES[head_dim].head_dim_v,
             startend=columns,
             causal=False,
         )
@@ -264,16 +275,16 @@ def test_a_warpgroup_skips_tiles_that_its_keys_do_not_see(
         results = call.backward()
         counts.append(emulated.warpgroup_products() - before)
         Expectation(problem).check(results)
-    tile_q = 64
-    tiles = (256 // tile_q) * (384 // 128)
-    # Of 16: scores and dP over the columns, dvalue and dkey over the queries; dquery over all keys of the tile.
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
+    tiles = (256 // tile_q) * (384 // tile_k)
+    # Steps of 16: scores and dP over the columns, dvalue and dkey over the queries, dquery over all keys of the tile.
     own = 2 * head_dim // 16 + 2 * tile_q // 16
-    dquery = 128 // 16 if "dquery" in gradients else 0
+    dquery = tile_k // 16 if "dquery" in gradients else 0
     assert counts == [2 * tiles * (own + dquery), tiles * (own + 2 * dquery)]
 
 
 def arrays_of_workspace(call: WatchedCall, sizes: list[int]) -> list[np.ndarray]:
-    """Its first arrays of 32-bit words, each from a multiple of 256 bytes on."""
+    """First arrays of 32-bit words in the workspace, each at a multiple of 256 bytes."""
     arrays, at = [], 0
     for size in sizes:
         arrays.append(call.workspace[at : at + size].astype(np.int32))
@@ -283,7 +294,7 @@ def arrays_of_workspace(call: WatchedCall, sizes: list[int]) -> list[np.ndarray]
 
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, head_dim: int) -> None:
-    """Of one batch the documents grow, of the other they shrink."""
+    """Documents grow in one batch and shrink in the other."""
     length = 1000
     startend = np.zeros((2, 1, length, 2), dtype=np.int32)
     for batch, cuts in enumerate([[0, 130, 400, length], [0, 600, 870, length]]):
@@ -294,13 +305,13 @@ def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, h
         seqlen_k=length,
         heads_q=1,
         head_dim=head_dim,
-        head_dim_v=head_dim,
+        head_dim_v=TILES[head_dim].head_dim_v,
         startend=startend,
         causal=False,
     )
     call = WatchedCall(emulated, problem)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = {64: (64, 128), 128: (64, 128), 256: (64, 64)}[head_dim]
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
     query_tiles, key_tiles = -(-length // tile_q), -(-length // tile_k)
     tables = [
         2 * 2 * key_tiles * tile_k,
@@ -315,7 +326,7 @@ def test_key_tiles_with_many_query_tiles_come_first(emulated: EmulatedKernels, h
         visible = problem.visible[batch, 0]
         tiles = np.logical_or.reduceat(np.logical_or.reduceat(visible, starts[0], axis=0), starts[1], axis=1)
         np.testing.assert_array_equal(work[batch], tiles.sum(axis=0))
-        # 64 classes; sums that are added in this order are deterministic only if tiles of a class keep theirs.
+        # 64 classes. Sums added in this order are deterministic only if the tiles of a class keep their order.
         longest = work[batch].max()
         classes = (longest - work[batch]) * 64 // (longest + 1)
         np.testing.assert_array_equal(order[batch], np.argsort(classes, kind="stable"))

@@ -1,5 +1,5 @@
-"""Deterministic dquery of compute capability 9.0: key tiles add to its sums in turns. Bits and values in several orders
-of execution, on masks with long and with short chains of key tiles, and the marks that turns leave."""
+"""Deterministic dquery of the sm90 backward, to whose sums key tiles add in order: bits and values in several orders of
+execution, on masks with long and short chains of key tiles, and the marks left in the workspace."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from support import mask_samples
 from support.compare import Expectation, assert_same_bits
 from support.emulated import EmulatedKernels
 from support.problem import Problem
-from test_sm90_backward import DTYPES, HEAD_DIMS, SM90, WatchedCall, workspace_and_gradients
+from test_sm90_backward import DTYPES, HEAD_DIMS, SM90, TILES, WatchedCall, workspace_and_gradients
 
 SEEDS = range(4)
-TILES = {64: (64, 128), 128: (64, 128), 256: (64, 64)}  # queries, keys
 
 
 def seen_from_both_ends(rows: int, length: int) -> np.ndarray:
-    """Every third 128 keys: half of them see rows [0, 64), half the last 64. Their bounds do not rule out what lies
-    between, their columns do."""
+    """In every third block of 128 keys, half see rows [0, 64) and half the last 64. Their bounds do not rule out the
+    rows between, their columns do."""
     startend = np.zeros((1, 1, length, 4), dtype=np.int32)
     keys = np.arange(length)
     apart = keys // 128 % 3 == 1
@@ -53,17 +52,17 @@ MASKS = {
 
 
 def problem_of(head_dim: int, dtype: str = "bfloat16", **changes) -> Problem:
-    sizes = {"batch": 1, "heads_q": 2, "heads_kv": 2, "head_dim": head_dim, "head_dim_v": head_dim}
+    sizes = {"batch": 1, "heads_q": 2, "heads_kv": 2, "head_dim": head_dim, "head_dim_v": TILES[head_dim].head_dim_v}
     return Problem(**{**sizes, "dtype": dtype, "causal": True, **changes})
 
 
 def padded_rows(problem: Problem) -> int:
-    tile_q = TILES[problem.head_dim][0]
+    tile_q = TILES[problem.head_dim].tile_q
     return -(-problem.seqlen_q // tile_q) * tile_q
 
 
 def runs_of(emulated: EmulatedKernels, problem: Problem, deterministic: bool, multiprocessors: int) -> list[dict]:
-    """Gradients, and the float32 sums of dquery: rounding hides most of what another order changes."""
+    """Gradients, and the float32 sums of dquery, since rounding hides most effects of another order."""
     call = WatchedCall(emulated, problem, deterministic, multiprocessors)
     emulated.configure(0, compute_capability=SM90)
     call.forward()
@@ -80,7 +79,7 @@ def runs_of(emulated: EmulatedKernels, problem: Problem, deterministic: bool, mu
 def test_same_bits_in_every_order_of_execution(emulated: EmulatedKernels, mask: str, head_dim: int) -> None:
     problem = problem_of(head_dim, DTYPES[head_dim % 3 % 2], **MASKS[mask])
     expectation = Expectation(problem)
-    for multiprocessors in (1, 100):  # 100: query heads of a group in blocks of their own
+    for multiprocessors in (1, 100):  # 100 splits the query heads of a group over blocks
         runs = runs_of(emulated, problem, True, multiprocessors)
         for seed, run in enumerate(runs):
             assert_same_bits(runs[0], run, f"between seeds 0 and {seed}")
@@ -90,7 +89,7 @@ def test_same_bits_in_every_order_of_execution(emulated: EmulatedKernels, mask: 
 
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_without_turns_the_bits_depend_on_the_order(emulated: EmulatedKernels, head_dim: int) -> None:
-    """Or the test above would prove nothing."""
+    """Otherwise the test above would prove nothing."""
     problem = problem_of(head_dim, **MASKS["every query tile sees eleven key tiles"])
     first, *others = (run["sums"] for run in runs_of(emulated, problem, False, 1))
     assert all((first != other).any() for other in others)
@@ -99,12 +98,12 @@ def test_without_turns_the_bits_depend_on_the_order(emulated: EmulatedKernels, h
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("mask", ["causal", "few key tiles per query tile", "tiles that only columns rule out"])
 def test_the_last_mark_is_that_of_the_last_key_tile(emulated: EmulatedKernels, mask: str, head_dim: int) -> None:
-    """A mark per 64 rows of a head, of which a query tile uses the first: 1 + the largest rank of the key tiles whose
-    bounds do not rule out the tile. Where there is none, nobody has written it."""
+    """There is a mark per 64 rows of a head; a query tile uses its first one. It ends as 1 + the largest rank of the
+    key tiles whose bounds do not rule out the tile, or unwritten if there is no such key tile."""
     problem = problem_of(head_dim, **MASKS[mask])
     call = WatchedCall(emulated, problem, deterministic=True)
     workspace_and_gradients(emulated, call, compute_capability=SM90)
-    tile_q, tile_k = TILES[head_dim]
+    tile_q, tile_k = TILES[head_dim].tile_q, TILES[head_dim].tile_k
     rows = problem.batch * problem.heads_q * padded_rows(problem)
     sums, marks = rows * head_dim, rows // 64
     first = len(call.workspace) - sums - -(-marks // 64) * 64
@@ -114,7 +113,8 @@ def test_the_last_mark_is_that_of_the_last_key_tile(emulated: EmulatedKernels, m
 
 
 def last_marks(problem: Problem, head: int, tile_q: int, tile_k: int) -> np.ndarray:
-    """From the first and the last row that any key of a tile sees, by which these masks rank and rule out key tiles."""
+    """Expected marks, by the first and the last row that any key of a tile sees: these bounds rank and rule out the key
+    tiles of the masks here."""
     visible = problem.visible[0, head]
     rows = np.arange(problem.seqlen_q)[:, None]
     starts = np.arange(0, problem.seqlen_k, tile_k)

@@ -1,5 +1,5 @@
-"""The forward of compute capability 9.0 in the emulator: a pairwise cover of every mask and feature that it takes,
-against the error rule and bit for bit in two orders of execution; what it does not take is left to the sm80 kernels."""
+"""sm90 forward in the emulator: a pairwise cover of every mask and feature that it supports, against the error rule and
+bit for bit in two orders of execution. Unsupported calls run on the sm80 kernels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from support.pairwise import pairwise
 from support.problem import Problem
 from test_cuda_attention import expectation_of
 
+from tools import kernel_tables
+
 SM90 = 90
-HEAD_DIMS = [(64, 64), (128, 128), (192, 128), (256, 256)]
-# Around and across the tiles (128 or 192 queries in slices of 64, 64 to 128 keys).
+TILES = {(tile.head_dim, tile.head_dim_v): tile for tile in kernel_tables.sm90_table("Forward")}
+HEAD_DIMS = list(TILES)
+# Below, at and above the tile sizes (128 or 192 queries in slices of 64, 64 to 128 keys).
 SIZES = [(1, 1), (65, 127), (2, 300), (128, 128), (193, 97), (257, 300), (400, 70)]
 CHOICES = {
     "kind": mask_samples.kinds(),
@@ -34,7 +37,6 @@ CHOICES = {
 }
 SEEDS = (1, 2)
 SLICE_ROWS = 64  # of a warpgroup
-TILE_K = {(64, 64): 96, (128, 128): 128, (192, 128): 128, (256, 256): 64}
 DEPTH = 16  # of one product
 
 
@@ -74,7 +76,7 @@ def workspace_and_results(emulated: EmulatedKernels, call: EmulatedCall, **devic
 @pytest.mark.parametrize("dims", HEAD_DIMS)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_these_kernels_run(emulated: EmulatedKernels, dims: tuple[int, int], dtype: str) -> None:
-    """They are told from those of sm80 by their workspace."""
+    """The size of the workspace tells them from the sm80 kernels."""
     call = EmulatedCall(emulated, plain_problem(head_dim=dims[0], head_dim_v=dims[1], dtype=dtype, seqlen_k=400))
     size, ours = workspace_and_results(emulated, call, compute_capability=SM90)
     other_size, theirs = workspace_and_results(emulated, call, compute_capability=80)
@@ -82,11 +84,11 @@ def test_these_kernels_run(emulated: EmulatedKernels, dims: tuple[int, int], dty
     np.testing.assert_allclose(ours["out"], theirs["out"], atol=0.02)
 
 
-NOT_TAKEN = {
+UNSUPPORTED = {
     "dropout": {"dropout": 0.1},
     "block_mask": {"block_mask": np.ones((2, 1, 2, 2), dtype=np.int32)},
     "head_dim 96": {"head_dim": 96, "head_dim_v": 96},
-    "head_dim 128 and 64": {"head_dim_v": 64},
+    "head_dim 128 and 96": {"head_dim_v": 96},
     "negative scale": {"softmax_scale": -0.3},
     "scale of zero": {"softmax_scale": 0.0},
     "no keys": {"seqlen_k": 0},
@@ -94,13 +96,13 @@ NOT_TAKEN = {
 }
 
 
-@pytest.mark.parametrize("changes", NOT_TAKEN.values(), ids=NOT_TAKEN)
-def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: dict) -> None:
+@pytest.mark.parametrize("changes", UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_unsupported_calls_run_on_sm80(emulated: EmulatedKernels, changes: dict) -> None:
     call = EmulatedCall(emulated, plain_problem(**changes))
     size, ours = workspace_and_results(emulated, call, compute_capability=SM90)
     expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
     assert size == expected_size
-    assert_same_bits(ours, expected, "between compute capability 9.0 and 8.0")
+    assert_same_bits(ours, expected, "between sm90 and sm80")
 
 
 @pytest.mark.parametrize(
@@ -111,22 +113,22 @@ def test_what_is_not_taken_is_left_to_sm80(emulated: EmulatedKernels, changes: d
         {"compute_capability": SM90, "shared_limit": SHARED_MEDIUM},
     ],
 )
-def test_other_cards_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
+def test_other_devices_run_sm80(emulated: EmulatedKernels, device: dict) -> None:
     call = EmulatedCall(emulated, plain_problem())
     size, ours = workspace_and_results(emulated, call, **{"shared_limit": SHARED_LARGE, **device})
     expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
     assert size == expected_size
-    assert_same_bits(ours, expected, "between this card and one of compute capability 8.0")
+    assert_same_bits(ours, expected, "between this device and sm80")
 
 
-def test_a_tensor_repeated_along_the_batch_is_left_to_sm80(emulated: EmulatedKernels) -> None:
-    """A stride of zero, of which a tensor copy knows nothing."""
+def test_a_tensor_repeated_along_the_batch_runs_on_sm80(emulated: EmulatedKernels) -> None:
+    """Tensor maps cannot express its stride of zero."""
     call = EmulatedCall(emulated, plain_problem())
     call.params.key.stride_batch = 0
     size, ours = workspace_and_results(emulated, call, compute_capability=SM90)
     expected_size, expected = workspace_and_results(emulated, call, compute_capability=80)
     assert size == expected_size
-    assert_same_bits(ours, expected, "between compute capability 9.0 and 8.0")
+    assert_same_bits(ours, expected, "between sm90 and sm80")
 
 
 @pytest.mark.parametrize("sink", [False, True])
@@ -141,7 +143,7 @@ def test_rows_and_tiles_that_see_nothing(emulated: EmulatedKernels, sink: bool) 
 
 
 def seen_slices(visible: np.ndarray, tile_k: int) -> int:
-    """How many pairs of a slice of rows and a key tile hold a visible pair, of [heads, Sq, Sk]."""
+    """Number of (slice of rows, key tile) combinations with a visible pair. visible: [heads, Sq, Sk]."""
     slices = np.add.reduceat(visible, np.arange(0, visible.shape[1], SLICE_ROWS), axis=1, dtype=int)
     return np.count_nonzero(np.add.reduceat(slices, np.arange(0, visible.shape[2], tile_k), axis=2))
 
@@ -151,7 +153,7 @@ def seen_slices(visible: np.ndarray, tile_k: int) -> int:
 def test_a_warpgroup_skips_tiles_that_its_rows_do_not_see(
     emulated: EmulatedKernels, dims: tuple[int, int], kind: str
 ) -> None:
-    """By the count of products: two per tile that a slice of 64 rows sees, none where others alone see it."""
+    """Counts products: two per tile that is live for a slice of 64 rows, none for tiles live for other slices only."""
     startend, causal = mask_samples.sample_mask(kind, np.random.default_rng(7), 1, 1, 460, 460)
     problem = plain_problem(
         batch=1, seqlen_q=460, seqlen_k=460, head_dim=dims[0], head_dim_v=dims[1], startend=startend, causal=causal
@@ -161,12 +163,12 @@ def test_a_warpgroup_skips_tiles_that_its_rows_do_not_see(
     results = EmulatedCall(emulated, problem, multiprocessors=2).forward()
     products = emulated.warpgroup_products() - before
     Expectation(problem).check(results)
-    tile_k = TILE_K[dims]
+    tile_k = TILES[dims].tile_k
     assert products == seen_slices(problem.visible[0], tile_k) * (dims[0] // DEPTH + tile_k // DEPTH)
 
 
 def test_heads_in_groups_that_fit_the_cache(emulated: EmulatedKernels) -> None:
-    """Keys and values of a head take 10 MB, so that the three heads make a group of two and one of one."""
+    """Keys and values of a head take 10 MB, so the three heads form a group of two and a group of one."""
     problem = plain_problem(batch=1, seqlen_k=20000, heads_q=3, heads_kv=3, window=(100, 30))
     call = EmulatedCall(emulated, problem, multiprocessors=2)
     _, ours = workspace_and_results(emulated, call, compute_capability=SM90)

@@ -15,11 +15,11 @@ constexpr int64_t kMaxBarrierBytes = (1 << 20) - 1;
 constexpr int kMaxBarrierCount = (1 << 20) - 1;
 constexpr int kRegisterFile = 64 * 1024;
 
-// Of what copies wrote.
+// Clock of what copies wrote.
 int CopyClock(const Block& block) { return static_cast<int>(block.warps.size()); }
 
-// What one thread has done and knows joins the clock. Other lanes of its warp are not meant: what they did in the
-// epoch that ends here moves to the next one.
+// Joins what one thread has done and knows to the clock. Accesses of the other lanes of its warp in the epoch that
+// ends here move to the next one.
 void ReleaseByThread(uint32_t* clock, Where where) {
   Block& block = *current->block;
   const int warp = current->warp->index;
@@ -211,14 +211,6 @@ void FenceMbarrierInit() {
     const uint32_t thread = barrier.initialised.stamp & kStampThread;
     if (thread == static_cast<uint32_t>(current->index)) barrier.fenced = true;
   }
-}
-
-void InvalidateBarrier(SharedAddress address, Where where) {
-  const MBarrier& barrier = Find(address, where);
-  if (!barrier.waiting.empty() || barrier.bytes != 0) machine.Fail(where, "the mbarrier is still in use");
-  Async().barriers.erase(address);
-  const uint32_t word = (address - kDynamicShared) / 4;
-  current->block->written[word].stamp = current->block->written[word + 1].stamp = 0;
 }
 
 void MbarrierArrive(SharedAddress address, int64_t expected_bytes, Where where) {

@@ -1,6 +1,6 @@
-// What compute capability 9.0 does beside the threads: mbarriers, bulk and tensor copies, and wgmma. A block has an
-// AsyncState from the first such operation on. What copies write to shared memory has a clock, so that it is ordered
-// before those who waited for it; what asynchronous operations read is given back by a wait of their own warp.
+// Asynchronous operations of compute capability 9.0: mbarriers, bulk and tensor copies, and wgmma. A block has an
+// AsyncState from its first such operation on. Writes of copies to shared memory have a clock, which orders them
+// before threads that waited for them; operands in shared memory are released by a wait of the reading warp.
 #ifndef PFM_EMULATOR_ASYNC_H_
 #define PFM_EMULATOR_ASYNC_H_
 
@@ -14,7 +14,7 @@ namespace pfm::emulator {
 
 struct MBarrier {
   int count = 0, pending = 0;
-  int64_t bytes = 0;                                             // expected and not yet copied
+  int64_t bytes = 0;                                             // expected but not copied yet
   uint32_t phase = 0;                                            // completed so far
   uint32_t arriving[kMaxWarps] = {}, completed[kMaxWarps] = {};  // clocks
   Access initialised = {};
@@ -22,7 +22,7 @@ struct MBarrier {
   std::vector<Thread*> waiting;
 };
 
-// A run of bytes in global memory and where it is in the box, as if the box were not swizzled.
+// Contiguous bytes in global memory, and their offset in the box before swizzling.
 struct Piece {
   uint8_t* global;
   size_t at;
@@ -60,15 +60,14 @@ struct AsyncState {
   std::vector<int> registers;  // per thread, by warp
 };
 
-// Of the running thread's block.
+// State of the running thread's block.
 AsyncState& Async();
 bool HasAsyncWork(const Block& block);
-void DoAsyncWork(Block& block);  // a random piece of it
+void DoAsyncWork(Block& block);  // a random operation
 void CheckAsyncExit();           // of the running thread
 
 void MbarrierInit(SharedAddress barrier, int count, Where where);
 void FenceMbarrierInit();
-void InvalidateBarrier(SharedAddress barrier, Where where);
 void MbarrierArrive(SharedAddress barrier, int64_t expected_bytes, Where where);
 bool MbarrierTest(SharedAddress barrier, int parity, Where where);
 void MbarrierWait(SharedAddress barrier, int parity, Where where);
@@ -82,7 +81,7 @@ void WaitStores(int groups, bool only_reads);
 void SetRegisters(int registers, bool increases, Where where);
 bool ElectOne(Where where);
 
-// An instruction of a warp: executed by its last lane.
+// Instructions of a whole warp, executed by the last lane to arrive.
 struct AsyncOperands {
   void (*execute)(Warp& warp);
 };
@@ -104,7 +103,7 @@ void WaitWarpgroup(int groups, Where where);
 void MultiplyWarpgroup(WgmmaOperands operands, Where where);
 bool HasWarpgroupWork(const Thread& thread);
 
-// The byte at which a swizzled layout has what an unswizzled one has at this address. span: 128, 64, 32 or 0.
+// Maps an address of an unswizzled layout to the swizzled one. span: 128, 64, 32 or 0.
 inline SharedAddress Swizzle(SharedAddress address, int span) {
   return address ^ (address >> 7 & static_cast<uint32_t>(span / 16 - (span != 0))) << 4;
 }

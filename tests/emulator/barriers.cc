@@ -1,4 +1,4 @@
-// Barriers of threads: who waits, and what is ordered after them.
+// Thread barriers: which warps wait, and the order they establish.
 #include <algorithm>
 
 #include "machine.h"
@@ -49,7 +49,7 @@ void Machine::SyncThreads(Where where) {
   }
 }
 
-// Everyone who waits knows what everyone who arrived did, and may run.
+// Orders all waiting warps after all arrivals, and makes them runnable.
 void Machine::CompleteBarrier(Block& block, Barrier& barrier) {
   for (size_t w = 0; w < block.warps.size(); ++w) {
     if (barrier.waiting[w] == 0) continue;

@@ -27,7 +27,7 @@ Operands& OperandOf(Warp& warp, int lane) {
   return *static_cast<Operands*>(warp.operand[lane]);
 }
 
-// A and B as matrices, from what the lanes hold (ptx.h says which lane holds what).
+// A and B as matrices, from the fragments of the lanes (layout in ptx.h).
 struct Matrices {
   float a[16][16];
   float b[16][8];
@@ -91,7 +91,7 @@ void ExecuteMma(Warp& warp) {
   }
 }
 
-// The most different rows of one 8x8 matrix that fall into the same 16 bytes of the 128-byte wide memory.
+// Largest number of different rows of one 8x8 matrix that fall into the same 16 bytes of the 128-byte wide memory.
 int PassesFor(const SharedAddress (&row)[kLanes], int matrix) {
   int most = 1;
   for (int r = 0; r < 8; ++r) {
@@ -152,17 +152,13 @@ void ExecuteBallot(Warp& warp) {
 }
 
 void ExecuteReduce(Warp& warp) {
-  uint32_t sum = 0;  // wraps around as the hardware's does
   int32_t least = INT32_MAX, largest = INT32_MIN;
   for (int lane = 0; lane < kLanes; ++lane) {
     const int32_t value = OperandOf<ReduceOperands>(warp, lane).value;
-    sum += static_cast<uint32_t>(value);
     least = std::min(least, value);
     largest = std::max(largest, value);
   }
-  const int32_t result = warp.detail == kReduceAdd   ? static_cast<int32_t>(sum)
-                         : warp.detail == kReduceMin ? least
-                                                     : largest;
+  const int32_t result = warp.collective == Collective::kReduceMin ? least : largest;
   for (int lane = 0; lane < kLanes; ++lane) OperandOf<ReduceOperands>(warp, lane).result = result;
 }
 
@@ -196,7 +192,8 @@ void Execute(Warp& warp) {
     case Collective::kBallot:
       ExecuteBallot(warp);
       break;
-    case Collective::kReduce:
+    case Collective::kReduceMin:
+    case Collective::kReduceMax:
       ExecuteReduce(warp);
       break;
     case Collective::kSyncWarp:
@@ -223,7 +220,7 @@ uint16_t ToFloat16(float value) {
   const uint32_t bits = BitsOf(value);
   const uint32_t sign = bits >> 16 & 0x8000;
   const uint32_t magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return 0x7fff;                                 // what cvt makes of every NaN
+  if (magnitude > 0x7f800000) return 0x7fff;                                 // result of cvt for every NaN
   if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);  // 65520 and above
   if (magnitude < 0x38800000) {  // subnormal: adding 1/2 makes float32 round at the last place of the result
     return static_cast<uint16_t>(sign | (BitsOf(FloatOf(magnitude) + 0.5f) - BitsOf(0.5f)));

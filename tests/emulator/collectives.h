@@ -1,5 +1,5 @@
-// Operands of the warp collectives. A lane leaves them on its stack and its address with its warp; the last lane to
-// arrive carries out the operation for all.
+// Operands of the warp collectives. Each lane keeps them on its stack and passes their address to its warp; the last
+// lane to arrive executes the operation for all.
 #ifndef PFM_EMULATOR_COLLECTIVES_H_
 #define PFM_EMULATOR_COLLECTIVES_H_
 
@@ -33,8 +33,6 @@ struct BallotOperands {
   uint32_t result;
 };
 
-enum Reduction : int { kReduceAdd, kReduceMin, kReduceMax };  // detail of kReduce
-
 struct ReduceOperands {
   int32_t value;
   int32_t result;
@@ -47,7 +45,7 @@ struct NamedBarrierOperands {
 
 float FromFloat16(uint16_t bits);
 float FromBFloat16(uint16_t bits);
-// To nearest, ties to even.
+// Round to nearest, ties to even.
 uint16_t ToFloat16(float value);
 uint16_t ToBFloat16(float value);
 

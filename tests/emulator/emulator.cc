@@ -1,4 +1,4 @@
-// The functions of emulator.h.
+// Functions of emulator.h.
 #include "emulator.h"
 
 #include <algorithm>

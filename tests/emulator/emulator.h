@@ -1,5 +1,5 @@
-// Runs CUDA kernels on the CPU and stops at what a GPU would let pass or crash on; see docs/emulator.md. Host threads
-// may call at once; one launch of the process runs at a time.
+// Emulator that runs CUDA kernels on the CPU and stops at errors that a GPU would ignore or crash on; see
+// docs/emulator.md. Thread-safe on the host; one launch runs at a time.
 #ifndef PFM_EMULATOR_EMULATOR_H_
 #define PFM_EMULATOR_EMULATOR_H_
 
@@ -13,13 +13,13 @@
 
 namespace pfm::emulator {
 
-// A kernel broke a rule. what() names block, thread, source line and rule.
+// Violation of a rule by a kernel. what() names block, thread, source line and rule.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
 struct Options {
-  uint64_t seed = 0;        // of ptx::Launch; every launch draws a seed of its own from it
+  uint64_t seed = 0;        // of ptx::Launch; every launch draws its seed from it
   int resident_blocks = 3;  // run interleaved
   int shared_limit = 227 * 1024;
   int compute_capability = 90;
@@ -33,22 +33,22 @@ std::recursive_mutex& Mutex();
 // Runs body once per thread of the grid. Throws Error.
 void Launch(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body);
 
-// Instructions of warpgroups that multiply, of all launches so far.
+// Number of wgmma instructions in all launches so far.
 int64_t WarpgroupProducts();
 
 // ---- Global memory: kernels may touch registered memory only.
 
-// written: whether the bytes hold values; otherwise they are filled with 0xff (NaN as a float) and reading one before
-// it is written is an error.
+// written: whether the bytes hold values. If not, they are filled with 0xff (NaN as a float), and reading them before
+// they are written is an error.
 void Register(void* memory, size_t bytes, const std::string& name, bool written);
 void Unregister(void* memory);
-// Registered memory is divided into arrays, each unwritten and in bounds by itself; what lies between them is out of
-// bounds. Memory that is not registered stays so.
+// Divides registered memory into arrays, each unwritten and with its own bounds; memory between them is out of
+// bounds. Ignores memory that is not registered.
 void StartArrays(void* memory);
 void NameArray(void* array, size_t bytes, const std::string& name);
-// The host has set these registered bytes.
+// Marks registered bytes as written by the host.
 void MarkWritten(const void* memory, size_t bytes);
-// The first byte of registered memory that no kernel and no host wrote, or -1.
+// Offset of the first registered byte that neither a kernel nor the host wrote, or -1.
 int64_t FirstUnwritten(const void* memory);
 
 // A registered array.
@@ -76,13 +76,13 @@ class Buffer {
 
 }  // namespace pfm::emulator
 
-// The same for callers of a shared library.
+// The same functions, exported from the shared library.
 extern "C" {
 void pfm_emulator_configure(uint64_t seed, int resident_blocks, int compute_capability, int shared_limit);
 void pfm_emulator_register(void* memory, size_t bytes, const char* name, int written);
 void pfm_emulator_unregister(void* memory);
-// Copies up to `capacity` bytes of the arrays that registered memory is divided into, one after the other, each from
-// a multiple of `alignment` bytes on; returns how many there are.
+// Copies up to `capacity` bytes of the arrays of registered memory, each starting at a multiple of `alignment` bytes.
+// Returns their total number of bytes.
 size_t pfm_emulator_arrays(void* to, size_t capacity, size_t alignment);
 int64_t pfm_emulator_warpgroup_products();
 }

@@ -39,7 +39,7 @@ namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kGuardBytes = 4096;
-constexpr size_t kPoisonedBytes = 16 * 1024;  // what a kernel's variables take, so that unset ones are NaN
+constexpr size_t kPoisonedBytes = 16 * 1024;  // covers the variables of a kernel, so that unset ones are NaN
 constexpr int kSavedRegisters = 6;
 
 }  // namespace

@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <vector>
 
-// Saves the registers that a call preserves on the running stack and its stack pointer in *save, then goes on where
-// `load` was saved.
+// Saves the callee-saved registers on the running stack and its stack pointer in *save, then resumes the fibre saved
+// as `load`.
 extern "C" void pfm_emulator_switch(void** save, void* load);
 
 namespace pfm::emulator {
@@ -19,7 +19,7 @@ class FiberStacks {
   FiberStacks& operator=(const FiberStacks&) = delete;
   ~FiberStacks();
 
-  // A stack pointer to switch to: the fibre then starts in `entry`, which never returns.
+  // Returns the stack pointer of a new fibre, which starts in `entry`; `entry` never returns.
   void* Prepare(size_t fiber, void (*entry)());
 
  private:

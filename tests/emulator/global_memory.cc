@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace pfm::emulator {
 
@@ -18,7 +19,7 @@ void Join(const Knowledge& from, Knowledge* into) {
   }
 }
 
-// Does what was acquired hold for the current thread?
+// Whether an acquisition orders the current thread.
 bool IsUsable(const Acquisition& acquisition) {
   return (acquisition.stamp & kStampThread) == static_cast<uint32_t>(current->index) ||
          IsOrderedBefore(*current->block, current->warp->index, acquisition.stamp);
@@ -81,7 +82,8 @@ void GlobalMemory::NameArray(void* array, size_t bytes, const std::string& name)
   if (FindDivided(reinterpret_cast<uintptr_t>(array)) != divided_.end()) Register(array, bytes, name, false);
 }
 
-// A word has one cell until somebody accesses part of one: neighbours in it may belong to different threads.
+// Splits words into cells per byte at the first access to part of a word, whose bytes may belong to different
+// threads.
 void GlobalMemory::MakeShadow(Allocation* allocation, size_t access_bytes) {
   if (allocation->writes.empty()) {
     allocation->written.assign(allocation->bytes, allocation->starts_written ? 1 : 0);
@@ -143,7 +145,7 @@ void GlobalMemory::StartLaunch() {
   released_.clear();
 }
 
-// An overrun is the usual cause of an access out of bounds: of what lies nearest.
+// Describes an access out of bounds relative to the nearest array, its most likely origin.
 std::string GlobalMemory::NearestTo(uintptr_t address) const {
   const auto next = allocations_.upper_bound(address);
   const auto of = [](const Allocation& allocation) {
@@ -182,7 +184,7 @@ bool GlobalMemory::IsOwn(const Cell& cell) const {
          (cell.stamp & kStampThread) == static_cast<uint32_t>(current->index);
 }
 
-// Before what the current thread does now? Own accesses aside.
+// Whether the access is ordered before the current thread's. Own accesses are ordered otherwise.
 bool GlobalMemory::IsOrdered(const Cell& cell) const {
   const Block& block = *current->block;
   const bool same_block = cell.block == static_cast<uint32_t>(block.index);
@@ -235,7 +237,7 @@ GlobalMemory::Cell GlobalMemory::CellOf(uint32_t flags, Where where) const {
           SiteOf(where)};
 }
 
-// Of accesses that nothing orders, a random one stands for all.
+// Keeps a random one of several unordered accesses.
 void GlobalMemory::Note(Cell* cell, const Cell& now) const {
   const bool replaces = cell->launch != launch_ || IsOwn(*cell) || IsOrdered(*cell);
   if (replaces || (machine.Random() & 1) != 0) *cell = now;
@@ -276,9 +278,8 @@ void GlobalMemory::Atomic(void* address, size_t bytes, Where where) {
   NoteWrites(attempt, kStampAtomic);
 }
 
-void GlobalMemory::Release(int32_t* address, bool adds, Where where) {
+void GlobalMemory::Release(int32_t* address, Where where) {
   const Attempt attempt = Access(address, sizeof(*address), where, "release");
-  if (adds) CheckWritten(attempt);
   CheckLastWrites(attempt, true);
   CheckLastReads(attempt);
   NoteWrites(attempt, kStampAtomic);
@@ -290,9 +291,7 @@ void GlobalMemory::Release(int32_t* address, bool adds, Where where) {
   BlockKnowledge& own = known[static_cast<uint32_t>(block.index)];
   for (int w = 0; w < kMaxWarps; ++w) own.epoch[w] = std::max(own.epoch[w], block.known[current->warp->index][w]);
   own.own_accesses[static_cast<uint32_t>(current->index)] = ++current->releases;
-  Knowledge& released = released_[reinterpret_cast<uintptr_t>(address)];
-  if (!adds) released.clear();
-  Join(known, &released);
+  released_[reinterpret_cast<uintptr_t>(address)] = std::move(known);
 }
 
 void GlobalMemory::Acquire(const int32_t* address, Where where) {

@@ -1,5 +1,5 @@
-// Registered global memory with its shadow: which bytes were written, and who wrote and read them in the running
-// launch.
+// Registered global memory with its shadow: which bytes were written, and by which threads they were written and read
+// in the running launch.
 #ifndef PFM_EMULATOR_GLOBAL_MEMORY_H_
 #define PFM_EMULATOR_GLOBAL_MEMORY_H_
 
@@ -24,19 +24,18 @@ class GlobalMemory {
   int64_t FirstUnwritten(const void* memory);
   std::vector<uint8_t> Arrays(size_t alignment) const;
 
-  // These check an access by the current thread and note it.
+  // Check and record an access by the current thread.
   void Read(const void* address, size_t bytes, Where where);
   void Write(void* address, size_t bytes, Where where);
   void Atomic(void* address, size_t bytes, Where where);
 
-  // What the current thread knows at a release is known to whoever acquires from that address. A release that adds to
-  // the value (an atomic) leaves what was released there before to be acquired as well.
-  void Release(int32_t* address, bool adds, Where where);
+  // Makes what the current thread knows known to every thread that acquires from this address.
+  void Release(int32_t* address, Where where);
   void Acquire(const int32_t* address, Where where);
   void StartLaunch();
 
  private:
-  // The last access of a kind to a unit.
+  // Last access of one kind to a unit.
   struct Cell {
     uint32_t launch;
     uint32_t block;
@@ -56,7 +55,7 @@ class GlobalMemory {
     std::vector<Cell> writes, reads;  // of units
   };
 
-  // A checked access: where it is in its allocation.
+  // Location of a checked access in its allocation.
   struct Attempt {
     Allocation& allocation;
     size_t offset, bytes;

@@ -10,7 +10,7 @@ Thread* current = nullptr;
 
 namespace {
 
-constexpr int64_t kMaxPolls = 500000;  // without anything else happening
+constexpr int64_t kMaxPolls = 500000;  // without other progress
 constexpr uint32_t kPreemption = 16;   // one in so many collectives lets another warp run
 constexpr uint32_t kAsyncDelay = 8;    // one in so many switches lets asynchronous work be done
 constexpr size_t kDispatchWindow = 8;  // of so many blocks any may start next: CUDA promises no order
@@ -53,7 +53,7 @@ void Machine::Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, 
       }
     }
     if (!any_block) break;
-    // Asynchronous work gets done at random times, and at the latest when everybody waits.
+    // Asynchronous work completes at random times, at the latest when all threads wait.
     if (ready.empty() || Random() % kAsyncDelay == 0) {
       try {
         if (DoAsyncWork()) continue;
@@ -133,7 +133,7 @@ void Machine::Exit() {
   SwitchToScheduler();
 }
 
-// Lanes of a warp run one after the other, from a random one on, upwards or downwards.
+// Runs the lanes of a warp one after the other, from a random lane on, in ascending or descending order.
 void Machine::RunNextOf(Warp& warp) {
   const int start = static_cast<int>(warp.order % kLanes);
   const uint32_t turned = start == 0 ? warp.runnable : warp.runnable >> start | warp.runnable << (kLanes - start);

@@ -1,5 +1,5 @@
-// The emulated machine: threads, warps and blocks, who may run, and the clocks that say which of two accesses came
-// first whatever the schedule.
+// The emulated machine: threads, warps and blocks, their scheduling, and the clocks that order accesses independently
+// of the schedule.
 //
 // Clocks: a warp has an epoch, which a barrier increases. known[a][b] is the first epoch of warp b that warp a has
 // not been ordered after. An access by a thread t of warp b in epoch e is ordered before what a thread of warp a does
@@ -30,11 +30,11 @@ constexpr uint32_t kAllLanes = 0xffffffffu;
 constexpr int kMaxWarps = 32;
 constexpr int kBarriers = 16;
 
-// Who made an access and when: epoch, flags, thread. 0: nobody.
+// Stamp of an access: epoch, flags, thread. 0: none.
 constexpr uint32_t kStampThread = (1u << 10) - 1;
 constexpr uint32_t kStampSeveral = 1u << 10;  // more than one lane of the thread's warp
 constexpr uint32_t kStampAtomic = 1u << 11;
-constexpr uint32_t kStampWaited = 1u << 11;  // of an asynchronous read: by the wait of a warp, so every lane knows
+constexpr uint32_t kStampWaited = 1u << 11;  // of an asynchronous read ended by the wait of a whole warp
 constexpr int kStampEpochShift = 12;
 constexpr uint32_t kMaxEpoch = (1u << 20) - 2;
 constexpr uint32_t kStampInFlight = 0xffffffffu;  // an asynchronous operation will write, or may still read, here
@@ -44,7 +44,7 @@ struct Block;
 struct Warp;
 struct AsyncState;  // of a block; async.h
 
-// A place in the source, as a small number.
+// Number of a source location.
 using Site = uint16_t;
 Site SiteOf(Where where);
 Where PlaceOf(Site site);
@@ -54,7 +54,7 @@ struct Access {
   Site site;
 };
 
-// What asynchronous operations of one warp did with 16 bytes: the last read that was waited for, or kStampInFlight.
+// Asynchronous reads of 16 bytes by one warp: the last one that was waited for, or kStampInFlight.
 struct AsyncRead {
   uint32_t stamp;
   Site site;
@@ -92,7 +92,8 @@ enum class Collective {
   kLoadMatricesTransposed,
   kShuffle,
   kBallot,
-  kReduce,
+  kReduceMin,
+  kReduceMax,
   kSyncWarp,
   kNamedBarrier,
   kAsync
@@ -105,7 +106,7 @@ struct Warp {
   uint32_t runnable = 0;
   uint32_t exited = 0;
   uint32_t order = 0;  // random: which lane goes first
-  // The collective under way.
+  // The current collective.
   Collective collective = Collective::kNone;
   int detail = 0;  // must agree between the lanes as well
   Where where = {};
@@ -122,14 +123,14 @@ struct Barrier {
   uint32_t clock[kMaxWarps] = {};    // join of those that arrived
 };
 
-// What somebody knows of the accesses of another block.
+// Accesses of another block that a thread is ordered after.
 struct BlockKnowledge {
   uint32_t epoch[kMaxWarps] = {};             // per warp the first epoch that is not known
   std::map<uint32_t, uint32_t> own_accesses;  // per thread that released: its releases so far
 };
 using Knowledge = std::map<uint32_t, BlockKnowledge>;  // by block
 
-// A thread has acquired something.
+// An acquire by a thread.
 struct Acquisition {
   uint32_t stamp;
   Knowledge knowledge;
@@ -153,7 +154,7 @@ struct Block {
   std::vector<std::vector<Access>> read;  // per warp: its last read
   std::vector<uint32_t> fences;           // how many proxy fences the writer had made
 
-  std::shared_ptr<AsyncState> async;  // null until the block does asynchronous work of compute capability 9.0
+  std::shared_ptr<AsyncState> async;  // null until the first asynchronous operation of sm90
   // Per 16 bytes of shared memory, from then on:
   std::vector<uint32_t> async_readers;             // bits: warps whose operations have read since the last write
   std::vector<std::vector<AsyncRead>> async_read;  // per warp
@@ -170,11 +171,11 @@ class Machine {
  public:
   void Run(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body);
 
-  // For the running thread.
+  // Called by the running thread.
   void Arrive(Collective collective, int detail, void* operand, Where where);
   void SyncThreads(Where where);
-  void Poll(Where where);                     // lets others run, once in a while
-  void Sleep(Where where, const char* what);  // until somebody makes the lane runnable
+  void Poll(Where where);                     // yields to other threads now and then
+  void Sleep(Where where, const char* what);  // until another thread makes the lane runnable
   [[noreturn]] void Fail(Where where, const std::string& message);
 
   uint32_t Random() {
@@ -183,15 +184,12 @@ class Machine {
     random_ ^= random_ << 17;
     return static_cast<uint32_t>(random_ >> 32);
   }
-  // Something happened that may end somebody's polling.
+  // Notes progress that may end the polling of another thread.
   void NoteProgress() { polls_ = 0; }
-  // An endless loop would go unnoticed otherwise.
+  // Counts accesses, to detect endless loops.
   void NoteAccess(Where where) {
     if (++accesses_ > kMaxAccesses) FailEndless(where);
   }
-
-  int64_t block_count() const { return block_count_; }
-  int thread_count() const { return thread_count_; }
 
   // Barriers, for Execute of a collective.
   void ArriveAtNamedBarrier(Warp& warp, int barrier, int threads, bool waits, Where where);
@@ -210,7 +208,7 @@ class Machine {
   [[noreturn]] void FailEndless(Where where);
   void CompleteBarrier(Block& block, Barrier& barrier);
   [[noreturn]] void ReportDeadlock();
-  bool DoAsyncWork();  // of a random block; false: there is none
+  bool DoAsyncWork();  // of a random block; false if there is none
 
   const std::function<void()>* body_ = nullptr;
   int64_t block_count_ = 0, next_block_ = 0;
@@ -229,13 +227,13 @@ class Machine {
 extern Machine machine;
 extern Thread* current;
 
-// Is the access behind a stamp ordered before what the current thread does now? Own accesses aside.
+// Whether the access of a stamp is ordered before the current thread's. Own accesses are ordered otherwise.
 inline bool IsOrderedBefore(const Block& block, int warp, uint32_t stamp) {
   const uint32_t epoch = stamp >> kStampEpochShift, other = (stamp & kStampThread) / kLanes;
   return epoch < block.known[warp][other] || epoch < current->acquired[other];
 }
 
-// Carries out a collective of a warp whose lanes have all arrived.
+// Executes a collective of a warp whose lanes have all arrived.
 void Execute(Warp& warp);
 
 // "file.h:12", without folders.

@@ -1,17 +1,17 @@
-"""Indices that leave an array of the workspace by one tile, for test_kernel_mutants.py, which expects a report with
-each of five seeds: file, old text, new text, file to build, what is run, report, head_dim, and row of the table."""
+"""Mutants with indices one tile beyond an array of the workspace. test_kernel_mutants.py expects a report with each of
+five seeds. A mutant is: file, old text, new text, file to build, problem, report, and head_dim."""
 
 from __future__ import annotations
 
 ROWS, PREPARE, PRODUCER = "backward/preprocess.h", "common/prepare_kernels.h", "sm90/backward_producer.h"
 ROWS_OBJECT, PREPARE_OBJECT, BACKWARD_OBJECT = "backward/launch.cu", "common/prepare.cu", "sm90/backward_bf16.cu"
 
-Mistake = tuple[str, str, str, str, str, str, int, int]
+Mistake = tuple[str, str, str, str, str, str, int]
 
 
 def overrun(file: str, old: str, new: str, rebuilt: str, array: str) -> Mistake:
     report = rf"out of bounds of global memory, \d+ bytes after the start of '{array}' of \d+ bytes"
-    return file, old, new, rebuilt, "backward", report, 128, 0
+    return file, old, new, rebuilt, "backward", report, 128
 
 
 CASES: dict[str, Mistake] = {

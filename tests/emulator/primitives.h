@@ -1,4 +1,4 @@
-// The functions of csrc/cuda/ptx/ptx.h in the emulator. Included by it only.
+// Bodies of csrc/cuda/ptx/ptx.h in the emulator. Included by it only.
 #ifndef PFM_EMULATOR_PRIMITIVES_H_
 #define PFM_EMULATOR_PRIMITIVES_H_
 
@@ -15,10 +15,8 @@
 namespace pfm::cuda::ptx {
 
 inline int ThreadIndex() { return emulator::current->index; }
-inline int ThreadCount() { return emulator::machine.thread_count(); }
 inline int LaneIndex() { return emulator::current->lane; }
 inline int BlockIndex() { return static_cast<int>(emulator::current->block->index); }
-inline int BlockCount() { return static_cast<int>(emulator::machine.block_count()); }
 
 inline SharedAddress DynamicShared() { return emulator::kDynamicShared; }
 
@@ -57,26 +55,19 @@ inline void StoreGlobal(T* address, const typename SameType<T>::Type& value, Whe
   *address = value;
 }
 
-template <class T>
-inline T AtomicAddAny(T* address, T value, Where where) {
-  emulator::Global().Atomic(address, sizeof(T), where);
-  const T before = *address;
+inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where) {
+  emulator::Global().Atomic(address, sizeof(int32_t), where);
+  const int32_t before = *address;
   *address = before + value;
   return before;
 }
 
-inline float AtomicAdd(float* address, float value, Where where) { return AtomicAddAny(address, value, where); }
-inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where) { return AtomicAddAny(address, value, where); }
-
-inline void AtomicAddPair(float* address, float first, float second, Where where) {
-  if (reinterpret_cast<uintptr_t>(address) % 8 != 0) emulator::machine.Fail(where, "misaligned AtomicAddPair");
-  AtomicAddAny(address, first, where);
-  AtomicAddAny(address + 1, second, where);
-}
-
 inline void AtomicAddQuad(float* address, const float (&values)[4], Where where) {
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0) emulator::machine.Fail(where, "misaligned AtomicAddQuad");
-  for (int i = 0; i < 4; ++i) AtomicAddAny(address + i, values[i], where);
+  for (int i = 0; i < 4; ++i) {
+    emulator::Global().Atomic(address + i, sizeof(float), where);
+    address[i] += values[i];
+  }
 }
 
 inline void AddQuad(float* address, const float (&values)[4], Where where) {
@@ -95,15 +86,8 @@ inline int32_t LoadAcquire(const int32_t* address, Where where) {
 }
 
 inline void StoreRelease(int32_t* address, int32_t value, Where where) {
-  emulator::Global().Release(address, false, where);
+  emulator::Global().Release(address, where);
   *address = value;
-}
-
-inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where where) {
-  emulator::Global().Release(address, true, where);
-  const int32_t before = *address;
-  *address = before + value;
-  return before;
 }
 
 inline void CopyAsync16(SharedAddress to, const void* from, bool exists, Where where) {
@@ -175,24 +159,25 @@ inline uint32_t Ballot(bool predicate, Where where) {
   return operands.result;
 }
 
-inline int32_t Reduce(emulator::Reduction reduction, int32_t value, Where where) {
+inline int32_t ReduceMin(int32_t value, Where where) {
   emulator::ReduceOperands operands = {value, 0};
-  emulator::machine.Arrive(emulator::Collective::kReduce, reduction, &operands, where);
+  emulator::machine.Arrive(emulator::Collective::kReduceMin, 0, &operands, where);
   return operands.result;
 }
 
-inline int32_t ReduceAdd(int32_t value, Where where) { return Reduce(emulator::kReduceAdd, value, where); }
-inline int32_t ReduceMin(int32_t value, Where where) { return Reduce(emulator::kReduceMin, value, where); }
-inline int32_t ReduceMax(int32_t value, Where where) { return Reduce(emulator::kReduceMax, value, where); }
+inline int32_t ReduceMax(int32_t value, Where where) {
+  emulator::ReduceOperands operands = {value, 0};
+  emulator::machine.Arrive(emulator::Collective::kReduceMax, 0, &operands, where);
+  return operands.result;
+}
 
-// Subnormal inputs and results count as zero, as .ftz says.
+// Treats subnormal inputs and results as zero, as .ftz specifies.
 inline float FlushSubnormal(float value) {
   return std::fabs(value) < std::numeric_limits<float>::min() ? std::copysign(0.0f, value) : value;
 }
 
 inline float Exp2(float value) { return FlushSubnormal(std::exp2(FlushSubnormal(value))); }
 inline float Log2(float value) { return std::log2(FlushSubnormal(value)); }
-inline float Rsqrt(float value) { return 1.0f / std::sqrt(FlushSubnormal(value)); }
 inline float Maximum(float a, float b) { return std::fmax(a, b); }
 inline float Infinity() { return std::numeric_limits<float>::infinity(); }
 inline int LowestBit(uint32_t bits) { return __builtin_ctz(bits); }

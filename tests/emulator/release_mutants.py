@@ -1,7 +1,7 @@
-"""Stages of the sm90 kernels released too early, for test_kernel_mutants.py, which expects a report with each of five
-seeds: file, old text, new text, file to build, what is run, report, head_dim, and row of the table.
+"""Mutants of the sm90 kernels that release a stage too early. test_kernel_mutants.py expects a report with each of five
+seeds. A mutant is: file, old text, new text, file to build, problem, report, and head_dim.
 
-What a product reads is free when all four warps of its warpgroup have waited for it, each for its own share; the
+The operands of a product are free when all four warps of its warpgroup have waited for it, each for its own share. The
 report names the warp whose wait is missing."""
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ UNFINISHED = rf"{WRITE}, read (for|until the wait of) warp \d+ by the asynchrono
 OUTPUT = UNFINISHED.replace("asynchronous write of 16", "write of 4")
 STORED = rf"{WRITE}, read (for warp|until the wait of thread) \d+ by the asynchronous operation of"
 TOO_MANY = r"more than the \d+ arrivals of a phase"
-ANY_READ = rf"{UNFINISHED}|race in shared memory: write of 16 bytes .*, read by thread|{TOO_MANY}"
+ANY_READ = rf"{UNFINISHED}|race in shared memory: write of \d+ bytes .*, read by thread|{TOO_MANY}"
 
-Mistake = tuple[str, str, str, str, str, str, int, int]
+Mistake = tuple[str, str, str, str, str, str, int]
 
 VALUES_WAIT = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n"
-BEHIND = "    // Where no maximum"
+BEHIND = "    // The factors are"
 RELEASE = "    ArriveByWarp(ring->empty());\n"
 ONE_WARP = "ptx::ThreadIndex() / kWarpThreads % kWarpgroupWarps == 2"
 
 
-def forward(file: str, old: str, new: str, expected: str, head_dim: int = 128, row: int = 0) -> Mistake:
-    return file, old, new, FORWARD_OBJECT, "forward", expected, head_dim, row
+def forward(file: str, old: str, new: str, expected: str, head_dim: int = 128) -> Mistake:
+    return file, old, new, FORWARD_OBJECT, "forward", expected, head_dim
 
 
-def one_warp_early(file: str, wait: str, release: str, head_dim: int, row: int) -> Mistake:
-    """A warp arrives before its own wait; the other seven of the backward behind theirs."""
+def one_warp_early(file: str, wait: str, release: str, head_dim: int) -> Mistake:
+    """One warp of the backward arrives before its own wait, the other seven after theirs."""
     indent = wait[: len(wait) - len(wait.lstrip())]
     early = f"{indent}if ({ONE_WARP}) ArriveByWarp(stages.empty());\n"
     late = f"if (!({ONE_WARP})) " + release.lstrip()
     new = early + wait + release[: len(release) - len(release.lstrip())] + late
-    return file, wait + release, new, BACKWARD_OBJECT, "keys", UNFINISHED, head_dim, row
+    return file, wait + release, new, BACKWARD_OBJECT, "keys", UNFINISHED, head_dim
 
 
 CASES: dict[str, Mistake] = {
@@ -64,7 +64,7 @@ CASES: dict[str, Mistake] = {
         SHARED, "key_ring().Init(1, kConsumerWarps);", "key_ring().Init(1, kConsumerWarps - 1);", ANY_READ
     ),
     "sm90 forward: the output overwrites queries that another warp multiplies": forward(
-        FORWARD, "    SyncWarpgroup();  // the products of all warps are done with the queries\n", "", OUTPUT
+        FORWARD, "    SyncWarpgroup();  // no product reads the queries any more\n", "", OUTPUT
     ),
     "sm90 forward: another thread than the one that stores the output frees its place": forward(
         FORWARD,
@@ -73,21 +73,19 @@ CASES: dict[str, Mistake] = {
         "    if (thread_ % 64 == 0) ptx::BulkWaitRead<0>();\n"
         "    if (thread_ == 64) ptx::MbarrierArrive(query_ring_.empty());\n",
         STORED,
-        head_dim=256,  # queries once: the next ones wait for this place
-        row=3,
+        head_dim=256,  # one query stage: the next queries wait for it
     ),
     "sm90 backward, head_dim 64: one warp releases before its wait": one_warp_early(
-        OWN_KEYS, "          ptx::WarpgroupWait<0>();\n", "          finish_tile();\n", 64, 1
+        OWN_KEYS, "          ptx::WarpgroupWait<0>();\n", "          finish_tile();\n", 64
     ),
     "sm90 backward, head_dim 128: one warp releases before its wait": one_warp_early(
-        OWN_KEYS, "          ptx::WarpgroupWait<1>();  // for all but these\n", "          finish_tile();\n", 128, 0
+        OWN_KEYS, "          ptx::WarpgroupWait<1>();  // for all but these\n", "          finish_tile();\n", 128
     ),
     "sm90 backward, head_dim 256: one warp releases before its wait": one_warp_early(
         SHARE_KEYS,
         "        ptx::WarpgroupCommit();\n        ptx::WarpgroupWait<0>();\n      }\n",
         "      FinishStage<kDquerySums>(shared, stages);\n",
         256,
-        2,
     ),
     "sm90 backward, head_dim 128: one release too few": (
         KERNEL,
@@ -97,6 +95,5 @@ CASES: dict[str, Mistake] = {
         "keys",
         ANY_READ,
         128,
-        0,
     ),
 }

@@ -1,4 +1,4 @@
-// What reports are made of: places in the source, names, and who waits where.
+// Parts of reports: source locations, names, and waiting threads.
 #include <cstring>
 
 #include "machine.h"
@@ -7,7 +7,7 @@ namespace pfm::emulator {
 
 namespace {
 
-// Places in the source by their number. Open addressing; number 0 is no place.
+// Source locations by number, in a table with open addressing; number 0 is no location.
 constexpr uint32_t kMaxSites = 1 << 14;
 Where sites[kMaxSites];
 
@@ -27,8 +27,10 @@ const char* NameOf(Collective collective) {
       return "Shuffle";
     case Collective::kBallot:
       return "Ballot";
-    case Collective::kReduce:
-      return "Reduce";
+    case Collective::kReduceMin:
+      return "ReduceMin";
+    case Collective::kReduceMax:
+      return "ReduceMax";
     case Collective::kSyncWarp:
       return "SyncWarp";
     case Collective::kNamedBarrier:
@@ -62,7 +64,7 @@ void Machine::ReportDeadlock() {
   std::string message = "deadlock:";
   for (const auto& block : resident_) {
     if (block == nullptr) continue;
-    // One entry per place where threads of a warp wait.
+    // One entry per location where threads of a warp wait.
     for (const Warp& warp : block->warps) {
       uint32_t left = ~warp.exited;
       while (left != 0) {

@@ -28,7 +28,7 @@ uint32_t Place(SharedAddress address, uint32_t bytes, Where where, const char* w
   return offset;
 }
 
-// The access at hand, for checks and reports.
+// The current access, for checks and reports.
 struct Attempt {
   SharedAddress address;
   uint32_t bytes;
@@ -78,7 +78,7 @@ bool IsOwn(uint32_t stamp) {
                                   (in_flight ? " in flight" : ""));
 }
 
-// Is the last write of a word ordered before what this thread, or if by_warp any lane of it, does now?
+// Whether the last write of a word is ordered before the current access of this thread or, if by_warp, of any lane.
 void CheckLastWrite(const Access& written, bool by_warp, const Attempt& attempt) {
   if (written.stamp == kStampInFlight) FailRace(attempt, written, "copied");
   if (IsOrderedBefore(*current->block, current->warp->index, written.stamp)) return;
@@ -115,7 +115,7 @@ const uint8_t* Read(SharedAddress address, uint32_t bytes, bool by_warp, Where w
   return block.shared.data() + offset;
 }
 
-// Every warp that reads asynchronously has to have waited, and each of these waits to be ordered before the write.
+// Requires that every warp with an asynchronous read has waited, and that these waits are ordered before the write.
 void CheckAsyncReads(uint32_t offset, const Attempt& attempt) {
   const Block& block = *current->block;
   const int own_warp = current->warp->index;
@@ -128,7 +128,7 @@ void CheckAsyncReads(uint32_t offset, const Attempt& attempt) {
   }
 }
 
-// Everything that a write at this place has to come after.
+// Checks that all earlier accesses to the location are ordered before a write.
 void CheckWrite(uint32_t offset, bool atomic, const Attempt& attempt) {
   Block& block = *current->block;
   const uint32_t first = offset / 4, end = (offset + attempt.bytes) / 4;
@@ -160,7 +160,7 @@ uint32_t Write(uint32_t stamp, bool atomic, const Attempt& attempt) {
   for (uint32_t w = offset / 4; w < (offset + attempt.bytes) / 4; ++w) {
     block.written[w] = access;
     block.fences[w] = fences;
-    if (!atomic) block.readers[w] = 0;  // who comes after this write comes after them
+    if (!atomic) block.readers[w] = 0;  // ordered after this write means ordered after them
   }
   if (block.async != nullptr && attempt.bytes == kCopyBytes) block.async_readers[offset / kCopyBytes] = 0;
   return offset;
@@ -189,7 +189,7 @@ uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where) {
     machine.Fail(where, "atomic access to " + Words(address, bytes) + ", which nobody has written");
   }
   const uint32_t offset = Write(StampOf(*current) | kStampAtomic, true, attempt);
-  // Of atomic accesses that nothing orders, a random one stands for all.
+  // Keeps a random one of several unordered atomic accesses.
   if (!IsOwn(before.stamp) && !IsOrderedBefore(block, current->warp->index, before.stamp)) {
     if ((machine.Random() & 1) != 0) written = before;
     written.stamp |= kStampSeveral;
@@ -199,7 +199,7 @@ uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where) {
 
 namespace {
 
-// Did the writer of each word make a proxy fence after it, and is that ordered before what this thread does now?
+// Whether the writer of each word made a proxy fence after it that is ordered before the current access.
 void CheckProxy(uint32_t offset, const Attempt& attempt) {
   const Block& block = *current->block;
   for (uint32_t w = offset / 4; w < (offset + attempt.bytes) / 4; ++w) {
@@ -253,8 +253,8 @@ void EndAsyncRead(SharedAddress address, bool by_warp, Where where) {
   read.site = SiteOf(where);
 }
 
-// Until its wait a copy keeps the destination unusable. The hardware may read the source at any time until then, so
-// the source has to stay as it was.
+// Until its wait, a copy keeps the destination unusable, and the source must not change: the hardware may read it at
+// any time.
 void StartCopy(SharedAddress to, const void* from, Where where) {
   Copy copy = {to, from, where, current->groups, {}};
   if (from != nullptr) {

@@ -1,5 +1,5 @@
-// Checked access to the shared memory of the running thread's block. The shadow has, per 4-byte word, the last write
-// and the last read by every warp.
+// Checked access to the shared memory of the running thread's block. The shadow records the last write and the last
+// read by every warp, per 4-byte word.
 #ifndef PFM_EMULATOR_SHARED_MEMORY_H_
 #define PFM_EMULATOR_SHARED_MEMORY_H_
 
@@ -9,28 +9,28 @@
 
 namespace pfm::emulator {
 
-// Where dynamic shared memory starts: not at 0, and aligned to 128 bytes only, so that a kernel which forgets the
-// start or counts on a greater alignment fails.
+// Start of dynamic shared memory: not 0, and aligned to 128 bytes only, so that kernels that forget the start or
+// assume a larger alignment fail.
 constexpr SharedAddress kDynamicShared = 1024 + 128;
 
-// Each checks size, alignment and order, notes the access, and returns where the bytes are.
+// Check size, alignment and order, record the access, and return the address of the bytes.
 const uint8_t* ReadShared(SharedAddress address, uint32_t bytes, Where where);
 uint8_t* WriteShared(SharedAddress address, uint32_t bytes, Where where);
 uint8_t* AtomicShared(SharedAddress address, uint32_t bytes, Where where);
-// A read on behalf of the whole warp, after which no lane counts as the reader.
+// Read on behalf of the whole warp, attributed to no lane.
 const uint8_t* ReadSharedByWarp(SharedAddress address, uint32_t bytes, Where where);
 
-// 16 bytes that an asynchronous operation is about to write. Until its end they may not be used. What threads wrote
-// must have been fenced for the asynchronous proxy by those threads.
+// Asynchronous write of 16 bytes, which must not be accessed until it ends. Earlier writes of threads must have been
+// fenced for the asynchronous proxy by those threads.
 uint8_t* MarkAsyncWrite(SharedAddress address, Where where);
-// 16 bytes that an asynchronous operation of the running warp reads from Begin on; the same about fences. They may be
-// written by who is ordered after the wait that ends the read: a wait of the whole warp, or of the running thread.
+// Asynchronous read of 16 bytes by the running warp, from Begin on, with the same rule for fences. Writes must be
+// ordered after the wait that ends the read: of the whole warp, or of the running thread.
 const uint8_t* BeginAsyncRead(SharedAddress address, Where where);
 void EndAsyncRead(SharedAddress address, bool by_warp, Where where);
 
 void StartCopy(SharedAddress to, const void* from, Where where);
 void CommitCopies();
-// Lands the copies of all but the newest `groups` groups.
+// Completes the copies of all but the newest `groups` groups.
 void WaitCopies(int groups);
 
 }  // namespace pfm::emulator

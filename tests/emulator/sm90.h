@@ -1,4 +1,4 @@
-// The functions of csrc/cuda/ptx/sm90.h in the emulator. Included by it only.
+// Bodies of csrc/cuda/ptx/sm90.h in the emulator. Included by it only.
 #ifndef PFM_EMULATOR_SM90_H_
 #define PFM_EMULATOR_SM90_H_
 
@@ -22,7 +22,6 @@ inline void MbarrierInit(SharedAddress barrier, int arrivals, Where where) {
   emulator::MbarrierInit(barrier, arrivals, where);
 }
 inline void FenceMbarrierInit() { emulator::FenceMbarrierInit(); }
-inline void InvalidateBarrier(SharedAddress barrier, Where where) { emulator::InvalidateBarrier(barrier, where); }
 inline void MbarrierArrive(SharedAddress barrier, Where where) { emulator::MbarrierArrive(barrier, 0, where); }
 inline void MbarrierArriveExpectBytes(SharedAddress barrier, int bytes, Where where) {
   emulator::MbarrierArrive(barrier, bytes, where);
@@ -36,8 +35,7 @@ inline void MbarrierWait(SharedAddress barrier, int parity, Where where) {
 }
 inline void FenceProxyAsync() { emulator::FenceProxyAsync(); }
 
-// Where the chunks of a box go in shared memory, and where its bytes are in global memory: bytes outside of the
-// tensor are left out.
+// Chunks of a box in shared memory, and its bytes in global memory without those outside the tensor.
 struct BoxPlan {
   std::vector<SharedAddress> chunks;
   std::vector<emulator::Piece> pieces;
@@ -105,13 +103,6 @@ template <int kRank>
 inline void TmaStore(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from, Where where) {
   BoxPlan plan = PlanBox(from, to, coordinate, kRank, where);
   emulator::StartStore(std::move(plan.chunks), std::move(plan.pieces), false, where);
-}
-
-template <int kRank>
-inline void AddBox(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from, Where where) {
-  if (to.shape.type != ElementType::kFloat32) emulator::machine.Fail(where, "AddBox to a tensor not of float32");
-  BoxPlan plan = PlanBox(from, to, coordinate, kRank, where);
-  emulator::StartStore(std::move(plan.chunks), std::move(plan.pieces), true, where);
 }
 
 inline void BulkReduceAdd(float* to, SharedAddress from, int bytes, Where where) {

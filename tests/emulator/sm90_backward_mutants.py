@@ -1,5 +1,5 @@
-"""Mistakes in the backward of compute capability 9.0, for test_kernel_mutants.py, by head_dim: file, old text, new
-text, file to build, what is run, and the report that is expected, or None where values leave the error rule."""
+"""Mutants of the sm90 backward for test_kernel_mutants.py, by head_dim. A mutant is: file, old text, new text, file to
+build, problem, and the expected report, or None if its values violate the error rule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90
 TURNS = "sm90/dquery_order.h"
 ROWS, CONVERSION = "backward/preprocess.h", "backward/postprocess.h"
 KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "backward/launch.cu"
-ROW_OF_HEAD_DIM = {128: 0, 64: 1, 256: 2}
 
 ASYNC = (
     r"asynchronous (read|write) of 16 bytes|by the asynchronous operation of|while an asynchronous|"
@@ -354,14 +353,37 @@ CASES: dict[int, dict[str, Mistake]] = {
             VALUES,
         ),
         "dquery of both warpgroups from the same columns": mistake(
-            SHARE_KEYS, "shared.key(), first_column);", "shared.key(), 0);", "backward", VALUES
+            SHARE_KEYS, "shared.key(), dquery_column);", "shared.key(), 0);", "backward", VALUES
         ),
         "dkey of both warpgroups in the same columns": mistake(
             GRADIENTS,
-            "first_column + part * kBlockColumns, key0",
-            "part * kBlockColumns, key0",
+            "{column + part * kBlockColumns, key0",
+            "{part * kBlockColumns, key0",
             "deterministic",
             "race in global memory",
+        ),
+    },
+    192: {
+        "the second warpgroup sums the first columns of dkey": mistake(
+            SHARE_KEYS,
+            "dkey_column = (kTile.head_dim - kDkeyColumns) * warpgroup",
+            "dkey_column = 0",
+            "deterministic",
+            "race in global memory",
+        ),
+        "the second warpgroup sums the first columns of dquery": mistake(
+            SHARE_KEYS,
+            "dquery_column = (kTile.head_dim - kDqueryColumns) * warpgroup",
+            "dquery_column = 0",
+            "backward",
+            VALUES,
+        ),
+        "both warpgroups with as many columns of dkey": mistake(
+            SHARE_KEYS,
+            "RunWith<kSecond, kFirst>(arguments, shared, 1);",
+            "RunWith<kSecond, kSecond>(arguments, shared, 1);",
+            "backward",
+            VALUES,
         ),
     },
 }

@@ -1,5 +1,5 @@
-"""Every primitive of csrc/cuda/ptx/ptx.h in the emulator against plain C++; tests/emulator/conformance/run.py compares
-the same results with those of a GPU."""
+"""Primitives of csrc/cuda/ptx/ptx.h in the emulator against plain C++. tests/emulator/conformance/run.py compares the
+same results with those of a GPU."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_primitive(program: Path, probe: str) -> None:
 
 
 def test_every_primitive_has_a_probe() -> None:
-    """By name: a primitive that ptx.h declares and no probe calls is untested."""
+    """Every primitive declared in ptx.h is called by name in a probe."""
     declarations = (CONFORMANCE.parents[2] / "csrc" / "cuda" / "ptx" / "ptx.h").read_text()
     words = [line for line in declarations.splitlines() if line.startswith("PFM_DEVICE inline")]
     names = {line.split("(")[0].split()[-1] for line in words}

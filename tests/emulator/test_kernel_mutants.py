@@ -1,8 +1,8 @@
-"""The attention kernels with one mistake each: the emulator reports it, or the values leave the error rule, with every
-seed tried.
+"""Mutants of the attention kernels, each with one mistake. With every seed tried, the emulator reports it or the values
+violate the error rule.
 
-A mutant is an exact piece of source that is replaced; where a change of the kernels removes that piece, its test fails
-and says so: write the same mistake against the new source.
+A mutant replaces an exact piece of source. If a change of the kernels removes that piece, the test fails and says so;
+rewrite the mutant against the new source.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import pytest
 from overrun_mutants import CASES as OVERRUNS
 from release_mutants import CASES as RELEASES
 from sm90_backward_mutants import CASES as SM90_BACKWARD
-from sm90_backward_mutants import ROW_OF_HEAD_DIM
 from support.repository import python_environment
+
+from tools import kernel_tables
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
 FORWARD, BACKWARD, QUERY_GRADIENT = "sm80/forward.h", "sm80/backward.h", "sm80/query_gradient.h"
@@ -29,8 +30,14 @@ FORWARD_OBJECT, BACKWARD_OBJECT, PREPARE_OBJECT = "sm80/forward_bf16.cu", "sm80/
 
 ORDER = r"race in shared memory|which nobody has written|while an asynchronous copy .* is in flight"
 IN_FLIGHT = r"while an asynchronous copy .* is in flight"
-VALUES = None  # no report: values leave the error rule
+KERNEL_OF_OBJECT = {
+    f"{folder}/{kernel.lower()}_bf16.cu": (folder, kernel)
+    for folder in ("sm80", "sm90")
+    for kernel in ("Forward", "Backward")
+}
+VALUES = None  # no report: values violate the error rule
 SEEDS, MORE_SEEDS = range(1, 3), range(1, 6)
+SM90_HEAD_DIMS = {tile.head_dim: tile.head_dim_v for tile in kernel_tables.sm90_table("Backward")}
 
 
 @dataclass
@@ -43,12 +50,19 @@ class Mutant:
     expected: str | None
     capability: int = 80
     head_dim: int = 64
-    row: int = 0  # of the table, the only one that is built: that of head_dim
+
+    @property
+    def row(self) -> int:
+        """Only row that is built: that of head_dim in the table of `rebuilt`; 0 for files without a table."""
+        kernel = KERNEL_OF_OBJECT.get(self.rebuilt)
+        if kernel is None:
+            return 0
+        return next(tile.row for tile in kernel_tables.table(*kernel) if tile.head_dim == self.head_dim)
 
 
-KEY_BARRIER = "      ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile\n"
-VALUE_BARRIER = "      ptx::SyncThreads();  // the value tile is there, and every warp is done with the key tile\n"
-STAGE_BARRIER = "      ptx::SyncThreads();  // every warp is done with the stage, and dS^T is there\n"
+KEY_BARRIER = "      ptx::SyncThreads();  // the key tile has arrived, and no warp reads the value tile any more\n"
+VALUE_BARRIER = "      ptx::SyncThreads();  // the value tile has arrived, and no warp reads the key tile any more\n"
+STAGE_BARRIER = "      ptx::SyncThreads();  // no warp reads the stage any more, and dS^T is complete\n"
 SHUFFLE = "sum[i][half] += ptx::ShuffleXor(sum[i][half], 2);"
 WAIT = "      ptx::WaitCopies<0>();\n"
 
@@ -134,7 +148,7 @@ CASES = {
     ),
 }
 
-SM90_FORWARD, SM90_LOADER, SM90_SCOUTS = "sm90/forward.h", "sm90/forward_loader.h", "sm90/tile_scheduler.h"
+SM90_FORWARD, SM90_LOADER, SM90_SCHEDULER = "sm90/forward.h", "sm90/forward_loader.h", "sm90/tile_scheduler.h"
 SM90_SHARED, SM90_OPERAND, SM90_PIPELINE = "sm90/forward_shared.h", "sm90/smem_tile.h", "sm90/pipeline.h"
 SM90_STREAM = "sm90/tile_stream.h"
 ASYNC = (
@@ -150,12 +164,12 @@ ISSUE_TO_VALUE = """    IssueOutput(has_output);
     if constexpr (kIsPartial) Hide(visible_, scores);
     rows_.Update(arguments_.scale, scores, rescale);
     ptx::Settle(scores);
-    const Entry next = NextEntry();  // has a loop, across which ptxas does not move the softmax to behind the wait
+    const Entry next = NextEntry();  // its loop keeps ptxas from moving the softmax behind the wait
 """
-STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // Where no maximum"
+STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // The factors are"
 SKIPPED_TURN = "    ping_pong_.Take();\n    ping_pong_.Pass();\n"
 SKIPPED_VALUE = "    value_ring_.WaitFull();\n    Release(&value_ring_);\n    return NextEntry();\n"
-STAGE_OF_SCOUTS = "    if (IsLeader()) position_.WaitEmpty();\n    SyncSchedulerWarps();\n"
+STAGE_OF_SCHEDULER = "    if (IsLeader()) position_.WaitEmpty();\n    SyncSchedulerWarps();\n"
 
 
 def sm90_forward(file: str, old: str, new: str, expected: str | None, what: str = "forward") -> Mutant:
@@ -180,7 +194,7 @@ CASES |= {
     "sm90 forward: no wait for the output": sm90_forward(
         SM90_FORWARD,
         STEP_VALUE,
-        "    ptx::Settle(out_);\n    Release(&value_ring_);\n    // Where no maximum",
+        "    ptx::Settle(out_);\n    Release(&value_ring_);\n    // The factors are",
         f"sums were changed before this wait|the operand in registers was changed|no WarpgroupFence|{ASYNC}",
     ),
     "sm90 forward: a stage is never released": sm90_forward(
@@ -191,7 +205,7 @@ CASES |= {
     ),
     "sm90 forward: no barrier before the output is stored": sm90_forward(
         SM90_FORWARD,
-        "    SyncWarpgroup();  // the output is there\n",
+        "    SyncWarpgroup();  // the output is in shared memory\n",
         "",
         f"{ASYNC}|which nobody has written",
     ),
@@ -201,8 +215,8 @@ CASES |= {
     "sm90 forward: the last turn is left over": sm90_forward(
         SM90_FORWARD, "    ping_pong_.Finish();\n", "", "the block returned while a barrier waited for 128 more threads"
     ),
-    "sm90 forward: scouts write before the stage is empty": sm90_forward(
-        SM90_SCOUTS, STAGE_OF_SCOUTS, "", "race in shared memory"
+    "sm90 forward: the scheduler writes before the stage is empty": sm90_forward(
+        SM90_SCHEDULER, STAGE_OF_SCHEDULER, "", "race in shared memory"
     ),
     "sm90 forward: barriers that copies do not know": sm90_forward(
         SM90_SHARED, "      ptx::FenceMbarrierInit();\n", "", "no FenceMbarrierInit"
@@ -242,18 +256,18 @@ CASES |= {
         SM90_STREAM, "(slices & MissesSome(slice)) != 0", "(slices & MissesSome(slice ^ 1)) != 0", VALUES, "slices"
     ),
     "sm90 forward: bits of neighbouring keys exchanged": sm90_forward(
-        SM90_SCOUTS, "2 * word + lane % 2", "2 * word + (lane + 1) % 2", VALUES
+        SM90_SCHEDULER, "2 * word + lane % 2", "2 * word + (lane + 1) % 2", VALUES
     ),
 }
 
 CASES |= {
-    f"sm90 backward, head_dim {head_dim}: {name}": Mutant(*mistake, 90, head_dim, ROW_OF_HEAD_DIM[head_dim])
+    f"sm90 backward, head_dim {head_dim}: {name}": Mutant(*mistake, 90, head_dim)
     for head_dim, mistakes in SM90_BACKWARD.items()
     for name, mistake in mistakes.items()
 }
 CASES |= {
-    name: Mutant(*mistake, capability=90, head_dim=head_dim, row=row)
-    for name, (*mistake, head_dim, row) in (RELEASES | OVERRUNS).items()
+    name: Mutant(*mistake, capability=90, head_dim=head_dim)
+    for name, (*mistake, head_dim) in (RELEASES | OVERRUNS).items()
 }
 
 
@@ -271,7 +285,8 @@ def builder(tmp_path_factory: pytest.TempPathFactory):
 
 def outcomes_of(library: Path, what: str, capability: int, head_dim: int, seeds: range) -> list[dict[str, str | None]]:
     """Per seed."""
-    command = [sys.executable, MUTANTS / "run_problem.py", library, what, str(capability), str(head_dim)]
+    dims = f"{head_dim},{SM90_HEAD_DIMS[head_dim]}"
+    command = [sys.executable, MUTANTS / "run_problem.py", library, what, str(capability), dims]
     done = subprocess.run(
         [*command, *map(str, seeds)], capture_output=True, text=True, timeout=240, env=python_environment()
     )
@@ -279,7 +294,7 @@ def outcomes_of(library: Path, what: str, capability: int, head_dim: int, seeds:
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), (90, 64), (90, 128), (90, 256)])
+@pytest.mark.parametrize(("capability", "head_dim"), [(80, 64), *((90, head_dim) for head_dim in SM90_HEAD_DIMS)])
 @pytest.mark.parametrize("what", ["forward", "slices", "backward", "halves", "deterministic", "turns", "keys"])
 def test_kernels_without_a_mistake_pass(builder, what: str, capability: int, head_dim: int) -> None:
     for outcome in outcomes_of(builder.library, what, capability, head_dim, SEEDS):

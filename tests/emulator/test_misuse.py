@@ -1,5 +1,5 @@
-"""Small kernels, right and wrong in one way each: the emulator passes the right one and reports the wrong one, with
-the line, in every order of execution tried."""
+"""Small kernels, each in a right and a wrong version: the emulator passes the right one and reports the wrong one, with
+its line, in every order of execution tried."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ IN_FLIGHT = r"read of 4 bytes .* while an asynchronous copy of thread \d+ from p
 UNWRITTEN_GLOBAL = r"'out' at byte \d+, which nobody has written"
 RACE_GLOBAL = r"race in global memory: \w+ of '\w+' at byte \d+, (written|read) by block \d+, thread \d+"
 
-# The mistake and how the emulator may report it: which of two accesses comes first depends on the order.
+# Mistakes and their possible reports: which of two accesses comes first depends on the order of execution.
 REPORTS = {
     "removed_barrier": f"{UNWRITTEN_SHARED}|{RACE_SHARED}",
     "removed_trailing_barrier": RACE_SHARED,
     "removed_warp_barrier": f"{UNWRITTEN_SHARED}|{RACE_SHARED}",
     "plain_beside_atomic": RACE_SHARED,
     "shared_out_of_bounds": r"write out of bounds: 4 bytes at byte 256 of shared memory of 256",
+    "shared_maximum": r"launched with 256 bytes of shared memory and 256 at most, earlier launches had 512 at most",
     "shared_misaligned": r"misaligned write of 16 bytes at byte \d+ of shared memory",
     "shared_unwritten": UNWRITTEN_SHARED,
     "shared_start_forgotten": r"write out of bounds: 4 bytes at byte -\d+ of shared memory",
@@ -60,7 +61,7 @@ REPORTS = {
     "divergent_shuffle": r"lanes of a warp in different collectives: Shuffle here, others in Shuffle at \w+\.h:\d+",
     "divergent_kinds": r"lanes of a warp in different collectives: \w+ here, others in \w+ at \w+\.h:\d+",
     "divergent_barrier": r"threads of a block in different SyncThreads: others wait at \w+\.h:\d+",
-    "lanes_return_early": r"deadlock: .* 27 more lanes of warp 1 wait in Reduce at .* 4 lanes of warp 1 have returned",
+    "lanes_return_early": r"deadlock: .* 27 more lanes of warp 1 wait in Ballot at .* 4 lanes of warp 1 have returned",
     "deadlock_of_named_barriers": (
         r"deadlock: .* warp 0 wait in NamedBarrierSync at .* warp 1 wait in NamedBarrierSync at"
     ),
@@ -70,7 +71,13 @@ REPORTS = {
     "waits_for_nobody": r"deadlock: threads poll memory that nobody changes",
     "endless_loop": r"endless loop: \d+ memory accesses of this thread and nothing else",
 }
-WITHOUT_PLACE = ("output_unwritten", "swizzle_of_one_side", "lanes_return_early", "deadlock_of_named_barriers")
+WITHOUT_PLACE = (
+    "shared_maximum",
+    "output_unwritten",
+    "swizzle_of_one_side",
+    "lanes_return_early",
+    "deadlock_of_named_barriers",
+)
 
 
 @pytest.fixture(scope="session")
@@ -114,4 +121,4 @@ def test_the_seed_decides_the_order(program: Path) -> None:
     assert orders == [order(seed) for seed in range(20)]
     assert len({tuple(one) for one in orders}) > 10
     blocks_started = {int(one[0]) // 2 for one in orders}
-    assert blocks_started == {0, 1, 2}, "three blocks are resident, and any of them may run first"
+    assert blocks_started == {0, 1, 2, 3}, "any block may run first"

@@ -1,5 +1,5 @@
-"""The primitives of compute capability 9.0: a product by TMA, mbarriers and wgmma is right in the emulator in every
-order tried, and each way to break it is reported; small kernels test what it does not use. nvcc compiles all of it."""
+"""Primitives of sm90. A product by TMA, mbarriers and wgmma is right in the emulator in every order tried, and every
+way to break it is reported. Small kernels cover the other primitives. nvcc compiles all of them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_mistake_is_reported(gemm: Path, mistake: str) -> None:
 
 @pytest.mark.parametrize("source", ["layouts", "copies"])
 def test_every_shape(source: str, tmp_path: Path) -> None:
-    """Of wgmma with its layouts, and of tensor and bulk copies, against plain C++."""
+    """Every shape and layout of wgmma, and tensor and bulk copies, against plain C++."""
     program = build_emulated(HERE / "sm90" / f"{source}.cu", tmp_path / source)
     done = subprocess.run([program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +91,7 @@ def test_every_shape(source: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["program", "layouts", "copies"])
 def test_compiles_for_a_gpu(source: str, tmp_path: Path) -> None:
-    """Without a warning, a spill or serialised wgmma."""
+    """nvcc compiles without warnings, spills or serialised wgmma."""
     target = ["-gencode=arch=compute_90a,code=sm_90a", "-Xptxas", "-v"]
     toolkit, reason = build_kernels.find_cuda()
     if toolkit is None:

@@ -1,6 +1,6 @@
-// wgmma: what four warps issue together and each waits for. Products are formed when the last of the four has issued
-// the instruction; until a warp waits, its sums are NaN. What the instruction reads may not change until all four
-// have waited: a wait tells of the products of its own warp, and each of them counts as a reader of both operands.
+// wgmma, issued by four warps together and waited for by each. Products are computed when the last of the four has
+// issued the instruction; until a warp waits, its sums are NaN. Operands must not change until all four have waited:
+// a wait covers the products of its own warp, and every warp counts as a reader of both operands.
 #include <algorithm>
 #include <cstring>
 #include <deque>
@@ -18,7 +18,7 @@ constexpr int kWarps = 4, kRows = 64, kDepth = 16;
 int64_t products = 0;                     // under Mutex()
 constexpr uint32_t kPoison = 0x7fa0dead;  // a signalling NaN: arithmetic changes its bits
 
-// The sums of a warp while instructions that change them are in flight.
+// Sums of a warp with instructions in flight.
 struct Sums {
   float* registers[kLanes];
   std::vector<float> value;  // [lane][per lane]
@@ -70,7 +70,7 @@ Sums* SumsOf(WarpState& state, const float* registers) {
   return nullptr;
 }
 
-// The descriptor of a matrix in shared memory (PTX manual, "Matrix descriptor").
+// Descriptor of a matrix in shared memory (PTX manual, "Matrix descriptor").
 struct Descriptor {
   explicit Descriptor(uint64_t bits)
       : start(static_cast<uint32_t>(bits & 0x3fff) << 4),
@@ -83,7 +83,7 @@ struct Descriptor {
   uint32_t leading, stride;
   int span;  // bytes of a row of the swizzled pattern; 0: none
 
-  // Where 8 elements are: along k from (mn, k), or if transposed along mn.
+  // Address of 8 elements from (mn, k) on, along k or, if transposed, along mn.
   SharedAddress Chunk(int mn, int k, bool transposed) const {
     uint32_t offset;
     if (!transposed) {
@@ -177,7 +177,7 @@ bool IsSameInstruction(const WgmmaOperands& a, const WgmmaOperands& b) {
          a.accumulates == b.accumulates && a.is_bfloat16 == b.is_bfloat16;
 }
 
-// The sums of the warp in flight: from now on nobody may read or write the registers.
+// Puts the sums of the warp in flight: from now on its registers must not be accessed.
 void TakeSums(Warp& warp, WarpState& state, int64_t number, int per_lane) {
   const auto lane_operands = [&](int lane) { return static_cast<WgmmaOperands*>(warp.operand[lane]); };
   Sums* sums = SumsOf(state, lane_operands(0)->sums);
@@ -243,7 +243,7 @@ void ExecuteMultiply(Warp& warp) {
   }
 }
 
-// The instructions of the groups before `end` are over for this warp.
+// Ends the instructions of the groups before `end` for this warp.
 void Retire(Warp& warp, int64_t end) {
   WarpgroupState& group = Warpgroup(warp, warp.where);
   const int w = warp.index % kWarps;

@@ -51,6 +51,13 @@ def test_unknown_subcommand() -> None:
     assert result.exit_code == 2 and "No such command 'fly'" in result.output
 
 
+def test_the_driver_that_is_needed() -> None:
+    line = "Cuda compilation tools, release {}, V{}.1"
+    assert _info.needed_driver(line.format("12.6", "12.6")).startswith("R525 or later (CUDA 12)")
+    assert _info.needed_driver(line.format("13.0", "13.0")).startswith("R580 or later (CUDA 13)")
+    assert "release 14.0" in _info.needed_driver(line.format("14.0", "14.0"))
+
+
 def test_info() -> None:
     result = CliRunner().invoke(cli.main, ["info"])
     assert result.exit_code == 0, result.output
@@ -61,6 +68,7 @@ def test_info() -> None:
     architectures = _library.cuda_architectures()
     assert found["CUDA kernels"].startswith(architectures or "none in this build")
     assert found["GPU"] and (architectures or found["GPU"] == "not used: there are no CUDA kernels in this build")
+    assert bool(architectures) == ("NVIDIA driver needed" in found)
     assert "portable" in found["CPU kernels"] and int(found["CPU threads"].split()[0]) >= 1
 
 

@@ -59,7 +59,7 @@ def test_missing_pybind11(tmp_path) -> None:
 
 def test_wrong_cuda_requests(tmp_path) -> None:
     assert_fails(build(tmp_path, PFM_CUDA="yes"), "PFM_CUDA is 'yes', expected 0, 1 or auto")
-    assert_fails(build(tmp_path, PFM_CUDA_ARCHS="75,90"), "PFM_CUDA_ARCHS is '75,90', expected a list of 80, 90")
+    assert_fails(build(tmp_path, PFM_CUDA_ARCHS="75,90"), "PFM_CUDA_ARCHS is '75,90', expected a list of 80, 90, 90a")
 
 
 def test_cuda_without_nvcc(tmp_path) -> None:
@@ -69,13 +69,73 @@ def test_cuda_without_nvcc(tmp_path) -> None:
     )
 
 
-def test_cuda_too_old(tmp_path) -> None:
-    nvcc = tmp_path / "bin" / "nvcc"
-    nvcc.parent.mkdir()
-    nvcc.write_text("#!/bin/sh\necho Cuda compilation tools, release 11.8, V11.8.89\n")
+def fake_toolkit(home: Path, release: str) -> Path:
+    """Write an nvcc that knows its version only, and the runtime library beside it."""
+    nvcc = home / "bin" / "nvcc"
+    nvcc.parent.mkdir(parents=True)
+    nvcc.write_text(f"#!/bin/sh\necho Cuda compilation tools, release {release}, V{release}.89\n")
     nvcc.chmod(0o755)
-    result = build(tmp_path, PFM_CUDA="1", CUDA_HOME=str(tmp_path))
-    assert_fails(result, f"{nvcc} is version 11.8, expected 12.8 or later")
+    (home / "lib64").mkdir()
+    (home / "lib64" / "libcudart_static.a").touch()
+    return nvcc
+
+
+def test_cuda_too_old(tmp_path) -> None:
+    nvcc = fake_toolkit(tmp_path / "cuda", "12.5")
+    result = build(tmp_path, PFM_CUDA="1", CUDA_HOME=str(tmp_path / "cuda"))
+    assert_fails(result, f"{nvcc} is version 12.5, expected 12.6 or later: none before was tried")
+
+
+def fake_paddle(tmp_path: Path, version: str, cuda: str) -> dict[str, str]:
+    """Write a Paddle that only has a version, and return the environment that puts it first on Python's path."""
+    folder = tmp_path / "site" / "paddle"
+    (folder / "version").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "version" / "__init__.py").write_text(
+        f"full_version = {version!r}\nmajor = {version.split('.')[0]!r}\ndef cuda():\n    return {cuda!r}\n"
+    )
+    return {"PYTHONPATH": str(folder.parent)}
+
+
+def test_an_old_paddle_is_refused_by_name(tmp_path) -> None:
+    result = build(tmp_path, **fake_paddle(tmp_path, "2.6.2", "12.0"))
+    assert_fails(result, "Paddle 2.6.2 is installed, expected 3.0 or later")
+    assert "g++" not in result.stdout  # nothing was compiled
+
+
+@pytest.mark.parametrize("release", ["", "12.5"])
+def test_auto_fails_without_a_toolkit_beside_a_cuda_build_of_paddle(tmp_path, release) -> None:
+    if release:
+        fake_toolkit(tmp_path / "cuda", release)
+    paddle = fake_paddle(tmp_path, "3.3.1", "12.6")
+    result = build(tmp_path, PFM_CUDA="auto", CUDA_HOME=str(tmp_path / "cuda"), **paddle)
+    why = f"is version {release}, expected 12.6 or later" if release else "nvcc was not found"
+    assert_fails(result, "the installed Paddle is built for CUDA 12.6, but", why, "PFM_CUDA=0")
+    assert "g++" not in result.stdout
+
+
+def test_auto_names_the_reason_why_cuda_is_off(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert build_kernels.wanted_cuda("auto") is None
+    assert "no CUDA kernels in this build: nvcc was not found in CUDA_HOME" in capsys.readouterr().out
+    assert build_kernels.wanted_cuda("0", paddle_cuda="12.6") is None
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("release", "archs"),
+    [("12.6", ("80", "90")), ("12.8", ("80", "90")), ("12.9", ("80", "90", "90a")), ("13.0", ("80", "90", "90a"))],
+)
+def test_every_toolkit_builds_what_it_can(release, archs, capsys) -> None:
+    toolkit = build_kernels.CudaToolkit(Path("nvcc"), release, Path("libcudart_static.a"))
+    assert build_kernels.wanted_archs("", toolkit) == archs
+    missing = f"the kernels of csrc/cuda/sm90 (90a) need CUDA 12.9, found {release}: ptxas before 12.9 serializes"
+    assert (missing in capsys.readouterr().out) == ("90a" not in archs)
+    assert build_kernels.wanted_archs("80,90", toolkit) == ("80", "90")
+    assert capsys.readouterr().out == ""
+    if "90a" not in archs:
+        with pytest.raises(SystemExit, match=r"PFM_CUDA_ARCHS is '90a', but the kernels of csrc/cuda/sm90"):
+            build_kernels.wanted_archs("90a", toolkit)
 
 
 @pytest.fixture
@@ -148,16 +208,22 @@ def units_for(archs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def test_sources_are_compiled_for_their_architectures() -> None:
-    both, without_90 = units_for(("80", "90")), units_for(("80",))
-    assert [part for part in both["sm90/forward_host.cu"] if "gencode" in part] == [
+    everything, without_90a = units_for(("80", "90", "90a")), units_for(("80", "90"))
+    assert [part for part in everything["sm90/forward_host.cu"] if "gencode" in part] == [
         "-gencode=arch=compute_90a,code=sm_90a"
     ]
-    assert not any("90a" in part for part in both["sm80/forward_host.cu"] if "gencode" in part)
-    assert not any(source.startswith("sm90/") for source in without_90)
-    assert "-DPFM_CUDA_BUILDS_SM90=1" in both["dispatch.cu"]
-    assert "-DPFM_CUDA_BUILDS_SM90=0" in without_90["dispatch.cu"]
-    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 sm_90 sm_90a compute_80"' in both["dispatch.cu"]
-    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 compute_80"' in without_90["dispatch.cu"]
+    for units in (everything, without_90a):
+        assert [part for part in units["sm80/forward_host.cu"] if "gencode" in part] == [
+            "-gencode=arch=compute_80,code=sm_80",
+            "-gencode=arch=compute_90,code=sm_90",
+            "-gencode=arch=compute_80,code=compute_80",
+        ]
+    assert not any(source.startswith("sm90/") for source in without_90a)
+    assert "-DPFM_CUDA_BUILDS_SM90=1" in everything["dispatch.cu"]
+    assert "-DPFM_CUDA_BUILDS_SM90=0" in without_90a["dispatch.cu"]
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 sm_90 sm_90a compute_80"' in everything["dispatch.cu"]
+    assert '-DPFM_CUDA_ARCHITECTURES="sm_80 sm_90 compute_80"' in without_90a["dispatch.cu"]
+    assert all("-lineinfo" in command for command in everything.values())
 
 
 @pytest.mark.parametrize(
@@ -172,7 +238,7 @@ def test_a_warning_of_slow_code_fails_the_build(object_cache, tmp_path, warning)
     (tmp_path / "unit.cc").write_text(f"#warning {warning}\n")
     refused = Unit(tmp_path / "unit.cc", ("g++",), refused=build_kernels.SLOW_WGMMA)
     for _ in range(2):
-        with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler said"):
+        with pytest.raises(SystemExit, match=r"compiling unit.cc failed: the compiler printed"):
             object_cache.compile(refused)
     assert not list((tmp_path / "objects").glob("*.o"))
     object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))

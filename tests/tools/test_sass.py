@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tools import build_kernels, compile_cuda, sass
+from tools import compile_cuda, sass
 
 TEXT = """
 Fatbin elf code:
@@ -34,16 +34,10 @@ def test_instructions_are_counted() -> None:
 
 
 @pytest.fixture(scope="module")
-def kernels() -> list[tuple[tuple, Counter[str]]]:
-    toolkit, reason = build_kernels.find_cuda()
-    if toolkit is None:
-        pytest.skip(reason)
-    cuobjdump = sass.find_cuobjdump(toolkit)
-    if cuobjdump is None:
-        pytest.skip("cuobjdump was not found: pip install -r requirements/cuda.txt")
+def kernels(machine_code: list[str]) -> list[tuple[tuple, Counter[str]]]:
     rows = compile_cuda.table_rows()
-    functions = sass.sm90_functions(toolkit, cuobjdump)
-    return [(compile_cuda.identity_of(symbol, rows), counts) for symbol, counts in functions.items()]
+    functions = [function for text in machine_code for function in sass.functions_in(text).items()]
+    return [(compile_cuda.identity_of(symbol, rows), counts) for symbol, counts in functions]
 
 
 def test_every_row_of_the_tables_is_compiled(kernels) -> None:

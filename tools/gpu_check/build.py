@@ -12,7 +12,7 @@ from .outcome import Case, NotRun
 from .plan import Settings
 from .processes import run_program
 
-ARCHITECTURES = "80,90"
+ARCHITECTURES = "80,90,90a"
 _BUILD_SECONDS = 400.0
 _KNOWN_STACK = 24  # bytes that nvcc 13.0 spills in kernels compiled from csrc/cuda/sm80
 

@@ -1,4 +1,4 @@
-// Arguments of the backward kernels that every architecture shares: the problem, its mask, rows and sums.
+// Arguments common to the backward kernels of all architectures: the problem, its mask, rows and sums.
 #ifndef PFM_CUDA_BACKWARD_BACKWARD_ARGUMENTS_H_
 #define PFM_CUDA_BACKWARD_BACKWARD_ARGUMENTS_H_
 
@@ -12,16 +12,16 @@
 
 namespace pfm::cuda {
 
-constexpr int kRowsPerBlock = 64;  // of PrepareRows, and of every query tile
+constexpr int kRowsPerBlock = 64;  // of PrepareRows; divides every query tile
 
 struct BackwardArguments {
   pfm_params params;
   MaskTable mask;
   DropoutStream dropout;
   int64_t padded_rows;  // Sq rounded up to kRowsPerBlock
-  float* lse;           // [B * Hq][padded row] in units of log2; +inf where nothing is seen: probabilities become 0
-  float* delta;         // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
-  float* dsink;         // [B * Hq][block of rows]
+  float* lse;       // [B * Hq][padded row] in units of log2; +inf for rows that see no key: probabilities become 0
+  float* delta;     // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
+  float* dsink;     // [B * Hq][block of rows]
   float* dquery;    // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
   int32_t* turns;   // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
   int32_t* ticket;  // the next place in the order of work; null without turns
@@ -40,8 +40,8 @@ struct BackwardArguments {
   }
 };
 
-// Whether any key tile may reach the query tile of this padded row. Where none does, sums of dquery are neither
-// cleared nor added to nor read: the live tiles of every key tile are among those that are counted here.
+// Whether any key tile may add to the query tile of this padded row. If none does, its sums of dquery are neither
+// cleared nor added to nor read: the count includes the live tiles of every key tile.
 PFM_DEVICE inline bool IsReached(const BackwardArguments& arguments, int64_t batch, int64_t head, int64_t row) {
   const MaskTable& mask = arguments.mask;
   const int64_t first = mask.MaskOf(batch, static_cast<int32_t>(head)) * (mask.query_tiles + 1);
@@ -51,7 +51,7 @@ PFM_DEVICE inline bool IsReached(const BackwardArguments& arguments, int64_t bat
 // Of a 16x8 block in the sums of dquery.
 constexpr int kFragmentFloats = 16 * 8;
 
-// Where a lane's four accumulators of a 16x8 block are in the sums of dquery.
+// Address of a lane's four accumulators of a 16x8 block in the sums of dquery.
 PFM_DEVICE inline float* DqueryFragment(const BackwardArguments& arguments, int64_t row_block, int column_block,
                                         int lane) {
   return arguments.dquery + ((row_block * (arguments.padded_dim / 8) + column_block) * 32 + lane) * 4;

@@ -1,5 +1,5 @@
-// The backward on the host: its workspace, and its launches in order. Architectures differ in the pass over key
-// tiles.
+// Host side of the backward: its workspace, and the order of its launches. Architectures differ in the pass over key
+// tiles only.
 #ifndef PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
 #define PFM_CUDA_BACKWARD_BACKWARD_PLAN_H_
 
@@ -15,13 +15,15 @@ namespace pfm::cuda {
 // What blocks that run at the same time read and add to: half of the second-level cache of an H100 (50 MB), whose two
 // halves may each hold a copy.
 constexpr int64_t kCachedBytes = 24 << 20;
+// With turns more heads run at once: fewer blocks of one head then wait for each other.
+constexpr int64_t kTurnCachedBytes = 40 << 20;
 
-// What the pass over key tiles is made of.
+// Shape and abilities of the pass over key tiles.
 struct KeyPass {
   int head_dim, tile_q, tile_k;
   bool can_add_dquery;
-  int blocks_per_multiprocessor;  // that are worth splitting a group of query heads for
-  bool is_ordered;  // takes the key tiles longest first, and adds dquery in that order where it is deterministic
+  int blocks_per_multiprocessor;  // to aim for by splitting groups of query heads
+  bool is_ordered;  // takes key tiles longest first, and adds dquery in that order if it must be deterministic
 };
 
 struct BackwardPlan {
@@ -43,7 +45,6 @@ struct BackwardPlan {
     arguments.padded_dim = pass.head_dim;
     const int multiprocessors = params.num_workers > 0 ? params.num_workers : limits.multiprocessors;
     arguments.splits = SplitsOfGroup(pass.blocks_per_multiprocessor * multiprocessors);
-    arguments.groups = GroupsOf(pass.head_dim);
     const int64_t parts = arguments.splits == 1 ? 0
                                                 : arguments.splits * params.batch * params.heads_kv *
                                                       arguments.mask.padded_keys * pass.head_dim;
@@ -53,6 +54,7 @@ struct BackwardPlan {
     arguments.turns = arena->Take<int32_t>(takes_turns ? heads * arguments.row_blocks : 0, "turns of dquery");
     arguments.ticket = arena->Take<int32_t>(takes_turns ? 1 : 0, "ticket of blocks");
     if (!takes_turns) arguments.turns = arguments.ticket = nullptr;
+    arguments.groups = GroupsOf(pass.head_dim);
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
     arguments.dquery = arena->Take<float>(sums, "sums of dquery");
     if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
@@ -63,11 +65,11 @@ struct BackwardPlan {
   HeadGroups GroupsOf(int head_dim) const {
     const int64_t bytes_per_row = head_dim * (2 * kElementBytes + (adds_dquery ? kFloatBytes : 0));
     const int64_t bytes_per_head = arguments.heads_per_split() * arguments.padded_rows * bytes_per_row;
-    return HeadGroups::Make(arguments.params.batch * arguments.params.heads_kv * arguments.splits, bytes_per_head,
-                            kCachedBytes);
+    const int64_t heads = arguments.params.batch * arguments.params.heads_kv * arguments.splits;
+    return HeadGroups::Make(heads, bytes_per_head, 1, arguments.turns == nullptr ? kCachedBytes : kTurnCachedBytes);
   }
 
-  // The least number of blocks per key tile and key-value head, a divisor of the group, that makes enough blocks.
+  // Smallest divisor of the group that, as the number of blocks per key tile and key-value head, gives enough blocks.
   int32_t SplitsOfGroup(int64_t enough) const {
     const pfm_params& params = arguments.params;
     const int64_t group = params.heads_q / params.heads_kv;
@@ -78,7 +80,7 @@ struct BackwardPlan {
   }
 };
 
-// Everything but a separate pass for dquery. launch_key_pass(): launches the pass over key tiles.
+// Runs the backward, except for a separate pass for dquery. launch_key_pass() launches the pass over key tiles.
 template <class T, class LaunchKeyPass>
 Result RunBackward(const BackwardPlan& plan, LaunchKeyPass&& launch_key_pass) {
   const BackwardArguments& arguments = plan.arguments;

@@ -1,4 +1,4 @@
-// Launches of the kernels around the pass over key tiles. T: ptx::Float16 or ptx::BFloat16.
+// Launchers of the kernels before and after the pass over key tiles. T: ptx::Float16 or ptx::BFloat16.
 #ifndef PFM_CUDA_BACKWARD_LAUNCH_H_
 #define PFM_CUDA_BACKWARD_LAUNCH_H_
 

@@ -1,4 +1,5 @@
-// Kernels that run after the pass over key tiles: float32 sums of dquery, dkey and dvalue to the type of the tensors.
+// Kernels that run after the pass over key tiles: they convert the float32 sums of dquery, dkey and dvalue to the
+// element type of the tensors.
 #ifndef PFM_CUDA_BACKWARD_POSTPROCESS_H_
 #define PFM_CUDA_BACKWARD_POSTPROCESS_H_
 
@@ -11,7 +12,7 @@ namespace pfm::cuda {
 
 constexpr int kConvertThreads = 256;
 
-// The float32 sums times softmax_scale to dquery, zeros where there are none: one thread per 8 columns.
+// Writes dquery: the float32 sums times softmax_scale, zeros where no key tile added any. One thread per 8 columns.
 template <class T>
 PFM_KERNEL_BOUNDS(kConvertThreads, 1)
 void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
@@ -25,7 +26,7 @@ void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const int64_t batch = batch_head / params.heads_q, head = batch_head % params.heads_q;
   ptx::Vector16 packed = {};
   if (IsReached(arguments, batch, head, row)) {
-    // Row r of a block is the group r % 8 of four lanes, two columns each.
+    // Row r of a 16-row block belongs to the four lanes of group r % 8, two columns per lane.
     const int64_t padded_row = batch_head * arguments.padded_rows + row;
     const int first_lane = static_cast<int>(row % 8) * 4;
     const int half = static_cast<int>(row % 16) / 8;
@@ -40,7 +41,7 @@ void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   ptx::StoreGlobal(reinterpret_cast<ptx::Vector16*>(out) + chunk, packed);
 }
 
-// One of dkey and dvalue from its parts.
+// dkey or dvalue and the parts it is summed from.
 struct SumPartsArguments {
   BackwardArguments backward;
   const float* parts;
@@ -49,7 +50,7 @@ struct SumPartsArguments {
   float scale;
 };
 
-// One thread per 8 columns; splits in ascending order.
+// Sums the parts in ascending order of their split. One thread per 8 columns.
 template <class T>
 PFM_KERNEL_BOUNDS(kConvertThreads, 1)
 void SumParts(PFM_KERNEL_ARGUMENT SumPartsArguments arguments) {

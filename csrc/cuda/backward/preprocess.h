@@ -46,7 +46,7 @@ PFM_DEVICE inline float RowDelta(const pfm_params& params, int64_t batch, int64_
   return sum;
 }
 
-// The sums of dquery of kRowsPerBlock rows, which lie one after the other.
+// Clears the sums of dquery of kRowsPerBlock rows, which are contiguous.
 PFM_DEVICE inline void ClearSums(const BackwardArguments& arguments, int64_t first_padded_row) {
   const int vectors = kRowsPerBlock * arguments.padded_dim / 4;
   float* const sums = DqueryFragment(arguments, first_padded_row / 16, 0, 0);
@@ -55,8 +55,8 @@ PFM_DEVICE inline void ClearSums(const BackwardArguments& arguments, int64_t fir
   }
 }
 
-// Grid: (batch, head, block of rows), the last one fastest. Row sums, and the sums of dquery of these rows cleared
-// where they are needed: one launch for both.
+// Computes lse and delta of every row, and clears the sums of dquery that are needed, in one launch. Grid: (batch,
+// head, block of rows), the last one fastest.
 PFM_KERNEL_BOUNDS(kRowWarps * 32, 1) void PrepareRows(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const pfm_params& params = arguments.params;
   const int64_t batch_head = ptx::BlockIndex() / arguments.row_blocks;
@@ -103,7 +103,7 @@ PFM_KERNEL_BOUNDS(kRowWarps * 32, 1) void PrepareRows(PFM_KERNEL_ARGUMENT Backwa
   ptx::StoreGlobal(arguments.dsink + ptx::BlockIndex(), sum);
 }
 
-// One block per query head; a fixed order of additions.
+// Sums dsink in a fixed order. One block per query head.
 PFM_KERNEL_BOUNDS(kSinkThreads, 1) void SumSink(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const pfm_params& params = arguments.params;
   const int64_t head = ptx::BlockIndex();

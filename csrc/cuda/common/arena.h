@@ -1,4 +1,4 @@
-// Hands out pieces of a workspace one after the other, or, on a null workspace, only counts them.
+// Bump allocator over a workspace. With a null workspace it only adds up the bytes.
 #ifndef PFM_CUDA_COMMON_ARENA_H_
 #define PFM_CUDA_COMMON_ARENA_H_
 

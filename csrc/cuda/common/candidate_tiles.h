@@ -1,6 +1,6 @@
-// The tiles that a block may have to compute, one after the other: 32 at once are looked at, one per lane, and those
-// that the bounds of their columns rule out are passed over. Every warp walks on its own and comes to the same tiles,
-// so no barrier is needed.
+// Iterator over the tiles that a block may have to compute. A warp classifies 32 tiles at a time, one per lane, by
+// the bounds of their columns and skips those that are empty. Every warp iterates on its own and finds the same
+// tiles, so no barrier is needed.
 #ifndef PFM_CUDA_COMMON_CANDIDATE_TILES_H_
 #define PFM_CUDA_COMMON_CANDIDATE_TILES_H_
 
@@ -11,15 +11,15 @@
 namespace pfm::cuda {
 
 struct CandidateTile {
-  int32_t index;   // -1: no tile is left
-  bool undecided;  // its columns say whether it is empty, full or partial; otherwise it is full
+  int32_t index;   // -1 at the end
+  bool undecided;  // empty, full or partial, depending on its columns; otherwise full
 
   PFM_DEVICE bool exists() const { return index >= 0; }
 };
 
 enum class Walk { kKeyTiles, kQueryTiles, kQueryTilesFromLast };
 
-// Of one query tile the key tiles, or of one key tile the query tiles, in ascending order or from the last one on.
+// Key tiles of one query tile in ascending order, or query tiles of one key tile in ascending or descending order.
 template <Walk kWalk, int kTileQ, int kTileK>
 class CandidateTiles {
  public:
@@ -57,8 +57,8 @@ class CandidateTiles {
 
   HeadMask mask_;
   int32_t fixed_;
-  int32_t next_;             // the first tile not yet looked at, or from the last one on the first that was
-  uint32_t candidates_ = 0;  // of the 32 tiles looked at last: not yet walked and not ruled out
+  int32_t next_;             // first tile not classified yet; in descending order, the last one classified
+  uint32_t candidates_ = 0;  // of the 32 classified last: those neither empty nor returned yet
   uint32_t undecided_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// From a row of a table, known at run time, to the kernel instantiated for it.
+// Dispatch from a row of a tile table, known at run time, to the kernel instantiated for it.
 #ifndef PFM_CUDA_COMMON_DISPATCH_ROW_H_
 #define PFM_CUDA_COMMON_DISPATCH_ROW_H_
 

@@ -10,7 +10,7 @@
 
 namespace pfm::cuda {
 
-// Two neighbours.
+// Two adjacent float32 values.
 struct alignas(8) FloatPair {
   float first, second;
 };

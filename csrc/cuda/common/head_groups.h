@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "../../core/host_device.h"
-#include "../ptx/ptx.h"
+#include "../ptx/types.h"
 
 namespace pfm::cuda {
 
@@ -15,9 +15,9 @@ struct HeadGroups {
   int32_t heads;            // of all batches
   int32_t heads_per_group;  // the last group may have fewer
 
-  // Groups of as many heads as fit `cached_bytes`; at least one, and whole multiples of `multiple`.
-  static HeadGroups Make(int64_t heads, int64_t bytes_per_head, int64_t cached_bytes, int64_t multiple = 1) {
-    const int64_t fitting = Max<int64_t>(1, cached_bytes / Max<int64_t>(1, bytes_per_head * multiple)) * multiple;
+  // Groups whose tensors fit `cached_bytes`, of at least `sharing` heads: so many share tensors of `bytes`.
+  static HeadGroups Make(int64_t heads, int64_t bytes, int64_t sharing, int64_t cached_bytes) {
+    const int64_t fitting = Max<int64_t>(1, cached_bytes / Max<int64_t>(1, bytes)) * sharing;
     return {static_cast<int32_t>(heads), static_cast<int32_t>(Min(fitting, heads))};
   }
 

@@ -1,4 +1,4 @@
-// What dispatch.cu asks of the kernels of an architecture.
+// Interface between dispatch.cu and the kernels of an architecture.
 #ifndef PFM_CUDA_COMMON_KERNEL_SET_H_
 #define PFM_CUDA_COMMON_KERNEL_SET_H_
 
@@ -10,10 +10,9 @@
 
 namespace pfm::cuda {
 
-// The forward or the backward kernels of one architecture, by their host functions.
+// Host functions of the forward or the backward kernels of one architecture.
 struct KernelSet {
-  // Whether `run` computes this problem on this device. Of params, shapes, strides and features count, not what
-  // pointers point to.
+  // Whether `run` can compute this problem on this device. Depends on shapes, strides and features, never on data.
   bool (*supports)(const pfm_params& params, const ptx::DeviceLimits& limits);
   size_t (*workspace)(const pfm_params& params, const ptx::DeviceLimits& limits);  // bytes
   // Checks the workspace and enqueues the work.

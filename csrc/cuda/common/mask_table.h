@@ -1,5 +1,5 @@
-// What the kernels know of the masks of one launch: normal-form columns as arrays, bounds per key tile, an order of
-// the query tiles. O(Sq + Sk) memory per mask; csrc/cuda/prepare.h fills it.
+// Masks of one launch in device memory: columns in normal form, their bounds per key tile, and an order of the query
+// tiles. Takes O(Sq + Sk) memory per mask; PrepareMask of prepare.h fills it.
 #ifndef PFM_CUDA_COMMON_MASK_TABLE_H_
 #define PFM_CUDA_COMMON_MASK_TABLE_H_
 
@@ -12,15 +12,17 @@
 namespace pfm::cuda {
 
 constexpr int kBlockMaskBlock = 128;
+constexpr int kGroupTiles = 32;  // key tiles of a group, one per lane
 
-// Plain data, passed to kernels by value. A missing hole is not stored: arrays hold `holes` of them.
+// Plain data, passed to kernels by value. Arrays store `holes` holes per column, none for those a mask cannot have.
 struct MaskTable {
   int32_t* columns;  // [mask][begin, end of the visible range and of each hole][padded key]
   int32_t* bounds;   // [mask][min_begin, max_begin, min_end, max_end of the same][key tile]
+  int32_t* groups;   // [mask][min_begin, max_end of the visible ranges][group of 32 key tiles]
   int32_t* order;    // [mask][query tile]: longest first, approximately; the same in every run
   int32_t* work;     // [mask][query tile + 1]: difference array, then live key tiles per query tile
 
-  // Of passes over key tiles, otherwise null: live query tiles per key tile, and the order as above.
+  // For passes over key tiles, otherwise null: live query tiles per key tile, and the key tiles ordered by them.
   int32_t* key_work;   // [mask][key tile]
   int32_t* key_order;  // [mask][key tile]
 
@@ -35,18 +37,20 @@ struct MaskTable {
   int64_t block_mask_stride_batch, block_mask_stride_head;
   int32_t block_mask_columns;
 
+  PFM_HOST_DEVICE int32_t key_groups() const { return CeilDiv(key_tiles, kGroupTiles); }
+
   PFM_HOST_DEVICE int64_t MaskOf(int64_t batch, int32_t head) const {
     return masks == 1 ? 0 : batch * heads_mask + head / heads_per_mask;
   }
 };
 
-// The mask of one (batch, query head).
+// Mask of one (batch, query head).
 class HeadMask {
  public:
   PFM_DEVICE HeadMask(const MaskTable& table, int32_t batch, int32_t head)
       : HeadMask(table, IndexOf(table, batch, head)) {}
 
-  // The same from IndexOf, one number to keep.
+  // From the result of IndexOf, which fits one register.
   PFM_DEVICE HeadMask(const MaskTable& table, int32_t index) : table_(&table), batch_mask_head_(index) {}
 
   PFM_DEVICE static int32_t IndexOf(const MaskTable& table, int32_t batch, int32_t head) {
@@ -55,7 +59,7 @@ class HeadMask {
 
   PFM_DEVICE const MaskTable& table() const { return *table_; }
 
-  // One thread on its own, from the bounds.
+  // Class of a tile by the bounds of its columns. Computed by one thread.
   PFM_DEVICE TileClass ByBounds(int32_t key_tile, int32_t row0, int32_t row1, bool tail) const {
     if (table_->block_mask != nullptr && !BlockIsVisible(row0, key_tile)) return TileClass::kEmpty;
     TileBounds bounds;
@@ -67,14 +71,20 @@ class HeadMask {
     return ClassifyByBounds(bounds, row0, row1, tail);
   }
 
-  // The begins or ends of a range of the columns of a key tile: keys in ascending order.
+  // Whether no row of [row0, row1) sees a key of the group, by its bounds.
+  PFM_DEVICE bool GroupIsEmpty(int32_t group, int32_t row0, int32_t row1) const {
+    const int32_t* at = table_->groups + Mask() * 2 * table_->key_groups() + group;
+    return row1 <= ptx::LoadGlobal(at) || ptx::LoadGlobal(at + table_->key_groups()) <= row0;
+  }
+
+  // Row begins or ends of one range (visible, hole 0, hole 1) for the keys of a tile, in ascending order.
   PFM_DEVICE const int32_t* ColumnArray(int array, int32_t key_tile) const {
     const int64_t arrays = 2 * (1 + table_->holes);
     return table_->columns + (Mask() * arrays + array) * table_->padded_keys +
            static_cast<int64_t>(key_tile) * table_->tile_k;
   }
 
-  // Of the visible range, then of each hole that the table has.
+  // Range 0 is the visible range; the holes of the table follow.
   PFM_DEVICE RowRangeBounds BoundsOf(int range, int32_t key_tile) const {
     const int64_t stride = table_->key_tiles;
     const int32_t* at = table_->bounds + (Mask() * (1 + table_->holes) + range) * 4 * stride + key_tile;
@@ -94,7 +104,7 @@ class HeadMask {
   }
 
   const MaskTable* table_;
-  int32_t batch_mask_head_;  // one number, because the kernels have few registers left
+  int32_t batch_mask_head_;  // batch and head as one number: registers are scarce in the kernels
 };
 
 }  // namespace pfm::cuda

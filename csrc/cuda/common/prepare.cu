@@ -34,6 +34,7 @@ MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena*
   table.bounds = arena->Take<int32_t>(table.masks * 4 * (1 + table.holes) * table.key_tiles, "bounds of key tiles");
   table.order = arena->Take<int32_t>(table.masks * table.query_tiles, "order of query tiles");
   table.work = arena->Take<int32_t>(table.masks * (table.query_tiles + 1), "work of query tiles");
+  table.groups = arena->Take<int32_t>(table.masks * 2 * table.key_groups(), "bounds of groups of key tiles");
   return table;
 }
 

@@ -1,5 +1,6 @@
-// Mask preparation on the device: startend_row_indices to a MaskTable. No host synchronisation, no device globals;
-// everything is written by every launch, so the workspace may hold anything before and a graph may replay it.
+// Mask preparation on the device: turns startend_row_indices into a MaskTable, without host synchronisation or device
+// globals. Every launch writes the whole table, so the workspace needs no initialisation and CUDA graphs can replay
+// it.
 #ifndef PFM_CUDA_COMMON_PREPARE_H_
 #define PFM_CUDA_COMMON_PREPARE_H_
 
@@ -10,9 +11,9 @@
 
 namespace pfm::cuda {
 
-// The table for tiles of tile_q x tile_k, with its arrays taken from the arena. Both tile sizes divide 128.
+// Table for tiles of tile_q x tile_k, with arrays allocated from the arena. Both sizes divide 128.
 MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena* arena);
-// Has PrepareMask order the key tiles too.
+// Allocates the order of the key tiles, so that PrepareMask computes it too.
 void TakeKeyOrder(MaskTable* table, Arena* arena);
 
 // Fills the table on params.stream.

@@ -1,4 +1,4 @@
-// The kernels behind prepare.h.
+// Kernels of mask preparation (prepare.h).
 #ifndef PFM_CUDA_COMMON_PREPARE_KERNELS_H_
 #define PFM_CUDA_COMMON_PREPARE_KERNELS_H_
 
@@ -36,18 +36,12 @@ PFM_DEVICE inline Column ReadColumn(const PrepareArguments& arguments, int64_t m
   return NormalForm(rules, key, values);
 }
 
-PFM_DEVICE inline RowRangeBounds ReduceOverWarp(RowRangeBounds bounds) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    bounds.min_begin = Min(bounds.min_begin, ptx::ShuffleXor(bounds.min_begin, lanes));
-    bounds.max_begin = Max(bounds.max_begin, ptx::ShuffleXor(bounds.max_begin, lanes));
-    bounds.min_end = Min(bounds.min_end, ptx::ShuffleXor(bounds.min_end, lanes));
-    bounds.max_end = Max(bounds.max_end, ptx::ShuffleXor(bounds.max_end, lanes));
-  }
-  return bounds;
+PFM_DEVICE inline RowRangeBounds ReduceOverWarp(const RowRangeBounds& bounds) {
+  return {ptx::ReduceMin(bounds.min_begin), ptx::ReduceMax(bounds.max_begin), ptx::ReduceMin(bounds.min_end),
+          ptx::ReduceMax(bounds.max_end)};
 }
 
-// One warp per key tile: columns of its keys and, over those that exist, their bounds.
+// Writes the columns of all keys, and their bounds over the keys that exist. One warp per key tile.
 PFM_KERNEL_BOUNDS(kColumnWarps * 32, 1) void PrepareColumns(PFM_KERNEL_ARGUMENT PrepareArguments arguments) {
   const MaskTable& table = arguments.table;
   const int lane = ptx::LaneIndex();
@@ -93,8 +87,8 @@ PFM_KERNEL_BOUNDS(kColumnWarps * 32, 1) void PrepareColumns(PFM_KERNEL_ARGUMENT 
   }
 }
 
-// The query tiles that AddLiveQueryTiles of csrc/core/order.h adds: calls visit(begin, end, count) with runs of them,
-// of which count is 1, or -1 where a hole takes them away again.
+// Device form of AddLiveQueryTiles in csrc/core/order.h: calls visit(begin, end, count) for runs of query tiles, with
+// count 1, or -1 for a run that a hole removes again.
 template <class Visit>
 PFM_DEVICE inline void VisitLiveTiles(const MaskTable& table, const int32_t* bounds, int32_t key_tile,
                                       Visit&& visit) {
@@ -112,7 +106,8 @@ PFM_DEVICE inline void VisitLiveTiles(const MaskTable& table, const int32_t* bou
   }
 }
 
-// Sum of the values of all threads before this one; *total: of all threads. Uses kOrderWarps words of shared memory.
+// Exclusive prefix sum over the threads of the block; *total is the sum over all. Needs kOrderWarps words of shared
+// memory.
 PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress words, int32_t* total) {
   const int lane = ptx::LaneIndex();
   const int warp = ptx::ThreadIndex() / 32;
@@ -122,7 +117,7 @@ PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress word
     const int32_t below = ptx::Shuffle(inclusive, Max(lane - lanes, 0));
     if (lane >= lanes) inclusive += below;
   }
-  ptx::SyncThreads();  // the words of the call before have been read
+  ptx::SyncThreads();  // all threads have read the words of the previous call
   if (lane == 31) ptx::StoreShared(words + 4 * warp, inclusive);
   ptx::SyncThreads();
   int32_t before = 0;
@@ -137,8 +132,7 @@ PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress word
 }
 
 PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) value = Max(value, ptx::ShuffleXor(value, lanes));
+  value = ptx::ReduceMax(value);
   ptx::SyncThreads();
   if (ptx::LaneIndex() == 0) ptx::StoreShared(words + 4 * (ptx::ThreadIndex() / 32), value);
   ptx::SyncThreads();
@@ -148,9 +142,9 @@ PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) 
 
 constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
 
-// What LongestFirst of csrc/core/order.h does: tiles of one class keep their order, because deterministic sums are
-// added in this one. largest: of the work of the tiles of this thread; that of others is not visible before the first
-// barrier.
+// Device form of LongestFirst in csrc/core/order.h. Tiles of one class keep their order, because deterministic sums
+// are added in this order. largest: maximum work over the tiles of this thread, the only ones it can read before the
+// first barrier.
 PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t largest, ptx::SharedAddress words,
                                    int32_t* order) {
   const ptx::SharedAddress buckets = words + 4 * kOrderWarps;
@@ -166,13 +160,13 @@ PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t l
     ptx::AtomicAddShared(buckets + 4 * bucket_of(tile), 1);
   }
   ptx::SyncThreads();
-  // Sizes become the places of the next tiles.
+  // Bucket sizes become start offsets.
   int32_t total;
   const int32_t size = thread < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * thread) : 0;
   const int32_t start = PrefixOverBlock(size, words, &total);
   if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, start);
   ptx::SyncThreads();
-  // A warp looks at all tiles for those of its bucket, 32 at once, until it has as many as there are.
+  // Each warp scans all tiles for those of its buckets, 32 at a time, until it has found all of them.
   const int lane = ptx::LaneIndex();
   for (int bucket = thread / 32; bucket < kOrderBuckets; bucket += kOrderWarps) {
     const auto least = [&](int b) {
@@ -191,7 +185,22 @@ PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t l
   }
 }
 
-// One block per mask: PrefixCounts of csrc/core/order.h, and the order.
+// Bounds the rows that see a key of each group of key tiles. One warp per group.
+PFM_DEVICE inline void BoundGroups(const MaskTable& table, const int32_t* bounds, int32_t* groups) {
+  const int lane = ptx::LaneIndex();
+  for (int32_t group = ptx::ThreadIndex() / 32; group < table.key_groups(); group += kOrderWarps) {
+    const int32_t tile = Min(group * kGroupTiles + lane, table.key_tiles - 1);  // the last one repeats
+    const int32_t first = ptx::LoadGlobal(bounds + tile);
+    const int32_t end = ptx::LoadGlobal(bounds + 3 * int64_t{table.key_tiles} + tile);
+    const RowRangeBounds rows = ReduceOverWarp({first, first, end, end});
+    if (lane != 0) continue;
+    ptx::StoreGlobal(groups + group, rows.min_begin);
+    ptx::StoreGlobal(groups + table.key_groups() + group, rows.max_end);
+  }
+}
+
+// Counts live key tiles per query tile (PrefixCounts in csrc/core/order.h) and orders the query tiles. One block per
+// mask.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
   const ptx::SharedAddress words = ptx::DynamicShared();
   const int thread = ptx::ThreadIndex();
@@ -210,6 +219,8 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
   }
   ptx::SyncThreads();
 
+  BoundGroups(table, bounds, table.groups + mask * 2 * table.key_groups());
+
   int32_t running = 0;
   int32_t largest = 0;
   for (int32_t first = 0; first < table.query_tiles; first += kOrderThreads) {
@@ -226,7 +237,7 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
   OrderByWork(work, table.query_tiles, largest, words, order);
 }
 
-// One block per mask: live query tiles per key tile, and the order.
+// Counts live query tiles per key tile and orders the key tiles. One block per mask.
 PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderKeyTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
   const int64_t mask = ptx::BlockIndex();
   const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;

@@ -1,4 +1,4 @@
-// What a call to the kernels came to.
+// Status and message of a kernel call.
 #ifndef PFM_CUDA_COMMON_RESULT_H_
 #define PFM_CUDA_COMMON_RESULT_H_
 

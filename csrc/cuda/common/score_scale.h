@@ -1,4 +1,4 @@
-// softmax_scale in units of log2, as exp2 needs it.
+// softmax_scale in units of log2, for exp2.
 #ifndef PFM_CUDA_COMMON_SCORE_SCALE_H_
 #define PFM_CUDA_COMMON_SCORE_SCALE_H_
 

@@ -1,4 +1,4 @@
-// The columns of one key tile in shared memory: what masks the scores of an undecided tile.
+// Columns of one key tile in shared memory, which mask the scores of an undecided tile.
 #ifndef PFM_CUDA_COMMON_SHARED_COLUMNS_H_
 #define PFM_CUDA_COMMON_SHARED_COLUMNS_H_
 
@@ -8,12 +8,12 @@
 
 namespace pfm::cuda {
 
-// Bits [0, count) of a word; any count.
+// Word with bits [0, count) set; count is clamped to 0..32.
 PFM_DEVICE inline uint32_t LowBits(int32_t count) {
   return static_cast<uint32_t>((uint64_t{1} << Max(0, Min(count, 32))) - 1);
 }
 
-// Arrays of kTileK int32: begin and end of the visible range, then of each hole.
+// Arrays of kTileK int32: begins and ends of the visible range, then of each hole.
 template <int kTileK>
 struct SharedColumns {
   static constexpr int kArrayBytes = kTileK * static_cast<int>(sizeof(int32_t));
@@ -23,7 +23,7 @@ struct SharedColumns {
   ptx::SharedAddress base;
   int32_t holes;
 
-  // Asynchronously, by all threads of the block.
+  // Starts the asynchronous copy; called by all threads of the block.
   template <int kThreads>
   PFM_DEVICE void Copy(const HeadMask& mask, int32_t key_tile) const {
     constexpr int kChunks = kArrayBytes / 16;
@@ -33,7 +33,7 @@ struct SharedColumns {
     ptx::CopyAsync16(base + 16 * chunk, mask.ColumnArray(chunk / kChunks, key_tile) + chunk % kChunks * 4, true);
   }
 
-  // Which of the rows [row0, row0 + 32) see a key, one bit per row.
+  // Rows of [row0, row0 + 32) that see a key, one bit per row.
   PFM_DEVICE uint32_t VisibleRows(int key, int32_t row0) const {
     uint32_t bits = RowsOf(0, key, row0);
 #pragma unroll

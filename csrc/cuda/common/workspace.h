@@ -1,4 +1,4 @@
-// Checks of the workspace that a call brings along.
+// Checks of the workspace passed with a call.
 #ifndef PFM_CUDA_COMMON_WORKSPACE_H_
 #define PFM_CUDA_COMMON_WORKSPACE_H_
 

@@ -1,4 +1,4 @@
-// The functions of ptx.h on a GPU. Included by it only.
+// Bodies of ptx.h on a GPU. Included by it only.
 #ifndef PFM_CUDA_PTX_DEVICE_H_
 #define PFM_CUDA_PTX_DEVICE_H_
 
@@ -12,26 +12,24 @@ namespace pfm::cuda::ptx {
 constexpr uint32_t kFullWarp = 0xffffffffu;
 
 PFM_DEVICE inline int ThreadIndex() {
-  __builtin_assume(threadIdx.x < 1024);  // not negative as an int: divisions by powers of two become shifts
+  __builtin_assume(threadIdx.x < 1024);  // nonnegative as an int, so divisions by powers of two become shifts
   return static_cast<int>(threadIdx.x);
 }
-PFM_DEVICE inline int ThreadCount() { return static_cast<int>(blockDim.x); }
 PFM_DEVICE inline int LaneIndex() { return static_cast<int>(threadIdx.x % 32); }
-// Volatile: what is computed from it in a rare branch stays there, instead of in a register throughout a loop.
+// Volatile, so that values derived from it in a rare branch are computed there, not kept in registers across a loop.
 PFM_DEVICE inline int BlockIndex() {
   int index;
   asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
   __builtin_assume(index >= 0);
   return index;
 }
-PFM_DEVICE inline int BlockCount() { return static_cast<int>(gridDim.x); }
 
 PFM_DEVICE inline SharedAddress DynamicShared() {
   extern __shared__ __align__(128) unsigned char pfm_dynamic_shared[];
   return static_cast<SharedAddress>(__cvta_generic_to_shared(pfm_dynamic_shared));
 }
 
-// Words stand in for T, so that one instruction serves every type of a size.
+// T as words, so that one instruction serves every type of a size.
 template <class T>
 union Words {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16, "a load or store of 4, 8 or 16 bytes");
@@ -91,19 +89,7 @@ PFM_DEVICE inline void StoreGlobal(T* address, const typename SameType<T>::Type&
   *address = value;
 }
 
-PFM_DEVICE inline float AtomicAdd(float* address, float value, Where) { return atomicAdd(address, value); }
 PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where) { return atomicAdd(address, value); }
-
-PFM_DEVICE inline void AtomicAddPair(float* address, float first, float second, Where) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(address)),
-               "f"(first), "f"(second)
-               : "memory");
-#else
-  atomicAdd(address, first);
-  atomicAdd(address + 1, second);
-#endif
-}
 
 PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -115,7 +101,7 @@ PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], W
 #endif
 }
 
-// No load and no wait for it: the reduction is one instruction.
+// A reduction, which needs no load and no wait.
 PFM_DEVICE inline void AddQuad(float* address, const float (&values)[4], Where where) {
   AtomicAddQuad(address, values, where);
 }
@@ -131,15 +117,6 @@ PFM_DEVICE inline int32_t LoadAcquire(const int32_t* address, Where) {
 
 PFM_DEVICE inline void StoreRelease(int32_t* address, int32_t value, Where) {
   asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(__cvta_generic_to_global(address)), "r"(value) : "memory");
-}
-
-PFM_DEVICE inline int32_t AtomicAddRelease(int32_t* address, int32_t value, Where) {
-  int32_t before;
-  asm volatile("atom.release.gpu.global.add.s32 %0, [%1], %2;"
-               : "=r"(before)
-               : "l"(__cvta_generic_to_global(address)), "r"(value)
-               : "memory");
-  return before;
 }
 
 PFM_DEVICE inline void CopyAsync16(SharedAddress to, const void* from, bool exists, Where) {
@@ -212,7 +189,6 @@ PFM_DEVICE inline T ShuffleXor(T value, int lanes, Where) {
 }
 
 PFM_DEVICE inline uint32_t Ballot(bool predicate, Where) { return __ballot_sync(kFullWarp, predicate); }
-PFM_DEVICE inline int32_t ReduceAdd(int32_t value, Where) { return __reduce_add_sync(kFullWarp, value); }
 PFM_DEVICE inline int32_t ReduceMin(int32_t value, Where) { return __reduce_min_sync(kFullWarp, value); }
 PFM_DEVICE inline int32_t ReduceMax(int32_t value, Where) { return __reduce_max_sync(kFullWarp, value); }
 
@@ -225,12 +201,6 @@ PFM_DEVICE inline float Exp2(float value) {
 PFM_DEVICE inline float Log2(float value) {
   float result;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
-  return result;
-}
-
-PFM_DEVICE inline float Rsqrt(float value) {
-  float result;
-  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
   return result;
 }
 

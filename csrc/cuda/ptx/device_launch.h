@@ -1,4 +1,4 @@
-// The functions of launch.h through the CUDA runtime. Included by it only.
+// Bodies of launch.h on the CUDA runtime. Included by it only.
 #ifndef PFM_CUDA_PTX_DEVICE_LAUNCH_H_
 #define PFM_CUDA_PTX_DEVICE_LAUNCH_H_
 
@@ -33,19 +33,19 @@ inline void StartArrays(void*) {}
 inline void NameArray(void*, size_t, const char*) {}
 
 template <class Arguments>
-LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, void* stream,
+LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, SharedBytes shared, void* stream,
                     const Arguments& arguments) {
   if (blocks == 0) return {};
   if (blocks > INT32_MAX) return {static_cast<int>(cudaErrorInvalidConfiguration), "more than 2^31 - 1 blocks"};
   constexpr int kSharedWithoutAsking = 48 * 1024;
-  if (shared_bytes > kSharedWithoutAsking) {
+  if (shared.most > kSharedWithoutAsking) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, shared.most);
     if (error != cudaSuccess) return StatusOf(error);
   }
   void* pointers[] = {const_cast<Arguments*>(&arguments)};
   return StatusOf(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-                                   dim3(static_cast<unsigned>(threads)), pointers, static_cast<size_t>(shared_bytes),
+                                   dim3(static_cast<unsigned>(threads)), pointers, static_cast<size_t>(shared.used),
                                    static_cast<cudaStream_t>(stream)));
 }
 

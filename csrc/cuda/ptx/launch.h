@@ -1,4 +1,4 @@
-// What the host asks of a device: launches, clearing memory, limits. Nothing here waits for the device.
+// Host interface to the device: limits, clearing memory, launches. Nothing here waits for the device.
 #ifndef PFM_CUDA_PTX_LAUNCH_H_
 #define PFM_CUDA_PTX_LAUNCH_H_
 
@@ -17,24 +17,32 @@ struct LaunchStatus {
 struct DeviceLimits {
   int compute_capability;  // 10 * major + minor
   int multiprocessors;
-  int shared_bytes;  // the most that one block may ask for
+  int shared_bytes;  // maximum per block
+};
+
+// Dynamic shared memory of a block. `most` is a property of the kernel, the same for every launch on a device: it is
+// set before each launch, and another thread may launch the same kernel with fewer bytes in between.
+struct SharedBytes {
+  int used, most;
+
+  SharedBytes(int bytes) : SharedBytes(bytes, bytes) {}
+  SharedBytes(int used_bytes, int most_bytes) : used(used_bytes), most(most_bytes) {}
 };
 
 // Of the current device.
 LaunchStatus ReadDeviceLimits(DeviceLimits* limits);
 
-// Sets bytes to zero, in the order of the stream.
+// Sets bytes to zero, in stream order.
 LaunchStatus ClearMemory(void* memory, size_t bytes, void* stream);
 
-// Of memory that the library divides into arrays. What checks accesses keeps room in front of each and knows it by
-// name; a GPU needs neither.
+// Hooks for the arrays within a workspace: the emulator pads and names them, on a GPU they do nothing.
 size_t RoomBeforeArray();  // a multiple of any alignment
 void StartArrays(void* memory);
 void NameArray(void* array, size_t bytes, const char* name);
 
-// kernel<<<blocks, threads, shared_bytes, stream>>>(arguments). No block: nothing happens.
+// kernel<<<blocks, threads, shared.used, stream>>>(arguments), or nothing if blocks is 0.
 template <class Arguments>
-LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, int shared_bytes, void* stream,
+LaunchStatus Launch(void (*kernel)(Arguments), int64_t blocks, int threads, SharedBytes shared, void* stream,
                     const Arguments& arguments);
 
 }  // namespace pfm::cuda::ptx

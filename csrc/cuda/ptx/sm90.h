@@ -1,5 +1,5 @@
-// What compute capability 9.0 has on top of ptx.h (built for sm_90a): mbarriers, bulk copies, tensor copies, wgmma,
-// register reallocation. sm90_device.h has the bodies for a GPU, tests/emulator/sm90.h those for the CPU.
+// Hardware primitives of compute capability 9.0 beyond ptx.h, built for sm_90a: mbarriers, bulk and tensor copies,
+// wgmma, register reallocation. sm90_device.h has the bodies for a GPU, tests/emulator/sm90.h those for the CPU.
 //
 // Sources of the rules: PTX manual, "mbarrier", "Tensors", "Asynchronous warpgroup level matrix instructions".
 #ifndef PFM_CUDA_PTX_SM90_H_
@@ -11,25 +11,25 @@
 
 namespace pfm::cuda::ptx {
 
-// ---- mbarriers: 8 bytes of shared memory. A phase is complete when `arrivals` threads have arrived and as many
-// bytes have been copied as were expected. Phases are counted from 0; one of even number has parity 0.
+// ---- mbarriers: 8 bytes of shared memory. A phase is complete when `arrivals` threads have arrived and all expected
+// bytes have been copied. Phases are counted from 0; even phases have parity 0.
 
 PFM_DEVICE inline void MbarrierInit(SharedAddress barrier, int arrivals, Where where = Where::Here());
 PFM_DEVICE inline void FenceMbarrierInit();  // by the thread that initialised, before a SyncThreads
-PFM_DEVICE inline void InvalidateBarrier(SharedAddress barrier, Where where = Where::Here());
-// Of this thread alone: other lanes' accesses are ordered by a SyncWarp before.
+// Orders the accesses of this thread alone; a SyncWarp before it orders those of the other lanes.
 PFM_DEVICE inline void MbarrierArrive(SharedAddress barrier, Where where = Where::Here());
 PFM_DEVICE inline void MbarrierArriveExpectBytes(SharedAddress barrier, int bytes, Where where = Where::Here());
-// Is the phase of this parity complete? A new barrier says yes to parity 1.
+// Whether the phase of this parity is complete; true for parity 1 on a new mbarrier.
 PFM_DEVICE inline bool MbarrierTest(SharedAddress barrier, int parity, Where where = Where::Here());
 PFM_DEVICE inline void MbarrierWait(SharedAddress barrier, int parity, Where where = Where::Here());
 
-// What this thread wrote to shared memory so far may be read and overwritten by copies and wgmma that come after a
-// barrier. Every writer needs it.
+// Orders earlier writes of this thread to shared memory before accesses by copies and wgmma behind the next barrier.
+// Every writing thread needs it.
 PFM_DEVICE inline void FenceProxyAsync();
 
-// ---- Copies to shared memory, by one thread; they complete on an mbarrier. A box at the coordinates (innermost
-// first); what lies outside of the tensor becomes zero and counts as copied. A swizzled box is aligned to 8 rows.
+// ---- Copies to shared memory, issued by one thread, completed on an mbarrier. The box starts at the coordinates
+// (innermost first); elements outside the tensor become zero and count as copied. A swizzled box is aligned to 8
+// rows.
 
 template <int kRank>
 PFM_DEVICE inline void TmaLoad(SharedAddress to, const TensorMap& from, const int (&coordinate)[kRank],
@@ -38,20 +38,17 @@ PFM_DEVICE inline void TmaLoad(SharedAddress to, const TensorMap& from, const in
 PFM_DEVICE inline void BulkLoad(SharedAddress to, const void* from, int bytes, SharedAddress barrier,
                                 Where where = Where::Here());
 
-// ---- Copies from shared memory, by one thread. What lies outside of the tensor is left out.
+// ---- Copies from shared memory, issued by one thread. Elements outside the tensor are skipped.
 
 template <int kRank>
 PFM_DEVICE inline void TmaStore(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from,
                                 Where where = Where::Here());
-// Adds float32, each atomically.
-template <int kRank>
-PFM_DEVICE inline void AddBox(const TensorMap& to, const int (&coordinate)[kRank], SharedAddress from,
-                              Where where = Where::Here());
+// Adds float32 values, each atomically. Addresses and size are multiples of 16.
 PFM_DEVICE inline void BulkReduceAdd(float* to, SharedAddress from, int bytes, Where where = Where::Here());
 
-PFM_DEVICE inline void BulkCommit();  // this thread's stores so far become a group
-// Waits until of all but the newest kGroups groups of this thread shared memory has been read (and may be
-// overwritten), or until they are done altogether.
+PFM_DEVICE inline void BulkCommit();  // closes a group of this thread's stores
+// Wait for all but the newest kGroups groups of this thread: BulkWaitRead until their shared memory has been read and
+// may be overwritten, BulkWait until they are complete.
 template <int kGroups>
 PFM_DEVICE inline void BulkWaitRead(Where where = Where::Here());
 template <int kGroups>
@@ -59,27 +56,28 @@ PFM_DEVICE inline void BulkWait(Where where = Where::Here());
 
 // ---- Warps
 
-PFM_DEVICE inline bool ElectOne(Where where = Where::Here());  // collective; true for always the same lane of a warp
-// Collective over a warpgroup. A kernel starts with 65536 / threads registers each, rounded down to a multiple of 8.
+PFM_DEVICE inline bool ElectOne(
+    Where where = Where::Here());  // collective; true for one lane of a warp, always the same
+// Collective over a warpgroup. Threads start with 65536 / threads registers, rounded down to a multiple of 8.
 template <int kRegisters>
 PFM_DEVICE inline void SetMaxRegistersUp(Where where = Where::Here());
 template <int kRegisters>
 PFM_DEVICE inline void SetMaxRegistersDown(Where where = Where::Here());
 
-// The same value, as if it were new: what is computed from it is computed here, instead of kept in registers
+// Returns the value, opaque to the compiler: results derived from it are recomputed instead of kept in registers
 // throughout a loop.
 PFM_DEVICE inline int32_t Fresh(int32_t value);
 
 // ---- wgmma, collective over a warpgroup: sums (64 x kColumns) = A (64 x 16) B (16 x kColumns), added to the sums
-// before if `accumulates`. Between the instruction and the wait for its group, sums, registers of A (which have to
-// outlive the wait) and shared memory stay untouched. Lane l of the w-th warp holds
+// before if `accumulates`. Until the wait for its group, sums, registers of A (which must outlive the wait) and the
+// operands in shared memory must not be touched. Lane l of the w-th warp holds
 //   sums[i] = (16 w + l / 4 + 8 (i / 2 % 2), 8 (i / 4) + 2 (l % 4) + i % 2)
 //   a[r], low half first = (16 w + l / 4 + 8 (r % 2), 2 (l % 4) + 8 (r / 2) and the next)
 
-// Which index is contiguous in shared memory: that of the sum, or the row of A or column of B.
+// Contiguous index in shared memory: that of the sum, or the row of A or column of B.
 enum class Major { kK, kMN };
 
-// Describes a matrix in shared memory, its start in a swizzle pattern that is aligned to 8 rows of it. Bytes:
+// Descriptor of a matrix in shared memory, whose start lies in a swizzle pattern aligned to 8 rows. In bytes:
 //   kK, swizzled     8 rows (of M or N) of the span make a pattern, `stride` from one to the next; leading is unused.
 //                    16 further columns of K are 32 bytes further.
 //   kMN, swizzled    8 rows (of K) of the span make a pattern; `stride` to the next 8 of K, `leading` to the next
@@ -97,11 +95,11 @@ PFM_DEVICE inline void WarpgroupCommit(Where where = Where::Here());
 template <int kGroups>
 PFM_DEVICE inline void WarpgroupWait(Where where = Where::Here());
 
-// After a wait: what is computed from these registers comes later in the program, not before the wait.
+// Keeps uses of these registers behind the preceding wait, across which the compiler might move them.
 template <int kCount>
 PFM_DEVICE inline void Settle(float (&sums)[kCount]);
 
-// Before the first instruction of new sums: what was there is not needed, and takes no registers until then.
+// Marks old contents as dead before the first instruction of new sums, so that they occupy no registers until then.
 template <int kCount>
 PFM_DEVICE inline void Discard(float (&sums)[kCount]);
 

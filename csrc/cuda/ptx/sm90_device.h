@@ -1,4 +1,4 @@
-// The functions of sm90.h on a GPU. Included by it only.
+// Bodies of sm90.h on a GPU. Included by it only.
 #ifndef PFM_CUDA_PTX_SM90_DEVICE_H_
 #define PFM_CUDA_PTX_SM90_DEVICE_H_
 
@@ -8,7 +8,7 @@
 
 namespace pfm::cuda::ptx {
 
-// The driver's function is found through the runtime, so that nothing links to the driver's library.
+// Looks the driver's function up through the runtime, so that nothing links to the driver library.
 inline LaunchStatus EncodeTensorMap(TensorMap* map, const TensorShape& shape) {
   const char* complaint = ComplaintAbout(shape);
   if (complaint != nullptr) return {static_cast<int>(cudaErrorInvalidValue), complaint};
@@ -45,9 +45,6 @@ PFM_DEVICE inline void MbarrierInit(SharedAddress barrier, int arrivals, Where) 
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 PFM_DEVICE inline void FenceMbarrierInit() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-PFM_DEVICE inline void InvalidateBarrier(SharedAddress barrier, Where) {
-  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
-}
 PFM_DEVICE inline void MbarrierArrive(SharedAddress barrier, Where) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
@@ -128,28 +125,6 @@ PFM_DEVICE inline void TmaStore(const TensorMap& to, const int (&c)[kRank], Shar
     asm volatile(
         "cp.async.bulk.tensor.5d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4, %5, %6}], [%1];" ::"l"(&to),
         "r"(from), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]), "r"(c[4])
-        : "memory");
-  }
-}
-
-template <int kRank>
-PFM_DEVICE inline void AddBox(const TensorMap& to, const int (&c)[kRank], SharedAddress from, Where) {
-  static_assert(kRank >= 2 && kRank <= 4, "2 to 4 dimensions");
-  if constexpr (kRank == 2) {
-    asm volatile(
-        "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&to),
-        "r"(from), "r"(c[0]), "r"(c[1])
-        : "memory");
-  } else if constexpr (kRank == 3) {
-    asm volatile(
-        "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&to),
-        "r"(from), "r"(c[0]), "r"(c[1]), "r"(c[2])
-        : "memory");
-  } else {
-    asm volatile(
-        "cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(
-            &to),
-        "r"(from), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3])
         : "memory");
   }
 }

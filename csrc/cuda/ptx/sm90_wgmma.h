@@ -1,4 +1,4 @@
-// wgmma of sm90.h on a GPU: one instruction per shape, because the registers have to be named one by one.
+// wgmma of sm90.h on a GPU: one instruction per shape, because PTX names every register.
 #ifndef PFM_CUDA_PTX_SM90_WGMMA_H_
 #define PFM_CUDA_PTX_SM90_WGMMA_H_
 
@@ -39,7 +39,7 @@ namespace pfm::cuda::ptx {
 #define PFM_REGISTERS256 "{" PFM_R0 "," PFM_R16 "," PFM_R32 "," PFM_R48 "," PFM_R64 "," PFM_R80 "," PFM_R96 "," PFM_R112 "}"
 #define PFM_SUMS256 PFM_S64(0), PFM_S64(64)
 
-// The operands after the sums: A (a descriptor or four registers), B, whether to add, and which are transposed.
+// Operands after the sums: A (a descriptor or four registers), B, whether to add, and which are transposed.
 #define PFM_WGMMA(columns, type, a_operand, add_operand, transposed, ...)                              \
   asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, %" add_operand ", 0;\n"                         \
                "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " "                \

@@ -1,4 +1,4 @@
-// What a tensor copy knows of a tensor in global memory: built on the host, passed to a kernel by value.
+// Tensor maps: descriptions of global tensors for TMA, built on the host and passed to kernels by value.
 #ifndef PFM_CUDA_PTX_TENSOR_MAP_H_
 #define PFM_CUDA_PTX_TENSOR_MAP_H_
 
@@ -33,12 +33,12 @@ struct TensorShape {
   ElementType type;
   int rank;                  // 2..5
   int64_t size[kMaxRank];    // elements
-  int64_t stride[kMaxRank];  // bytes; that of dimension 0 is the element's
+  int64_t stride[kMaxRank];  // bytes; dimension 0: size of an element
   int box[kMaxRank];         // elements
   Swizzle swizzle;
 };
 
-// What is wrong with it, or null.
+// Error message for a shape that no tensor map can describe, or null.
 inline const char* ComplaintAbout(const TensorShape& shape) {
   if (shape.rank < 2 || shape.rank > kMaxRank) return "tensor map: expected 2 to 5 dimensions";
   if (reinterpret_cast<uintptr_t>(shape.base) % 16 != 0) return "tensor map: the base is no multiple of 16";
@@ -64,7 +64,7 @@ struct alignas(64) TensorMap {
 using TensorMap = CUtensorMap;
 #endif
 
-// Fails on what ComplaintAbout names, and on what the driver refuses.
+// Fails if ComplaintAbout finds an error or the driver rejects the shape.
 inline LaunchStatus EncodeTensorMap(TensorMap* map, const TensorShape& shape);
 
 }  // namespace pfm::cuda::ptx

@@ -17,7 +17,7 @@
 
 namespace pfm::cuda::ptx {
 
-// The place of a call in the source, for reports: a parameter with the default Where::Here().
+// Source location of a call, for reports: a parameter with the default Where::Here().
 #if defined(PFM_EMULATOR)
 struct Where {
   const char* file;
@@ -33,7 +33,7 @@ struct Where {
 };
 #endif
 
-// Element types, for Mma16x8x16, Pack and Unpack.
+// Element types of Mma16x8x16, Wgmma, Pack and Unpack.
 struct Float16;
 struct BFloat16;
 

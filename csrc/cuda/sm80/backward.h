@@ -1,6 +1,7 @@
-// dkey and dvalue (and, by atomics, dquery) for compute capability 8.0 and later: a block owns a key tile and walks
-// the query tiles of every query head of its group. Scores are computed transposed, keys as rows, so that P^T
-// and dS^T are left operands of the products behind dvalue and dkey without leaving the registers.
+// dkey and dvalue (and, by atomics, dquery) for compute capability 8.0 and later. A block owns a key tile and
+// iterates over the query tiles of every query head of its group. Scores are computed transposed, keys as rows, so
+// that P^T and dS^T stay in registers as left operands of dvalue and dkey; dS goes to shared memory for dquery alone.
+// With two stages, query and dout of the next tile load while this tile is computed.
 #ifndef PFM_CUDA_SM80_BACKWARD_H_
 #define PFM_CUDA_SM80_BACKWARD_H_
 
@@ -27,7 +28,7 @@ struct BackwardKernel {
   static constexpr int kColumns = kDim / kTile.column_split;  // of dkey and dvalue, per warp
   static constexpr int kSumBlocks = kColumns / 8;
 
-  // dquery of a tile: warps own 32 or 16 of its rows and share the columns.
+  // Share of a warp in dquery of a tile: 32 or 16 rows, and part of the columns.
   static constexpr int kDqueryBlocks = kDim * kTileQ / 32 / kTile.warps % 16 == 0 ? 2 : 1;
   static constexpr int kQueryWarps = kTileQ / 16 / kDqueryBlocks;
   static constexpr int kQueryColumns = kDim * kQueryWarps / kTile.warps;
@@ -59,7 +60,7 @@ struct BackwardKernel {
     return {{base}, {base + kQueryBytes}, lse, lse + kRowBytes, {lse + 2 * kRowBytes, holes}};
   }
 
-  // The candidate tiles of all query heads of the block, head by head.
+  // Iterator over the candidate tiles of all query heads of the block, head by head.
   class Work {
    public:
     PFM_DEVICE Work(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
@@ -108,7 +109,8 @@ struct BackwardKernel {
     ptx::CommitCopies();
   }
 
-  // scores: S^T in, kept P^T out; dscores: dP^T in, dS^T out. Rows are the 16 keys of this warp from key0 on.
+  // scores: S^T in, P^T after dropout out; dscores: dP^T in, dS^T out. Rows are the 16 keys of this warp from key0
+  // on.
   PFM_DEVICE static void Softmax(const BackwardArguments& arguments, uint32_t batch_head, int32_t row0, int32_t key0,
                                  const Stage& stage, Scores& scores, Scores& dscores) {
     const pfm_params& params = arguments.params;
@@ -191,7 +193,7 @@ struct BackwardKernel {
     return ptx::BlockIndex() / kv_heads % arguments.splits;
   }
 
-  // What this block has summed, rows from key0 on, for SumParts.
+  // Stores the sums of this block, rows from key0 on, as parts for SumParts.
   PFM_DEVICE static void StoreParts(const BackwardArguments& arguments, int32_t batch_kv_head, int32_t key0,
                                     int column0, const Sums& dkey, const Sums& dvalue) {
     const pfm_params& params = arguments.params;
@@ -253,7 +255,7 @@ struct BackwardKernel {
       } else {
         ptx::WaitCopies<0>();
       }
-      ptx::SyncThreads();  // the current stage is there
+      ptx::SyncThreads();  // the current stage has arrived
       const Stage stage = stage_of(current);
       const int32_t row0 = tile.index * kTileQ;
       const int32_t batch_head = batch * static_cast<int32_t>(params.heads_q) + head;
@@ -275,10 +277,10 @@ struct BackwardKernel {
         MultiplyRegisters<T>(scores, stage.dout.FromColumn(column0), dvalue);
         MultiplyRegisters<T>(dscores, stage.query.FromColumn(column0), dkey);
       }
-      ptx::SyncThreads();  // every warp is done with the stage, and dS^T is there
+      ptx::SyncThreads();  // no warp reads the stage any more, and dS^T is complete
       if (adds_dquery) AddQueryGradient(arguments, batch_head, row0, shared_dscores, key);
       if constexpr (kStages == 1) {
-        ptx::SyncThreads();  // without it the compiler spills: it mixes the copies with the product before
+        ptx::SyncThreads();  // without it the compiler interleaves copies and product, and spills
         CopyQueryTile(arguments, batch, work, key_tile, next, stage_of(0));
       }
       if constexpr (kStages == 2) current = 1 - current;

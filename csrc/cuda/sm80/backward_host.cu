@@ -27,7 +27,7 @@ struct Plan {
   }
 };
 
-// dquery of a call whose pass over key tiles does not add to it.
+// Computes dquery in a separate pass, for calls whose pass over key tiles does not add to it.
 template <class T>
 Result RunQueryGradient(const Plan& plan) {
   BackwardArguments arguments = plan.shared.arguments;

@@ -1,4 +1,4 @@
-// Tile shapes of the sm80 kernels: data, one row per instantiation, with its shared memory checked here.
+// Tile shapes of the sm80 kernels, one row per instantiation, with shared memory checked at compile time.
 #ifndef PFM_CUDA_SM80_CONFIG_H_
 #define PFM_CUDA_SM80_CONFIG_H_
 
@@ -8,17 +8,18 @@
 
 namespace pfm::cuda::sm80 {
 
-// What one block may have at most: compute capability 8.6, 8.9 and 12.x; 8.0 and 8.7. Later ones have more.
+// Shared memory classes, the maximum per block: small on compute capability 8.6, 8.9 and 12.x, medium on 8.0 and 8.7.
+// Other devices have more.
 constexpr int kSharedSmall = kLeastSharedBytes;
 constexpr int kSharedMedium = 163 * 1024;
 
-// Rows of shared memory hold whole lines of 64 elements.
+// Rows in shared memory are padded to whole lines of 64 elements.
 constexpr int row_bytes(int head_dim) { return (head_dim + 63) / 64 * 64 * kElementBytes; }
 
-// Begin and end of the visible range and of two holes of every key of a tile.
+// Begins and ends of the visible range and of two holes for every key of a tile.
 constexpr int column_bytes(int tile_k) { return 6 * tile_k * 4; }
 
-// D and Dv are padded up to head_dim and head_dim_v.
+// D and Dv are padded to head_dim and head_dim_v.
 struct ForwardTile {
   int head_dim, head_dim_v;
   int tile_q, tile_k;
@@ -30,9 +31,9 @@ struct ForwardTile {
   }
 };
 
-// Two 16-row blocks per warp where the registers allow it: a warp reads the whole key and value tile from shared
-// memory for its rows, and 16 rows of arithmetic take less time than that. All rows fit every class, and leave room
-// for two blocks in the larger ones.
+// Two 16-row blocks per warp where registers allow: a warp reads the whole key and value tile from shared memory for
+// its rows, which takes longer than the arithmetic of 16 rows. All rows fit every class, and two blocks fit the
+// larger ones.
 constexpr ForwardTile kForward[] = {
     {64, 64, 128, 64, 4},    // scores and output take 64 registers each
     {96, 96, 128, 64, 4},    // 64 and 96
@@ -45,31 +46,31 @@ struct BackwardTile {
   int head_dim;  // of query, key and value
   int tile_q, tile_k;
   int warps;
-  int column_split;  // warps that share 16 keys; each sums its part of the columns of dkey and dvalue
+  int column_split;  // warps that share 16 keys and split the columns of dkey and dvalue
   int stages;        // buffers for query and dout
 
   constexpr int threads() const { return 32 * warps; }
   constexpr int key_rows() const { return tile_k * column_split / warps; }
-  // query and dout with lse and delta of their rows and the columns of the keys under the mask of their head
+  // query and dout, lse and delta of their rows, and the columns of the keys in the mask of their head
   constexpr int stage_bytes() const {
     return 2 * tile_q * (row_bytes(head_dim) + kFloatBytes) + column_bytes(tile_k);
   }
   // key and value, the stages
   constexpr int input_bytes() const { return 2 * tile_k * row_bytes(head_dim) + stages * stage_bytes(); }
-  // dS, which only the sum of dquery reads from shared memory
+  // input_bytes, and dS if dquery is summed, which alone reads it from shared memory
   constexpr int shared_bytes(bool adds_dquery) const {
     return input_bytes() + (adds_dquery ? tile_q * tile_k * kElementBytes : 0);
   }
 };
 
-// Sixteen keys per warp: dkey and dvalue stay in registers, and P^T and dS^T feed them from registers too.
+// Sixteen keys per warp: dkey and dvalue stay in registers, and so do P^T and dS^T, their left operands.
 constexpr BackwardTile kBackward[] = {
-    {64, 64, 128, 8, 1, 2},  {96, 64, 128, 8, 1, 2},  // 8.0 and 9.0
-    {96, 64, 64, 4, 1, 1},                            // the smallest class
-    {128, 64, 128, 8, 1, 2},                          // 8.0 and 9.0
-    {128, 64, 64, 4, 1, 1},                           // the smallest class
-    {256, 64, 64, 8, 2, 1},                           // 8.0 and 9.0
-    {256, 64, 32, 4, 2, 1},                           // the smallest class; dquery in a pass of its own
+    {64, 64, 128, 8, 1, 2},  {96, 64, 128, 8, 1, 2},  // medium class
+    {96, 64, 64, 4, 1, 1},                            // small class
+    {128, 64, 128, 8, 1, 2},                          // medium class
+    {128, 64, 64, 4, 1, 1},                           // small class
+    {256, 64, 64, 8, 2, 1},                           // medium class
+    {256, 64, 32, 4, 2, 1},                           // small class; dquery in a separate pass
 };
 
 struct QueryGradientTile {
@@ -83,7 +84,7 @@ struct QueryGradientTile {
   }
 };
 
-// dquery of a query tile from all its key tiles in ascending order.
+// dquery of a query tile, summed over its key tiles in ascending order.
 constexpr QueryGradientTile kQueryGradient[] = {
     {64, 64, 64, 64, 4}, {96, 96, 64, 64, 4}, {128, 128, 64, 64, 4}, {192, 128, 64, 64, 4}, {256, 256, 64, 32, 4},
 };
@@ -104,7 +105,7 @@ constexpr bool ForwardTableIsSound() {
   return true;
 }
 
-// Every head dim has a row for every class, and one that adds dquery for the medium class.
+// Every head dim needs a row for the small class, and one that adds dquery for the medium class.
 constexpr bool BackwardTableIsSound() {
   for (const BackwardTile& tile : kBackward) {
     if (!DividesBlockMask(tile.tile_q, tile.tile_k) || tile.key_rows() != 16) return false;
@@ -130,7 +131,7 @@ constexpr bool QueryGradientTableIsSound() {
 static_assert(ForwardTableIsSound() && BackwardTableIsSound() && QueryGradientTableIsSound(),
               "tiles divide the blocks of block_mask, warps own whole 16-row blocks, everything fits");
 
-// The first row whose head dims are enough.
+// First row whose head dims suffice.
 template <class Tile, int kRows>
 constexpr int RowFor(const Tile (&table)[kRows], int64_t head_dim, int64_t head_dim_v) {
   int row = 0;
@@ -138,7 +139,7 @@ constexpr int RowFor(const Tile (&table)[kRows], int64_t head_dim, int64_t head_
   return row;
 }
 
-// The first row whose head dim and shared memory fit.
+// First row whose head dim suffices and whose shared memory fits.
 constexpr int BackwardRowFor(int64_t head_dim, int shared_limit) {
   int row = 0;
   while (kBackward[row].head_dim < head_dim || kBackward[row].shared_bytes(false) > shared_limit) ++row;

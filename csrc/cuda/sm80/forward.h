@@ -1,6 +1,7 @@
-// Forward attention for compute capability 8.0 and later, after FlashAttention-2 (Dao, 2023): a block owns a query
-// tile and walks its key tiles with an online softmax; the output stays in registers. A warp computes its rows of a
-// tile only if they see one of its keys, and masks them only if they do not see all.
+// Forward attention for compute capability 8.0 and later, after FlashAttention-2 (Dao, 2023). A block owns a query
+// tile and iterates over its key tiles with an online softmax; the output stays in registers. A warp skips tiles that
+// are empty for its rows and masks only those that are partial for them. Keys load during softmax and output product
+// of the previous tile, values during the scores.
 #ifndef PFM_CUDA_SM80_FORWARD_H_
 #define PFM_CUDA_SM80_FORWARD_H_
 
@@ -15,13 +16,13 @@
 
 namespace pfm::cuda::sm80 {
 
-// Two rows per 16-row block and lane (group and group + 8), in units of log2.
+// Running maximum and sum per row in units of log2. A lane holds rows `group` and `group + 8` of each 16-row block.
 template <int kRowBlocks>
 struct RowStates {
   float max[kRowBlocks][2];
-  float sum[kRowBlocks][2];  // of this lane's columns only, until the end
+  float sum[kRowBlocks][2];  // over this lane's columns only, until SumLanes
 
-  // A sink is a score of value zero that every row has seen before its first key.
+  // A sink counts as a score with a value of zero before the first key of every row.
   PFM_DEVICE void Start(const float* sink) {
     const float start = sink == nullptr ? -ptx::Infinity() : ptx::LoadGlobal(sink) * kLog2E;
     const bool counts = start != -ptx::Infinity() && ptx::LaneIndex() % 4 == 0;
@@ -35,7 +36,8 @@ struct RowStates {
     }
   }
 
-  // Scores to probabilities relative to the new maximum; the sums so far follow it. factor: log2 per score, positive.
+  // Replaces scores by probabilities relative to the new maximum, and rescales sums and output. factor: scale in
+  // units of log2, positive.
   template <int kColumnBlocks, int kOutBlocks>
   PFM_DEVICE void Update(float factor, Accumulator (&scores)[kRowBlocks][kColumnBlocks],
                          Accumulator (&out)[kRowBlocks][kOutBlocks]) {
@@ -114,7 +116,7 @@ struct ForwardKernel {
     return static_cast<uint32_t>(ptx::BlockIndex()) % static_cast<uint32_t>(params.batch * params.heads_q);
   }
 
-  // Blocks start in the order of their index: the longest query tiles of all heads first.
+  // Blocks start in the order of their index, so the longest query tiles of all heads come first.
   PFM_DEVICE static Item ItemOf(const ForwardArguments& arguments) {
     const uint32_t heads_q = static_cast<uint32_t>(arguments.params.heads_q);
     const uint32_t batch_head = BatchHeadOf(arguments.params);
@@ -125,8 +127,6 @@ struct ForwardKernel {
     return {batch, head, ptx::LoadGlobal(arguments.mask.order + mask * arguments.mask.query_tiles + rank)};
   }
 
-  // The copies of the next key tile run during softmax and the product with the values, those of the value tile
-  // during the scores.
   PFM_DEVICE static void Run(const ForwardArguments& arguments) {
     const pfm_params& params = arguments.params;
     const Item item = ItemOf(arguments);
@@ -166,7 +166,7 @@ struct ForwardKernel {
     while (tile.exists()) {
       const int32_t key0 = tile.index * kTileK;
       ptx::WaitCopies<0>();
-      ptx::SyncThreads();  // the key tile is there, and every warp is done with the value tile
+      ptx::SyncThreads();  // the key tile has arrived, and no warp reads the value tile any more
       CopyTile<kTileK, kDimV, kThreads>(values, params.value.stride_seq, key0, params.seqlen_k, dim_v, value);
       ptx::CommitCopies();
       const CandidateTile next = tiles.Next();
@@ -182,7 +182,7 @@ struct ForwardKernel {
       }
 
       ptx::WaitCopies<0>();
-      ptx::SyncThreads();  // the value tile is there, and every warp is done with the key tile
+      ptx::SyncThreads();  // the value tile has arrived, and no warp reads the key tile any more
       copy_key(next);
 
       if (!slice.empty) {
@@ -203,7 +203,7 @@ struct ForwardKernel {
     Finish(arguments, rows, out);
   }
 
-  // Finds out again which rows these are: the registers are worth more than the time.
+  // Recomputes the item of this block, which is cheaper than keeping it in registers.
   PFM_DEVICE static void Finish(const ForwardArguments& arguments, RowStates<kRowBlocks>& rows,
                                 const Accumulator (&out)[kRowBlocks][kOutBlocks]) {
     const pfm_params& params = arguments.params;

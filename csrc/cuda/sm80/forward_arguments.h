@@ -1,4 +1,4 @@
-// What the forward kernel is given.
+// Arguments of the sm80 forward kernel.
 #ifndef PFM_CUDA_SM80_FORWARD_ARGUMENTS_H_
 #define PFM_CUDA_SM80_FORWARD_ARGUMENTS_H_
 

@@ -1,5 +1,4 @@
-// The forward kernels of compute capability 8.0 and later, for dispatch.cu. They support everything that it lets
-// through.
+// Entry of the sm80 forward kernels in the table of dispatch.cu. They support every call that passes its checks.
 #ifndef PFM_CUDA_SM80_FORWARD_HOST_H_
 #define PFM_CUDA_SM80_FORWARD_HOST_H_
 

@@ -18,7 +18,7 @@ namespace pfm::cuda::sm80 {
 using Accumulator = float[4];
 using Fragment = uint32_t[4];
 
-// kColumns elements per row, and what fills its last line.
+// Tile with kColumns elements per row, padded to whole lines.
 template <int kColumns>
 struct SharedTile {
   static_assert(kColumns % 16 == 0, "whole fragments");
@@ -26,15 +26,15 @@ struct SharedTile {
 
   ptx::SharedAddress base;
 
-  // Row lane_row + row, chunk lane_chunk + chunk, where row is a multiple of 8, chunk even and lane_chunk 0 or 1:
-  // what is known when compiled becomes part of the instruction, and few addresses differ between lanes. The base is
-  // a multiple of 128, so the exclusive or of the last line changes the chunk and nothing else.
+  // Address of row lane_row + row, chunk lane_chunk + chunk; row is a multiple of 8, chunk even, lane_chunk 0 or 1.
+  // Compile-time parts become immediate offsets, and few addresses differ between lanes. The base is a multiple of
+  // 128, so the exclusive or of the last line changes the chunk only.
   PFM_DEVICE ptx::SharedAddress Chunk(int lane_row, int row, int lane_chunk, int chunk) const {
     const ptx::SharedAddress lane = base + lane_row * kRowBytes + ((lane_chunk ^ (lane_row & 7)) << 4);
     return (lane ^ (chunk % 8 << 4)) + (row * kRowBytes + chunk / 8 * 128);
   }
 
-  // The same rows from column `first` on, a multiple of 64.
+  // The same rows from column `first` on; `first` is a multiple of 64.
   PFM_DEVICE SharedTile FromColumn(int first) const { return {base + first * kElementBytes}; }
 
   PFM_DEVICE ptx::SharedAddress Element(int row, int column) const {
@@ -69,13 +69,13 @@ struct SharedTile {
   }
 };
 
-// Rows [row0, row0 + kRows) of a [S, dim] matrix into shared memory, asynchronously; what lies outside [0, rows) and
-// [0, dim) becomes zero. dim and stride are multiples of 8, the matrix is 16-byte aligned.
+// Starts the copy of rows [row0, row0 + kRows) of a [S, dim] matrix to shared memory. Elements outside [0, rows) and
+// [0, dim) become zero. dim and stride are multiples of 8; the matrix is 16-byte aligned.
 template <int kRows, int kColumns, int kThreads>
 PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int32_t row0, int64_t rows, int dim,
                                 SharedTile<kColumns> tile) {
   constexpr int kChunksPerRow = SharedTile<kColumns>::kRowBytes / 16;
-  constexpr int kChunks = kChunksPerRow & -kChunksPerRow;  // at a time: a power of two
+  constexpr int kChunks = kChunksPerRow & -kChunksPerRow;  // copied at a time, a power of two
   constexpr int kRowsAtOnce = kThreads / kChunks;
   static_assert(kThreads % kChunks == 0 && kRows % kRowsAtOnce == 0, "every thread keeps its chunk");
   const int first = ptx::ThreadIndex() / kChunks;
@@ -99,7 +99,7 @@ PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int32_t row0
 template <int kRowBlocks, int kColumnBlocks, int kDepth, class T, int kLeft, int kRight>
 PFM_DEVICE inline void Multiply(SharedTile<kLeft> left, int left_row, SharedTile<kRight> right,
                                 Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
-#pragma unroll 1  // fully unrolled, the addresses of all steps would be kept in registers
+#pragma unroll 1  // unrolled, it would keep the addresses of all steps in registers
   for (int k = 0; k < kDepth; k += 16) {
     Fragment a[kRowBlocks];
 #pragma unroll

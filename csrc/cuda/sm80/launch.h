@@ -1,4 +1,4 @@
-// Host side of the sm80 kernels: one function per kernel and element type, compiled in a file of its own.
+// Launchers of the sm80 kernels. Each element type is compiled in a separate file.
 #ifndef PFM_CUDA_SM80_LAUNCH_H_
 #define PFM_CUDA_SM80_LAUNCH_H_
 
@@ -8,7 +8,7 @@
 
 namespace pfm::cuda::sm80 {
 
-// `row` of the table in config.h. T: ptx::Float16 or ptx::BFloat16.
+// row: of the tables in config.h. T: ptx::Float16 or ptx::BFloat16.
 template <class T>
 ptx::LaunchStatus LaunchForward(int row, const ForwardArguments& arguments);
 template <class T>

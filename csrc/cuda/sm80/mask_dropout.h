@@ -1,4 +1,4 @@
-// Mask and dropout on accumulators of the score matrix, with query rows (forward) or with key rows (backward).
+// Mask and dropout on score accumulators, with queries as rows (forward, dquery) or keys as rows (backward).
 #ifndef PFM_CUDA_SM80_MASK_DROPOUT_H_
 #define PFM_CUDA_SM80_MASK_DROPOUT_H_
 
@@ -11,7 +11,7 @@
 
 namespace pfm::cuda::sm80 {
 
-// Scores times what `scale` multiplies in before exp2.
+// Multiplies scores by scale.before, where it is not 1.
 template <int kRowBlocks, int kColumnBlocks>
 PFM_DEVICE inline void ScaleScores(const ScoreScale& scale, Accumulator (&scores)[kRowBlocks][kColumnBlocks]) {
   if (!scale.ChangesScores()) return;
@@ -25,8 +25,8 @@ PFM_DEVICE inline void ScaleScores(const ScoreScale& scale, Accumulator (&scores
   }
 }
 
-// What a warp sees of a tile: 16 * kRowBlocks queries by 8 * kColumnBlocks keys. A lane holds the rows of 32 that see
-// keys lane, lane + 32, ...; Hide hands them to the lanes whose accumulators they mask.
+// Visibility of a tile to a warp: 16 * kRowBlocks queries by 8 * kColumnBlocks keys. A lane holds one word of rows
+// for each of the keys lane, lane + 32, ...; Hide passes them to the lanes whose accumulators they mask.
 template <int kRowBlocks, int kColumnBlocks>
 struct QuerySlice {
   static_assert(kRowBlocks <= 2 && kColumnBlocks % 4 == 0, "a word of rows, whole words of keys");
@@ -66,7 +66,7 @@ struct QuerySlice {
   }
 };
 
-// The same with keys as rows: 16 keys by 8 * kColumnBlocks queries. A lane holds the rows that see its two keys.
+// The same with keys as rows: 16 keys by 8 * kColumnBlocks queries. A lane holds the queries that see its two keys.
 template <int kColumnBlocks>
 struct KeySlice {
   static_assert(kColumnBlocks % 4 == 0, "whole words of queries");
@@ -107,7 +107,7 @@ struct KeySlice {
   }
 };
 
-// The stream of a launch: seed and offset may lie in device memory.
+// Dropout stream of a launch. Seed and offset are read from device memory if seed_offset is given.
 PFM_DEVICE inline DropoutStream ReadStream(DropoutStream stream, const uint64_t* seed_offset) {
   if (seed_offset != nullptr) {
     stream.seed = ptx::LoadGlobal(seed_offset);
@@ -116,12 +116,12 @@ PFM_DEVICE inline DropoutStream ReadStream(DropoutStream stream, const uint64_t*
   return stream;
 }
 
-// Dropout as bits: 4 * n + e for element e of the n-th 8-column block of 16 rows. The loops that make them stay
-// rolled: they run with dropout only, and unrolled they would need registers that the products do not leave.
+// Dropout as bits: bit 4 * n + e is element e of the n-th 8-column block of 16 rows. The loops that compute them stay
+// rolled: they run with dropout only, and the products leave too few registers to unroll them.
 constexpr int kBitsPerBlock = 4;
 constexpr int kMaxColumnBlocks = 32 / kBitsPerBlock;
 
-// Accumulators whose bit is set become zero.
+// Clears accumulators whose bit is set.
 template <int kColumnBlocks>
 PFM_DEVICE inline void Drop(uint32_t dropped, Accumulator (&accumulators)[kColumnBlocks]) {
 #pragma unroll
@@ -133,7 +133,7 @@ PFM_DEVICE inline void Drop(uint32_t dropped, Accumulator (&accumulators)[kColum
   }
 }
 
-// Which values of one 16-row block of queries are dropped: the words of a lane of the stream lie as its accumulators.
+// Dropped values of one 16-row block of queries. The stream orders the words of a lane as its accumulators.
 template <int kColumnBlocks>
 PFM_DEVICE inline uint32_t DroppedBits(const DropoutStream& stream, uint32_t head, int32_t row0, int32_t key0) {
   static_assert(kColumnBlocks <= kMaxColumnBlocks, "one word of bits");
@@ -150,7 +150,8 @@ PFM_DEVICE inline uint32_t DroppedBits(const DropoutStream& stream, uint32_t hea
   return dropped;
 }
 
-// The same for one 16-row block of keys: the two queries of an accumulator pair belong to two lanes of the stream.
+// Dropped values of one 16-row block of keys. The two queries of an accumulator pair belong to two lanes of the
+// stream.
 template <int kColumnBlocks>
 PFM_DEVICE inline uint32_t DroppedBitsTransposed(const DropoutStream& stream, uint32_t head, int32_t row0,
                                                  int32_t key0) {

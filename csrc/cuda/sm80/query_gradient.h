@@ -1,5 +1,5 @@
-// dquery in a pass of its own: a block owns a query tile and sums over its key tiles in ascending order, so the
-// result is the same in every run. It computes scores and their gradients once more, and needs no workspace.
+// dquery in a separate pass: a block owns a query tile and sums over its key tiles in ascending order, so the result
+// is the same in every run. Recomputes scores and their gradients, and needs no sums in the workspace.
 #ifndef PFM_CUDA_SM80_QUERY_GRADIENT_H_
 #define PFM_CUDA_SM80_QUERY_GRADIENT_H_
 
@@ -112,7 +112,7 @@ struct QueryGradientKernel {
     Clear(dquery);
     while (tile.exists()) {
       ptx::WaitCopies<0>();
-      ptx::SyncThreads();  // the key and the value tile are there
+      ptx::SyncThreads();  // the key and the value tile have arrived
       QuerySlice<1, kScoreBlocks> slice;
       if (tile.undecided) slice.Read(columns, row0 + warp_row, static_cast<int32_t>(params.seqlen_q));
       if (!slice.empty) {
@@ -128,7 +128,7 @@ struct QueryGradientKernel {
         MultiplyRegisters<T>(dscores, key, dquery);
       }
       tile = tiles.Next();
-      ptx::SyncThreads();  // every warp is done with the key and the value tile
+      ptx::SyncThreads();  // no warp reads the key and the value tile any more
       copy_keys(tile);
     }
     ptx::WaitCopies<0>();

@@ -1,6 +1,7 @@
-// dkey, dvalue and sums of dquery for compute capability 9.0: a block owns a key tile and walks the live query
-// tiles of every query head of its group. A producer warp finds them and has query and dout copied; two consumer
-// warpgroups compute. Scores are computed transposed, keys as rows, so that a thread masks two columns of its own.
+// dkey, dvalue and sums of dquery for compute capability 9.0. A block owns a key tile and iterates over the live
+// query tiles of every query head of its group. One producer warp finds them and loads query and dout by TMA; two
+// consumer warpgroups compute. Scores are computed transposed, keys as rows, so that a thread masks two columns of
+// its own. For a deterministic dquery, two more producer warps order the additions (dquery_order.h).
 #ifndef PFM_CUDA_SM90_BACKWARD_H_
 #define PFM_CUDA_SM90_BACKWARD_H_
 
@@ -41,7 +42,7 @@ struct BackwardKernel {
       ptx::StoreShared(shared.block_index_at(), index);
     }
     ptx::SyncThreads();
-    // Its index is computed again in every branch: one number for all of them would be spilled.
+    // Every branch computes the index again: kept across all of them, it would be spilled.
     if (WarpIndex() < kWarpgroupWarps) {
       ptx::SetMaxRegistersDown<kTile.producer_registers>();
       const int warp = WarpIndex();

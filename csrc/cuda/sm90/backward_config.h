@@ -1,4 +1,5 @@
-// Tile shapes of the sm90 backward: data, one row per instantiation, with shared memory and registers checked here.
+// Tile shapes of the sm90 backward, one row per instantiation, with shared memory and registers checked at compile
+// time.
 #ifndef PFM_CUDA_SM90_BACKWARD_CONFIG_H_
 #define PFM_CUDA_SM90_BACKWARD_CONFIG_H_
 
@@ -14,32 +15,39 @@ constexpr int kConsumers = 2;  // warpgroups
 // What it may take from the start of shared memory, aligned to 128 bytes, to the first tile, aligned to 1024.
 constexpr int kTileSlack = 896;
 
-// What a pass over key tiles does about dquery: nothing, where it is not wanted; adds to its sums in any order; or in
-// turns of the key tiles, for the same bits in every run.
+// Treatment of dquery in a pass over key tiles: not wanted; added to its sums in any order; or added in the order of
+// the key tiles, for the same bits in every run.
 enum class DquerySums { kUnwanted, kInAnyOrder, kInTurn };
 
 struct BackwardTile {
-  int head_dim;  // of query, key and value
+  int head_dim, head_dim_v;
   int tile_q, tile_k;
   int stages;  // of query and dout
   // Of visibility bits. One more than stages: the producer looks at a tile while all stages are taken.
   int bit_tiles;
   // The warpgroups share all keys, split the queries of the scores and the columns of the sums, and exchange P and dS
-  // through shared memory; otherwise they own 64 keys each.
+  // through shared memory; otherwise they own 64 keys each, with all columns of dkey and dvalue.
   bool shares_keys;
   int producer_registers, consumer_registers;
 
   constexpr int consumers() const { return kConsumers; }
-  constexpr int sum_columns() const { return shares_keys ? head_dim / kConsumers : head_dim; }
-  constexpr int query_columns() const {  // of dquery of 64 queries, per warpgroup
-    return shares_keys ? sum_columns() : head_dim * (tile_q / 64) / kConsumers;
+  // Columns that a warpgroup sums, whole blocks of 64. Where they do not come out even, the warpgroup with more of
+  // dkey has fewer of dquery.
+  constexpr int dkey_columns(int warpgroup) const {
+    return shares_keys ? (head_dim / 64 + 1 - warpgroup) / kConsumers * 64 : head_dim;
+  }
+  constexpr int dvalue_columns() const { return shares_keys ? head_dim_v / kConsumers : head_dim_v; }
+  constexpr int dquery_columns(int warpgroup) const {  // of 64 queries
+    return shares_keys ? dkey_columns(1 - warpgroup) : head_dim * (tile_q / 64) / kConsumers;
   }
   constexpr int score_queries() const { return shares_keys ? tile_q / kConsumers : tile_q; }
   constexpr int threads() const { return 128 * (1 + consumers()); }
   constexpr int key_bytes() const { return tile_k * head_dim * 2; }
+  constexpr int value_bytes() const { return tile_k * head_dim_v * 2; }
   constexpr int query_bytes() const { return tile_q * head_dim * 2; }
+  constexpr int dout_bytes() const { return tile_q * head_dim_v * 2; }
   constexpr int dscore_bytes() const { return tile_k * tile_q * 2; }
-  // lse, delta and the description of the tile
+  // lse, delta and the LiveTile
   constexpr int row_bytes() const { return 2 * tile_q * 4 + 16; }
   // Two dS^T, and two P^T, so that a warpgroup may write the next one while the other reads the last.
   constexpr int score_tiles() const { return shares_keys ? 4 : 2; }
@@ -47,27 +55,32 @@ struct BackwardTile {
   // key and value; the stages; what is exchanged; bits; four mbarriers per stage and one for the keys; the block's
   // index
   constexpr int shared_bytes() const {
-    return kTileSlack + 2 * key_bytes() + stages * (2 * query_bytes() + row_bytes()) +
+    return kTileSlack + key_bytes() + value_bytes() + stages * (query_bytes() + dout_bytes() + row_bytes()) +
            score_tiles() * dscore_bytes() + bit_tiles * bits_bytes() + 8 * (4 * stages + 1) + 8;
   }
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
   // What a consumer thread holds at the worst moment: dkey and dvalue; when dS is computed, scores and dP, and P
   // rounded and in flight; or dquery; some 24 for addresses and the rest.
-  constexpr int live_registers() const {
+  constexpr int live_registers(int warpgroup) const {
     const int scores = score_queries() + (shares_keys ? 0 : tile_q / 4);
-    const int dquery = query_columns() / 2;
-    return sum_columns() + (scores > dquery ? scores : dquery) + 24;
+    const int dquery = dquery_columns(warpgroup) / 2;
+    return (dkey_columns(warpgroup) + dvalue_columns()) / 2 + (scores > dquery ? scores : dquery) + 24;
+  }
+  constexpr int live_registers() const {
+    return live_registers(0) > live_registers(1) ? live_registers(0) : live_registers(1);
   }
 
   // Per tile. Bytes that shared memory moves: operands of wgmma that are there, what is exchanged, the copies in; and
   // what the sums of dquery take of the same path on their way to the second-level cache.
   constexpr int64_t shared_traffic() const {
-    const int sixty_four_keys = 2 * 64 * head_dim, block = 2 * 64 * 64;
-    const int scores = 2 * kConsumers * (sixty_four_keys + 2 * score_queries() * head_dim);
+    const int scores = kConsumers * 2 * (64 + score_queries()) * (head_dim + head_dim_v);
     const int left = shares_keys ? 2 * 64 * tile_q : 0;
-    const int sums = 2 * kConsumers * (left + 2 * tile_q * sum_columns());
-    const int dquery = kConsumers * tile_k / 64 * (block + query_columns() * 2 * 64) + 4 * tile_q * head_dim;
-    return scores + sums + dquery + score_tiles() / 2 * dscore_bytes() + 2 * query_bytes();
+    int64_t sums = 0, dquery = 4 * tile_q * head_dim;
+    for (int warpgroup = 0; warpgroup < kConsumers; ++warpgroup) {
+      sums += 2 * left + 2 * tile_q * (dkey_columns(warpgroup) + dvalue_columns());
+      dquery += tile_k / 64 * 2 * 64 * (64 + dquery_columns(warpgroup));
+    }
+    return scores + sums + dquery + score_tiles() / 2 * dscore_bytes() + query_bytes() + dout_bytes();
   }
   constexpr int64_t pairs() const { return tile_q * tile_k; }
 };
@@ -77,26 +90,32 @@ struct BackwardTile {
 // live tiles itself: the key tile stays, so it is two tiles ahead.
 constexpr BackwardTile kBackward[] = {
     // 64 queries: dkey and dvalue take 128 registers, scores and dP 64. 42 bytes of shared memory per pair.
-    {128, 64, 128, 3, 4, false, 24, 240},
+    {128, 128, 64, 128, 3, 4, false, 24, 240},
     // 64 queries: with 128, scores and dP take 128 registers, so that nothing overlaps, for 20 bytes of shared memory
     // per pair instead of 24. Half of the columns of dquery per warpgroup. A tile is short, so four are on their way.
-    {64, 64, 128, 4, 5, false, 40, 232},
+    {64, 64, 64, 128, 4, 5, false, 40, 232},
     // 64 keys: dkey, dvalue and dquery take 64 registers each, with half of the columns per warpgroup. 120 bytes of
     // shared memory per pair take one and a half times as long as the products: they bound this row.
-    {256, 64, 64, 2, 2, true, 40, 232},
+    {256, 256, 64, 64, 2, 2, true, 40, 232},
+    // Latent attention: dkey and dvalue of 64 keys of one warpgroup would take 160 registers. 64 keys shared: 83
+    // bytes
+    // of shared memory per pair, half as long again as the products.
+    {192, 128, 64, 64, 3, 4, true, 40, 232},
 };
 static_assert(kBackward[0].shared_traffic() == 42 * kBackward[0].pairs(), "bytes per pair");
 static_assert(kBackward[1].shared_traffic() == 24 * kBackward[1].pairs(), "bytes per pair");
 static_assert(kBackward[2].shared_traffic() == 120 * kBackward[2].pairs(), "bytes per pair");
+static_assert(kBackward[3].shared_traffic() == 84 * kBackward[3].pairs(), "bytes per pair");
 
 constexpr int kBackwardRows = sizeof(kBackward) / sizeof(kBackward[0]);
 
 constexpr bool BackwardTableIsSound() {
   for (const BackwardTile& tile : kBackward) {
     if (tile.tile_k % 64 != 0 || tile.tile_q % 64 != 0 || tile.head_dim % 64 != 0) return false;
+    if (tile.head_dim_v % 64 != 0 || (tile.shares_keys && tile.head_dim_v % 128 != 0)) return false;
     if (tile.tile_k != (tile.shares_keys ? 64 : 64 * kConsumers)) return false;
     // dquery of a tile: 64 queries x whole columns per warpgroup
-    if (!tile.shares_keys && (tile.query_columns() > 64 || tile.query_columns() % 32 != 0)) return false;
+    if (!tile.shares_keys && (tile.dquery_columns(0) > 64 || tile.dquery_columns(0) % 32 != 0)) return false;
     if (tile.shares_keys && tile.tile_q != 64) return false;
     if (tile.shared_bytes() > kBackwardSharedLimit || tile.registers() > kBackwardRegisters) return false;
     if (tile.live_registers() > tile.consumer_registers) return false;
@@ -105,10 +124,10 @@ constexpr bool BackwardTableIsSound() {
 }
 static_assert(BackwardTableIsSound(), "every row fits shared memory and registers");
 
-// -1: none.
+// Row of these head dims, or -1.
 constexpr int BackwardRowFor(int64_t head_dim, int64_t head_dim_v) {
   for (int row = 0; row < kBackwardRows; ++row) {
-    if (kBackward[row].head_dim == head_dim && kBackward[row].head_dim == head_dim_v) return row;
+    if (kBackward[row].head_dim == head_dim && kBackward[row].head_dim_v == head_dim_v) return row;
   }
   return -1;
 }

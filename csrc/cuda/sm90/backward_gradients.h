@@ -1,4 +1,4 @@
-// How the sm90 backward leaves dkey and dvalue.
+// Epilogue of the sm90 backward: stores dkey and dvalue.
 #ifndef PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
 #define PFM_CUDA_SM90_BACKWARD_GRADIENTS_H_
 
@@ -9,48 +9,49 @@
 
 namespace pfm::cuda::sm90 {
 
-// 64 keys of the key tile and kBackward[kRow].sum_columns() columns from first_column on: what a warpgroup
-// has summed. `row`: of the key tile, the first of this thread.
+// dkey and dvalue of 64 keys of the key tile, as a warpgroup has summed them: some of their columns each.
 template <class T, int kRow>
 struct BackwardGradients {
   static constexpr BackwardTile kTile = kBackward[kRow];
-  static constexpr int kColumns = kTile.sum_columns();
   using Shared = BackwardShared<kRow>;
-  using Sums = float[kColumns / 2];
-  using StoredTile = SmemTile<kTile.tile_k, kColumns>;
 
-  int warpgroup, first_key, first_column, row;
+  int warpgroup;
+  int first_key;  // of the key tile
+  int row;        // of the key tile, the first of this thread
 
-  PFM_DEVICE void Finish(const TmaBackwardArguments& arguments, const Shared& shared, Sums& dkey,
-                         Sums& dvalue) const {
+  // dkey and dvalue: columns from dkey_column and dvalue_column on.
+  template <int kDkeySums, int kDvalueSums>
+  PFM_DEVICE void Finish(const TmaBackwardArguments& arguments, const Shared& shared, int dkey_column,
+                         float (&dkey)[kDkeySums], int dvalue_column, float (&dvalue)[kDvalueSums]) const {
     const BackwardArguments& common = arguments.common;
     const BackwardBlock block(common, shared.block_index());
     if (common.splits > 1) {
-      StoreParts(common, block, common.dkey_parts, dkey);
-      StoreParts(common, block, common.dvalue_parts, dvalue);
+      StoreParts(common, block, common.dkey_parts, dkey_column, dkey);
+      StoreParts(common, block, common.dvalue_parts, dvalue_column, dvalue);
       return;
     }
     ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // nobody reads key and value any more
     if (common.params.dvalue.data != nullptr) {
-      Store(arguments.dvalue, block, {shared.value().Block(first_column / kBlockColumns)}, dvalue);
+      Store(arguments.dvalue, block, shared.value().Block(dvalue_column / kBlockColumns), dvalue_column, dvalue);
     }
     if (common.params.dkey.data != nullptr) {
       Multiply(dkey, common.params.softmax_scale);
-      Store(arguments.dkey, block, {shared.key().Block(first_column / kBlockColumns)}, dkey);
+      Store(arguments.dkey, block, shared.key().Block(dkey_column / kBlockColumns), dkey_column, dkey);
     }
     if (ptx::ThreadIndex() % kWarpgroupThreads == 0) ptx::BulkWaitRead<0>();
   }
 
  private:
-  // For SumParts.
-  PFM_DEVICE void StoreParts(const BackwardArguments& common, const BackwardBlock& block, float* parts,
-                             const Sums& sums) const {
+  // Stores float32 parts for SumParts.
+  template <int kSums>
+  PFM_DEVICE void StoreParts(const BackwardArguments& common, const BackwardBlock& block, float* parts, int column,
+                             const float (&sums)[kSums]) const {
     const int64_t heads = common.params.batch * common.params.heads_kv;
     const int64_t head = block.split * heads + block.batch * common.params.heads_kv + block.kv_head;
     const int64_t key = head * common.mask.padded_keys + block.key_tile * kTile.tile_k + row;
-    float* to = parts + key * kTile.head_dim + first_column + ptx::LaneIndex() % 4 * 2;
+    float* to = parts + key * kTile.head_dim + column + ptx::LaneIndex() % 4 * 2;
 #pragma unroll
-    for (int n = 0; n < kColumns / 8; ++n) {
+    for (int n = 0; n < kSums / 4; ++n) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         ptx::StoreGlobal(reinterpret_cast<FloatPair*>(to + 8 * half * kTile.head_dim + 8 * n),
@@ -59,9 +60,12 @@ struct BackwardGradients {
     }
   }
 
-  // Rounded, by way of a part of shared memory that nobody needs any more.
-  PFM_DEVICE void Store(const ptx::TensorMap& to, const BackwardBlock& block, StoredTile tile,
-                        const Sums& sums) const {
+  // Stores rounded gradients by TMA, through `staging`, shared memory that is no longer needed.
+  template <int kSums>
+  PFM_DEVICE void Store(const ptx::TensorMap& to, const BackwardBlock& block, ptx::SharedAddress staging, int column,
+                        const float (&sums)[kSums]) const {
+    constexpr int kColumns = 2 * kSums;
+    const SmemTile<kTile.tile_k, kColumns> tile = {staging};
     uint32_t rounded[kColumns / kDepth][4];
 #pragma unroll
     for (int step = 0; step < kColumns / kDepth; ++step) Round<T>(sums, step, rounded[step]);
@@ -70,8 +74,8 @@ struct BackwardGradients {
     ptx::NamedBarrierSync(kWarpgroupBarrier + warpgroup, kWarpgroupThreads);
     if (ptx::ThreadIndex() % kWarpgroupThreads != 0) return;
     const int key0 = block.key_tile * kTile.tile_k + first_key;
-    for (int part = 0; part < StoredTile::kBlocks; ++part) {
-      const int at[4] = {first_column + part * kBlockColumns, key0, block.kv_head, block.batch};
+    for (int part = 0; part < kColumns / kBlockColumns; ++part) {
+      const int at[4] = {column + part * kBlockColumns, key0, block.kv_head, block.batch};
       ptx::TmaStore(to, at, tile.Block(part) + first_key * kRowBytes);
     }
     ptx::BulkCommit();

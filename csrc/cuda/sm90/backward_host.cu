@@ -15,8 +15,14 @@ constexpr int kStoredKeys = 64;  // a warpgroup's
 TensorSize QuerySize(const pfm_params& params) {
   return {params.batch, params.seqlen_q, params.heads_q, params.head_dim};
 }
+TensorSize DoutSize(const pfm_params& params) {
+  return {params.batch, params.seqlen_q, params.heads_q, params.head_dim_v};
+}
 TensorSize KeySize(const pfm_params& params) {
   return {params.batch, params.seqlen_k, params.heads_kv, params.head_dim};
+}
+TensorSize ValueSize(const pfm_params& params) {
+  return {params.batch, params.seqlen_k, params.heads_kv, params.head_dim_v};
 }
 
 // One block fills a multiprocessor.
@@ -24,8 +30,9 @@ KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q
 
 ptx::LaunchStatus EncodeMaps(const BackwardTile& tile, TmaBackwardArguments* arguments) {
   const pfm_params& params = arguments->common.params;
-  const TensorSize queries = QuerySize(params), keys = KeySize(params);
+  const TensorSize queries = QuerySize(params), keys = KeySize(params), values = ValueSize(params);
   const bool has_dout = params.dout.data != nullptr;
+  const TensorSize douts = has_dout ? DoutSize(params) : queries;  // without one, rows beyond the queries: zeros
   arguments->dout_row = has_dout ? 0 : static_cast<int32_t>(params.seqlen_q);
   const struct {
     ptx::TensorMap* map;
@@ -34,11 +41,11 @@ ptx::LaunchStatus EncodeMaps(const BackwardTile& tile, TmaBackwardArguments* arg
     int box_rows;
   } maps[] = {
       {&arguments->query, params.query, queries, tile.tile_q},
-      {&arguments->dout, has_dout ? params.dout : params.query, queries, tile.tile_q},
+      {&arguments->dout, has_dout ? params.dout : params.query, douts, tile.tile_q},
       {&arguments->key, params.key, keys, tile.tile_k},
-      {&arguments->value, params.value, keys, tile.tile_k},
+      {&arguments->value, params.value, values, tile.tile_k},
       {&arguments->dkey, params.dkey, keys, kStoredKeys},
-      {&arguments->dvalue, params.dvalue, keys, kStoredKeys},
+      {&arguments->dvalue, params.dvalue, values, kStoredKeys},
   };
   for (const auto& [map, tensor, size, box_rows] : maps) {
     if (tensor.data == nullptr) continue;
@@ -73,13 +80,12 @@ bool Supports(const pfm_params& params, const ptx::DeviceLimits& limits) {
   if (params.dropout > 0.0f || params.block_mask != nullptr) return false;
   if (params.batch == 0 || params.seqlen_q == 0 || params.seqlen_k == 0) return false;
   const BackwardTile& tile = kBackward[row];
-  for (const pfm_tensor* tensor : {&params.query, &params.dout}) {
-    if (!HasMap(*tensor, QuerySize(params), params.dtype, tile.tile_q)) return false;
-  }
-  for (const pfm_tensor* tensor : {&params.key, &params.value, &params.dkey, &params.dvalue}) {
-    if (!HasMap(*tensor, KeySize(params), params.dtype, tile.tile_k)) return false;
-  }
-  return true;
+  return HasMap(params.query, QuerySize(params), params.dtype, tile.tile_q) &&
+         HasMap(params.dout, DoutSize(params), params.dtype, tile.tile_q) &&
+         HasMap(params.key, KeySize(params), params.dtype, tile.tile_k) &&
+         HasMap(params.dkey, KeySize(params), params.dtype, tile.tile_k) &&
+         HasMap(params.value, ValueSize(params), params.dtype, tile.tile_k) &&
+         HasMap(params.dvalue, ValueSize(params), params.dtype, tile.tile_k);
 }
 
 size_t Workspace(const pfm_params& params, const ptx::DeviceLimits& limits) {

@@ -1,5 +1,4 @@
-// Masks of the sm90 backward: the live query tiles of a key tile, exact, and which scores of a partial one are
-// hidden.
+// Masks of the sm90 backward: the exact live query tiles of a key tile, and the hidden scores of a partial one.
 #ifndef PFM_CUDA_SM90_BACKWARD_MASK_H_
 #define PFM_CUDA_SM90_BACKWARD_MASK_H_
 

@@ -1,6 +1,6 @@
-// Consumers of the sm90 backward that own 64 keys each. P^T and dS^T are left operands of the products behind dvalue
-// and dkey without leaving the registers; dS^T goes to shared memory for dquery alone. A tile of which its keys see
-// nothing costs a consumer zeros in place of dS^T and its share of dquery.
+// Consumers of the sm90 backward that own 64 keys each. P^T and dS^T stay in registers as left operands of dvalue and
+// dkey; dS^T goes to shared memory for dquery alone. For a tile that is empty for its keys, a consumer writes zeros
+// in place of dS^T and computes its share of dquery.
 #ifndef PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
 #define PFM_CUDA_SM90_BACKWARD_OWN_KEYS_H_
 
@@ -18,23 +18,24 @@ struct OwnKeysConsumer {
   static constexpr int kTileQ = kTile.tile_q, kSteps = kTileQ / kDepth;
   static constexpr bool kAddsQuery = kDquerySums != DquerySums::kUnwanted;
   using Shared = BackwardShared<kRow>;
-  using Scores = float[kTileQ / 2];        // 64 keys x kTileQ
-  using Rounded = uint32_t[kSteps][4];     // the same as a left operand
-  using Sums = float[kTile.head_dim / 2];  // 64 keys x head_dim
-  static constexpr int kQueryColumns = kTile.query_columns();
+  using Scores = float[kTileQ / 2];               // 64 keys x kTileQ
+  using Rounded = uint32_t[kSteps][4];            // the same as a left operand
+  using KeySums = float[kTile.head_dim / 2];      // 64 keys x head_dim
+  using ValueSums = float[kTile.head_dim_v / 2];  // 64 keys x head_dim_v
+  static constexpr int kQueryColumns = kTile.dquery_columns(0);
   using QuerySums = float[kQueryColumns / 2];  // 64 queries x kQueryColumns
 
   // dquery of a tile: the first of the 64 queries of a warpgroup, and of its columns.
   PFM_DEVICE static int FirstQuery(int warpgroup) { return warpgroup % (kTileQ / 64) * 64; }
   PFM_DEVICE static int FirstColumn(int warpgroup) { return warpgroup / (kTileQ / 64) * kQueryColumns; }
 
-  // Is there another one, and do the keys of this warpgroup see any of it?
+  // Whether there is another tile and the keys of this warpgroup see any of it.
   PFM_DEVICE static bool WaitForLiveTile(const Shared& shared, int warpgroup, const typename Shared::Stages& stages) {
     return WaitForTile<kRow>(shared, stages) &&
            !ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).IsDead(warpgroup);
   }
 
-  // dS as the right operand, then dquery.
+  // Issues dquery once dS of both warpgroups is in shared memory.
   PFM_DEVICE static void IssueQueryGradient(const Shared& shared, int warpgroup,
                                             const typename Shared::Stages& stages, QuerySums& dquery) {
     ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // dS of both warpgroups is there
@@ -50,7 +51,8 @@ struct OwnKeysConsumer {
     FinishStage<kDquerySums>(shared, stages);
   }
 
-  // Goes to the next tile that the keys of this warpgroup see; false: there is none. Nothing is in flight.
+  // Advances to the next tile that the keys of this warpgroup see, or returns false at the end. No product is in
+  // flight.
   PFM_DEVICE static bool FindTile(const BackwardArguments& common, const Shared& shared, int warpgroup,
                                   int thread_key, typename Shared::Stages* stages) {
     while (WaitForTile<kRow>(shared, *stages)) {
@@ -74,7 +76,7 @@ struct OwnKeysConsumer {
   // The products of a tile overlap with those of the next one: its scores are issued behind dkey and dquery of this
   // one, so that the tensor cores have work while sums go to memory and until dP of the next tile is issued.
   PFM_DEVICE static bool SumTiles(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup,
-                                  int thread_key, typename Shared::Stages stages, Sums& dkey, Sums& dvalue) {
+                                  int thread_key, typename Shared::Stages stages, KeySums& dkey, ValueSums& dvalue) {
     const BackwardArguments& common = arguments.common;
     const ScoreScale scale(common.params.softmax_scale);
     bool continues = false;  // dkey and dvalue hold something
@@ -162,13 +164,14 @@ struct OwnKeysConsumer {
   PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
     const int thread_key = 64 * warpgroup + ThreadRow();
     typename Shared::Stages stages = shared.stages();
-    Sums dkey, dvalue;
+    KeySums dkey;
+    ValueSums dvalue;
     ptx::MbarrierWait(shared.keys_full(), 0);
     if (!SumTiles(arguments, shared, warpgroup, thread_key, stages, dkey, dvalue)) {
       Fill(dkey, 0.0f);
       Fill(dvalue, 0.0f);
     }
-    BackwardGradients<T, kRow>{warpgroup, 64 * warpgroup, 0, thread_key}.Finish(arguments, shared, dkey, dvalue);
+    BackwardGradients<T, kRow>{warpgroup, 64 * warpgroup, thread_key}.Finish(arguments, shared, 0, dkey, 0, dvalue);
   }
 };
 

@@ -1,4 +1,4 @@
-// The producer of the sm90 backward: a warp that looks for the live tiles of a block and has them copied.
+// Producer warp of the sm90 backward: finds the live tiles of a block and loads them.
 #ifndef PFM_CUDA_SM90_BACKWARD_PRODUCER_H_
 #define PFM_CUDA_SM90_BACKWARD_PRODUCER_H_
 
@@ -10,7 +10,7 @@
 
 namespace pfm::cuda::sm90 {
 
-// Which keys, and which query heads from first_head on. Longest first: key tiles that many query tiles see, by the
+// Keys and query heads (from first_head on) of a block. Longest first: key tiles seen by many query tiles, by the
 // mask of the first head.
 struct BackwardBlock {
   int32_t batch, kv_head, first_head, key_tile, split, rank;
@@ -36,11 +36,11 @@ template <int kRow, DquerySums kDquerySums>
 struct BackwardProducer {
   using Shared = BackwardShared<kRow>;
   static constexpr int kTileQ = kBackward[kRow].tile_q, kTileK = kBackward[kRow].tile_k;
-  static constexpr int kStageBytes = 2 * Shared::QueryTile::kBytes + 2 * Shared::kNumbersBytes;
+  static constexpr int kStageBytes = Shared::QueryTile::kBytes + Shared::DoutTile::kBytes + 2 * Shared::kNumbersBytes;
 
   PFM_DEVICE static void CopyKeys(const TmaBackwardArguments& arguments, const BackwardBlock& block,
                                   const Shared& shared) {
-    ptx::MbarrierArriveExpectBytes(shared.keys_full(), 2 * Shared::KeyTile::kBytes);
+    ptx::MbarrierArriveExpectBytes(shared.keys_full(), Shared::KeyTile::kBytes + Shared::ValueTile::kBytes);
     const int key0 = block.key_tile * kTileK;
     shared.key().Load(arguments.key, 0, key0, block.kv_head, block.batch, shared.keys_full());
     shared.value().Load(arguments.value, 0, key0, block.kv_head, block.batch, shared.keys_full());

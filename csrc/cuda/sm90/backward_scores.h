@@ -1,4 +1,4 @@
-// What happens to accumulators between the products of the sm90 backward.
+// Arithmetic on accumulators between the products of the sm90 backward.
 #ifndef PFM_CUDA_SM90_BACKWARD_SCORES_H_
 #define PFM_CUDA_SM90_BACKWARD_SCORES_H_
 
@@ -11,7 +11,7 @@
 
 namespace pfm::cuda::sm90 {
 
-// Of 16 queries, scores: S^T in, P^T out.
+// Softmax of 16 queries. scores: S^T in, P^T out.
 template <int kCount>
 PFM_DEVICE inline void Exponentiate(const ScoreScale& scale, ptx::SharedAddress lse, int step,
                                     float (&scores)[kCount]) {
@@ -26,7 +26,7 @@ PFM_DEVICE inline void Exponentiate(const ScoreScale& scale, ptx::SharedAddress 
   }
 }
 
-// Of 16 queries, dscores: dP^T in, dS^T out.
+// Gradient of the softmax of 16 queries. dscores: dP^T in, dS^T out.
 template <int kCount>
 PFM_DEVICE inline void Differentiate(const float (&probabilities)[kCount], ptx::SharedAddress delta, int step,
                                      float (&dscores)[kCount]) {
@@ -65,7 +65,7 @@ PFM_DEVICE inline void AddQueryGradient(const BackwardArguments& common, const B
   }
 }
 
-// By every warp of the consumers when it is done with a tile; collective.
+// Releases a tile. Called by every consumer warp; collective.
 template <DquerySums kDquerySums, int kRow>
 PFM_DEVICE inline void FinishStage(const BackwardShared<kRow>& shared,
                                    const typename BackwardShared<kRow>::Stages& stages) {

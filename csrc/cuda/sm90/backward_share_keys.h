@@ -1,6 +1,6 @@
 // Consumers of the sm90 backward for large head dims, where dkey and dvalue of 64 keys do not fit the registers of
-// one warpgroup: the two share the 64 keys of a tile. Each computes the scores of half of the queries and sums half
-// of the columns of dkey, dvalue and dquery; P^T and dS^T go through shared memory.
+// one warpgroup: the two share the 64 keys of a tile. Each computes the scores of half of the queries and sums its
+// columns of dkey, dvalue and dquery; P^T and dS^T go through shared memory.
 #ifndef PFM_CUDA_SM90_BACKWARD_SHARE_KEYS_H_
 #define PFM_CUDA_SM90_BACKWARD_SHARE_KEYS_H_
 
@@ -18,10 +18,10 @@ struct ShareKeysConsumer {
   static constexpr int kQueries = kTile.tile_q / kConsumers, kSteps = kQueries / kDepth;
   using Shared = BackwardShared<kRow>;
   using Scores = float[kQueries / 2];  // 64 keys x kQueries
-  static constexpr int kSumColumns = kTile.sum_columns();
-  using Sums = float[kSumColumns / 2];  // 64 keys, or 64 queries, x half of head_dim
+  static constexpr int kFirst = kTile.dkey_columns(0), kSecond = kTile.dkey_columns(1);
+  static constexpr int kDvalueColumns = kTile.dvalue_columns();
 
-  // Columns of a tile of scores that belong to this warpgroup, rounded.
+  // Stores this warpgroup's columns of a tile of scores, rounded.
   PFM_DEVICE static void StoreScores(const Scores& scores, typename Shared::ScoreTile tile, int row,
                                      int first_query) {
     const int column = ptx::LaneIndex() % 4 * 2;
@@ -37,10 +37,24 @@ struct ShareKeysConsumer {
   }
 
   PFM_DEVICE static void Run(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
+    if constexpr (kFirst == kSecond) {
+      RunWith<kFirst, kFirst>(arguments, shared, warpgroup);
+    } else if (warpgroup == 0) {
+      RunWith<kFirst, kSecond>(arguments, shared, 0);
+    } else {
+      RunWith<kSecond, kFirst>(arguments, shared, 1);
+    }
+  }
+
+ private:
+  // With so many columns of dkey and of dquery.
+  template <int kDkeyColumns, int kDqueryColumns>
+  PFM_DEVICE static void RunWith(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
     const BackwardArguments& common = arguments.common;
     const ScoreScale scale(common.params.softmax_scale);
-    const int first_query = kQueries * warpgroup, first_column = kSumColumns * warpgroup;
-    Sums dkey, dvalue;
+    const int first_query = kQueries * warpgroup;
+    const int dkey_column = (kTile.head_dim - kDkeyColumns) * warpgroup, dvalue_column = kDvalueColumns * warpgroup;
+    float dkey[kDkeyColumns / 2], dvalue[kDvalueColumns / 2];  // 64 keys x columns
     typename Shared::Stages stages = shared.stages();
     bool continues = false;  // dkey and dvalue hold something
     ptx::MbarrierWait(shared.keys_full(), 0);
@@ -77,16 +91,17 @@ struct ShareKeysConsumer {
       ptx::NamedBarrierSync(kConsumersBarrier, kConsumerThreads);  // P and dS of both warpgroups are there
 
       ptx::WarpgroupFence();
-      MultiplyColumnsByRows<T>(dvalue, shared.probabilities(stages), shared.dout(stage), first_column, continues);
-      MultiplyColumnsByRows<T>(dkey, shared.dscores(stages), shared.query(stage), first_column, continues);
+      MultiplyColumnsByRows<T>(dvalue, shared.probabilities(stages), shared.dout(stage), dvalue_column, continues);
+      MultiplyColumnsByRows<T>(dkey, shared.dscores(stages), shared.query(stage), dkey_column, continues);
       continues = true;
       if constexpr (kDquerySums != DquerySums::kUnwanted) {
-        Sums dquery;
-        MultiplyAlongRows<T>(dquery, shared.dscores(stages), 0, shared.key(), first_column);
+        const int dquery_column = (kTile.head_dim - kDqueryColumns) * warpgroup;
+        float dquery[kDqueryColumns / 2];  // 64 queries x columns
+        MultiplyAlongRows<T>(dquery, shared.dscores(stages), 0, shared.key(), dquery_column);
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
         ptx::Settle(dquery);
-        AddQueryGradient<kDquerySums>(common, shared, stages, 0, first_column, dquery);
+        AddQueryGradient<kDquerySums>(common, shared, stages, 0, dquery_column, dquery);
       } else {
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
@@ -98,7 +113,8 @@ struct ShareKeysConsumer {
       Fill(dkey, 0.0f);
       Fill(dvalue, 0.0f);
     }
-    BackwardGradients<T, kRow>{warpgroup, 0, first_column, ThreadRow()}.Finish(arguments, shared, dkey, dvalue);
+    BackwardGradients<T, kRow>{warpgroup, 0, ThreadRow()}.Finish(arguments, shared, dkey_column, dkey, dvalue_column,
+                                                                 dvalue);
   }
 };
 

@@ -1,4 +1,4 @@
-// What the sm90 backward has in shared memory, and where.
+// Shared memory plan of the sm90 backward.
 #ifndef PFM_CUDA_SM90_BACKWARD_SHARED_H_
 #define PFM_CUDA_SM90_BACKWARD_SHARED_H_
 
@@ -10,9 +10,9 @@
 
 namespace pfm::cuda::sm90 {
 
-// What the producer hands over with a stage.
+// Description of the tile in a stage, from the producer to the consumers.
 struct alignas(16) LiveTile {
-  int32_t index;  // of the query tile; -1: no tile is left
+  int32_t index;  // of the query tile; -1 at the end
   int32_t head;
   uint32_t keys;      // of the i-th 32: bit i where some pairs are hidden, bit 16 + i where some are visible; and
                       // from bit 8 on, where some are hidden, which bits of visibility belong to the tile
@@ -44,18 +44,20 @@ class BackwardShared {
  public:
   static constexpr BackwardTile kTile = kBackward[kRow];
   using KeyTile = SmemTile<kTile.tile_k, kTile.head_dim>;
+  using ValueTile = SmemTile<kTile.tile_k, kTile.head_dim_v>;
   using QueryTile = SmemTile<kTile.tile_q, kTile.head_dim>;
+  using DoutTile = SmemTile<kTile.tile_q, kTile.head_dim_v>;
   using ScoreTile = SmemTile<kTile.tile_k, kTile.tile_q>;
 
   PFM_DEVICE BackwardShared()
       : base_((ptx::DynamicShared() + kTileAlignment - 1) / kTileAlignment * kTileAlignment) {}
 
   PFM_DEVICE KeyTile key() const { return {base_}; }
-  PFM_DEVICE KeyTile value() const { return {base_ + KeyTile::kBytes}; }
-  PFM_DEVICE QueryTile query(int stage) const { return {base_ + kStages + stage * 2 * QueryTile::kBytes}; }
-  PFM_DEVICE QueryTile dout(int stage) const { return {query(stage).base + QueryTile::kBytes}; }
+  PFM_DEVICE ValueTile value() const { return {base_ + KeyTile::kBytes}; }
+  PFM_DEVICE QueryTile query(int stage) const { return {base_ + kStages + stage * kStageBytes}; }
+  PFM_DEVICE DoutTile dout(int stage) const { return {query(stage).base + QueryTile::kBytes}; }
 
-  // Of the rows of the query tile, float32.
+  // lse and delta of the rows of the query tile, float32.
   PFM_DEVICE ptx::SharedAddress lse(int stage) const { return base_ + kRows + stage * kStageRowBytes; }
   PFM_DEVICE ptx::SharedAddress delta(int stage) const { return lse(stage) + kNumbersBytes; }
   PFM_DEVICE ptx::SharedAddress tile(int stage) const { return delta(stage) + kNumbersBytes; }
@@ -68,8 +70,8 @@ class BackwardShared {
   PFM_DEVICE ptx::SharedAddress block_index_at() const { return base_ + kBlockIndex; }
   PFM_DEVICE int32_t block_index() const { return ptx::LoadShared<int32_t>(block_index_at()); }
 
-  // mbarriers: key and value are there; those of the stages; and where dquery is added in turns, of every stage: its
-  // turn has come, all consumers have added.
+  // mbarriers: key and value have arrived; full and empty per stage; and, for dquery in order, two more per stage:
+  // its turn has come, and all consumers have added.
   PFM_DEVICE ptx::SharedAddress keys_full() const { return base_ + kBarriers; }
   using Stages = Ring<kTile.stages>;
   PFM_DEVICE Stages stages() const { return Stages(base_ + kBarriers + kMBarrierBytes); }
@@ -89,8 +91,9 @@ class BackwardShared {
 
  private:
   static constexpr int kStageRowBytes = kTile.row_bytes();
-  static constexpr int kStages = 2 * KeyTile::kBytes;
-  static constexpr int kScores = kStages + kTile.stages * 2 * QueryTile::kBytes;
+  static constexpr int kStageBytes = QueryTile::kBytes + DoutTile::kBytes;
+  static constexpr int kStages = KeyTile::kBytes + ValueTile::kBytes;
+  static constexpr int kScores = kStages + kTile.stages * kStageBytes;
   static constexpr int kRows = kScores + kTile.score_tiles() * ScoreTile::kBytes;
   static constexpr int kBits = kRows + kTile.stages * kTile.row_bytes();
   static constexpr int kBarriers = kBits + kTile.bit_tiles * Bits::kBytes;
@@ -105,7 +108,7 @@ constexpr int kConsumerThreads = kConsumers * kWarpgroupThreads;
 constexpr int kConsumersBarrier = 1,
               kWarpgroupBarrier = 2;  // named barriers; a warpgroup has its own
 
-// Is there another one?
+// Waits for the next stage. Returns whether it holds a tile.
 template <int kRow>
 PFM_DEVICE inline bool WaitForTile(const BackwardShared<kRow>& shared,
                                    const typename BackwardShared<kRow>::Stages& stages) {
@@ -113,7 +116,7 @@ PFM_DEVICE inline bool WaitForTile(const BackwardShared<kRow>& shared,
   return ptx::LoadShared<LiveTile>(shared.tile(stages.stage())).exists();
 }
 
-// The first of the two rows that a thread has of 64.
+// First of the two rows of a thread among 64.
 PFM_DEVICE inline int ThreadRow() { return ptx::ThreadIndex() / 32 % 4 * 16 + ptx::LaneIndex() / 4; }
 
 }  // namespace pfm::cuda::sm90

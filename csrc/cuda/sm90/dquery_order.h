@@ -1,6 +1,6 @@
-// Deterministic dquery: key tiles add to the sums of a query tile of a head one after the other, in the order of
-// their ranks. Which rank has added last is in the workspace. Two warps beside the producer keep the turns, so that a
-// consumer only waits for an mbarrier: one waits for the turn of a tile, the other one passes it on.
+// Order of the additions to a deterministic dquery: key tiles add to the sums of a query tile of a head one after the
+// other, by rank. A mark in the workspace names the rank that added last. Two producer warps handle the marks, so
+// that consumers wait for an mbarrier only: one warp waits for the turn of a tile, the other one passes it on.
 //
 // A block waits for lower ranks, whose blocks took an earlier ticket and so have started: the lowest one that still
 // runs waits for nobody. It walks query tiles from the last one on: on a causal mask the lowest rank, which sees most
@@ -22,14 +22,14 @@ struct DqueryOrder {
   using Shared = BackwardShared<kRow>;
   static constexpr int kTileQ = kBackward[kRow].tile_q, kTileK = kBackward[kRow].tile_k;
 
-  // What a rank leaves when it has added; 0: nobody has.
+  // Mark left by a rank after it has added; 0 before the first one.
   PFM_DEVICE static int32_t MarkOf(int32_t rank) { return rank + 1; }
 
   PFM_DEVICE static int32_t* LastMark(const BackwardArguments& common, const LiveTile& tile) {
     return common.turns + tile.row_block / (kRowsPerBlock / 16);
   }
 
-  // The mark of the nearest lower rank whose producer hands this tile over.
+  // Mark of the nearest lower rank whose producer publishes this tile.
   PFM_DEVICE static int32_t MarkBefore(const BackwardArguments& common, const BackwardBlock& block,
                                        const LiveTile& tile) {
     const HeadMask mask(common.mask, block.batch, tile.head);
@@ -62,7 +62,7 @@ struct DqueryOrder {
     }
   }
 
-  // A stage is empty when this warp knows that everybody has added, so that it is never a round behind.
+  // Releases a stage only once all consumers have added, so that this warp is never a round behind.
   PFM_DEVICE static void Pass(const BackwardArguments& common, const Shared& shared) {
     const BackwardBlock block(common, shared.block_index());
     typename Shared::Stages stages = shared.stages();

@@ -1,8 +1,8 @@
-// Forward attention for compute capability 9.0, after FlashAttention-3 (Shah et al., 2024): persistent blocks of one
-// producer warpgroup, whose first warp copies tiles while the others find the next ones, and two or three consumer
-// warpgroups of 64 query rows each. A consumer issues the scores of the next tile and the product with this tile's
-// values together and does the softmax of the one while the other runs; consumers take turns, so that one computes
-// while another one's products run.
+// Forward attention for compute capability 9.0, after FlashAttention-3 (Shah et al., 2024), by persistent blocks.
+// Producer warpgroup: three warps schedule tiles (tile_scheduler.h), one warp loads them by TMA (forward_loader.h).
+// Two or three consumer warpgroups own 64 query rows each. A consumer issues the scores of a tile together with the
+// output product of the previous tile, and does the softmax of the former while the latter runs. Consumers issue in
+// ping-pong order, so that one does softmax while the products of another run.
 #ifndef PFM_CUDA_SM90_FORWARD_H_
 #define PFM_CUDA_SM90_FORWARD_H_
 
@@ -46,7 +46,7 @@ class ForwardConsumer {
   }
 
  private:
-  // With the bits of a tile that is partial here, so that the stage is free again at once.
+  // Reads the next entry, and the visibility bits if the tile is partial for this slice, then frees the stage.
   PFM_DEVICE Entry NextEntry() {
     stream_ring_.WaitFull();
     const Entry entry = ptx::LoadShared<Entry>(shared_.stream().EntryAt(stream_ring_.stage()));
@@ -63,7 +63,7 @@ class ForwardConsumer {
     return entry;
   }
 
-  // All key tiles of an item, in runs of those that these rows see; returns the entry after them.
+  // Processes all key tiles of an item, in runs that are live for this slice. Returns the entry after them.
   PFM_DEVICE Entry ComputeTiles(Entry entry, bool* has_output) {
     while (entry.is_key_tile()) {
       if (!entry.IsSeenBy(consumer_)) {
@@ -81,7 +81,7 @@ class ForwardConsumer {
     return entry;
   }
 
-  // Others see this tile, these rows do not: they use no turn and no stage, but pass them on.
+  // Skips a tile that is live for other slices only: passes the turn on and releases the stages unused.
   PFM_DEVICE Entry SkipTile() {
     ping_pong_.Take();
     ping_pong_.Pass();
@@ -92,7 +92,7 @@ class ForwardConsumer {
     return NextEntry();
   }
 
-  // The scores of a run's first tile, with no product to overlap them.
+  // Scores of the first tile of a run, which have no product to overlap with.
   PFM_DEVICE Entry FirstTile(bool is_partial, bool has_output) {
     float scores[kTileK / 2], rescale[2];
     key_ring_.WaitFull();
@@ -109,7 +109,7 @@ class ForwardConsumer {
     return NextEntry();
   }
 
-  // The scores of this tile and the output of the one before.
+  // Scores of this tile, overlapped with the output of the previous one.
   template <bool kIsPartial>
   PFM_DEVICE Entry Step(bool has_output) {
     float scores[kTileK / 2], rescale[2];
@@ -125,11 +125,11 @@ class ForwardConsumer {
     if constexpr (kIsPartial) Hide(visible_, scores);
     rows_.Update(arguments_.scale, scores, rescale);
     ptx::Settle(scores);
-    const Entry next = NextEntry();  // has a loop, across which ptxas does not move the softmax to behind the wait
+    const Entry next = NextEntry();  // its loop keeps ptxas from moving the softmax behind the wait
     ptx::WarpgroupWait<0>();
     ptx::Settle(out_);
     Release(&value_ring_);
-    // Where no maximum of the warp grew, the factors are exactly 1.
+    // The factors are exactly 1 if no maximum of the warp grew.
     if (ptx::Ballot(rescale[0] != 1.0f || rescale[1] != 1.0f) != 0) ScaleRows(out_, rescale);
     PackOperand<T>(scores, probabilities_);
     return next;
@@ -171,15 +171,15 @@ class ForwardConsumer {
     ring->Advance();
   }
 
-  // Of the warpgroup; this lane's second row is 8 further.
+  // First row of this lane within the warpgroup; its second row is 8 further.
   PFM_DEVICE int Row() const { return thread_ / kWarpThreads * 16 + ptx::LaneIndex() / 4; }
 
-  // The output goes through the place of the queries, which are not needed any more, and frees it for the next ones.
+  // Stores the output by way of the shared memory of the queries, which are no longer needed, then frees it.
   PFM_DEVICE void StoreRows(const Entry& item, bool has_output) {
     const int32_t row0 = item.tile * kTile.tile_q + consumer_ * Shared::kWarpgroupRows;
     const typename Shared::Out out = shared_.out(query_ring_.stage(), ptx::Fresh(consumer_));
     rows_.SumLanes();
-    SyncWarpgroup();  // the products of all warps are done with the queries
+    SyncWarpgroup();  // no product reads the queries any more
     if (has_output) {
       const float scale[2] = {rows_.OutputScale(0), rows_.OutputScale(1)};
       ScaleRows(out_, scale);
@@ -188,9 +188,9 @@ class ForwardConsumer {
       WriteRows(out, [](int) { return 0u; });
     }
     ptx::FenceProxyAsync();
-    SyncWarpgroup();  // the output is there
+    SyncWarpgroup();  // the output is in shared memory
     if (thread_ == 0) {
-      out.Store(arguments_.out, 0, row0, item.head, item.batch);  // rows beyond the last one are left out
+      out.Store(arguments_.out, 0, row0, item.head, item.batch);  // rows beyond the tensor are skipped
       ptx::BulkCommit();
     }
     StoreLogSumExp(item, row0 + Row());
@@ -202,7 +202,7 @@ class ForwardConsumer {
 
   PFM_DEVICE void SyncWarpgroup() const { ptx::NamedBarrierSync(kStoreBarrier + consumer_, kWarpgroupThreads); }
 
-  // pair_of(i): sums i and i + 1 of this lane as a pair of elements.
+  // pair_of(i): sums i and i + 1 of this lane, rounded to a pair of elements.
   template <class PairOf>
   PFM_DEVICE void WriteRows(const typename Shared::Out& out, PairOf pair_of) const {
     const int row = Row(), column = ptx::LaneIndex() % 4 * 2;
@@ -232,7 +232,7 @@ class ForwardConsumer {
   RowPair rows_;
   float out_[kDimV / 2];
   uint32_t probabilities_[kTileK / 16][4];
-  uint32_t visible_[2];  // of the last tile that was partial here
+  uint32_t visible_[2];  // of the last partial tile
 };
 
 template <class T, int kRow>

@@ -1,19 +1,20 @@
-// What the sm90 forward kernel is given.
+// Arguments of the sm90 forward kernel.
 #ifndef PFM_CUDA_SM90_FORWARD_ARGUMENTS_H_
 #define PFM_CUDA_SM90_FORWARD_ARGUMENTS_H_
 
+#include "../common/head_groups.h"
 #include "../common/mask_table.h"
 #include "../ptx/tensor_map.h"
 
 namespace pfm::cuda::sm90 {
 
-// A work item is a query tile of one head of one batch. Heads are taken in groups whose keys and values stay in the
-// second-level cache together, and the longest query tiles of a group come first.
+// Order of the work items. An item is a query tile of one (batch, head). Heads are processed in groups whose keys and
+// values fit the L2 cache together; within a group the longest query tiles come first.
 struct WorkOrder {
   int32_t items;
-  int32_t heads_q, query_heads;  // per batch, of all batches
-  int32_t heads_per_group;       // query heads
-  int32_t* next;                 // the first item that no block has taken; zero at the start
+  int32_t heads_q;    // query heads per batch
+  HeadGroups groups;  // of query heads
+  int32_t* next;      // next item to hand out; zero at launch
 };
 
 struct ForwardArguments {

@@ -1,4 +1,5 @@
-// Tile shapes of the sm90 forward: data, one row per instantiation, with shared memory and registers checked here.
+// Tile shapes of the sm90 forward, one row per instantiation, with shared memory and registers checked at compile
+// time.
 #ifndef PFM_CUDA_SM90_FORWARD_CONFIG_H_
 #define PFM_CUDA_SM90_FORWARD_CONFIG_H_
 
@@ -12,15 +13,15 @@ constexpr int kForwardRegisters = 64 * 1024;  // the same
 struct ForwardTile {
   int head_dim, head_dim_v;
   int tile_q, tile_k;
-  int stages;        // of key and of value
-  int query_stages;  // 2: the next queries are there before this output is stored
+  int stages;        // of keys, and of values
+  int query_stages;  // 2: the next queries load while this output is stored
   int producer_registers, consumer_registers;
 
   constexpr int consumers() const { return tile_q / 64; }  // warpgroups, 64 rows each
   constexpr int threads() const { return 128 * (1 + consumers()); }
   constexpr int query_bytes() const { return tile_q * head_dim * 2; }
   constexpr int stage_bytes() const { return tile_k * (head_dim + head_dim_v) * 2; }
-  // A kind with its tile, and a bit for each pair of a partial tile: rows padded by 8 words against bank conflicts.
+  // An entry and one bit per pair of a partial tile, with rows padded by 8 words against bank conflicts.
   static constexpr int entries = 4;
   constexpr int entry_bytes() const { return 16 + 4 * (tile_q + 8) * 4; }
   static constexpr int exchange_bytes = 32;  // what the list-building warps tell each other
@@ -29,30 +30,31 @@ struct ForwardTile {
     return 1024 + query_stages * query_bytes() + stages * stage_bytes() + entries * entry_bytes() + exchange_bytes +
            barrier_bytes();
   }
-  // What the warpgroups take of the registers that the block starts with.
+  // Registers of the block after the warpgroups have reallocated theirs, and at launch.
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
   constexpr int launch_registers() const { return kForwardRegisters / threads() / 8 * 8 * threads(); }
-  // What a consumer thread holds at the worst moment: output sums and probabilities that are multiplied, the next
-  // scores; some 24 for rows, addresses and the rest.
+  // Estimated peak of a consumer thread: output sums, the probabilities being multiplied, the next scores, and some
+  // 24 for softmax rows, addresses and the rest.
   constexpr int live_registers() const { return head_dim_v / 2 + tile_k / 4 + tile_k / 2 + 24; }
 
-  // Per tile. Bytes that shared memory moves: operands of wgmma (query with every key tile; keys and values once per
-  // warpgroup) and the copies in.
+  // Shared memory traffic per tile in bytes: wgmma operands (queries for every key tile, keys and values once per
+  // warpgroup) and the incoming copies.
   constexpr int64_t shared_traffic() const { return query_bytes() + (consumers() + 1) * stage_bytes(); }
   constexpr int64_t pairs() const { return tile_q * tile_k; }
 };
 
-// Not measured yet: the reasons are counts of bytes, registers and clocks.
+// Not measured yet: the reasons are counts of bytes, registers and clocks (tools/config_budget.py).
 constexpr ForwardTile kForward[] = {
-    // 64 output sums, 32 words of probabilities and 64 scores are what two warpgroups have registers for. Queries
-    // twice fit; a third stage of keys and values would not.
+    // 64 output sums, 32 words of probabilities and 64 scores fill the registers of two warpgroups. Two query stages
+    // fit; a third stage of keys and values would not.
     {128, 128, 128, 128, 2, 2, 56, 224},
-    // Three warpgroups: exp2 takes as long as the products here, so two compute beside the one that multiplies. 128
-    // keys would leave the producers 32 registers, which they exceed. A tile is short, so four are on their way.
+    // Three warpgroups: exp2 takes as long as the products here, so two do softmax while one multiplies. 128 keys
+    // would leave the producers 32 registers, too few. Tiles are short, so four are in flight.
     {64, 64, 192, 96, 4, 2, 56, 152},
-    // Latent attention: as 128 with longer scores; two stages of 128 keys and queries once just fit shared memory.
+    // Latent attention: as 128 with a longer dot product. Two stages of 128 keys and one of queries just fit shared
+    // memory.
     {192, 128, 128, 128, 2, 1, 56, 224},
-    // 128 output sums; 80 keys in two stages would leave no shared memory for lists and masks.
+    // 128 output sums. Two stages of 80 keys would leave no shared memory for the tile stream.
     {256, 256, 128, 64, 2, 1, 56, 224},
 };
 
@@ -62,7 +64,7 @@ constexpr bool ForwardTableIsSound() {
   for (const ForwardTile& tile : kForward) {
     if (tile.head_dim % 64 != 0 || tile.head_dim_v % 64 != 0 || tile.head_dim_v > tile.head_dim) return false;
     if (tile.tile_q % 64 != 0 || tile.consumers() > 3) return false;
-    if (tile.tile_k % 16 != 0 || tile.tile_k > 128) return false;  // a word of bits for a quarter of the keys
+    if (tile.tile_k % 16 != 0 || tile.tile_k > 128) return false;  // a quarter of the keys fills a word of bits
     if (tile.shared_bytes() > kForwardShared || tile.registers() > tile.launch_registers()) return false;
     if (tile.live_registers() > tile.consumer_registers) return false;
   }
@@ -70,7 +72,7 @@ constexpr bool ForwardTableIsSound() {
 }
 static_assert(ForwardTableIsSound(), "every row fits shared memory and registers, and the output fits the query");
 
-// -1: none.
+// Row of these head dims, or -1.
 constexpr int ForwardRowFor(int64_t head_dim, int64_t head_dim_v) {
   for (int row = 0; row < kForwardRows; ++row) {
     if (kForward[row].head_dim == head_dim && kForward[row].head_dim_v == head_dim_v) return row;

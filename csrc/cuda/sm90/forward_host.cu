@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kWarpgroupRows = 64;  // box of queries and output
 
-// Keys and values of the heads that are computed at the same time: half of the second-level cache of an H100 (50 MB)
-// leaves room for queries, output and what is about to be evicted.
+// Budget for the keys and values of the heads processed at the same time. Half of the L2 cache of an H100 (50 MB)
+// leaves room for queries, output and lines about to be evicted.
 constexpr int64_t kCachedBytes = 24 << 20;
 
 TensorSize QuerySize(const pfm_params& params) {
@@ -42,12 +42,10 @@ bool HasMaps(const pfm_params& params, int tile_k) {
 WorkOrder OrderOf(const pfm_params& params, const MaskTable& mask, int32_t* next) {
   const int64_t group = params.heads_q / params.heads_kv, query_heads = params.batch * params.heads_q;
   const int64_t bytes_per_head = params.seqlen_k * (params.head_dim + params.head_dim_v) * kElementBytes;
-  const int64_t heads = Max<int64_t>(1, kCachedBytes / bytes_per_head) * group;
   WorkOrder work = {};
   work.items = static_cast<int32_t>(query_heads * mask.query_tiles);
   work.heads_q = static_cast<int32_t>(params.heads_q);
-  work.query_heads = static_cast<int32_t>(query_heads);
-  work.heads_per_group = static_cast<int32_t>(Min(heads, query_heads));
+  work.groups = HeadGroups::Make(query_heads, bytes_per_head, group, kCachedBytes);
   work.next = next;
   return work;
 }

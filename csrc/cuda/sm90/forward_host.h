@@ -1,4 +1,4 @@
-// The forward kernels of compute capability 9.0, for dispatch.cu.
+// Entry of the sm90 forward kernels in the table of dispatch.cu.
 #ifndef PFM_CUDA_SM90_FORWARD_HOST_H_
 #define PFM_CUDA_SM90_FORWARD_HOST_H_
 

@@ -1,4 +1,4 @@
-// The thread that copies what the stream of tiles names: queries, keys and values.
+// Loader thread of the sm90 forward: copies the queries, keys and values named by the tile stream.
 #ifndef PFM_CUDA_SM90_FORWARD_LOADER_H_
 #define PFM_CUDA_SM90_FORWARD_LOADER_H_
 

@@ -1,4 +1,4 @@
-// Where things are in the shared memory of a forward block, and the types of one row of the table.
+// Shared memory plan of the sm90 forward, and the types of one row of the table.
 #ifndef PFM_CUDA_SM90_FORWARD_SHARED_H_
 #define PFM_CUDA_SM90_FORWARD_SHARED_H_
 
@@ -11,17 +11,18 @@ namespace pfm::cuda::sm90 {
 
 // Named barriers; 0 is SyncThreads.
 constexpr int kSchedulerBarrier = 1;
-constexpr int kStoreBarrier = 2;     // of the first consumer, the next one has the next
-constexpr int kPingPongBarrier = 5;  // the same
+constexpr int kStoreBarrier = 2;     // one per consumer, from here on
+constexpr int kPingPongBarrier = 5;  // likewise
 
 template <int kRow>
 struct ForwardShared {
   static constexpr ForwardTile kTile = kForward[kRow];
   static constexpr int kConsumers = kTile.consumers();
-  static constexpr int kSchedulerWarps = kWarpgroupWarps - 1;  // of the producer warpgroup one warp loads
+  static constexpr int kSchedulerWarps = kWarpgroupWarps - 1;  // the other warp of the producer loads
   static constexpr int kWarpgroupRows = kSliceRows;
 
-  using Query = SmemTile<kWarpgroupRows, kTile.head_dim>;  // of a warpgroup; its output takes the same place
+  using Query =
+      SmemTile<kWarpgroupRows, kTile.head_dim>;  // of a warpgroup, which stores its output in the same place
   using Out = SmemTile<kWarpgroupRows, kTile.head_dim_v>;
   using Key = SmemTile<kTile.tile_k, kTile.head_dim>;
   using Value = SmemTile<kTile.tile_k, kTile.head_dim_v>;
@@ -57,7 +58,7 @@ struct ForwardShared {
   PFM_DEVICE Stages value_ring() const { return Stages(base + kValueRingAt); }
   PFM_DEVICE typename Stream::Position stream_ring() const { return typename Stream::Position(base + kStreamRingAt); }
 
-  // By all threads, before anything else.
+  // Initialises the mbarriers. Called by all threads of the block first.
   PFM_DEVICE void InitRings() const {
     if (ptx::ThreadIndex() == 0) {
       constexpr int kConsumerWarps = kConsumers * kWarpgroupWarps;

@@ -1,4 +1,4 @@
-// Host side of the sm90 kernels: one function per kernel and element type, compiled in a file of its own.
+// Launchers of the sm90 kernels. Each element type is compiled in a separate file.
 #ifndef PFM_CUDA_SM90_LAUNCH_H_
 #define PFM_CUDA_SM90_LAUNCH_H_
 
@@ -9,7 +9,7 @@
 
 namespace pfm::cuda::sm90 {
 
-// `row` of the table in forward_config.h, `blocks` persistent blocks. T: ptx::Float16 or ptx::BFloat16.
+// row: of the table in forward_config.h. blocks: how many, persistent. T: ptx::Float16 or ptx::BFloat16.
 template <class T>
 ptx::LaunchStatus LaunchForward(int row, int64_t blocks, void* stream, const ForwardArguments& arguments);
 

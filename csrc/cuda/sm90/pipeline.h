@@ -1,4 +1,4 @@
-// Rings of stages in shared memory that some threads fill and others use, and turns of warpgroups.
+// Rings of stages in shared memory between producers and consumers, and ping-pong order of warpgroups.
 #ifndef PFM_CUDA_SM90_PIPELINE_H_
 #define PFM_CUDA_SM90_PIPELINE_H_
 
@@ -11,11 +11,11 @@ constexpr int kWarpgroupThreads = 128;
 constexpr int kWarpgroupWarps = kWarpgroupThreads / kWarpThreads;
 constexpr int kMBarrierBytes = 8;
 
-// Of the block; the same register for all lanes, as the compiler can see.
+// Warp within the block, in a way that lets the compiler see that it is uniform.
 PFM_DEVICE inline int WarpIndex() { return ptx::Shuffle(ptx::ThreadIndex() / kWarpThreads, 0); }
 
-// Where one thread is in a ring. Two mbarriers per stage: `full` completes when the stage may be read, `empty` when
-// it may be filled again. Stages are passed in order and every user passes every one, so that position alone gives
+// Position of a thread in a ring of stages. Each stage has two mbarriers: `full` completes when it may be read,
+// `empty` when it may be filled again. Every thread passes every stage in order, so the position alone determines
 // stage and parity: a phase ends once per round.
 template <int kStages>
 class Ring {
@@ -25,8 +25,8 @@ class Ring {
 
   PFM_DEVICE explicit Ring(ptx::SharedAddress barriers) : barriers_(barriers) {}
 
-  // By one thread of the block, before a FenceMbarrierInit and a SyncThreads: how many arrivals make a stage full
-  // (bytes that are copied count on their own) and empty.
+  // Sets the numbers of arrivals that make a stage full (beside the expected bytes) and empty. Called by one thread
+  // of the block, before FenceMbarrierInit and SyncThreads.
   PFM_DEVICE void Init(int fillers, int users) const {
     for (int stage = 0; stage < kStages; ++stage) {
       ptx::MbarrierInit(barriers_ + stage * kMBarrierBytes, fillers);
@@ -47,8 +47,8 @@ class Ring {
   // Lets the compiler see that all lanes are in the same place, so that descriptors are computed once per warp.
   PFM_DEVICE void MakeUniform() { position_ = ptx::Shuffle(position_, 0); }
 
-  // Of further mbarriers, one per stage, whose phases end once per round as well. Where they are is computed here,
-  // and not kept in registers throughout a loop.
+  // Further mbarriers, one per stage, whose phases end once per round as well. Their addresses are recomputed here
+  // instead of kept in registers throughout a loop.
   PFM_DEVICE ptx::SharedAddress Along(ptx::SharedAddress barriers) const {
     return barriers + FreshPosition() % kStages * kMBarrierBytes;
   }
@@ -66,14 +66,14 @@ class Ring {
   uint32_t position_ = 0;
 };
 
-// Every warp of the users says that it is done with what its lanes read. Collective.
+// Releases a stage on behalf of a warp, after the reads of all its lanes. Collective.
 PFM_DEVICE inline void ArriveByWarp(ptx::SharedAddress barrier) {
   ptx::SyncWarp();
   if (ptx::LaneIndex() == 0) ptx::MbarrierArrive(barrier);
 }
 
-// Warpgroups take turns in a fixed order, each as often as the others: one issues its products while the others do
-// their arithmetic. Uses named barriers first_barrier .. first_barrier + kWarpgroups - 1.
+// Ping-pong: warpgroups issue their products in a fixed cyclic order, one while the others do arithmetic. Every
+// warpgroup takes the same number of turns. Uses named barriers first_barrier .. first_barrier + kWarpgroups - 1.
 template <int kWarpgroups>
 class PingPong {
  public:
@@ -88,7 +88,7 @@ class PingPong {
   PFM_DEVICE void Pass() const {
     if (kWarpgroups > 1) ptx::NamedBarrierArrive(next_, 2 * kWarpgroupThreads);
   }
-  // The turn that the last warpgroup passed at the end is nobody's.
+  // Takes the turn that the last warpgroup passed on at the end.
   PFM_DEVICE void Finish() const {
     if (own_ == first_) Take();
   }

@@ -1,5 +1,5 @@
-// Matrices of 16-bit elements in shared memory, as tensor copies write them and wgmma reads them: blocks of 64
-// columns, one after the other, each with rows of 128 bytes in the 128-byte swizzle.
+// Matrices of 16-bit elements in shared memory, in the layout of TMA boxes and wgmma operands: contiguous blocks of
+// 64 columns, each with rows of 128 bytes in the 128-byte swizzle.
 #ifndef PFM_CUDA_SM90_SMEM_TILE_H_
 #define PFM_CUDA_SM90_SMEM_TILE_H_
 
@@ -38,14 +38,14 @@ struct SmemTile {
     return first + Step(depth * kRowBytes);
   }
 
-  // Of the pair of elements at a column of 0, 2, 4 or 6, `patterns` times 8 rows down and `chunks` times 8 columns
-  // on.
+  // Address of the pair of elements at a column of 0, 2, 4 or 6, moved down by 8 `patterns` rows and right by 8
+  // `chunks` columns.
   PFM_DEVICE ptx::SharedAddress Pair(int row, int column, int patterns, int chunks) const {
     const ptx::SharedAddress first = base + row * kRowBytes + row % 8 * 16 + column * kElementBytes;
     return (first ^ chunks % 8 * 16) + patterns * kPatternBytes + chunks / 8 * kBlockBytes;
   }
 
-  // [rows, columns] from `row`, `column` of (head, batch) of a tensor, whose map has boxes of 64 columns x kRows.
+  // Loads the tile at `row`, `column` of (head, batch) of a tensor whose map has boxes of 64 columns x kRows.
   PFM_DEVICE void Load(const ptx::TensorMap& from, int column, int row, int head, int batch,
                        ptx::SharedAddress barrier) const {
 #pragma unroll
@@ -63,8 +63,7 @@ struct SmemTile {
   }
 
  private:
-  // What so many bytes add to a descriptor: one addition of what is known when compiled instead of another
-  // descriptor.
+  // Increment of a descriptor for an offset in bytes: adding a constant is cheaper than making another descriptor.
   PFM_DEVICE static constexpr uint64_t Step(int bytes) { return static_cast<uint64_t>(bytes) >> 4; }
 };
 

@@ -1,5 +1,5 @@
-// Online softmax (Milakov and Gimelshein, 2018) on the sums of a wgmma: a lane has two rows, and of each the columns
-// 8 j + 2 (lane % 4) and the next.
+// Online softmax (Milakov and Gimelshein, 2018) on wgmma accumulators: a lane holds two rows, and of each row columns
+// 8 j + 2 (lane % 4) and 8 j + 2 (lane % 4) + 1.
 #ifndef PFM_CUDA_SM90_SOFTMAX_H_
 #define PFM_CUDA_SM90_SOFTMAX_H_
 
@@ -10,15 +10,15 @@
 
 namespace pfm::cuda::sm90 {
 
-// Where element k of row `half` of a lane is in its sums.
+// Accumulator index of element k in row `half` of a lane.
 PFM_DEVICE constexpr int SumIndex(int half, int k) { return k / 2 * 4 + 2 * half + k % 2; }
 
-// In units of log2.
+// Running maximum and sum of the two rows of a lane, in units of log2.
 struct RowPair {
   float max[2];
-  float sum[2];  // of this lane's columns only, until the end
+  float sum[2];  // over this lane's columns only, until SumLanes
 
-  // A sink is a score that every row has seen before its first key.
+  // A sink counts as a score before the first key of every row.
   PFM_DEVICE void Start(const float* sink) {
     const float start = sink == nullptr ? -ptx::Infinity() : ptx::LoadGlobal(sink) * kLog2E;
     const bool counts = start != -ptx::Infinity() && ptx::LaneIndex() % 4 == 0;
@@ -29,7 +29,7 @@ struct RowPair {
     }
   }
 
-  // Scores to probabilities relative to the new maximum; rescale: what the output so far has to be multiplied with.
+  // Replaces scores by probabilities relative to the new maximum. rescale: factors for the output so far.
   template <int kSums>
   PFM_DEVICE void Update(float scale, float (&scores)[kSums], float (&rescale)[2]) {
 #pragma unroll
@@ -61,7 +61,7 @@ struct RowPair {
     }
   }
 
-  // After SumLanes. Rows that saw nothing have no sum.
+  // After SumLanes. A row without a visible key has a sum of zero.
   PFM_DEVICE float OutputScale(int half) const { return sum[half] == 0.0f ? 0.0f : 1.0f / sum[half]; }
   PFM_DEVICE float LogSumExp(int half) const {
     return sum[half] == 0.0f ? -ptx::Infinity() : (max[half] + ptx::Log2(sum[half])) * kLn2;
@@ -74,7 +74,7 @@ PFM_DEVICE inline void ScaleRows(float (&sums)[kSums], const float (&scale)[2]) 
   for (int i = 0; i < kSums; ++i) sums[i] *= scale[i / 2 % 2];
 }
 
-// Bit k of words[half]: whether element k of that row counts.
+// Masks scores: bit k of words[half] is set if element k of that row is visible.
 template <int kSums>
 PFM_DEVICE inline void Hide(const uint32_t (&words)[2], float (&scores)[kSums]) {
 #pragma unroll
@@ -86,7 +86,7 @@ PFM_DEVICE inline void Hide(const uint32_t (&words)[2], float (&scores)[kSums]) 
   }
 }
 
-// Sums as the operand A of the next wgmma: 16 columns to four registers, which lie as the sums do.
+// Rounds accumulators to the A operand of the next wgmma: 16 columns to four registers, in accumulator layout.
 template <class T, int kSums>
 PFM_DEVICE inline void PackOperand(const float (&sums)[kSums], uint32_t (&operand)[kSums / 8][4]) {
 #pragma unroll

@@ -1,5 +1,5 @@
-// Tensor maps of the [B, S, H, D] tensors of the C ABI: dimensions D, S, H, B, the strides of the tensor, boxes of 64
-// columns in the 128-byte swizzle. Host side.
+// Tensor maps of the [B, S, H, D] tensors of the C ABI, on the host: dimensions D, S, H, B with the strides of the
+// tensor, and boxes of 64 columns in the 128-byte swizzle.
 #ifndef PFM_CUDA_SM90_TENSOR_MAPS_H_
 #define PFM_CUDA_SM90_TENSOR_MAPS_H_
 
@@ -22,7 +22,7 @@ inline ptx::TensorShape ShapeOf(const pfm_tensor& tensor, const TensorSize& size
   const int64_t strides[4] = {1, tensor.stride_seq, tensor.stride_head, tensor.stride_batch};
   for (int d = 0; d < 4; ++d) {
     shape.size[d] = sizes[d];
-    // The stride of a single element is never used, and may be anything.
+    // The stride of a dimension of size 1 is never used and may have any value.
     shape.stride[d] = d > 0 && sizes[d] == 1 ? kRowBytes : strides[d] * kElementBytes;
     shape.box[d] = 1;
   }
@@ -32,7 +32,7 @@ inline ptx::TensorShape ShapeOf(const pfm_tensor& tensor, const TensorSize& size
   return shape;
 }
 
-// Whether a map describes the tensor: strides are positive and below 2^40 bytes. The base may be null.
+// Whether a tensor map can describe the tensor: strides must be positive and below 2^40 bytes. The base may be null.
 inline bool HasMap(const pfm_tensor& tensor, const TensorSize& size, int32_t dtype, int box_rows) {
   const ptx::TensorShape shape = ShapeOf(tensor, size, dtype, box_rows);
   for (int d = 1; d < shape.rank; ++d) {

@@ -24,12 +24,12 @@ PFM_DEVICE inline uint32_t TransposeBits(uint32_t bits, int lane) {
   return bits;
 }
 
-// All kSchedulerWarps warps arrive at the same entries; the first lane of the first warp, the leader, publishes them.
+// All kSchedulerWarps warps compute the same entries; the leader, lane 0 of the first warp, publishes them.
 template <int kTileQ, int kTileK, int kSchedulerWarps>
 class TileScheduler {
  public:
   using Stream = TileStream<kTileQ, kTileK>;
-  static constexpr int kExchangeBytes = 32;  // two slots: the next item and a finding per warp
+  static constexpr int kExchangeBytes = 32;  // two slots of the next item and one result per warp
 
   PFM_DEVICE TileScheduler(int warp, Stream stream, typename Stream::Position position, ptx::SharedAddress exchange,
                            int barrier)
@@ -41,7 +41,11 @@ class TileScheduler {
       Publish(query_tile);
       const int32_t mask = HeadMask::IndexOf(table, query_tile.batch, query_tile.head);
       const int32_t row0 = query_tile.tile * kTileQ;
-      for (int32_t first = 0; first < table.key_tiles; first += kWarpThreads) Scan(table, mask, row0, first);
+      for (int32_t group = 0; group < table.key_groups(); group += kWarpThreads) {
+        for (uint32_t live = FindGroups(table, mask, row0, group); live != 0; live &= live - 1) {
+          Scan(table, mask, row0, (group + ptx::LowestBit(live)) * kGroupTiles);
+        }
+      }
     }
     Publish({EntryKind::kStop, 0, 0, 0, 0});
   }
@@ -51,7 +55,8 @@ class TileScheduler {
   static_assert(kTileQ <= kMaxSlices * kSliceRows, "a bit for every slice");
   static_assert(4 * (1 + kSchedulerWarps) * 2 <= kExchangeBytes, "both slots fit");
 
-  // A counter instead of a fixed share: how long a tile takes is only known when its columns have been read.
+  // Takes the next item from a global counter. A static share would be unbalanced: the cost of a tile is known only
+  // after its columns have been read.
   PFM_DEVICE int32_t NextItem(const WorkOrder& work) {
     const ptx::SharedAddress slot = NextSlot();
     if (IsLeader()) ptx::StoreShared(slot, ptx::AtomicAdd(work.next, 1));
@@ -60,17 +65,24 @@ class TileScheduler {
   }
 
   PFM_DEVICE static Entry DescribeItem(const MaskTable& table, const WorkOrder& work, int32_t item) {
-    const int32_t group_items = work.heads_per_group * table.query_tiles;
-    const int32_t first_head = item / group_items * work.heads_per_group;
-    const int32_t heads = Min(work.heads_per_group, work.query_heads - first_head);
-    const int32_t batch_head = first_head + item % group_items % heads, rank = item % group_items / heads;
-    const int32_t batch = batch_head / work.heads_q, head = batch_head % work.heads_q;
+    const HeadGroups::Item at = work.groups.At(item, table.query_tiles);
+    const int32_t batch = at.head / work.heads_q, head = at.head % work.heads_q;
     const int32_t* order = table.order + table.MaskOf(batch, head) * table.query_tiles;
-    return {EntryKind::kQueryTile, 0, ptx::LoadGlobal(order + rank), head, batch};
+    return {EntryKind::kQueryTile, 0, ptx::LoadGlobal(order + at.rank), head, batch};
   }
 
-  // The 32 key tiles from `first`: one per lane by their bounds, then those that these leave undecided. Pointers into
-  // the mask would take more registers than the producers have, if they were kept: hence Fresh.
+  // Of the 32 groups of key tiles from `group` on, those that the rows may see: one load instead of one per group. A
+  // single group is not worth the load.
+  PFM_DEVICE static uint32_t FindGroups(const MaskTable& table, int32_t mask, int32_t row0, int32_t group) {
+    if (table.key_groups() == 1) return 1;
+    const int32_t own = group + ptx::LaneIndex(), row1 = Min(row0 + kTileQ, table.seqlen_q);
+    const HeadMask head_mask(table, ptx::Fresh(mask));
+    return ptx::Ballot(own < table.key_groups() && !head_mask.GroupIsEmpty(own, row0, row1));
+  }
+
+  // Publishes the live ones of the 32 key tiles from `first` on. Each lane classifies one tile by its bounds;
+  // undecided tiles are then classified by their columns. Fresh recomputes pointers into the mask, for which the
+  // producers lack registers.
   PFM_DEVICE void Scan(const MaskTable& table, int32_t mask, int32_t row0, int32_t first) {
     const int32_t key_tile = first + ptx::LaneIndex(), row1 = Min(row0 + kTileQ, table.seqlen_q);
     TileClass by_bounds = TileClass::kEmpty;
@@ -88,7 +100,7 @@ class TileScheduler {
     }
   }
 
-  // One hole after the other: all of them at once would take more registers.
+  // Tests one hole at a time, which takes fewer registers than both at once.
   PFM_DEVICE static TileClass ByBounds(const HeadMask& mask, int32_t key_tile, int32_t row0, int32_t row1) {
     const RowRangeBounds absent = {mask.table().seqlen_q, mask.table().seqlen_q, 0, 0};
     const bool tail = (key_tile + 1) * kTileK > mask.table().seqlen_k;
@@ -107,9 +119,9 @@ class TileScheduler {
     return SeesSome(Min(CeilDiv<int32_t>(rows, kSliceRows), kTileQ / kSliceRows)) - 1;
   }
 
-  // What the slices see of an undecided tile, from its columns; its bits go to the next stage, which a tile that
-  // nobody sees leaves to the next one. A warp takes a quarter of the keys at a time: their bounds are read once,
-  // and the blocks of 32 rows hide each other's latencies.
+  // Classifies an undecided tile by its columns, per slice, and writes its bits to the next stage; an empty tile
+  // leaves that stage to its successor. A warp handles a quarter of the keys at a time, so that their columns are
+  // read once and the blocks of 32 rows hide each other's latency.
   PFM_DEVICE int ClassifyByColumns(const HeadMask& mask, int32_t key_tile, int32_t row0) {
     if (IsLeader()) position_.WaitEmpty();
     SyncSchedulerWarps();
@@ -133,7 +145,8 @@ class TileScheduler {
     return Combine(slices);
   }
 
-  // The rows that see a key, from its visible range and its holes: begin and end of each, an array apart.
+  // Rows that see a key, by its visible range and holes. `range` points to its first begin; ends lie one array
+  // behind.
   PFM_DEVICE static void ReadRows(const MaskTable& table, const int32_t* range, int32_t row0,
                                   uint32_t (&rows)[kRowBlocks]) {
     const auto for_blocks = [&](auto change) {
@@ -149,7 +162,7 @@ class TileScheduler {
     }
   }
 
-  // The union over all lanes of all scheduler warps. All bits are in shared memory when this returns.
+  // Union over all lanes of all scheduler warps. On return, the bits of all warps are in shared memory.
   PFM_DEVICE int Combine(int found) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) found |= ptx::ShuffleXor(found, distance);
@@ -162,8 +175,8 @@ class TileScheduler {
     return combined;
   }
 
-  // Double-buffered: a slot is reused two exchanges later, and the barrier of the exchange between proves that all
-  // warps have read it.
+  // Double-buffered: the slot of exchange t is reused by t + 2, and the barrier of t + 1 proves that all warps have
+  // read it.
   PFM_DEVICE ptx::SharedAddress NextSlot() {
     turn_ ^= 1;
     return exchange_ + turn_ * (kExchangeBytes / 2);
@@ -173,7 +186,8 @@ class TileScheduler {
 
   PFM_DEVICE bool IsLeader() const { return warp_ == 0 && ptx::LaneIndex() == 0; }
 
-  // The speaker alone waits for stages: the others may be rounds behind or ahead of it, which a parity does not tell.
+  // Only the leader waits for a stage. The other warps may be more than one round apart from it, where the parity of
+  // an mbarrier is ambiguous.
   PFM_DEVICE void Publish(const Entry& entry) {
     if (IsLeader()) {
       position_.WaitEmpty();

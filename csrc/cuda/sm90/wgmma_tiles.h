@@ -1,4 +1,4 @@
-// The products of the sm90 backward as whole sequences of wgmma, and what its accumulators go through in between.
+// Tile products of the sm90 backward as sequences of wgmma, and operations on their accumulators.
 //
 // A thread holds of 64 x kColumns sums, with row = 16 (warp % 4) + lane / 4 and column = 2 (lane % 4), for every n:
 //   sums[4 n + e] = (row + 8 (e / 2), 8 n + column + e % 2)
@@ -58,14 +58,14 @@ PFM_DEVICE inline void MultiplyRegisters(float (&sums)[kColumns / 2], const uint
   }
 }
 
-// 16 columns of sums as the left operand of a product that sums over them.
+// Rounds 16 columns of sums to the left operand of a product that sums over them.
 template <class T, int kCount>
 PFM_DEVICE inline void Round(const float (&sums)[kCount], int step, uint32_t (&operand)[4]) {
 #pragma unroll
   for (int r = 0; r < 4; ++r) operand[r] = ptx::Pack<T>(sums[8 * step + 2 * r], sums[8 * step + 2 * r + 1]);
 }
 
-// What Round made of 64 x 16 kSteps sums, as rows from that of this thread on.
+// Stores 64 x 16 kSteps sums rounded by Round. `row`: first row of this thread.
 template <int kSteps, int kRows>
 PFM_DEVICE inline void StoreRounded(const uint32_t (&operand)[kSteps][4], SmemTile<kRows, kDepth * kSteps> tile,
                                     int row) {
@@ -91,7 +91,7 @@ PFM_DEVICE inline void Fill(float (&sums)[kCount], float value) {
   for (float& sum : sums) sum = value;
 }
 
-// Of the columns that a thread has of the n-th eight.
+// Values for the two columns of a thread in the n-th block of eight.
 PFM_DEVICE inline FloatPair LoadRowPair(ptx::SharedAddress numbers, int n) {
   return ptx::LoadShared<FloatPair>(numbers + 4 * (8 * n + ptx::LaneIndex() % 4 * 2));
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,19 @@ from paddle_flashmask.packing import PackingReport
 
 from .config.arguments import Arguments
 from .data.packs import PackDataset, Packs, PackStreamDataset, TokenRows
-from .errors import ConfigError
+from .errors import ConfigError, RunError
 from .loading import load_model, load_model_config, load_tokenizer
+from .processes import from_first, is_first
+from .runs.atomic import write_json
+from .runs.checkpoints import step_of
+from .runs.identity import identity_of
+from .runs.lock import folder_lock
+from .runs.settle import nothing_saved, saves
+from .runs.start import Start, begin, choose_start, mark_finished
 from .tasks import Task
 
 SUMMARY_NAME = "training_summary.json"
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class TrainingResult:
 
     def write(self, path: Path) -> None:
         values = {**vars(self), "packing": self.packing.to_dict() if self.packing is not None else None}
-        path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_json(path, values)
 
 
 @contextlib.contextmanager
@@ -72,49 +81,48 @@ def _thread_notes(training: Any) -> list[str]:
     return [f"1 thread of {cores} cores; to use more set OMP_NUM_THREADS before the start (Paddle's default is 1)"]
 
 
-def find_checkpoint(training: Any, write: Callable[[str], None]) -> str | None:
-    """The checkpoint to resume from: the one named, or as in PaddleNLP the last one in output_dir."""
-    from paddlenlp.trainer import get_last_checkpoint
-
-    named = training.resume_from_checkpoint
-    if named is not None and str(named).lower() not in ("true", "false"):
-        if not Path(named).is_dir():
-            raise ConfigError(f"resume_from_checkpoint = {named!r} is not a folder")
-        return named
-    found = None
-    if os.path.isdir(training.output_dir) and training.do_train and not training.overwrite_output_dir:
-        found = get_last_checkpoint(training.output_dir)
-    if named is not None and str(named).lower() == "true" and found is None:
-        raise ConfigError(f"resume_from_checkpoint = true, but there is no checkpoint in {training.output_dir}")
-    if found is not None and str(named).lower() != "false":
-        write(f"note: resuming from {found}; set overwrite_output_dir to start afresh")
-        return found
-    return None
-
-
 def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     """Load, pack, train, evaluate and save, inside a `training_session`."""
+    output_dir = Path(arguments.training.output_dir)
+    try:
+        with folder_lock(output_dir, write) if is_first() else contextlib.nullcontext():
+            return _run_in_folder(task, arguments, write)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise RunError(f"{error.filename or output_dir} cannot be written: {error.strerror}") from error
+
+
+def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     from paddlenlp.trainer import set_seed
 
     from .logs import CSVLog
     from .progress import ProgressLines
+    from .runs.finite import FiniteGradients, check_weights
+    from .runs.signals import StopOnSignal
 
     training = arguments.training
-    checkpoint = find_checkpoint(training, write)
-    set_seed(training.seed)
     config = load_model_config(arguments, task.max_length(arguments))
-    task.settle_model(arguments, config)
-    model = load_model(arguments, config, task.model_class(config), write)
     tokenizer = load_tokenizer(arguments)
-
     train_rows = task.rows(arguments, tokenizer, "train") if training.do_train else None
     eval_rows = task.rows(arguments, tokenizer, "dev") if training.do_eval else None
+    identity, start = {}, Start()
+    if training.do_train and saves(training):
+        identity = identity_of(task.key, arguments, train_rows.files)
+        start = from_first(lambda: choose_start(arguments, identity, write))
+    if start.finished:
+        return _nothing_done(training)
+    set_seed(training.seed)
+    task.settle_model(arguments, config)
+    model = load_model(arguments, config, task.model_class(config), write)
+    check_weights(model, 0)
+
     train_data = task.packs(arguments, train_rows, arguments.data.lazy) if train_rows is not None else None
     eval_data = task.packs(arguments, eval_rows, lazy=False) if eval_rows is not None else None
     _announce("training", train_data, train_rows, write)
     _announce("evaluation", eval_data, eval_rows, write)
 
-    progress = ProgressLines(write)
+    progress, signals = ProgressLines(write), StopOnSignal(saves(training))
     trainer = task.trainer(
         arguments,
         model,
@@ -123,9 +131,25 @@ def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> Train
         eval_dataset=eval_data,
         tokenizer=tokenizer,
         data_collator=task.collator(arguments, tokenizer.pad_token_id),
-        callbacks=[progress, CSVLog()],
+        callbacks=[progress, CSVLog(), FiniteGradients(), signals],
     )
-    return _run_to_end(trainer, progress, checkpoint, train_data, train_rows, write)
+    trainer.identity = identity
+    if start.checkpoint is not None and (done := _steps_beyond(trainer, start.checkpoint)):
+        write(f"nothing to do: {start.checkpoint} has {done} steps, and the run asks for {trainer.planned_steps()}")
+        return _nothing_done(training)
+    if training.do_train and saves(training):
+        from_first(lambda: begin(training, start))
+    return _run_to_end(trainer, progress, signals, start, train_data, train_rows, write)
+
+
+def _steps_beyond(trainer: Any, checkpoint: str) -> int:
+    """Steps of a checkpoint that has more than the run asks for, or else 0."""
+    done = step_of(Path(checkpoint))
+    return done if done > trainer.planned_steps() else 0
+
+
+def _nothing_done(training: Any) -> TrainingResult:
+    return TrainingResult([], [], None, 0, 0, [], training.output_dir)
 
 
 def _announce(name: str, data: Packs | None, rows: TokenRows | None, write: Callable[[str], None]) -> None:
@@ -140,7 +164,8 @@ def _announce(name: str, data: Packs | None, rows: TokenRows | None, write: Call
 def _run_to_end(
     trainer: Any,
     progress: Any,
-    checkpoint: str | None,
+    signals: Any,
+    start: Start,
     data: Packs | None,
     rows: TokenRows | None,
     write: Callable[[str], None],
@@ -150,10 +175,12 @@ def _run_to_end(
     data, rows: those of training.
     """
     training = trainer.args
-    saves = not (training.benchmark or training.autotuner_benchmark)
     if training.do_train:
-        outcome = trainer.train(resume_from_checkpoint=checkpoint)
-        if saves:
+        with signals:
+            outcome = trainer.train(resume_from_checkpoint=start.checkpoint)
+        if signals.stopped is not None:
+            raise _stopped(trainer, signals.stopped)
+        if saves(training):
             trainer.save_model()
             trainer.log_metrics("train", outcome.metrics)
             trainer.save_metrics("train", outcome.metrics)
@@ -177,7 +204,22 @@ def _run_to_end(
     )
     if training.should_save:
         result.write(Path(training.output_dir) / SUMMARY_NAME)
+    if training.do_train and saves(training) and is_first():
+        mark_finished(training, trainer.state.global_step, trainer.identity)
+    if training.do_train and not saves(training):
+        write(nothing_saved(training))
     return result
+
+
+def _stopped(trainer: Any, number: signal.Signals) -> RunError:
+    """The error that ends a run after a signal, with the exit status that the shell gives one killed by it."""
+    state, training = trainer.state, trainer.args
+    saved = f"saved checkpoint-{state.global_step} in {training.output_dir}; start again to continue"
+    return RunError(
+        f"stopped by {number.name} after step {state.global_step} of {state.max_steps}: "
+        + (saved if saves(training) else "nothing was saved"),
+        exit_code=128 + number,
+    )
 
 
 def _packing_line(name: str, data: Packs, rows: TokenRows) -> str:

@@ -12,6 +12,7 @@ from paddlenlp.trainer.trainer_utils import has_length
 
 from .errors import DataError
 from .logs import VisualDLLog
+from .runs.saving import WholeSaves
 
 
 class SeededBatchSampler(DistributedBatchSampler):
@@ -84,7 +85,7 @@ class StreamLoader:
         return f" on each of {self.processes} processes" if self.processes > 1 else ""
 
 
-class PackedOrder:
+class PackedOrder(WholeSaves):
     """Mixin for PaddleNLP trainers that read packs."""
 
     def __init__(self, *args, **kwargs):

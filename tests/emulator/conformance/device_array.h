@@ -1,5 +1,5 @@
-// Arrays in the memory of the device at hand, and launches that wait: the one part of the program that differs
-// between the GPU and the emulator.
+// Arrays in device memory, and launches that wait: the only part of the program that differs between a GPU and the
+// emulator.
 #ifndef PFM_EMULATOR_CONFORMANCE_DEVICE_ARRAY_H_
 #define PFM_EMULATOR_CONFORMANCE_DEVICE_ARRAY_H_
 

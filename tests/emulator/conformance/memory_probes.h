@@ -1,4 +1,4 @@
-// Probes of places, memory, copies, barriers and the order between blocks.
+// Probes of thread indices, memory, copies, barriers and the order between blocks.
 #ifndef PFM_EMULATOR_CONFORMANCE_MEMORY_PROBES_H_
 #define PFM_EMULATOR_CONFORMANCE_MEMORY_PROBES_H_
 
@@ -13,26 +13,24 @@ struct Arrays {
   uint32_t* out;
 };
 
-// ---- Where a thread is
+// ---- Thread and block indices
 
 PFM_KERNEL_BOUNDS(96, 1) void Places(PFM_KERNEL_ARGUMENT Arrays arrays) {
-  uint32_t* out = arrays.out + 7 * (ptx::BlockIndex() * ptx::ThreadCount() + ptx::ThreadIndex());
+  uint32_t* out = arrays.out + 5 * (ptx::BlockIndex() * 96 + ptx::ThreadIndex());
   ptx::StoreGlobal(out, static_cast<uint32_t>(ptx::ThreadIndex()));
-  ptx::StoreGlobal(out + 1, static_cast<uint32_t>(ptx::ThreadCount()));
-  ptx::StoreGlobal(out + 2, static_cast<uint32_t>(ptx::LaneIndex()));
-  ptx::StoreGlobal(out + 3, static_cast<uint32_t>(ptx::BlockIndex()));
-  ptx::StoreGlobal(out + 4, static_cast<uint32_t>(ptx::BlockCount()));
-  ptx::StoreGlobal(out + 5, ptx::DynamicShared() % 128);
-  ptx::StoreGlobal(reinterpret_cast<float*>(out + 6), ptx::Infinity());
+  ptx::StoreGlobal(out + 1, static_cast<uint32_t>(ptx::LaneIndex()));
+  ptx::StoreGlobal(out + 2, static_cast<uint32_t>(ptx::BlockIndex()));
+  ptx::StoreGlobal(out + 3, ptx::DynamicShared() % 128);
+  ptx::StoreGlobal(reinterpret_cast<float*>(out + 4), ptx::Infinity());
 }
 
 inline void ProbePlaces(Recorder& recorder) {
-  DeviceArray<uint32_t> out("out", 5 * 96 * 7);
+  DeviceArray<uint32_t> out("out", 5 * 96 * 5);
   Run("Places", Places, 5, 96, 0, {nullptr, out.data()});
   std::vector<uint32_t> expected;
   for (uint32_t block = 0; block < 5; ++block) {
     for (uint32_t thread = 0; thread < 96; ++thread) {
-      expected.insert(expected.end(), {thread, 96, thread & 31, block, 5, 0, 0x7f800000});
+      expected.insert(expected.end(), {thread, thread & 31, block, 0, 0x7f800000});
     }
   }
   recorder.Exact("ThreadIndex...DynamicShared", out.Read(), expected);
@@ -110,11 +108,11 @@ inline void ProbeGlobalMoves(Recorder& recorder) {
   ProbeMoves<ptx::Vector16>(recorder, "LoadGlobal/StoreGlobal.16", ThroughGlobal<ptx::Vector16>, 0);
 }
 
-// ---- Atomics: sums of integers, so that no order shows
+// ---- Atomics: sums of integers, which do not depend on the order
 
 struct AtomicArrays {
-  int32_t* integers;  // total, then what thread 0 of block 0 saw in its slot of its own, 3 times
-  float* floats;      // total, zero, totals of the pairs, of the quads
+  int32_t* integers;  // total; three values that thread 0 of block 0 saw in the last element
+  float* floats;      // totals of the quads
 };
 
 PFM_KERNEL_BOUNDS(64, 1) void Atomics(PFM_KERNEL_ARGUMENT AtomicArrays arrays) {
@@ -129,10 +127,8 @@ PFM_KERNEL_BOUNDS(64, 1) void Atomics(PFM_KERNEL_ARGUMENT AtomicArrays arrays) {
     ptx::AtomicAdd(arrays.integers, total);
   }
   ptx::AtomicAdd(arrays.integers, thread * 7 - 11);
-  ptx::AtomicAdd(arrays.floats, static_cast<float>(thread - 8));
-  ptx::AtomicAddPair(arrays.floats + 2, static_cast<float>(thread), static_cast<float>(2 - thread));
   const float number = static_cast<float>(thread);
-  ptx::AtomicAddQuad(arrays.floats + 4, {number, 2.0f * number, -number, 1.0f});
+  ptx::AtomicAddQuad(arrays.floats, {number, 2.0f * number, -number, 1.0f});
   if (thread == 0 && ptx::BlockIndex() == 0) {
     ptx::StoreGlobal(arrays.integers + 1, ptx::AtomicAdd(arrays.integers + 4, 17));
     ptx::StoreGlobal(arrays.integers + 2, ptx::AtomicAdd(arrays.integers + 4, -40));
@@ -143,46 +139,49 @@ PFM_KERNEL_BOUNDS(64, 1) void Atomics(PFM_KERNEL_ARGUMENT AtomicArrays arrays) {
 inline void ProbeAtomics(Recorder& recorder) {
   constexpr int kBlocks = 4;
   DeviceArray<int32_t> integers("integers", std::vector<int32_t>(5, 100));
-  DeviceArray<float> floats("floats", 8);
-  Require("ClearMemory", ptx::ClearMemory(floats.data(), 8 * sizeof(float), nullptr));
+  DeviceArray<float> floats("floats", 4);
+  Require("ClearMemory", ptx::ClearMemory(floats.data(), 4 * sizeof(float), nullptr));
   Run("Atomics", Atomics, kBlocks, 64, 4, {integers.data(), floats.data()});
   int32_t sum = 100, shared = -5;
-  std::vector<float> totals(8, 0.0f);
+  std::vector<float> totals(4, 0.0f);
   for (int thread = 0; thread < 64; ++thread) shared += thread * 3 - 90;
   for (int block = 0; block < kBlocks; ++block) {
     sum += shared;
     for (int thread = 0; thread < 64; ++thread) {
       sum += thread * 7 - 11;
       const float number = static_cast<float>(thread);
-      const float added[] = {number - 8, 0, number, 2 - number, number, 2 * number, -number, 1};
-      for (int i = 0; i < 8; ++i) totals[i] += added[i];
+      const float added[] = {number, 2 * number, -number, 1};
+      for (int i = 0; i < 4; ++i) totals[i] += added[i];
     }
   }
   std::vector<uint32_t> actual;
   for (const int32_t value : integers.Read()) actual.push_back(static_cast<uint32_t>(value));
   const std::vector<int32_t> expected = {sum, 100, 117, 77, 77};
-  recorder.Exact("AtomicAdd.int32, AtomicAddShared", actual, std::vector<uint32_t>(expected.begin(), expected.end()));
+  recorder.Exact("AtomicAdd, AtomicAddShared", actual, std::vector<uint32_t>(expected.begin(), expected.end()));
   actual.clear();
   for (const float value : floats.Read()) actual.push_back(BitCast<uint32_t>(value));
   std::vector<uint32_t> expected_floats;
   for (const float total : totals) expected_floats.push_back(BitCast<uint32_t>(total));
-  recorder.Exact("AtomicAdd.float, AtomicAddPair, AtomicAddQuad, ClearMemory", actual, expected_floats);
+  recorder.Exact("AtomicAddQuad, ClearMemory", actual, expected_floats);
 }
 
-// ---- Order between blocks: block b continues what block b - 1 wrote, and adds to the same sums
+// ---- Order between blocks, which take tickets since they may start in any order: the block with ticket b reads what
+// the block before it wrote, and adds to the same sums
 
 struct ChainArrays {
   uint32_t* rows;  // [blocks + 1][threads], row 0 given
   float* sums;     // [4][threads], by other threads in every block
-  int32_t* turn;
+  int32_t *turn, *ticket;
 };
 
-// In another order of the blocks the sums are other ones.
+// Addends whose float32 sum depends on the order of the blocks.
 PFM_HOST_DEVICE float Addend(int block, int i) { return (block % 2 == 0 ? 1e8f : -1e8f) + 9.0f * (block + i); }
 
 PFM_KERNEL_BOUNDS(64, 1) void Chain(PFM_KERNEL_ARGUMENT ChainArrays arrays) {
   const int thread = ptx::ThreadIndex();
-  const int block = ptx::BlockIndex();
+  if (thread == 0) ptx::StoreShared(ptx::DynamicShared(), ptx::AtomicAdd(arrays.ticket, 1));
+  ptx::SyncThreads();
+  const int block = ptx::LoadShared<int32_t>(ptx::DynamicShared());
   if (thread == 0) {
     while (ptx::LoadAcquire(arrays.turn) != block) {
     }
@@ -193,13 +192,7 @@ PFM_KERNEL_BOUNDS(64, 1) void Chain(PFM_KERNEL_ARGUMENT ChainArrays arrays) {
   ptx::AddQuad(arrays.sums + 4 * ((thread + 5 * block) % 64),
                {Addend(block, 0), Addend(block, 1), Addend(block, 2), Addend(block, 3)});
   ptx::SyncThreads();
-  if (thread == 0) {
-    if (block % 2 == 0) {
-      ptx::StoreRelease(arrays.turn, block + 1);
-    } else {
-      ptx::AtomicAddRelease(arrays.turn, 1);
-    }
-  }
+  if (thread == 0) ptx::StoreRelease(arrays.turn, block + 1);
 }
 
 inline void ProbeChain(Recorder& recorder) {
@@ -211,15 +204,15 @@ inline void ProbeChain(Recorder& recorder) {
     start.resize((kBlocks + 1) * 64);
     return start;
   }());
-  DeviceArray<int32_t> turn("turn", std::vector<int32_t>(1, 0));
+  DeviceArray<int32_t> turn("turn", std::vector<int32_t>(1, 0)), ticket("ticket", std::vector<int32_t>(1, 0));
   DeviceArray<float> sums("sums", std::vector<float>(4 * 64, 0.1f));
-  Run("Chain", Chain, kBlocks, 64, 0, {rows.data(), sums.data(), turn.data()});
+  Run("Chain", Chain, kBlocks, 64, 4, {rows.data(), sums.data(), turn.data(), ticket.data()});
   for (uint32_t block = 0; block < kBlocks; ++block) {
     for (size_t thread = 0; thread < 64; ++thread) {
       expected.push_back(expected[block * 64 + (thread + 1) % 64] * 5 + block);
     }
   }
-  recorder.Exact("LoadAcquire, StoreRelease, AtomicAddRelease", rows.Read(), expected);
+  recorder.Exact("LoadAcquire, StoreRelease", rows.Read(), expected);
   std::vector<uint32_t> actual_sums, expected_sums;
   for (const float sum : sums.Read()) actual_sums.push_back(BitCast<uint32_t>(sum));
   for (int at = 0; at < 4 * 64; ++at) {

@@ -1,5 +1,5 @@
-// A probe runs one primitive on random operands and hands what it got, what it should have got by plain C++ that
-// knows nothing of the emulator, and where bits may differ how far, to a Recorder.
+// A probe runs one primitive on random operands and passes its results to a Recorder, with the results expected by
+// plain C++ independent of the emulator and, where bits may differ, the allowed error.
 #ifndef PFM_EMULATOR_CONFORMANCE_PROBE_H_
 #define PFM_EMULATOR_CONFORMANCE_PROBE_H_
 
@@ -23,7 +23,7 @@ To BitCast(const From& from) {
 
 class Recorder {
  public:
-  // file: where results go, or null.
+  // file: output for results, or null.
   explicit Recorder(std::FILE* file) : file_(file) {}
 
   void Exact(const std::string& name, const std::vector<uint32_t>& actual, const std::vector<uint32_t>& expected) {
@@ -34,7 +34,7 @@ class Recorder {
     }
   }
 
-  // allowed: of the absolute error, per element.
+  // allowed: absolute error per element.
   void Near(const std::string& name, const std::vector<float>& actual, const std::vector<double>& expected,
             const std::vector<float>& allowed) {
     std::vector<uint32_t> words;
@@ -72,7 +72,7 @@ class Recorder {
   int failures_ = 0;
 };
 
-// The same numbers on every machine.
+// Random numbers, the same on every machine.
 class Random {
  public:
   explicit Random(uint32_t seed) : engine_(seed) {}

@@ -1,4 +1,4 @@
-"""Compares every primitive of csrc/cuda/ptx/ptx.h on the GPU at hand with the emulator.
+"""Compare every primitive of csrc/cuda/ptx/ptx.h on the current GPU with the emulator.
 
     python3 tests/emulator/conformance/run.py --nvcc --output conformance.json     on a machine with a GPU
     python3 tests/emulator/conformance/run.py --emulated-only                      anywhere with g++
@@ -34,7 +34,7 @@ def build_emulated(program: Path, flags: tuple[str, ...] = ()) -> None:
 
 
 def build_for_gpu(program: Path, nvcc: str) -> None:
-    """Machine code for compute capability 8.0 and 9.0, PTX for what comes after."""
+    """Build the probes with machine code for sm_80 and sm_90, and PTX for later devices."""
     codes = ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_90,code=compute_90"]
     targets = [option for code in codes for option in ("-gencode", code)]
     library = f"-L{Path(shutil.which(nvcc) or nvcc).resolve().parent.parent / 'lib'}"  # pip's nvcc looks in lib64 only
@@ -42,7 +42,7 @@ def build_for_gpu(program: Path, nvcc: str) -> None:
 
 
 def results_of(program: Path, side: str) -> tuple[dict[str, tuple[np.ndarray, np.ndarray | None]], list[str]]:
-    """By name the words and, where bits may differ, the allowed absolute errors; and what plain C++ disagrees with."""
+    """Results by name, with allowed absolute errors where bits may differ, and names that plain C++ contradicts."""
     output = program.with_suffix(".results")
     done = subprocess.run([program, "write", output], capture_output=True, text=True, timeout=600)
     complaints = [f"{side}: {line}" for line in (done.stdout + done.stderr).splitlines()]
@@ -64,7 +64,7 @@ def results_of(program: Path, side: str) -> tuple[dict[str, tuple[np.ndarray, np
 
 
 def compare(words: np.ndarray, other: np.ndarray, allowed: np.ndarray | None) -> dict:
-    """How two results of one primitive differ."""
+    """Comparison of two results of one primitive."""
     if words.shape != other.shape:
         return {"agrees": False, "why": f"{words.size} and {other.size} results"}
     differing = int(np.count_nonzero(words != other))
@@ -77,7 +77,7 @@ def compare(words: np.ndarray, other: np.ndarray, allowed: np.ndarray | None) ->
     values, others = words.view(np.float32).astype(np.float64), other.view(np.float32).astype(np.float64)
     with np.errstate(invalid="ignore"):
         error = np.where(values == others, 0.0, np.abs(values - others))
-    # Either side may be off by as much as is allowed.
+    # Each side may have the allowed error.
     share = np.max(np.where(error == 0.0, 0.0, error / np.maximum(2 * allowed.astype(np.float64), 1e-300)))
     report["largest_error_of_allowed"] = float(share)
     report["agrees"] = bool(share <= 1.0)

@@ -1,4 +1,4 @@
-// Probes of what the lanes of a warp do together.
+// Probes of warp collectives.
 #ifndef PFM_EMULATOR_CONFORMANCE_WARP_PROBES_H_
 #define PFM_EMULATOR_CONFORMANCE_WARP_PROBES_H_
 
@@ -10,18 +10,17 @@
 
 namespace pfm::conformance {
 
-// ---- Shuffles, votes, reductions
+// ---- Shuffles, votes, reductions, counts of bits
 
 struct LaneArrays {
   const uint32_t* value;
   const int32_t* lane;
-  uint32_t* out;  // [10][32]
+  uint32_t* out;  // [9][32]
 };
 
 PFM_KERNEL_BOUNDS(32, 1) void Lanes(PFM_KERNEL_ARGUMENT LaneArrays arrays) {
   const int lane = ptx::LaneIndex();
   const uint32_t value = ptx::LoadGlobal(arrays.value + lane);
-  const int32_t number = static_cast<int32_t>(value);
   uint32_t* out = arrays.out + lane;
   ptx::StoreGlobal(out, ptx::Shuffle(value, ptx::LoadGlobal(arrays.lane + lane)));
   const float half = ptx::Shuffle(static_cast<float>(lane) * 0.5f, 31 - lane);
@@ -29,11 +28,10 @@ PFM_KERNEL_BOUNDS(32, 1) void Lanes(PFM_KERNEL_ARGUMENT LaneArrays arrays) {
   ptx::StoreGlobal(out + 64, ptx::ShuffleXor(value, 1));
   ptx::StoreGlobal(out + 96, ptx::ShuffleXor(value, 22));
   ptx::StoreGlobal(out + 128, ptx::Ballot((value & 1) != 0));
-  ptx::StoreGlobal(out + 160, static_cast<uint32_t>(ptx::ReduceAdd(number)));
-  ptx::StoreGlobal(out + 192, static_cast<uint32_t>(ptx::ReduceMin(number)));
-  ptx::StoreGlobal(out + 224, static_cast<uint32_t>(ptx::ReduceMax(number)));
-  ptx::StoreGlobal(out + 256, static_cast<uint32_t>(ptx::LowestBit(value | 1u << 31)));
-  ptx::StoreGlobal(out + 288, static_cast<uint32_t>(ptx::PopulationCount(value)));
+  ptx::StoreGlobal(out + 160, static_cast<uint32_t>(ptx::ReduceMin(static_cast<int32_t>(value))));
+  ptx::StoreGlobal(out + 192, static_cast<uint32_t>(ptx::ReduceMax(static_cast<int32_t>(value))));
+  ptx::StoreGlobal(out + 224, static_cast<uint32_t>(ptx::LowestBit(value | 1u << 31)));
+  ptx::StoreGlobal(out + 256, static_cast<uint32_t>(ptx::PopulationCount(value)));
 }
 
 inline void ProbeLanes(Recorder& recorder) {
@@ -41,14 +39,13 @@ inline void ProbeLanes(Recorder& recorder) {
   const std::vector<uint32_t> values = random.Words(32);
   std::vector<int32_t> lanes(32);
   for (int32_t& lane : lanes) lane = random.Below(32);
-  DeviceArray<uint32_t> value("value", values), out("out", 320);
+  DeviceArray<uint32_t> value("value", values), out("out", 288);
   DeviceArray<int32_t> lane("lane", lanes);
   Run("Lanes", Lanes, 1, 32, 0, {value.data(), lane.data(), out.data()});
-  uint32_t ballot = 0, sum = 0;
+  uint32_t ballot = 0;
   int32_t least = INT32_MAX, largest = INT32_MIN;
   for (int l = 0; l < 32; ++l) {
     ballot |= (values[l] & 1) << l;
-    sum += values[l];
     least = std::min(least, static_cast<int32_t>(values[l]));
     largest = std::max(largest, static_cast<int32_t>(values[l]));
   }
@@ -62,23 +59,22 @@ inline void ProbeLanes(Recorder& recorder) {
     for (; bits != 0; bits >>= 1) ones += bits & 1;
     return ones;
   };
-  std::vector<std::vector<uint32_t>> expected(10, std::vector<uint32_t>(32));
+  std::vector<std::vector<uint32_t>> expected(9, std::vector<uint32_t>(32));
   for (uint32_t l = 0; l < 32; ++l) {
     expected[0][l] = values[lanes[l]];
     expected[1][l] = 31 - l;
     expected[2][l] = values[l ^ 1];
     expected[3][l] = values[l ^ 22];
     expected[4][l] = ballot;
-    expected[5][l] = sum;
-    expected[6][l] = static_cast<uint32_t>(least);
-    expected[7][l] = static_cast<uint32_t>(largest);
-    expected[8][l] = lowest(values[l] | 1u << 31);
-    expected[9][l] = count(values[l]);
+    expected[5][l] = static_cast<uint32_t>(least);
+    expected[6][l] = static_cast<uint32_t>(largest);
+    expected[7][l] = lowest(values[l] | 1u << 31);
+    expected[8][l] = count(values[l]);
   }
-  const char* const names[] = {"Shuffle.uint32", "Shuffle.float", "ShuffleXor.1", "ShuffleXor.22", "Ballot",
-                               "ReduceAdd",      "ReduceMin",     "ReduceMax",    "LowestBit",     "PopulationCount"};
+  const char* const names[] = {"Shuffle.uint32", "Shuffle.float", "ShuffleXor.1", "ShuffleXor.22",  "Ballot",
+                               "ReduceMin",      "ReduceMax",     "LowestBit",    "PopulationCount"};
   const std::vector<uint32_t> all = out.Read();
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < 9; ++i) {
     recorder.Exact(names[i], std::vector<uint32_t>(all.begin() + 32 * i, all.begin() + 32 * (i + 1)), expected[i]);
   }
 }
@@ -103,7 +99,7 @@ PFM_KERNEL_BOUNDS(32, 1) void Matrices(PFM_KERNEL_ARGUMENT LaneArrays arrays) {
 inline void ProbeMatrices(Recorder& recorder) {
   Random random(22);
   const std::vector<uint32_t> words = random.Words(32 * 4);
-  // Rows of one matrix stay in one line of shared memory, so that no bank is asked twice.
+  // Rows of one matrix stay in one line of shared memory, which avoids bank conflicts.
   std::vector<int32_t> places(32);
   for (int lane = 0; lane < 32; ++lane) places[lane] = (lane / 8 * 3 + 1) % 4 * 8 + (lane * 5 + lane / 8) % 8;
   DeviceArray<uint32_t> value("value", words), out("out", 256);
@@ -161,7 +157,7 @@ void Product(PFM_KERNEL_ARGUMENT ProductArrays arrays) {
   }
 }
 
-// The value of a 16-bit float with so many bits of mantissa.
+// Value of a 16-bit float with this many mantissa bits.
 inline double ValueOf(uint16_t bits, int mantissa_bits) {
   const int exponent_bits = 15 - mantissa_bits;
   const int bias = (1 << (exponent_bits - 1)) - 1;
@@ -175,8 +171,8 @@ inline double ValueOf(uint16_t bits, int mantissa_bits) {
 
 constexpr int kProducts = 24;
 
-// Hardware adds the 16 exact products and C with their bits below the largest term's 24 or so cut off, in an order of
-// its own; the emulator rounds after every addition. Either error is below 17 * 2^-23 of the sum of the magnitudes.
+// The hardware adds the 16 exact products and C in an unspecified order, truncated to about 24 bits below the largest
+// term; the emulator rounds after every addition. Either error is below 17 * 2^-23 of the sum of the magnitudes.
 constexpr double kProductTolerance = 0x1p-18;
 
 template <class T>

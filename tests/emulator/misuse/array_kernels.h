@@ -17,7 +17,7 @@ struct ArrayArguments {
   int32_t* sum;
 };
 
-// A case has Kernel(arguments), by 64 threads; no output.
+// A case has Kernel(arguments), run by 64 threads, and no output.
 struct ArrayCase {
   static constexpr int kWords = 64, kCalls = 1;
 
@@ -26,7 +26,7 @@ struct ArrayCase {
   }
 };
 
-// Divides the same memory anew for every call.
+// Divides the same memory again for every call.
 template <class T>
 std::string RunArrays(bool wrong, uint64_t seed) {
   emulator::CurrentOptions().seed = seed;
@@ -49,7 +49,7 @@ std::string RunArrays(bool wrong, uint64_t seed) {
   return "";
 }
 
-// One tile beyond the end: where the next array would be without room between them.
+// Accesses one tile beyond the end, where the next array would be without padding.
 struct ArrayOverrun : ArrayCase {
   static void Kernel(const ArrayArguments arguments) {
     const int thread = ptx::ThreadIndex();
@@ -68,7 +68,7 @@ struct ArrayUnderrun : ArrayCase {
   }
 };
 
-// Reads what a call before this one has left.
+// Reads values left by an earlier call.
 struct ArrayOfLastCall : ArrayCase {
   static constexpr int kCalls = 2;
   static void Kernel(const ArrayArguments arguments) {

@@ -16,7 +16,7 @@ struct RemovedBarrier : Case {
   }
 };
 
-// The second round overwrites what a slow warp may still read.
+// The second round overwrites words that a slow warp may still read.
 struct RemovedTrailingBarrier : Case {
   static uint32_t Expected(uint32_t i) { return 2 * (3 * (63 - i) + 1) + 1; }
   static void Kernel(const Arguments arguments) {
@@ -102,7 +102,7 @@ struct LanesReturnEarly : Case {
   static void Kernel(const Arguments arguments) {
     CopyThrough(arguments);
     if (arguments.wrong && ptx::ThreadIndex() >= 60) return;
-    ptx::ReduceAdd(1);
+    ptx::Ballot(true);
   }
 };
 
@@ -148,7 +148,7 @@ struct NamedBarrierLeft : Case {
   }
 };
 
-// ---- Waiting for nobody
+// ---- Waits that never end
 
 struct WaitsForNobody : Case {
   static void Kernel(const Arguments arguments) {

@@ -16,6 +16,16 @@ struct SharedOutOfBounds : Case {
   }
 };
 
+// The maximum of shared memory belongs to the kernel: another thread may launch it between setting and using it.
+inline std::string RunSharedMaximum(bool wrong, uint64_t) {
+  void (*const kernel)(Arguments) = [](Arguments) {};
+  for (const int most : {512, wrong ? 256 : 512}) {
+    const ptx::LaunchStatus status = ptx::Launch(kernel, 1, 32, {256, most}, nullptr, Arguments{});
+    if (!status.ok()) return status.message;
+  }
+  return "";
+}
+
 struct SharedMisaligned : Case {
   static constexpr int kSharedBytes = 64 * 16 + 16;
   static void Kernel(const Arguments arguments) {
@@ -153,7 +163,7 @@ struct BlockReadsWhatAnotherWrites : Case {
   }
 };
 
-// Block 1 overwrites the input once block 0 has read it, which block 0 says without a release.
+// Block 1 overwrites the input after block 0 has read it and said so, but without a release.
 struct OverwrittenAfterRead : Case {
   static constexpr int kBlocks = 2;
   static void Kernel(const Arguments arguments) {
@@ -165,7 +175,7 @@ struct OverwrittenAfterRead : Case {
       if (arguments.wrong) {
         ptx::AtomicAdd(arguments.flags, 1);
       } else {
-        ptx::AtomicAddRelease(arguments.flags, 1);
+        ptx::StoreRelease(arguments.flags, 1);
       }
       return;
     }
@@ -178,7 +188,7 @@ struct OverwrittenAfterRead : Case {
   }
 };
 
-// Block 0 hands its words over to block 1 and raises a flag; `how` says what is wrong.
+// Block 0 passes its words to block 1 and raises a flag. `how` is the mistake.
 enum class Handover { kRelaxed, kEarly, kNoBarrierBefore, kNoBarrierAfter };
 
 template <Handover kHow>

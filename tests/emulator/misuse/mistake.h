@@ -1,7 +1,7 @@
-// How the small kernels are run.
+// Launch of the small kernels.
 //
-// A case is a type with the size of its launch, Kernel(arguments), where arguments.wrong says whether to make the
-// mistake, and Expected(in, i), the i-th of the kOut words of the output.
+// A case is a type with the size of its launch, Kernel(arguments), which makes the mistake if arguments.wrong is set,
+// and Expected(in, i), word i of the kOut words of output.
 #ifndef PFM_EMULATOR_MISUSE_MISTAKE_H_
 #define PFM_EMULATOR_MISUSE_MISTAKE_H_
 
@@ -23,7 +23,7 @@ struct Arguments {
   int32_t* flags;  // 8 words, zero
 };
 
-// One launch of one dimension; the case may hide each of these.
+// Defaults of a case, which may override each of them.
 struct Case {
   static constexpr int kBlocks = 1, kThreads = 64, kSharedBytes = 256, kIn = 64, kOut = 64;
   static constexpr bool kClearsOut = false;
@@ -54,7 +54,7 @@ std::string RunCase(bool wrong, uint64_t seed) {
   return "";
 }
 
-// The 16 bytes of a thread, and of the i-th word.
+// Addresses of the 16 bytes of a thread, and of word i.
 inline ptx::SharedAddress WordAt(int i) { return ptx::DynamicShared() + 4 * i; }
 inline ptx::SharedAddress ChunkAt(int i) { return ptx::DynamicShared() + 16 * i; }
 

@@ -1,8 +1,8 @@
-// Small kernels, each right, and wrong in one way that a GPU would let pass or answer with garbage.
+// Small kernels, each in a right version and in a wrong one that a GPU would run without complaint.
 //   program list                     the mistakes
-//   program order SEED               the block and warp of each thread in the order in which they took tickets
-//   program NAME right|wrong SEED    runs one; prints what the emulator reports, or "values" where only the results
-//                                    are wrong, or nothing. The exit status is 0 unless nothing could be run.
+//   program order SEED               block and warp of each thread, in the order of their tickets
+//   program NAME right|wrong SEED    runs one; prints the report of the emulator, "values" if only the results are
+//                                    wrong, or nothing. The exit status is 0 unless nothing could be run.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -23,6 +23,7 @@ constexpr Mistake kMistakes[] = {
     {"removed_warp_barrier", RunCase<RemovedWarpBarrier>},
     {"plain_beside_atomic", RunCase<PlainBesideAtomic>},
     {"shared_out_of_bounds", RunCase<SharedOutOfBounds>},
+    {"shared_maximum", RunSharedMaximum},
     {"shared_misaligned", RunCase<SharedMisaligned>},
     {"shared_unwritten", RunCase<SharedUnwritten>},
     {"shared_start_forgotten", RunCase<SharedStartForgotten>},

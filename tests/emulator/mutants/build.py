@@ -1,5 +1,5 @@
-"""Builds mutants of the kernels for the emulator as cheaply as possible: of a mutant only the file that changes is
-compiled, with one row of its table of tiles; all else are the objects of the emulated library."""
+"""Build mutants of the kernels for the emulator. To save time, only the changed file is compiled, with one row of its
+tile table; the rest are the objects of the emulated library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tools import build_kernels
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CSRC = REPOSITORY / "csrc"
-# Tries one row of a table after the other from the first one on; here one row is all.
+# DispatchRow tries the rows of a table one after the other; mutants have a single row.
 DISPATCH_ROW = Path("cuda") / "common" / "dispatch_row.h"
 FIRST_ROW = "int kRow = 0"
 NEXT_ROW = "return DispatchRow<kRows, kRow + 1>(row, launch);"
@@ -24,7 +24,7 @@ def replace_once(path: Path, old: str, new: str) -> None:
 
 
 class Builder:
-    """The emulated library, and mutants of it in folders below `folder`."""
+    """Builder of the emulated library and of its mutants, in folders below `folder`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -35,8 +35,8 @@ class Builder:
         self.library = self._link(list(self.objects.values()), folder)
 
     def mutant(self, name: str, file: str, old: str, new: str, rebuilt: str, row: int = 0) -> Path:
-        """A library in which `old` in csrc/cuda/`file` is `new`, for the kernels of csrc/cuda/`rebuilt` that are in one
-        row of their table."""
+        """Build a library with `old` replaced by `new` in csrc/cuda/`file`. Only csrc/cuda/`rebuilt` is compiled again,
+        for one row of its table."""
         csrc = self.folder / name / "csrc"
         shutil.copytree(CSRC, csrc)
         replace_once(csrc / DISPATCH_ROW, FIRST_ROW, f"int kRow = {row}")
@@ -47,7 +47,7 @@ class Builder:
         changed = csrc.parent / "changed.o"
         subprocess.run([*command, "-O1", "-w", "-c", csrc / "cuda" / rebuilt, "-o", changed], check=True)
         others = [path for unchanged, path in self.objects.items() if unchanged != source]
-        # The changed file first: of an inline function that several files have the linker takes the first.
+        # The changed file comes first: the linker keeps the first definition of an inline function.
         return self._link([changed, *others], csrc.parent)
 
     def _link(self, objects: list[Path], folder: Path) -> Path:

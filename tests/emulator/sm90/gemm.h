@@ -1,6 +1,6 @@
 // C (rows x 128, float32) = A (rows x depth, K contiguous) B (depth x 128, N contiguous) by TMA, mbarriers and wgmma:
-// a producer warp fills three stages, a warpgroup consumes them, whose warps release a stage each. 64 rows of C per
-// block. Each Mistake breaks one rule.
+// a producer warp fills three stages; the four warps of a consumer warpgroup release them. 64 rows of C per block.
+// Each Mistake breaks one rule.
 #ifndef PFM_EMULATOR_SM90_GEMM_H_
 #define PFM_EMULATOR_SM90_GEMM_H_
 
@@ -12,7 +12,7 @@ namespace ptx = cuda::ptx;
 
 enum class Mistake {
   kNone,
-  kReleasedAfterBarrier,  // right as well
+  kReleasedAfterBarrier,  // correct as well
   kWrongPhase,
   kNoExpectedBytes,
   kNoEmptyWait,
@@ -61,7 +61,7 @@ PFM_DEVICE constexpr bool IsReleasedByOne(Mistake mistake) {
   return mistake == Mistake::kReleasedByOneWarp || mistake == Mistake::kReleasedAfterBarrier;
 }
 
-// Of a stage: of every warp, since each knows only of its own products that they are over.
+// Releases of a stage: one per warp, since a wait covers the products of its own warp only.
 PFM_DEVICE constexpr int Releases(Mistake mistake) {
   return IsReleasedByOne(mistake) ? 1 : kWarpgroup / 32 - (mistake == Mistake::kTooFewArrivals);
 }

@@ -1,4 +1,5 @@
-// One wgmma instruction on matrices laid out in shared memory by the host, element by element as sm90.h says.
+// One wgmma instruction on matrices that the host lays out in shared memory, element by element, as specified in
+// sm90.h.
 #ifndef PFM_EMULATOR_SM90_LAYOUTS_H_
 #define PFM_EMULATOR_SM90_LAYOUTS_H_
 
@@ -19,7 +20,8 @@ using conformance::DeviceArray;
 
 constexpr int kDepth = 16, kRows = 64;
 
-// A matrix of `size` (M or N) by 16 in shared memory: byte of an element, and what the descriptor needs.
+// Layout of a matrix of `size` (M or N) by 16 in shared memory: offsets of elements, and parameters of the
+// descriptor.
 struct Layout {
   int size;
   ptx::Major major;
@@ -28,7 +30,7 @@ struct Layout {
   int Span() const { return swizzle == ptx::Swizzle::kNone ? 16 : ptx::SwizzleSpan(swizzle); }
   int Pattern() const { return 8 * Span(); }  // bytes of 8 rows of a span
   bool IsK() const { return major == ptx::Major::kK; }
-  // Patterns that follow one another: kK along M or N (not swizzled: first along K); kMN along K first.
+  // Order of the patterns: kK along M or N (not swizzled: first along K); kMN along K first.
   int Leading() const { return IsK() ? (Span() == 16 ? Pattern() : 16) : LeadingOfMN(); }
   int LeadingOfMN() const { return Span() == 16 ? Pattern() : 2 * Pattern(); }
   int Stride() const { return Span() == 16 ? 2 * Pattern() : Pattern(); }
@@ -84,7 +86,7 @@ void MultiplyOnce(PFM_KERNEL_ARGUMENT LayoutArguments in) {
   }
 }
 
-// Small integers: their bits in T.
+// Bits of a small integer in T.
 template <class T>
 uint16_t BitsOf(int value) {
   const uint32_t bits = BitCast<uint32_t>(static_cast<float>(value));

@@ -1,5 +1,5 @@
 // The product of gemm.h and its mistakes, on a GPU or in the emulator.
-//   program MISTAKE SEED    prints what is reported, "values" where only the results are wrong, or nothing
+//   program MISTAKE SEED    prints the report, "values" if only the results are wrong, or nothing
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -12,7 +12,7 @@ namespace {
 
 using namespace pfm::sm90;
 
-constexpr int kRows = 100, kDepth = 296;  // ragged: the tiles stand out of the matrices
+constexpr int kRows = 100, kDepth = 552;  // ragged: the last tiles exceed the matrices
 
 uint16_t BFloat16Of(int value) {
   const float number = static_cast<float>(value);

@@ -28,6 +28,10 @@ TINY = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--killed-runs", type=int, default=4, help="runs that test_runs_killed.py kills")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quiet_paddlenlp():
     logger.set_level("ERROR")

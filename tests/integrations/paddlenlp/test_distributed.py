@@ -103,6 +103,7 @@ def test_the_console_script_streams_evaluates_and_resumes(sft_config, tmp_path):
     assert "step 5/5" in log
     compare(summary(two), summary(one))
     assert "step 5/5" not in (tmp_path / "log" / "workerlog.1").read_text(errors="replace")
+    assert "nothing to do" in launch(script, ["train", two], tmp_path)
 
     resumed = write(
         {**config, "resume_from_checkpoint": str(two.parent / "out" / "checkpoint-2")}, tmp_path / "resumed"

@@ -43,6 +43,7 @@ def test_csv_holds_training_and_evaluation(run, tmp_path):
 def test_csv_of_a_resumed_run_goes_on_from_its_checkpoint(run, tmp_path):
     whole = run(max_steps=4, save_strategy="steps", save_steps=2, save_total_limit=3)
     shutil.rmtree(tmp_path / "out" / "checkpoint-4")
+    (tmp_path / "out" / "finished.json").unlink()
     resumed = run(max_steps=4)
     assert [step for step, _ in resumed.losses] == [3, 4]
     assert logged(tmp_path / "out", "loss") == whole.losses[:2] + resumed.losses

@@ -151,7 +151,7 @@ def test_command_line(dpo_config, tmp_path):
     done = CliRunner().invoke(train_command, [str(config)])
     assert done.exit_code == 1 and "fits several tasks" in done.output
     data.write_text(data.read_text() + json.dumps({"prompt": "baling", "chosen": "dimor"}) + "\n")
-    done = CliRunner().invoke(train_command, [str(config), "--task", "dpo"])
+    done = CliRunner().invoke(train_command, [str(config), "--task", "dpo", "--output_dir", str(tmp_path / "new")])
     assert done.exit_code == 1
     assert done.output.strip().endswith(f"Error: {data}:13: no 'rejected'; the row has 'prompt', 'chosen'")
 

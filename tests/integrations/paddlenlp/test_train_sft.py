@@ -133,6 +133,7 @@ def test_a_run_finds_its_own_last_checkpoint(run, tmp_path):
     options = {"lazy": False, "output_dir": str(tmp_path / "run"), "load_best_model_at_end": False, "max_steps": 4}
     whole = run(**options, save_strategy="steps", save_steps=2, save_total_limit=3)
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    (tmp_path / "run" / "finished.json").unlink()
     resumed = run(**options)
     assert any("resuming from" in line and "checkpoint-2" in line for line in run.lines)
     np.testing.assert_allclose(losses(resumed), losses(whole)[2:], rtol=1e-6)

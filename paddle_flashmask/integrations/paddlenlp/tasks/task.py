@@ -19,6 +19,7 @@ from ..config.arguments import (
 from ..config.machine import check_data_parallel, settle_machine
 from ..data.packs import Batch, PackCollator, PackDataset, Packs, PackStreamDataset, TokenRows
 from ..errors import ConfigError
+from ..runs.settle import settle_run
 
 
 def causal_lm_class(config: Any) -> Any:
@@ -94,6 +95,7 @@ class Task:
         check_lengths(arguments, self.max_length_key, self.max_prompt_key)
         settle_machine(arguments, values)
         settle_flash_attention(arguments)
+        settle_run(arguments, values)
         self.settle(arguments, values)
         return arguments
 

@@ -1,0 +1,74 @@
+"""What a run must share with the run that it continues, so that it reads the rest of the same data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..config.arguments import Arguments
+from ..errors import ConfigError
+
+_KEYS = (
+    "src_length",
+    "max_length",
+    "max_seq_len",
+    "max_prompt_len",
+    "zero_padding",
+    "greedy_zero_padding",
+    "lazy",
+    "chat_template",
+    "attention_mask_type",
+    "attention_window_size",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "seed",
+)
+_MODEL_KEYS = ("lora", "lora_rank")
+
+
+def identity_of(task: str, arguments: Arguments, files: Sequence[Path]) -> dict[str, Any]:
+    """The task, the contents of the training files, and the keys that decide the model's shape and which rows are in
+    which step."""
+    identity = {"task": task, "data": [_digest(path) for path in files]}
+    groups = (arguments.data, arguments.training, arguments.options, arguments.model)
+    for key in (*_KEYS, *_MODEL_KEYS):
+        holder = next((group for group in groups if hasattr(group, key)), None)
+        if holder is not None:
+            identity[key] = getattr(holder, key)
+    if not identity["lora"]:
+        identity.pop("lora_rank")
+    identity["processes"] = arguments.training.dataset_world_size
+    return identity
+
+
+def check_identity(name: str, old: dict[str, Any], new: dict[str, Any], training: Any, write: Callable) -> None:
+    """Compare a run with the one that it would continue. name: of the checkpoint or the folder.
+
+    Raises ConfigError with the differences. With ignore_data_skip, which reads the data from the start, differences
+    in the data and the batches are only noted.
+    """
+    differing = [key for key in old if key in new and old[key] != new[key]]
+    if not differing:
+        return
+    differences = ", ".join(_difference(key, old[key], new[key]) for key in differing)
+    if training.ignore_data_skip and not {"task", *_MODEL_KEYS} & set(differing):
+        write(f"note: {name} is of a run with {differences}; ignore_data_skip: the data is read from the start")
+        return
+    raise ConfigError(
+        f"{name} is of a run with {differences}: it cannot be continued. Set these keys back, choose another "
+        "output_dir, or set overwrite_output_dir to start afresh"
+    )
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    return "other training data" if key == "data" else f"{key} = {old!r} (now {new!r})"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,59 @@
+"""Order of work items over heads: every item once, ranks of a head in order, a group before the next one."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from tools import build_kernels
+
+PROGRAM = r"""
+#include <cstdio>
+#include <cstdlib>
+#include "cuda/common/head_groups.h"
+int main(int, char** arguments) {
+  const auto number = [&](int i) { return std::atoll(arguments[i]); };
+  const auto groups = pfm::cuda::HeadGroups::Make(number(1), number(2), number(3), number(4));
+  const int tiles = static_cast<int>(number(5));
+  for (int index = 0; index < groups.heads * tiles; ++index) {
+    const auto item = groups.At(index, tiles);
+    std::printf("%d %d\n", item.head, item.rank);
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("head_groups")
+    source, program = folder / "order.cc", folder / "order"
+    source.write_text(PROGRAM)
+    include = f"-I{build_kernels.ROOT / 'csrc'}"
+    flags = ["-std=c++17", "-DPFM_EMULATOR", include]
+    subprocess.run([build_kernels.find_compiler(), *flags, source, "-o", program], check=True)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("heads", "size", "sharing", "cached", "tiles", "per_group"),
+    [
+        (7, 10, 1, 35, 5, 3),  # two whole groups and one head
+        (8, 10, 4, 25, 3, 8),  # four heads share one size
+        (12, 10, 4, 15, 3, 4),
+        (3, 100, 1, 35, 4, 1),  # a head alone exceeds the cache
+        (5, 1, 1, 1000, 2, 5),
+        (2, 0, 1, 1000, 1, 2),  # nothing to share
+    ],
+)
+def test_order(program: Path, heads: int, size: int, sharing: int, cached: int, tiles: int, per_group: int) -> None:
+    command = [program, *map(str, (heads, size, sharing, cached, tiles))]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    items = [tuple(map(int, line.split())) for line in lines]
+    assert sorted(items) == [(head, rank) for head in range(heads) for rank in range(tiles)]
+    groups = [(group, list(of_group)) for group, of_group in groupby(items, lambda item: item[0] // per_group)]
+    assert [group for group, _ in groups] == list(range(-(-heads // per_group)))
+    for _, of_group in groups:
+        assert [rank for _, rank in of_group] == sorted(rank for _, rank in of_group), "longest tiles of a group first"

@@ -1,0 +1,213 @@
+"""Bytes that the sm90 kernels move through L2 and DRAM, and the rate that DRAM bounds.
+
+    python3 -m tools.traffic_budget > benchmarks/results/traffic_budget.md
+
+A simulation of the launch, nothing is measured. As many blocks as the GPU has multiprocessors take work items in the
+order of csrc/cuda/common/head_groups.h and visit one tile per step: in lockstep, where blocks of one head share each
+tile at once, or spread evenly over the tiles, where they share it only as long as L2 keeps it. A run on a GPU lies
+between. L2 is one LRU cache of tiles. The mask is full, so that every block visits every tile. Left out: lse, delta,
+columns of the mask, and the kernels before and after.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tools import build_kernels, config_budget
+
+ELEMENT_BYTES = 2  # of query, key, value, out and their gradients
+SUM_BYTES = 4  # of the sums of dquery
+# Floating-point operations per pair are these times head_dim: two per multiply-add of each product.
+OPERATIONS = {"Forward": 4, "Backward": 10}
+# Dense 16-bit products of H100 and H200 (SXM data sheets).
+PEAK_TFLOPS = 989
+# Source files that name the bytes which the heads of a group may take (kCachedBytes).
+GROUP_LIMITS = {"Forward": "csrc/cuda/sm90/forward_host.cu", "Backward": "csrc/cuda/backward/backward_plan.h"}
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Multiprocessors, L2 in bytes, and DRAM bytes per second that a kernel reaches (about nine tenths of the peak)."""
+
+    name: str
+    multiprocessors: int
+    l2_bytes: int
+    dram_rate: float
+
+
+GPUS = (Gpu("H100", 132, 50 << 20, 3.0e12), Gpu("H200", 132, 50 << 20, 4.3e12))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A call with a full mask and head dim 128: batch size, heads, and sequence length of queries and keys."""
+
+    batch: int
+    heads_q: int
+    heads_kv: int
+    seqlen: int
+    head_dim: int = 128
+
+    def __str__(self) -> str:
+        heads = f"H{self.heads_q}" if self.heads_q == self.heads_kv else f"GQA {self.heads_q}:{self.heads_kv}"
+        return f"B{self.batch} {heads} {self.seqlen // 1024}K"
+
+
+PROBLEMS = (Problem(4, 32, 32, 8192), Problem(1, 8, 8, 8192), Problem(1, 12, 12, 32768), Problem(1, 64, 8, 8192))
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Work of one kernel. An item is a tile of a head that a block keeps; it visits the tiles of `streams` tensors.
+
+    Forward: items are the query tiles of a query head and visit the key tiles of its key-value head. Backward: items
+    are the key tiles of a key-value head and visit the query tiles of each query head of the group.
+    """
+
+    heads: int
+    items_per_head: int
+    heads_per_stream: int  # heads that visit the same tensors; 1 in the backward
+    streams: int  # tensors that an item visits one after the other; 1 in the forward
+    tiles_per_stream: int
+    read_bytes: int  # per visited tile
+    added_bytes: int  # per visited tile: read and written in L2
+    item_bytes: int  # read and written once per item
+    pairs_per_tile: int
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes that the items of a head visit."""
+        return self.streams * self.tiles_per_stream * (self.read_bytes + self.added_bytes)
+
+    def heads_per_group(self, limit: int) -> int:
+        """Heads of a group whose tensors fit `limit` bytes together, as the host code counts them."""
+        return min(self.heads, max(1, limit // self.head_bytes) * self.heads_per_stream)
+
+    def item(self, index: int, heads_per_group: int) -> tuple[int, int]:
+        """Return head and rank of an item in the order of work (HeadGroups::At)."""
+        group, place = divmod(index, heads_per_group * self.items_per_head)
+        first = group * heads_per_group
+        in_group = min(heads_per_group, self.heads - first)
+        return first + place % in_group, place // in_group
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes per pair of query and key."""
+
+    l2: float
+    dram: float
+
+
+def launch_of(kernel: str, problem: Problem) -> Launch:
+    """Describe the launch of "Forward" or "Backward" with the tile of csrc/cuda/sm90."""
+    (tile,) = (
+        row
+        for row in config_budget.budgets()
+        if (row.kernel, row.head_dim_v) == (kernel, problem.head_dim) and row.head_dim == problem.head_dim
+    )
+    group = problem.heads_q // problem.heads_kv
+    row_bytes = 2 * problem.head_dim * ELEMENT_BYTES  # key and value, query and out, query and dout
+    query_tiles, key_tiles = -(-problem.seqlen // tile.tile_q), -(-problem.seqlen // tile.tile_k)
+    if kernel == "Forward":
+        return Launch(
+            heads=problem.batch * problem.heads_q,
+            items_per_head=query_tiles,
+            heads_per_stream=group,
+            streams=1,
+            tiles_per_stream=key_tiles,
+            read_bytes=tile.tile_k * row_bytes,
+            added_bytes=0,
+            item_bytes=tile.tile_q * row_bytes,
+            pairs_per_tile=tile.tile_q * tile.tile_k,
+        )
+    return Launch(
+        heads=problem.batch * problem.heads_kv,
+        items_per_head=key_tiles,
+        heads_per_stream=1,
+        streams=group,
+        tiles_per_stream=query_tiles,
+        read_bytes=tile.tile_q * row_bytes,
+        added_bytes=tile.tile_q * problem.head_dim * SUM_BYTES,
+        item_bytes=2 * tile.tile_k * row_bytes,
+        pairs_per_tile=tile.tile_q * tile.tile_k,
+    )
+
+
+def group_limit(kernel: str) -> int:
+    """Read kCachedBytes of the kernel's host code."""
+    source = (build_kernels.ROOT / GROUP_LIMITS[kernel]).read_text()
+    return int(re.search(r"kCachedBytes = (\d+) << 20;", source)[1]) << 20
+
+
+def _steps(launch: Launch, heads_per_group: int, blocks: int, spread: bool) -> Iterator[set[tuple[int, int, int]]]:
+    """Yield the tiles (head, stream, tile) that the running blocks visit in each step."""
+    items, tiles = launch.heads * launch.items_per_head, launch.tiles_per_stream
+    for first in range(0, items, blocks):
+        running = range(min(blocks, items - first))
+        heads = [launch.item(first + i, heads_per_group)[0] // launch.heads_per_stream for i in running]
+        starts = [i * tiles // blocks if spread else 0 for i in running]
+        walks = set(zip(heads, starts, strict=True))
+        for stream in range(launch.streams):
+            for step in range(tiles):
+                yield {(head, stream, (start + step) % tiles) for head, start in walks}
+
+
+def traffic(launch: Launch, heads_per_group: int, gpu: Gpu, spread: bool = False) -> Traffic:
+    """Simulate the launch. A visited tile is one entry of an LRU cache; sums are written back when it is evicted."""
+    entries = gpu.l2_bytes // (launch.read_bytes + launch.added_bytes)
+    cache: OrderedDict[tuple[int, int, int], None] = OrderedDict()
+    misses = 0
+    for visited in _steps(launch, heads_per_group, gpu.multiprocessors, spread):
+        for tile in sorted(visited):
+            if tile in cache:
+                cache.move_to_end(tile)
+                continue
+            misses += 1
+            cache[tile] = None
+            if len(cache) > entries:
+                cache.popitem(last=False)
+    items = launch.heads * launch.items_per_head
+    visits = items * launch.streams * launch.tiles_per_stream
+    pairs = visits * launch.pairs_per_tile
+    l2 = visits * (launch.read_bytes + launch.added_bytes) + items * launch.item_bytes
+    dram = misses * (launch.read_bytes + 2 * launch.added_bytes) + items * launch.item_bytes
+    return Traffic(l2 / pairs, dram / pairs)
+
+
+def rate(kernel: str, problem: Problem, found: Traffic, gpu: Gpu) -> float:
+    """Return the TFLOP/s at which DRAM moves the bytes of a kernel."""
+    return OPERATIONS[kernel] * problem.head_dim / found.dram * gpu.dram_rate / 1e12
+
+
+def markdown() -> str:
+    """Format every kernel and problem, with all heads in one group and with the groups of the build."""
+    lines = [
+        "Bytes per pair of query and key at head dim 128 with a full mask, and the TFLOP/s that DRAM bounds. Counted,",
+        "not measured: `python3 -m tools.traffic_budget > benchmarks/results/traffic_budget.md`.",
+        "",
+        "* DRAM bytes and rates: blocks in lockstep / spread evenly over the tiles.",
+        "* With all heads in one group, heads are the fastest index over the whole launch.",
+        f"* A dash: DRAM does not bound the kernel below the {PEAK_TFLOPS} TFLOP/s of the tensor cores.",
+        "",
+        "| kernel | problem | heads per group | L2 bytes | DRAM bytes | " + " | ".join(gpu.name for gpu in GPUS) + " |",
+        "|" + "---|" * (5 + len(GPUS)),
+    ]
+    for kernel in OPERATIONS:
+        for problem in PROBLEMS:
+            launch = launch_of(kernel, problem)
+            for heads in (launch.heads, launch.heads_per_group(group_limit(kernel))):
+                found = [traffic(launch, heads, GPUS[0], spread) for spread in (False, True)]
+                cells = [f"{found[0].l2:.2f}", " / ".join(f"{f.dram:.2f}" for f in found)]
+                for gpu in GPUS:
+                    rates = [rate(kernel, problem, f, gpu) for f in found]
+                    cells.append(" / ".join(f"{r:.0f}" if r < PEAK_TFLOPS else "-" for r in rates))
+                lines.append(f"| {kernel} | {problem} | {heads} of {launch.heads} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())
