@@ -16,7 +16,7 @@ from tools.gpu_check.outcome import NotRun, WrongResult, loses_context
 from tools.gpu_check.plan import Settings
 from tools.gpu_check.with_torch import torch_device
 
-from . import summary
+from . import flash_attention3, summary
 from .load import LoadSampler
 from .paper_masks import PaperMask, paper_mask
 from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statistics_of, take_turns
@@ -25,6 +25,7 @@ from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statisti
 FLOP = {"forward": (2, 2), "backward": (6, 4)}
 TOKENS = 32768  # batch * length
 HIDDEN = 4096  # heads * head_dim, as in the paper
+FLASH_ATTENTION = {"fa3": flash_attention3.MODULES, "fa4": flash_attention3.MODULES_4}
 OLDER_KERNELS = "ours_80"  # our 8.0 kernels, as a peer on a device that runs the 9.0 kernels
 _MATMUL_SIZE = 8192
 PEER_TURNS = {"rounds": 10, "warm_up": 3}  # of peers alone; beside ours they are measured in full
@@ -176,11 +177,11 @@ class Bench:
             figures["kernels"] = {
                 direction: kernel_microseconds(getattr(ours, direction), _KERNEL_REPETITIONS) for direction in FLOP
             }
-        figures["summary"] = summary.of(figures)
         wrong = [difference for difference in differences if difference]
         if wrong:
-            raise WrongResult("; ".join(wrong), figures | {"wrong": wrong})
-        return figures
+            figures["wrong"] = wrong
+            raise WrongResult("; ".join(wrong), figures | {"summary": summary.of(figures)})
+        return figures | {"summary": summary.of(figures)}
 
     def _prepared(self, row: Row) -> Contest:
         """Problem and inputs of a row, with its peers if they were measured; only the last row is kept."""
@@ -212,8 +213,8 @@ class Bench:
             if mask.columns is not None:
                 raise NotRun(f"torch's attention has no {mask.name} mask without a dense one")
             return peers.sdpa(name, inputs, mask.causal, problem.scale)
-        if name == "fa3":
-            return peers.fa3(mask, inputs, problem.scale)
+        if name in FLASH_ATTENTION:
+            return peers.flash_attention(mask, inputs, problem.scale, FLASH_ATTENTION[name])
         return peers.flex(mask, inputs, problem.scale, idiomatic=name == "flex_idiomatic")
 
     def _difference(self, name: str, outputs: dict[str, Any], peer: Any) -> str:

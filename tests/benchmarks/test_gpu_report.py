@@ -49,6 +49,12 @@ def test_the_report_is_markdown_with_every_figure() -> None:
     assert "Mask preparation at 131072 keys: 9.5 us." in text
 
 
+def test_a_wrong_result_is_marked_in_the_report() -> None:
+    record = record_with_figures()
+    record["parts"][0]["cases"][1]["figures"]["wrong"] = ["flex: relative difference 1e-1"]
+    assert "| causal (wrong result) | 8192 |" in report.markdown(record)
+
+
 def test_no_report_of_a_rehearsal() -> None:
     with pytest.raises(ValueError, match="emulated"):
         report.markdown(record_with_figures(emulated=True))

@@ -76,6 +76,9 @@ def test_flash_attention3_that_is_absent_or_lacks_a_mask_is_not_run(monkeypatch)
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(NotRun, match="absent: none of flash_attn_interface"):
         flash_attention3.interface()
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
+    with pytest.raises(NotRun, match="absent: none of flash_attn.cute"):
+        flash_attention3.interface(flash_attention3.MODULES_4)
     with pytest.raises(NotRun, match="no share_question mask"):
         flash_attention3.attention(FakeInterface("fake"), paper_masks.paper_mask("share_question", 512), 1, 1.0, list)
 
@@ -83,7 +86,7 @@ def test_flash_attention3_that_is_absent_or_lacks_a_mask_is_not_run(monkeypatch)
 # TFLOP/s that each is at least good for on an H200, forward and backward; head_dim 64 at 0.6 of them.
 SLOWEST = {"ours": (500, 400), "ours_80": (280, 220), "sdpa_flash": (330, 280), "sdpa_cudnn": (480, 380)}
 SLOWEST["ours_deterministic"] = (500, 370)  # its forward is not measured, which the estimate leaves in
-SLOWEST |= {"flex": (230, 150), "flex_idiomatic": (230, 150), "fa3": (480, 380)}
+SLOWEST |= {"flex": (230, 150), "flex_idiomatic": (230, 150), "fa3": (480, 380), "fa4": (480, 380)}
 OURS = ["ours", "ours_deterministic", bench.OLDER_KERNELS]
 FIRST_CALLS = 6.0  # seconds per row: compiling FlexAttention, comparing
 
@@ -171,6 +174,7 @@ def test_figures_of_a_wrong_result_are_kept_and_marked(stubbed_bench: bench.Benc
     monkeypatch.setattr(stubbed_bench, "_difference", lambda *arguments: wrong)
     result = run_case(Case("ours", lambda: stubbed_bench.measure_ours(ROW)))
     assert result.outcome == FAILED and wrong in result.detail
+    assert "WRONG" in result.figures["summary"]["lines"][0]
     assert result.figures["wrong"] == [wrong] and "ours" in result.figures["forward"]["contestants"]
 
 
