@@ -6,27 +6,31 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from support.library import Kernels
 from support.problem import Problem
 
-from tools.gpu_check.outcome import NotRun
+from tools.gpu_check.outcome import NotRun, WrongResult, loses_context
 from tools.gpu_check.plan import Settings
 from tools.gpu_check.with_torch import torch_device
 
-from . import summary
+from . import flash_attention3, summary
 from .load import LoadSampler
 from .paper_masks import PaperMask, paper_mask
 from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statistics_of, take_turns
 
-# FLOPs per visible pair and head_dim element: two products forward, five backward.
-FLOP = {"forward": 4, "backward": 10}
+# FLOPs per visible pair for each element of head_dim and of head_dim_v: two products forward, five backward.
+FLOP = {"forward": (2, 2), "backward": (6, 4)}
 TOKENS = 32768  # batch * length
 HIDDEN = 4096  # heads * head_dim, as in the paper
+FLASH_ATTENTION = {"fa3": flash_attention3.MODULES, "fa4": flash_attention3.MODULES_4}
 OLDER_KERNELS = "ours_80"  # our 8.0 kernels, as a peer on a device that runs the 9.0 kernels
 _MATMUL_SIZE = 8192
+PEER_TURNS = {"rounds": 10, "warm_up": 3}  # of peers alone; beside ours they are measured in full
+_COPY_BYTES = 1 << 30
+_KERNEL_REPETITIONS = 10
 # Norm of the difference over the norm; two correct bf16 kernels differ by rounding only.
 _TOLERANCE = {"forward": 0.01, "backward": 0.03}
 
@@ -40,10 +44,19 @@ class Row:
     heads_kv: int
     batch: int
     dtype: str = "bfloat16"
+    value_dim: int = 0  # head_dim_v where it differs
+
+    @property
+    def head_dim_v(self) -> int:
+        return self.value_dim or self.head_dim
+
+    @property
+    def dims(self) -> str:
+        return f"{self.head_dim},{self.value_dim}" if self.value_dim else f"{self.head_dim}"
 
     @property
     def name(self) -> str:
-        return f"{self.mask} S={self.seqlen} D={self.head_dim} B={self.batch} H={self.heads}:{self.heads_kv}"
+        return f"{self.mask} S={self.seqlen} D={self.dims} B={self.batch} H={self.heads}:{self.heads_kv}"
 
 
 def paper_row(mask: str, seqlen: int, head_dim: int, tokens: int = TOKENS, hidden: int = HIDDEN) -> Row:
@@ -53,6 +66,19 @@ def paper_row(mask: str, seqlen: int, head_dim: int, tokens: int = TOKENS, hidde
 
 def toy_row(mask: str) -> Row:
     return Row(mask, 256, 64, 2, 2, 1, "float32")
+
+
+@dataclass
+class Contest:
+    """Inputs of a row and the peers that were measured on them."""
+
+    row: Row
+    mask: PaperMask
+    problem: Problem
+    inputs: dict[str, Any]
+    peers: dict[str, Any] = field(default_factory=dict)  # name -> peers.Peer
+    absent: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Bench:
@@ -68,11 +94,21 @@ class Bench:
         self.timer = HostTimer() if settings.emulated else EventTimer()
         self.turns = {"rounds": 2, "warm_up": 1} if settings.emulated else {}
         self.sampler = LoadSampler().__enter__()
+        self._contest: Contest | None = None
 
     @functools.cached_property
     def matmul_tflops(self) -> float:
         """R, the rate of a large bf16 matrix product on random data in this process, in TFLOP/s."""
         return self.matmul()["tflops"]
+
+    def copy(self) -> dict[str, Any]:
+        """Bandwidth of a copy inside the memory of the device, in GB/s of bytes read and written."""
+        source = self.torch.empty(_COPY_BYTES if not self.rehearsal else 1 << 16, dtype=self.torch.uint8)
+        source = source.to(self.device)
+        target = self.torch.empty_like(source)
+        times = take_turns(self.timer, {"copy": lambda: target.copy_(source)}, **self.turns)["copy"]
+        median = statistics_of(times, 0.0)["median_ms"]
+        return {"copy_gb_per_s": 2 * source.numel() / median / 1e6, "bytes": source.numel(), "median_ms": median}
 
     def matmul(self) -> dict[str, Any]:
         size = 128 if self.rehearsal else _MATMUL_SIZE
@@ -88,52 +124,101 @@ class Bench:
         yield load
         load.update(self.sampler.median_since(begin))
 
-    def run(self, row: Row, peers: list[str]) -> dict[str, Any]:
-        """Figures of one row. Raises AssertionError before timing if our results and a peer's differ."""
-        from support.torch_call import TorchCall, random_inputs, synchronize
-
-        mask = paper_mask(row.mask, row.seqlen)
-        problem = problem_of(row, mask)
-        ours = TorchCall(self.kernels, problem, random_inputs(problem, self.device))
-        ours.both()
-        synchronize(self.device)
+    def measure_peers(self, row: Row, peers: list[str]) -> dict[str, Any]:
+        """Figures of the peers alone, which stay whatever our kernels do later. They are kept for measure_ours."""
+        contest = self._prepared(row)
         built, absent, seconds = {}, {}, {}
-        if not self.rehearsal and self.kernels.cuda_compute_capability() == 90:
-            peers = [*peers, OLDER_KERNELS]
         for name in peers:
             begin = time.perf_counter()
             try:
-                built[name] = self._peer(name, mask, problem, ours.inputs)
+                built[name] = self._peer(name, contest.mask, contest.problem, contest.inputs)
+                self._synchronize()
             except Exception as refusal:  # a peer may raise anything; the others still run
+                if loses_context(refusal):
+                    raise
                 absent[name] = f"{type(refusal).__name__}: {refusal}"[:300]
                 continue
-            synchronize(self.device)
             seconds[name] = round(time.perf_counter() - begin, 2)
-            self._compare(name, ours.outputs, built[name])
             if built[name].no_backward:
                 absent[f"{name} backward"] = built[name].no_backward[:300]
-        figures = self._describe(row, mask) | {"absent": absent, "first_call_seconds": seconds}
+        contest.peers, contest.absent, contest.seconds = built, absent, seconds
+        figures = {"peers_of": row.name, "absent": absent, "first_call_seconds": seconds}
         for direction in FLOP:
-            calls = {name: call for name, call in ({"ours": ours} | built).items() if runs(call, direction)}
-            contestants = {name: getattr(call, direction) for name, call in calls.items()}
-            figures[direction] = self._measure(row, mask, direction, contestants)
-        return figures | {"summary": summary.of(figures)}
+            calls = {name: getattr(call, direction) for name, call in built.items() if runs(call, direction)}
+            if calls:
+                figures[direction] = self._measure(row, contest.mask, direction, calls, PEER_TURNS)
+        return figures
 
-    def _peer(self, name: str, mask: PaperMask, problem: Problem, inputs: dict[str, Any]) -> Any:
-        """A peers.Peer, or a TorchCall with the same interface."""
+    def measure_ours(self, row: Row) -> dict[str, Any]:
+        """Figures of our kernels, in turns with the peers that this process has measured before.
+
+        Raises:
+            WrongResult: our results differ from a peer's. The figures are in the exception.
+        """
         from support.torch_call import TorchCall
 
+        contest = self._prepared(row)
+        ours = TorchCall(self.kernels, contest.problem, contest.inputs)
+        ours.both()
+        self._synchronize()
+        differences = [self._difference(name, ours.outputs, peer) for name, peer in contest.peers.items()]
+        figures = self._describe(row, contest.mask)
+        figures |= {"absent": contest.absent, "first_call_seconds": contest.seconds}
+        own = {"ours": ours, "ours_deterministic": self._deterministic(contest)}
+        if not self.rehearsal and self.kernels.cuda_compute_capability() == 90:
+            own[OLDER_KERNELS] = TorchCall(self.kernels, contest.problem, contest.inputs, newest_kernels=80)
+        for direction in FLOP:
+            calls = {name: call for name, call in (own | contest.peers).items() if runs(call, direction)}
+            if direction == "forward":
+                del calls["ours_deterministic"]  # the same kernels
+            contestants = {name: getattr(call, direction) for name, call in calls.items()}
+            figures[direction] = self._measure(row, contest.mask, direction, contestants)
+        if not self.rehearsal:
+            figures["kernels"] = {
+                direction: kernel_microseconds(getattr(ours, direction), _KERNEL_REPETITIONS) for direction in FLOP
+            }
+        wrong = [difference for difference in differences if difference]
+        if wrong:
+            figures["wrong"] = wrong
+            raise WrongResult("; ".join(wrong), figures | {"summary": summary.of(figures)})
+        return figures | {"summary": summary.of(figures)}
+
+    def _prepared(self, row: Row) -> Contest:
+        """Problem and inputs of a row, with its peers if they were measured; only the last row is kept."""
+        from support.torch_call import random_inputs
+
+        if self._contest is None or self._contest.row != row:
+            self._contest = None  # frees the memory of the last row first
+            mask = paper_mask(row.mask, row.seqlen)
+            problem = problem_of(row, mask)
+            self._contest = Contest(row, mask, problem, random_inputs(problem, self.device))
+        return self._contest
+
+    def _deterministic(self, contest: Contest) -> Any:
+        from support.torch_call import TorchCall
+
+        call = TorchCall(self.kernels, contest.problem, contest.inputs, deterministic=True)
+        call.forward()
+        return call
+
+    def _synchronize(self) -> None:
+        from support.torch_call import synchronize
+
+        synchronize(self.device)
+
+    def _peer(self, name: str, mask: PaperMask, problem: Problem, inputs: dict[str, Any]) -> Any:
         from . import peers
 
-        if name == OLDER_KERNELS:
-            return TorchCall(self.kernels, problem, inputs, newest_kernels=80)
         if name in peers.SDPA:
+            if mask.columns is not None:
+                raise NotRun(f"torch's attention has no {mask.name} mask without a dense one")
             return peers.sdpa(name, inputs, mask.causal, problem.scale)
-        if name == "fa3":
-            return peers.fa3(mask, inputs, problem.scale)
+        if name in FLASH_ATTENTION:
+            return peers.flash_attention(mask, inputs, problem.scale, FLASH_ATTENTION[name])
         return peers.flex(mask, inputs, problem.scale, idiomatic=name == "flex_idiomatic")
 
-    def _compare(self, name: str, outputs: dict[str, Any], peer: Any) -> None:
+    def _difference(self, name: str, outputs: dict[str, Any], peer: Any) -> str:
+        """Difference between our results and a peer's beyond the tolerance, or ""."""
         pairs = [("forward", outputs["out"], peer.out)]
         if runs(peer, "backward"):
             gradients = (outputs["dquery"], outputs["dkey"], outputs["dvalue"])
@@ -141,13 +226,16 @@ class Bench:
         for direction, ours, theirs in pairs:
             norm = self.torch.linalg.vector_norm
             difference = float(norm((ours - theirs).float()) / norm(theirs.float()))
-            assert difference < _TOLERANCE[direction], f"{name}: relative difference {difference:.2e} in {direction}"
+            if not difference < _TOLERANCE[direction]:  # or NaN
+                return f"{name}: relative difference {difference:.2e} in {direction}"
+        return ""
 
     def _describe(self, row: Row, mask: PaperMask) -> dict[str, Any]:
         return {
             "mask": row.mask,
             "seqlen": row.seqlen,
             "head_dim": row.head_dim,
+            "head_dim_v": row.head_dim_v,
             "heads": row.heads,
             "heads_kv": row.heads_kv,
             "batch": row.batch,
@@ -159,10 +247,18 @@ class Bench:
             "matmul_tflops": self.matmul_tflops,
         }
 
-    def _measure(self, row: Row, mask: PaperMask, direction: str, contestants: dict[str, Callable]) -> dict[str, Any]:
-        flop = float(FLOP[direction] * row.head_dim * mask.pairs * row.batch * row.heads)
+    def _measure(
+        self,
+        row: Row,
+        mask: PaperMask,
+        direction: str,
+        contestants: dict[str, Callable],
+        turns: dict[str, int] | None = None,
+    ) -> dict[str, Any]:
+        of_key, of_value = FLOP[direction]
+        flop = float((of_key * row.head_dim + of_value * row.head_dim_v) * mask.pairs * row.batch * row.heads)
         with self._load() as load:
-            times = take_turns(self.timer, contestants, **self.turns)
+            times = take_turns(self.timer, contestants, **(self.turns or turns or {}))
         return {
             "flop": flop,
             "load": load,
@@ -197,7 +293,7 @@ def problem_of(row: Row, mask: PaperMask) -> Problem:
         heads_q=row.heads,
         heads_kv=row.heads_kv,
         head_dim=row.head_dim,
-        head_dim_v=row.head_dim,
+        head_dim_v=row.head_dim_v,
         dtype=row.dtype,
         causal=mask.causal,
         startend=columns,

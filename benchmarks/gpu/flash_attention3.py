@@ -17,17 +17,18 @@ from .paper_masks import PaperMask
 
 # The authors' package under two names, and fa3-fwd, which has the forward only.
 MODULES = ("flash_attn_interface", "flash_attn_3.flash_attn_interface", "fa3_fwd_interface")
+MODULES_4 = ("flash_attn.cute",)  # FlashAttention-4, whose functions take the same arguments
 Tensor = Any
 
 
-def interface() -> ModuleType:
+def interface(modules: tuple[str, ...] = MODULES) -> ModuleType:
     """Module of the first package found. Raises NotRun if there is none."""
-    for name in MODULES:
+    for name in modules:
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise NotRun(f"absent: none of {', '.join(MODULES)} can be imported")
+    raise NotRun(f"absent: none of {', '.join(modules)} can be imported")
 
 
 def attention(module: ModuleType, mask: PaperMask, batch: int, scale: float, lengths: Callable) -> Callable:

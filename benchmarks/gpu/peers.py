@@ -67,14 +67,14 @@ def flex(mask: PaperMask, inputs: Tensors, scale: float, idiomatic: bool) -> Pee
     return _peer(attend, inputs)
 
 
-def fa3(mask: PaperMask, inputs: Tensors, scale: float) -> Peer:
-    """FlashAttention-3. Raises NotRun if it is absent or does not support the mask."""
+def flash_attention(mask: PaperMask, inputs: Tensors, scale: float, modules: tuple[str, ...]) -> Peer:
+    """FlashAttention from the first of these modules. Raises NotRun if it is absent or does not support the mask."""
     query = inputs["query"]
 
     def lengths(starts: list[int]) -> torch.Tensor:
         return torch.tensor(starts, dtype=torch.int32, device=query.device)
 
-    attend = flash_attention3.attention(flash_attention3.interface(), mask, query.shape[0], scale, lengths)
+    attend = flash_attention3.attention(flash_attention3.interface(modules), mask, query.shape[0], scale, lengths)
     peer = _peer(attend, inputs, heads_first=False)
     try:
         peer.backward()

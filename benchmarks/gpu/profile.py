@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from typing import Any
 
 from tools.gpu_check.outcome import Case, NotRun
 from tools.gpu_check.plan import Settings
+from tools.gpu_check.processes import run_program
 
 SECTIONS = (
     "SpeedOfLight",
@@ -33,11 +33,11 @@ KEPT = (
 )
 SHAPES = {"head_dim 128": ("causal", "128"), "head_dim 64": ("causal", "64")}
 TEXT = "ncu.txt"
-_SECONDS = 90
+_SECONDS = 90.0
 
 
 def cases(settings: Settings) -> list[Case]:
-    return [Case(name, lambda name=name: profile(name, settings)) for name in SHAPES]
+    return [Case(name, lambda name=name: profile(name, settings), _SECONDS) for name in SHAPES]
 
 
 def profile(name: str, settings: Settings) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def profile(name: str, settings: Settings) -> dict[str, Any]:
     for section in SECTIONS:
         command += ["--section", section]
     command += [sys.executable, "-m", f"{__package__}.profile_driver", str(settings.library), *SHAPES[name]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    output = done.stdout + done.stderr
+    done = run_program(command, _SECONDS)
+    output = done.stdout
     with (settings.out / TEXT).open("a") as file:
         file.write(output)
     if "Failed to initialize the profiler" in output or "ERR_NVGPUCTRPERM" in output:

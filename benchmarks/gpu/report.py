@@ -82,7 +82,8 @@ def _speeds(record: dict[str, Any]) -> str:
             ours, rate, eta = contestants["ours"], row["matmul_tflops"], row["tile_efficiency"]
             heads = f"{row['heads']}:{row['heads_kv']}" if row["heads"] != row["heads_kv"] else row["heads"]
             load = row[direction]["load"]
-            cells = [row["mask"], row["seqlen"], row["head_dim"], row["batch"], heads, f"{eta:.3f}", direction]
+            mask = f"{row['mask']} (wrong result)" if "wrong" in row else row["mask"]
+            cells = [mask, row["seqlen"], row["head_dim"], row["batch"], heads, f"{eta:.3f}", direction]
             cells += [f"{ours['median_ms']:.3f}", f"{ours['tflops']:.0f}", f"{100 * ours['tflops'] / rate:.0f}"]
             cells.append(f"{100 * ours['tflops'] / (rate * eta):.0f}")
             for name in peers:

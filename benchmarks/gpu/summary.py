@@ -21,7 +21,8 @@ def _line(row: dict[str, Any], direction: str) -> str:
     ours = speeds.pop("ours")
     ratios = "  ".join(f"{name} {ours / speed:.2f}" for name, speed in speeds.items())
     share = 100 * ours / row["matmul_tflops"]
+    wrong = "WRONG; " if "wrong" in row else ""
     return (
         f"{row['mask']:22s} {row['seqlen']:6d} {row['head_dim']:3d} {row['tile_efficiency']:5.3f}  "
-        f"{direction[:3]}   {ours:7.1f} {share:4.0f}  {gates.reached(row, direction)}; {ratios}"
+        f"{direction[:3]}   {ours:7.1f} {share:4.0f}  {wrong}{gates.reached(row, direction)}; {ratios}"
     )

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 WARM_UP, ROUNDS = 10, 30
 FLUSH_BYTES = 256 << 20  # several times the L2 cache of an H200
 # Keep the GPU busy while the host enqueues the call, so that the time excludes launch overhead.
-_HOLD_CYCLES = 400_000
+_HOLD_CYCLES = 1_800_000  # about a millisecond
 Call = Callable[[], Any]
 
 METHOD = (
@@ -79,7 +79,7 @@ def statistics_of(milliseconds: list[float], flop: float) -> dict[str, float]:
 
 
 def kernel_microseconds(call: Call, repetitions: int) -> dict[str, float]:
-    """Median device time by name of each kernel that `call` launches, excluding the gaps between them."""
+    """Device time of one `call` by name of each kernel, from the median of its launches, without the gaps between."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -93,4 +93,5 @@ def kernel_microseconds(call: Call, repetitions: int) -> dict[str, float]:
     for event in profiler.events():
         if event.device_type == torch.autograd.DeviceType.CUDA:
             taken.setdefault(event.name, []).append(event.time_range.elapsed_us())
-    return {name: statistics.median(times) for name, times in taken.items()}
+    # A kernel that one call launches several times counts once for each launch.
+    return {name: statistics.median(times) * len(times) / repetitions for name, times in taken.items()}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.gpu import profile, report, summary, timing
-from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check import table
+from tools.gpu_check import record, table
 from tools.gpu_check.outcome import FAILED, PASSED, Result
 
 
@@ -29,7 +28,7 @@ def record_with_figures(emulated: bool = False) -> dict:
         Result("document", FAILED, detail="flex: relative difference 1e-1"),
     ]
     machine = {"gpu": {"name": "NVIDIA H200", "driver_version": "580"}, "packages": {"torch": "2.11.0"}}
-    parts = [gpu_check.describe_part("bench", results, 10.0, 100.0)]
+    parts = [record.describe_part("bench", results, 10.0, 100.0)]
     date = "2026-01-01T00:00:00+00:00"
     return {"commit": "0123abc", "date": date, "emulated": emulated, "machine": machine, "parts": parts}
 
@@ -48,6 +47,12 @@ def test_the_report_is_markdown_with_every_figure() -> None:
     assert "* fa3: NotRun: absent: none of these can be imported (causal 8192 D128)" in text
     assert "| bench | failed | 3 | 1 | 0 | 10 |" in text
     assert "Mask preparation at 131072 keys: 9.5 us." in text
+
+
+def test_a_wrong_result_is_marked_in_the_report() -> None:
+    record = record_with_figures()
+    record["parts"][0]["cases"][1]["figures"]["wrong"] = ["flex: relative difference 1e-1"]
+    assert "| causal (wrong result) | 8192 |" in report.markdown(record)
 
 
 def test_no_report_of_a_rehearsal() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.gpu import bench, bench_rows, flash_attention3, paper_masks, timing
 from tools.gpu_check import plan
-from tools.gpu_check.outcome import Case, NotRun
+from tools.gpu_check.outcome import FAILED, Case, DeviceLost, NotRun, run_case
 
 
 class FakeTimer:
@@ -76,17 +76,22 @@ def test_flash_attention3_that_is_absent_or_lacks_a_mask_is_not_run(monkeypatch)
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(NotRun, match="absent: none of flash_attn_interface"):
         flash_attention3.interface()
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
+    with pytest.raises(NotRun, match="absent: none of flash_attn.cute"):
+        flash_attention3.interface(flash_attention3.MODULES_4)
     with pytest.raises(NotRun, match="no share_question mask"):
         flash_attention3.attention(FakeInterface("fake"), paper_masks.paper_mask("share_question", 512), 1, 1.0, list)
 
 
 # TFLOP/s that each is at least good for on an H200, forward and backward; head_dim 64 at 0.6 of them.
 SLOWEST = {"ours": (500, 400), "ours_80": (280, 220), "sdpa_flash": (330, 280), "sdpa_cudnn": (480, 380)}
-SLOWEST |= {"flex": (230, 150), "flex_idiomatic": (230, 150), "fa3": (480, 380)}
+SLOWEST["ours_deterministic"] = (500, 370)  # its forward is not measured, which the estimate leaves in
+SLOWEST |= {"flex": (230, 150), "flex_idiomatic": (230, 150), "fa3": (480, 380), "fa4": (480, 380)}
+OURS = ["ours", "ours_deterministic", bench.OLDER_KERNELS]
 FIRST_CALLS = 6.0  # seconds per row: compiling FlexAttention, comparing
 
 
-@pytest.mark.parametrize("part", ["bench", "bench-masks", "bench-flex", "bench-long"])
+@pytest.mark.parametrize("part", ["bench-first", "bench", "bench-shapes", "bench-masks", "bench-flex", "bench-long"])
 def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) -> None:
     """The order is that in which they matter, so that a slow machine loses the last ones."""
     seconds = []
@@ -96,15 +101,93 @@ def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) ->
             shorter = min(row.seqlen, 32768)  # about as dense, and quickly counted
             density = paper_masks.paper_mask(row.mask, shorter).pairs / shorter**2
             pairs = density * row.seqlen**2 * row.batch * row.heads
-            rates = [SLOWEST[name] for name in ("ours", bench.OLDER_KERNELS, *peers)]
             slower = 0.6 if row.head_dim == 64 else 1.0
-            work = sum(4 / forward + 10 / backward for forward, backward in rates)
-            rounds = timing.WARM_UP + timing.ROUNDS
-            launches = len(rates) * 2 * rounds * 1e-3  # the cache is overwritten, the GPU waits for the host
-            seconds.append(work * row.head_dim * pairs / 1e12 / slower * rounds + launches + FIRST_CALLS)
+            taken = 0.0
+            for rates, rounds in (
+                (OURS + peers, timing.WARM_UP + timing.ROUNDS),
+                (peers, sum(bench.PEER_TURNS.values())),
+            ):
+                work = sum(4 / SLOWEST[name][0] + 10 / SLOWEST[name][1] for name in rates)
+                launches = len(rates) * 2 * rounds * 2e-3  # the cache is overwritten, the GPU waits for the host
+                taken += work * row.head_dim * pairs / 1e12 / slower * rounds + launches
+            seconds.append(taken + FIRST_CALLS)
         return []
 
     monkeypatch.setattr(bench_rows, "measured", measured)
     getattr(bench_rows, plan.PARTS[part].function)(plan.Settings(part, tmp_path, tmp_path))
-    budget = plan.SUBSETS[part if part in plan.SUBSETS else "bench"][part]
+    budget = plan.SUBSETS[{"bench-first": "first", "bench-masks": "bench"}.get(part, part)][part]
     assert sum(seconds) < budget, f"{sum(seconds):.0f} of {budget} s in {len(seconds)} rows"
+
+
+class Kept(types.SimpleNamespace):
+    """Stand-in for a peer or a TorchCall."""
+
+    no_backward = ""
+    outputs: dict = {}
+
+    def forward(self) -> None: ...
+
+    def backward(self) -> None: ...
+
+    def both(self) -> None: ...
+
+
+@pytest.fixture
+def stubbed_bench(monkeypatch: pytest.MonkeyPatch) -> bench.Bench:
+    """A Bench without torch: one peer, which agrees with our results, and one that is absent."""
+    torch_call = types.ModuleType("support.torch_call")
+    torch_call.TorchCall = lambda *arguments, **options: Kept()
+    torch_call.random_inputs = lambda problem, device: {}
+    torch_call.synchronize = lambda device: None
+    monkeypatch.setitem(sys.modules, "support.torch_call", torch_call)
+    stub = object.__new__(bench.Bench)
+    stub.device, stub.rehearsal, stub.kernels, stub._contest = "cpu", True, None, None
+    stub.timer, stub.turns, stub.sampler = timing.HostTimer(), {"rounds": 2, "warm_up": 1}, bench.LoadSampler()
+    stub.__dict__["matmul_tflops"] = 800.0
+
+    def peer(name: str, *others: object) -> Kept:
+        if name == "absent":
+            raise NotRun("cannot be imported")
+        return Kept()
+
+    monkeypatch.setattr(stub, "_peer", peer, raising=False)
+    monkeypatch.setattr(stub, "_difference", lambda *arguments: "", raising=False)
+    return stub
+
+
+ROW = bench.toy_row("causal")
+
+
+def test_peers_are_measured_before_ours_and_in_turns_with_them(stubbed_bench: bench.Bench) -> None:
+    alone = stubbed_bench.measure_peers(ROW, ["sdpa_flash", "absent"])
+    assert set(alone["backward"]["contestants"]) == {"sdpa_flash"}
+    assert alone["absent"] == {"absent": "NotRun: cannot be imported"}
+    figures = stubbed_bench.measure_ours(ROW)
+    assert set(figures["forward"]["contestants"]) == {"ours", "sdpa_flash"}
+    assert set(figures["backward"]["contestants"]) == {"ours", "ours_deterministic", "sdpa_flash"}
+    assert figures["absent"] == alone["absent"]
+
+
+def test_figures_of_a_wrong_result_are_kept_and_marked(stubbed_bench: bench.Bench, monkeypatch) -> None:
+    stubbed_bench.measure_peers(ROW, ["sdpa_flash"])
+    wrong = "sdpa_flash: relative difference 5.00e-01 in forward"
+    monkeypatch.setattr(stubbed_bench, "_difference", lambda *arguments: wrong)
+    result = run_case(Case("ours", lambda: stubbed_bench.measure_ours(ROW)))
+    assert result.outcome == FAILED and wrong in result.detail
+    assert "WRONG" in result.figures["summary"]["lines"][0]
+    assert result.figures["wrong"] == [wrong] and "ours" in result.figures["forward"]["contestants"]
+
+
+def test_a_peer_that_loses_the_context_fails_its_case(stubbed_bench: bench.Bench, monkeypatch) -> None:
+    def lost(*arguments: object) -> None:
+        raise DeviceLost("700")
+
+    monkeypatch.setattr(stubbed_bench, "_peer", lost)
+    with pytest.raises(DeviceLost):
+        stubbed_bench.measure_peers(ROW, ["flex"])
+
+
+def test_the_peers_of_a_row_come_right_before_it(tmp_path: Path) -> None:
+    names = [case.name for case in bench_rows.first(plan.Settings("bench-first", tmp_path, tmp_path))]
+    ours = [index for index, name in enumerate(names) if name.startswith("ours, ")]
+    assert ours and all(names[index - 1] == names[index].replace("ours", "peers", 1) for index in ours)

@@ -28,7 +28,7 @@ class TorchExpectation(Expectation):
 
     def __init__(self, problem: Problem, inputs: Tensors, heads: list[tuple[int, int]] | None = None) -> None:
         """heads: (batch, key head) pairs; all by default."""
-        self.problem, self.factor = problem, 2.0
+        self.problem, self.factor, self.draws_left = problem, 2.0, 0
         everything = [(b, h) for b in range(problem.batch) for h in range(problem.heads_kv)]
         self.heads = everything if heads is None else heads
         self.truth = self._dense(inputs, "float64")

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 from support import mask_samples
+from support.library import DEVICE_ERROR, UNSUPPORTED, KernelError
 
 from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check import build, cases, plan, runner, sanitize
+from tools.gpu_check import build, cases, plan, sanitize
+from tools.gpu_check.journal import Journal
 from tools.gpu_check.outcome import (
     FAILED,
     INCOMPLETE,
@@ -20,7 +22,6 @@ from tools.gpu_check.outcome import (
     PASSED,
     Case,
     DeviceLost,
-    Journal,
     NotRun,
     Result,
     outcome_of,
@@ -34,6 +35,7 @@ def test_every_subset_builds_first_and_fits_into_ten_minutes() -> None:
         assert next(iter(chosen)) == "build"
         # The first build of all takes its own time; later ones find their objects.
         assert subset == "all" or sum(chosen.values()) - chosen["build"] <= 560, subset
+    assert sum(plan.SUBSETS["first"].values()) <= 540
     assert set(plan.choose(["all"], emulated=False)) == set(plan.PARTS)
     assert set(plan.choose(["test", "bench"], emulated=False)) == {
         "build",
@@ -80,70 +82,74 @@ def failing(error: Exception) -> Callable[[], None]:
     return run
 
 
+def journal_at(path: Path) -> Journal:
+    return Journal(path / "journal.jsonl", "test")
+
+
+def results_of(journal: Journal) -> list[Result]:
+    journal.refresh()
+    return journal.results
+
+
 def test_outcomes_of_cases(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal")
+    journal = journal_at(tmp_path)
     listed = [
         Case("right", lambda: {"pairs": 3}),
-        Case("wrong", failing(AssertionError("out: error 1.0"))),
         Case("absent", failing(NotRun("no tool"))),
+        Case("wrong", failing(AssertionError("out: error 1.0"))),
     ]
     work_through(listed, journal, time.monotonic() + 60)
-    assert [result.outcome for result in journal.results] == [PASSED, FAILED, NOT_RUN]
-    assert journal.results[0].figures == {"pairs": 3}
-    assert "out: error 1.0" in journal.results[1].detail
-    assert outcome_of(journal.results) == FAILED
-    assert outcome_of([journal.results[0], journal.results[2]]) == INCOMPLETE
-    assert outcome_of(journal.results[:1]) == PASSED
-    assert outcome_of(journal.results[2:]) == NOT_RUN
+    results = results_of(journal)
+    assert [result.outcome for result in results] == [PASSED, NOT_RUN, FAILED]
+    assert results[0].figures == {"pairs": 3}
+    assert "out: error 1.0" in results[2].detail
+    assert outcome_of(results) == FAILED
+    assert outcome_of(results[:2]) == INCOMPLETE
+    assert outcome_of(results[:1]) == PASSED
+    assert outcome_of(results[1:2]) == NOT_RUN
 
 
-def test_what_does_not_fit_is_not_run(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal")
-    work_through([Case("late", failing(AssertionError("was run")))], journal, time.monotonic() - 1)
-    assert [(result.outcome, result.detail) for result in journal.results] == [(NOT_RUN, "the time ran out")]
-
-
-def test_a_lost_device_ends_the_process_after_it_was_written_down(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal")
-    listed = [Case("first", failing(DeviceLost("700"))), Case("second", lambda: None)]
-    with pytest.raises(DeviceLost):
-        work_through(listed, journal, time.monotonic() + 60)
-    work_through(listed, journal, time.monotonic() + 60, skip=1)
-    assert [result.outcome for result in journal.results] == [FAILED, PASSED]
-
-
-def test_a_process_that_dies_fails_its_case_and_the_rest_goes_on(tmp_path: Path, monkeypatch) -> None:
-    listed = [Case("fine", lambda: None), Case("crash", lambda: None), Case("later", lambda: None)]
-
-    def dies_once(settings: plan.Settings, journal: Journal, seconds: float) -> int:
-        if journal.results:
-            work_through(listed, journal, time.monotonic() + 60, skip=len(journal.results))
-            return 0
-        journal.plan(case.name for case in listed)
-        journal.start("fine")
-        journal.finish(Result("fine", PASSED))
-        journal.start("crash")
-        return -11
-
-    monkeypatch.setattr(runner, "_run_process", dies_once)
-    results = runner.run_part(plan.Settings("test", tmp_path, tmp_path), 60)
-    assert [(result.name, result.outcome) for result in results] == [
-        ("fine", PASSED),
-        ("crash", FAILED),
-        ("later", PASSED),
+def test_what_does_not_fit_or_is_quarantined_is_not_run(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path)
+    listed = [Case("late", failing(AssertionError("was run"))), Case("bad", lambda: None, row="9.0 forward 128")]
+    work_through(listed, journal, time.monotonic() - 1, quarantined=["9.0 forward 128"])
+    assert [(result.outcome, result.detail) for result in results_of(journal)] == [
+        (NOT_RUN, "the time ran out"),
+        (NOT_RUN, "9.0 forward 128 is quarantined after two hangs"),
     ]
-    assert "signal 11" in results[1].detail
 
 
-def test_a_process_that_always_dies_leaves_cases_that_did_not_run(tmp_path: Path, monkeypatch) -> None:
-    def dies(settings: plan.Settings, journal: Journal, seconds: float) -> None:
-        if journal.planned is None:
-            journal.plan(f"case {index}" for index in range(20))
-        journal.start(f"case {len(journal.results)}")
+class AcceleratorError(RuntimeError):
+    """Stand-in for torch.AcceleratorError."""
 
-    monkeypatch.setattr(runner, "_run_process", dies)
-    outcomes = [result.outcome for result in runner.run_part(plan.Settings("test", tmp_path, tmp_path), 60)]
-    assert outcomes == [FAILED] * runner.MAX_PROCESSES + [NOT_RUN] * (20 - runner.MAX_PROCESSES)
+
+@pytest.mark.parametrize(
+    ("failure", "lost"),
+    [
+        (DeviceLost("700"), True),
+        (KernelError("pfm_forward", DEVICE_ERROR, "an illegal memory access"), True),
+        (AcceleratorError("CUDA error: unspecified launch failure"), True),
+        (KernelError("pfm_forward", UNSUPPORTED, "head_dim 60"), False),
+        (AssertionError("out: error 1.0"), False),
+    ],
+)
+def test_any_failure_ends_the_process_and_a_lost_context_is_named(failure: Exception, lost: bool, tmp_path) -> None:
+    journal = journal_at(tmp_path)
+    listed = [Case("first", failing(failure)), Case("second", lambda: None)]
+    work_through(listed, journal, time.monotonic() + 60)
+    (result,) = results_of(journal)
+    assert result.outcome == FAILED and ("the GPU context was lost" in result.detail) == lost
+    work_through(listed, journal, time.monotonic() + 60, skip=1)
+    assert [result.outcome for result in results_of(journal)] == [FAILED, PASSED]
+
+
+def test_a_line_cut_off_in_the_journal_is_skipped(tmp_path: Path) -> None:
+    journal = journal_at(tmp_path)
+    journal.plan([Case("only", lambda: None)])
+    with journal.path.open("a") as file:
+        file.write('{"part": "test", "fini')
+    journal.finish(Result("only", PASSED))
+    assert [result.name for result in results_of(journal)] == ["only"]
 
 
 # --- From the command line to the JSON
@@ -191,13 +197,16 @@ arch = sm_80
   REG:254 STACK:0 SHARED:0 LOCAL:0 CONSTANT[0]:528 TEXTURE:0 SURFACE:0 SAMPLER:0
 arch = sm_90
  Function _Z8Backwardv:
-  REG:255 STACK:16 SHARED:128 LOCAL:8 CONSTANT[0]:528
+  REG:255 STACK:16 SHARED:128 LOCAL:0 CONSTANT[0]:528
 """
     kernels = build.read_resources(text)
-    assert [(kernel["architecture"], kernel["reg"], kernel["local"]) for kernel in kernels] == [
+    assert [(kernel["architecture"], kernel["reg"], kernel["stack"]) for kernel in kernels] == [
         ("sm_80", 254, 0),
-        ("sm_90", 255, 8),
+        ("sm_90", 255, 16),
     ]
+    build.check_stacks(kernels)
+    with pytest.raises(AssertionError, match="stack of more than 24 bytes"):
+        build.check_stacks([{**kernels[1], "stack": 32}])
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.call import Call
+from support.compare import Expectation
 from support.library import Kernels
 from support.problem import Problem
 
@@ -51,18 +51,20 @@ class HostDevice:
 
         return Broken(self.kernels, problem)
 
-    def newest_kernels(self) -> Iterator[int]:
-        return iter([80])
-
 
 @pytest.mark.parametrize("broken", ["", "out", "lse", "dquery", "dkey", "dvalue", "dsink"])
-def test_a_wrong_result_is_a_failure(kernels: Kernels, broken: str) -> None:
+def test_a_wrong_result_is_a_failure(kernels: Kernels, broken: str, monkeypatch) -> None:
+    monkeypatch.setattr(Kernels, "cuda_compute_capability", lambda kernels: 80)
     problem = cases.problem_of(CHOICE)
+    direction = "forward" if broken in ("", "out", "lse") else "backward"
+    expectation = Expectation(problem)
     if not broken:
-        grid.compare(HostDevice(kernels), problem, False)
+        for side in grid.DIRECTIONS:
+            grid.compare(HostDevice(kernels), expectation, 80, side)
+        grid.compare(HostDevice(kernels), expectation, grid.CPU, "both")
         return
     with pytest.raises(AssertionError, match=f"{broken}: error"):
-        grid.compare(HostDevice(kernels, broken), problem, False)
+        grid.compare(HostDevice(kernels, broken), expectation, 80, direction)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def fake_gpu(driver: Path, kernels: Kernels, monkeypatch):
     """A CudaDevice whose memory is the host's and whose kernels are the CPU's."""
     monkeypatch.setattr(device, "_DRIVERS", (str(driver),))
     monkeypatch.setattr(device, "CUDA", 0)
-    monkeypatch.setattr(device, "each_newest_kernels", lambda kernels: iter([80]))
+    monkeypatch.setattr(Kernels, "cuda_compute_capability", lambda kernels: 80)
     yield device.CudaDevice(kernels.path)
     ctypes.CDLL(str(driver)).fake_fail_from_now_on(0)
 
@@ -86,7 +88,9 @@ def fake_gpu(driver: Path, kernels: Kernels, monkeypatch):
 def test_arrays_travel_to_the_device_and_back(fake_gpu: device.CudaDevice) -> None:
     for layout in ("packed", "heads_first", "sequence_first"):
         choice = CHOICE | {"layout": layout, "dlse": True, "blocks": True, "batch": 2}
-        grid.compare(fake_gpu, cases.problem_of(choice), True)
+        expectation = Expectation(cases.problem_of(choice))
+        for direction in grid.DIRECTIONS:
+            grid.compare(fake_gpu, expectation, 80, direction, True)
 
 
 def test_a_byte_written_past_an_array_is_noticed(fake_gpu: device.CudaDevice) -> None:

@@ -1,24 +1,24 @@
-"""Command line of tools/gpu_check.sh: run the chosen parts, print a table, write gpu_check.json."""
+"""Command line of tools/gpu_check.sh: run the chosen parts, print a table, write gpu_check.json and journal.jsonl."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from support.repository import REPOSITORY
 
 from . import machine, table
-from .outcome import FAILED, INCOMPLETE, NOT_RUN, PASSED, Result, outcome_of
-from .plan import PARTS, SUBSETS, Settings, choose
-from .runner import run_part
+from .outcome import FAILED, INCOMPLETE, NOT_RUN, PASSED, Result
+from .plan import SUBSETS, Settings, choose
+from .record import FILE, Record, keep_previous
+from .runner import Runner
 
-SCHEMA = 1
+SCHEMA = 2
 EXIT_STATUS = {PASSED: 0, FAILED: 1, INCOMPLETE: 2, NOT_RUN: 2}
 _LEAST_SECONDS = 5.0
 
@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(wrong))
     out = Path(os.environ.get("OUT") or REPOSITORY / "build" / "gpu_check").resolve()
     out.mkdir(parents=True, exist_ok=True)
-    for old in {"gpu_check.json", "ncu.txt", *(part.log for part in PARTS.values())}:
-        (out / old).unlink(missing_ok=True)
+    keep_previous(out)
     if given.library:
         del chosen["build"]
     library = given.library or REPOSITORY / "build" / ("kernels_emulated.so" if given.emulated else "kernels_cuda.so")
-    record: dict[str, Any] = {
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the children end as well
+    content = {
         "schema": SCHEMA,
         "commit": machine.commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -51,17 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
         "emulated": given.emulated,
         "budget_seconds": given.budget,
         "machine": machine.describe(),
-        "parts": [],
-        "outcome": NOT_RUN,
     }
+    record = Record(out, content)
     run_parts(record, chosen, library.resolve(), out, given.budget, given.emulated, given.only)
-    print(table.of(record), flush=True)
-    print(f"{out / 'gpu_check.json'}: {record['outcome']}")
-    return EXIT_STATUS[record["outcome"]]
+    print(table.of(record.content), flush=True)
+    print(f"{out / FILE}: {record.content['outcome']}")
+    return EXIT_STATUS[record.content["outcome"]]
 
 
 def run_parts(
-    record: dict[str, Any],
+    record: Record,
     chosen: dict[str, float],
     library: Path,
     out: Path,
@@ -69,36 +68,29 @@ def run_parts(
     emulated: bool = False,
     only: str = "",
 ) -> None:
-    """Fill record["parts"], and write the JSON after every part so that an interrupted run keeps its results."""
+    """Run the parts within the budget. The record is written after every case, for a killed run."""
     begin = time.monotonic()
     broken = False
+    runner = Runner()
     for name, seconds in chosen.items():
         left = budget - (time.monotonic() - begin)
         part_begin = time.monotonic()
+        allowed = min(seconds, max(left, 0.0))
+
+        def update(results: list[Result], name: str = name, since: float = part_begin, limit: float = allowed) -> dict:
+            return record.update(name, results, time.monotonic() - since, limit)
+
+        runner.report = update
         if broken:
             results = [Result(name, NOT_RUN, detail="the library could not be built")]
         elif left < _LEAST_SECONDS:
             results = [Result(name, NOT_RUN, detail="the time ran out")]
         else:
-            settings = Settings(name, library, out, emulated, "" if name == "build" else only)
-            results = run_part(settings, min(seconds, left))
+            results = runner.run_part(Settings(name, library, out, emulated, "" if name == "build" else only), allowed)
         if not results:
             continue  # --only matches no case of this part
         broken = broken or (name == "build" and results[0].outcome != PASSED)
-        record["parts"].append(describe_part(name, results, time.monotonic() - part_begin, min(seconds, max(left, 0))))
-        record["outcome"] = outcome_of([Result(part["name"], part["outcome"]) for part in record["parts"]])
-        (out / "gpu_check.json").write_text(json.dumps(record, indent=1) + "\n")
-        print(table.part_line(record["parts"][-1]), flush=True)
-
-
-def describe_part(name: str, results: list[Result], seconds: float, budget: float) -> dict[str, Any]:
-    return {
-        "name": name,
-        "outcome": outcome_of(results),
-        "seconds": round(seconds, 1),
-        "budget_seconds": round(budget, 1),
-        "cases": [vars(result) for result in results],
-    }
+        print(table.part_line(update(results)), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Any
 
 from support import cases, mask_samples
 from support.pairwise import pairwise
 from support.problem import Problem
+from support.repository import REPOSITORY
 
+_CONFIG = "csrc/cuda/sm90"
 # Sizes around and across tiles of 32 to 128 rows and keys, short against long, and empty.
 SIZES = [(1, 1), (2, 15), (63, 65), (129, 127), (1, 700), (600, 1), (385, 512), (257, 640), (7, 0), (0, 5)]
 CHOICES: dict[str, list[Any]] = {
@@ -42,6 +46,47 @@ EMULATED_CHOICES: dict[str, list[Any]] = {
 
 def grid(emulated: bool = False) -> list[dict[str, Any]]:
     return pairwise(EMULATED_CHOICES if emulated else CHOICES)
+
+
+@functools.cache
+def forward_dims_90() -> tuple[tuple[int, int], ...]:
+    """(D, Dv) of the rows of csrc/cuda/sm90/forward_config.h, in their order."""
+    return tuple((row[0], row[1]) for row in _rows("forward_config.h", 8))
+
+
+@functools.cache
+def backward_dims_90() -> tuple[tuple[int, int], ...]:
+    """(D, Dv) of the rows of csrc/cuda/sm90/backward_config.h, in their order."""
+    text = (REPOSITORY / _CONFIG / "backward_config.h").read_text()
+    both = "int head_dim, head_dim_v;" in text
+    return tuple((row[0], row[1] if both else row[0]) for row in _rows("backward_config.h", 6))
+
+
+def _rows(header: str, least: int) -> list[list[int]]:
+    """Leading integers of each row of a config table, of which it has at least `least` fields."""
+    text = (REPOSITORY / _CONFIG / header).read_text()
+    rows = []
+    for fields in re.findall(r"^    \{(\d[^{}]*)\},", text, re.M):
+        words = fields.split(",")
+        assert len(words) >= least, f"{header}: {fields}"
+        rows.append([int(word) for word in words if word.strip().isdigit()])
+    assert rows, f"{header} has no rows"
+    return rows
+
+
+def runs_on_90(problem: Problem) -> bool:
+    """Whether the 9.0 forward takes the problem; the 8.0 kernels take the rest."""
+    plain = problem.dropout == 0 and problem.block_mask is None and problem.scale > 0
+    return plain and (problem.head_dim, problem.head_dim_v) in forward_dims_90()
+
+
+def stratum_90(emulated: bool = False) -> list[dict[str, Any]]:
+    """Rows that all run on the 9.0 kernels."""
+    only: dict[str, list[Any]] = {"dims": list(forward_dims_90()), "dropout": [0.0], "blocks": [False]}
+    if emulated:
+        return pairwise({**EMULATED_CHOICES, **only, "dims": [(64, 64)]})
+    scales = [scale for scale in CHOICES["softmax_scale"] if scale is None or scale > 0]
+    return pairwise({**CHOICES, **only, "softmax_scale": scales})
 
 
 def problem_of(choice: dict[str, Any]) -> Problem:

@@ -3,8 +3,8 @@ capability 9.0 against plain C++ (tests/emulator/sm90)."""
 
 from __future__ import annotations
 
+import functools
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,17 +13,19 @@ from support.repository import REPOSITORY
 
 from .outcome import Case, NotRun
 from .plan import Settings
+from .processes import run_program
 
 SCRIPT = "tests/emulator/conformance/run.py"
 # Programs of tests/emulator/sm90 and their arguments; "none" selects the product without a mistake.
 SM90_PROGRAMS = {"program": ("none", "0"), "layouts": (), "copies": ()}
-_SECONDS = 200
+_SECONDS = 60.0
 
 
 def cases(settings: Settings) -> list[Case]:
-    found = [Case("device against emulated primitives", conform)]
+    found = [Case("device against emulated primitives", conform, _SECONDS)]
     for name, arguments in SM90_PROGRAMS.items():
-        found.append(Case(f"primitives of 9.0: {name}", lambda name=name, rest=arguments: run_sm90(name, rest)))
+        check = functools.partial(run_sm90, name, arguments)
+        found.append(Case(f"primitives of 9.0: {name}", check, _SECONDS))
     return found
 
 
@@ -35,8 +37,8 @@ def run_sm90(name: str, arguments: tuple[str, ...]) -> None:
         command = [nvcc, "-std=c++17", "-O2", "-gencode=arch=compute_90a,code=sm_90a", "-Icsrc", "-Itests"]
         command += [f"tests/emulator/sm90/{name}.cu", "-o", str(program)]
         for step in (command, [str(program), *arguments]):
-            done = subprocess.run(step, capture_output=True, text=True, timeout=_SECONDS, cwd=REPOSITORY, check=False)
-            output = done.stdout + done.stderr
+            done = run_program(step, _SECONDS)
+            output = done.stdout
             assert done.returncode == 0, f"{' '.join(step)} ended with {done.returncode}: {output[-2000:]}"
     assert not output.strip(), output[-2000:]
 
@@ -46,8 +48,8 @@ def conform() -> dict[str, str]:
         raise NotRun(f"{SCRIPT} does not exist in this tree")
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     command = [sys.executable, SCRIPT, "--nvcc", nvcc]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, cwd=REPOSITORY, check=False)
-    output = done.stdout + done.stderr
+    done = run_program(command, _SECONDS)
+    output = done.stdout
     print(output)
     assert done.returncode == 0, f"{SCRIPT} ended with {done.returncode}: {output[-2000:]}"
     return {"last_line": output.strip().splitlines()[-1] if output.strip() else ""}

@@ -12,6 +12,7 @@ from .with_torch import open_checks
 
 REPETITIONS = 1000
 REHEARSED_REPETITIONS = 3
+_SECONDS = 30.0
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -23,7 +24,7 @@ def cases(settings: Settings) -> list[Case]:
             problem = checks.busy_problem(dropout=dropout, head_dim=head_dim, head_dim_v=head_dim, dtype=dtype)
             return checks.repeat(problem, repetitions)
 
-        return Case(f"head_dim {head_dim} {dtype}, dropout {dropout}, {repetitions} repetitions", run)
+        return Case(f"head_dim {head_dim} {dtype}, dropout {dropout}, {repetitions} repetitions", run, _SECONDS)
 
     dtypes = ("bfloat16", "float16")
     found = [repeat(0.0, head_dim, dtype) for head_dim in (128, 64, 256) for dtype in dtypes]

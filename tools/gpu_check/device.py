@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from support.buffers import GUARD_BYTES, POISON
 from support.call import Call
+from support.dense import GRADIENTS
 from support.emulated import EmulatedCall, EmulatedKernels
 from support.library import Kernels, Params, Tensor
 from support.problem import Problem
@@ -30,8 +31,15 @@ KERNELS_OF_90 = (90, 80)
 class Device(Protocol):
     kernels: Kernels
 
-    def call(self, problem: Problem, deterministic: bool = False) -> Call:
-        """Call whose arrays are accessible to this device."""
+    def call(
+        self, problem: Problem, deterministic: bool = False, workers: int = 0, gradients: tuple[str, ...] = GRADIENTS
+    ) -> Call:
+        """Call whose arrays are accessible to this device.
+
+        Args:
+            workers: number of multiprocessors to plan for; 0 for those of the device.
+            gradients: results of the backward; the kernels skip the others.
+        """
         ...
 
     def newest_kernels(self) -> Iterator[int]:
@@ -51,6 +59,22 @@ def each_newest_kernels(kernels: Kernels) -> Iterator[int]:
         kernels.set_newest_cuda_kernels(0)
 
 
+@contextmanager
+def with_generation(kernels: Kernels, generation: int) -> Iterator[None]:
+    """Limit calls to the kernels of this compute capability. Raises NotRun where the device cannot run them."""
+    capability = kernels.cuda_compute_capability()
+    if capability != 90:
+        if generation == 90:
+            raise NotRun(f"the device has compute capability {capability / 10}")
+        yield
+        return
+    try:
+        kernels.set_newest_cuda_kernels(generation)
+        yield
+    finally:
+        kernels.set_newest_cuda_kernels(0)
+
+
 def open_device(settings: Settings) -> Device:
     """Raises NotRun where there is no GPU driver."""
     return EmulatedDevice(settings.library) if settings.emulated else CudaDevice(settings.library)
@@ -63,8 +87,10 @@ class EmulatedDevice:
         self.kernels = EmulatedKernels(library)
         self.kernels.configure(seed=1, compute_capability=90)
 
-    def call(self, problem: Problem, deterministic: bool = False) -> Call:
-        return EmulatedCall(self.kernels, problem, deterministic)
+    def call(
+        self, problem: Problem, deterministic: bool = False, workers: int = 0, gradients: tuple[str, ...] = GRADIENTS
+    ) -> Call:
+        return EmulatedCall(self.kernels, problem, deterministic, workers, gradients)
 
     def newest_kernels(self) -> Iterator[int]:
         return each_newest_kernels(self.kernels)
@@ -89,8 +115,10 @@ class CudaDevice:
         self.check("cuDevicePrimaryCtxRetain", byref(context), device)
         self.check("cuCtxSetCurrent", context)
 
-    def call(self, problem: Problem, deterministic: bool = False) -> Call:
-        return CudaCall(self, problem, deterministic)
+    def call(
+        self, problem: Problem, deterministic: bool = False, workers: int = 0, gradients: tuple[str, ...] = GRADIENTS
+    ) -> Call:
+        return CudaCall(self, problem, deterministic, workers, gradients)
 
     def newest_kernels(self) -> Iterator[int]:
         return each_newest_kernels(self.kernels)
@@ -152,11 +180,12 @@ class DeviceArray:
 class CudaCall(Call):
     """Call that copies every array to the GPU before a launch and back after it, where Call checks them."""
 
-    def __init__(self, device: CudaDevice, problem: Problem, deterministic: bool) -> None:
-        super().__init__(device.kernels, problem)
+    def __init__(
+        self, device: CudaDevice, problem: Problem, deterministic: bool, workers: int, gradients: tuple[str, ...]
+    ) -> None:
+        super().__init__(device.kernels, problem, workers, gradients)
         self._device = device
         self.params.device = CUDA
-        self.params.num_workers = 0
         self.params.deterministic = deterministic
 
     def _run(self, workspace_size: Any, launch: Any, written: tuple[str, ...]) -> None:

@@ -12,6 +12,18 @@ from typing import Any
 from support.repository import REPOSITORY
 
 COMMIT_VARIABLE = "GPU_CHECK_COMMIT"
+_PACKAGES = (
+    "torch",
+    "triton",
+    "numpy",
+    "nvidia-cudnn-cu13",
+    "nvidia-cudnn-cu12",
+    "flash-attn-3",
+    "fa3-fwd",
+    "flash-attn3-jax",
+    "flash-attn-4",
+    "nvidia-cudnn-frontend",
+)
 _DESCRIPTION = (
     "name",
     "driver_version",
@@ -36,7 +48,7 @@ def commit() -> str:
 def describe() -> dict[str, Any]:
     values = _query(_DESCRIPTION)
     packages = {}
-    for package in ("torch", "triton", "numpy", "flash-attn-3", "fa3-fwd"):
+    for package in _PACKAGES:
         try:
             packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 INCOMPLETE = "incomplete"  # of a part: nothing failed, something passed, something did not run
+LIMIT_SECONDS = 15.0  # of one case
 _DETAIL_LENGTH = 4000
+_DEVICE_ERROR = 4  # status PFM_DEVICE_ERROR of csrc/flashmask.h
+_TORCH_ERROR = "AcceleratorError"
 
 
 class NotRun(Exception):
     """Reason why a case cannot run on this machine. It then counts as neither passed nor failed."""
+
+
+class WrongResult(AssertionError):
+    """Failure whose figures are worth keeping."""
+
+    def __init__(self, message: str, figures: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.figures = figures
 
 
 class DeviceLost(Exception):
@@ -24,10 +33,17 @@ class DeviceLost(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """One check. run() returns figures for the JSON, or None; an exception means failure."""
+    """One check. run() returns figures for the JSON, or None; an exception means failure.
+
+    Its process is killed after `seconds`. Cases of one kernel row share the name in `row`: after two hangs the rest of
+    them does not run. A case that is `alone` is the last of its process.
+    """
 
     name: str
     run: Callable[[], dict[str, Any] | None]
+    seconds: float = LIMIT_SECONDS
+    row: str = ""
+    alone: bool = False
 
 
 @dataclass
@@ -39,77 +55,62 @@ class Result:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def work_through(cases: list[Case], journal: Journal, deadline: float, skip: int = 0) -> None:
-    """Run cases[skip:] and record their results. No case starts after the deadline (time.monotonic).
+class Progress(Protocol):
+    """Record of the cases of a part, as journal.Journal keeps it."""
 
-    Raises:
-        DeviceLost: once recorded, so that a fresh process can continue with the next case.
+    def plan(self, cases: list[Case]) -> None: ...
+
+    def start(self, name: str) -> None: ...
+
+    def finish(self, result: Result) -> None: ...
+
+
+def work_through(
+    cases: list[Case], journal: Progress, deadline: float, skip: int = 0, quarantined: Collection[str] = ()
+) -> None:
+    """Run cases[skip:] and record their results, up to the first failure or the first case that is alone.
+
+    After a failure the state of the process and of its GPU context is unknown, so the caller ends the process and goes
+    on in a fresh one. No case starts after the deadline (time.monotonic), and none of a quarantined row.
     """
     if skip == 0:
-        journal.plan(case.name for case in cases)
+        journal.plan(cases)
     for case in cases[skip:]:
+        if case.row in quarantined:
+            journal.finish(Result(case.name, NOT_RUN, detail=f"{case.row} is quarantined after two hangs"))
+            continue
         if time.monotonic() >= deadline:
             journal.finish(Result(case.name, NOT_RUN, detail="the time ran out"))
             continue
         journal.start(case.name)
-        begin = time.monotonic()
-        result = Result(case.name, PASSED)
-        lost: DeviceLost | None = None
-        try:
-            result.figures = case.run() or {}
-        except NotRun as reason:
-            result.outcome, result.detail = NOT_RUN, str(reason)
-        except Exception as failure:  # any exception is the result of its case
-            result.outcome = FAILED
-            result.detail = f"{type(failure).__name__}: {failure}"[:_DETAIL_LENGTH]
-            lost = failure if isinstance(failure, DeviceLost) else None
-        result.seconds = round(time.monotonic() - begin, 3)
+        result = run_case(case)
         print(f"{result.outcome:8s} {result.seconds:8.2f} s  {result.name}  {result.detail}", flush=True)
         journal.finish(result)
-        if lost:
-            raise lost
+        if case.alone or result.outcome == FAILED:
+            return
 
 
-class Journal:
-    """Record of a part's progress on disk, which survives its process: one JSON object per line."""
+def run_case(case: Case) -> Result:
+    begin = time.monotonic()
+    result = Result(case.name, PASSED)
+    try:
+        result.figures = case.run() or {}
+    except NotRun as reason:
+        result.outcome, result.detail = NOT_RUN, str(reason)
+    except Exception as failure:  # any exception is the result of its case
+        result.outcome = FAILED
+        result.figures = failure.figures if isinstance(failure, WrongResult) else {}
+        lost = "the GPU context was lost: " if loses_context(failure) else ""
+        result.detail = f"{lost}{type(failure).__name__}: {failure}"[:_DETAIL_LENGTH]
+    result.seconds = round(time.monotonic() - begin, 3)
+    return result
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def plan(self, names: Iterable[str]) -> None:
-        self._write({"planned": list(names)})
-
-    def start(self, name: str) -> None:
-        self._write({"started": name})
-
-    def finish(self, result: Result) -> None:
-        self._write({"finished": asdict(result)})
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
-    def _entries(self, kind: str) -> list[Any]:
-        if not self.path.exists():
-            return []
-        entries = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return [entry[kind] for entry in entries if kind in entry]
-
-    @property
-    def planned(self) -> list[str] | None:
-        """Names of all cases, or None if the process died before listing them."""
-        return next(iter(self._entries("planned")), None)
-
-    @property
-    def results(self) -> list[Result]:
-        return [Result(**entry) for entry in self._entries("finished")]
-
-    @property
-    def unfinished(self) -> str | None:
-        """Case that was running when the process ended."""
-        started = self._entries("started")
-        finished = {result.name for result in self.results}
-        return started[-1] if started and started[-1] not in finished else None
+def loses_context(failure: BaseException) -> bool:
+    """Whether no later call of this process can use the GPU: an error of the driver, of a kernel launch, of torch."""
+    types = {kind.__name__ for kind in type(failure).__mro__}
+    device_error = getattr(failure, "status", None) == _DEVICE_ERROR
+    return isinstance(failure, DeviceLost) or device_error or _TORCH_ERROR in types
 
 
 def outcome_of(results: list[Result]) -> str:

@@ -33,11 +33,14 @@ PARTS = {
     for part in (
         Part("build", f"{CHECKS}.build", 240, "build.log"),
         Part("conformance", f"{CHECKS}.conformance", 90, "test.log"),
+        Part("ladder", f"{CHECKS}.ladder", 300, "test.log"),
         Part("test", f"{CHECKS}.grid", 200, "test.log"),
         Part("test-large", f"{CHECKS}.large", 150, "test.log"),
         Part("sanitize", f"{CHECKS}.sanitize", 240, "sanitize.log"),
-        Part("determinism", f"{CHECKS}.determinism", 90, "determinism.log"),
+        Part("determinism", f"{CHECKS}.determinism", 90, "test.log"),
+        Part("bench-first", f"{BENCHMARKS}.bench_rows", 240, "bench.log", "first"),
         Part("bench", f"{BENCHMARKS}.bench_rows", 240, "bench.log", "dense"),
+        Part("bench-shapes", f"{BENCHMARKS}.bench_rows", 300, "bench.log", "shapes"),
         Part("bench-masks", f"{BENCHMARKS}.bench_rows", 400, "bench.log", "masks"),
         Part("bench-flex", f"{BENCHMARKS}.bench_rows", 540, "bench.log", "flex"),
         Part("bench-long", f"{BENCHMARKS}.bench_rows", 500, "bench.log", "long"),
@@ -47,20 +50,33 @@ PARTS = {
 
 # The build always comes first and takes seconds when nothing changed. These limits replace those of the parts.
 SUBSETS: dict[str, dict[str, float]] = {
+    "first": {"conformance": 40, "ladder": 120, "test": 100, "bench-first": 240, "determinism": 30},
     "quick": {"conformance": 40, "test": 100, "test-large": 60, "sanitize": 60, "determinism": 30, "bench": 120},
     "build": {},
+    "ladder": {"ladder": 300},
     "conformance": {"conformance": 90},
     "test": {"test": 240, "test-large": 240},
     "sanitize": {"sanitize": 500},
     "determinism": {"determinism": 200},
     "bench": {"bench": 200, "bench-masks": 330},
+    "bench-shapes": {"bench-shapes": 300},
     "bench-flex": {"bench-flex": 540},
     "bench-long": {"bench-long": 540},
     "profile": {"profile": 200},
     "all": {name: part.seconds for name, part in PARTS.items() if name != "build"},
 }
 # Parts of a rehearsal without a GPU: the emulator and the CPU kernels, at toy sizes.
-EMULATED_PARTS = ("build", "test", "test-large", "determinism", "bench", "bench-masks")
+EMULATED_PARTS = (
+    "build",
+    "ladder",
+    "test",
+    "test-large",
+    "determinism",
+    "bench-first",
+    "bench",
+    "bench-shapes",
+    "bench-masks",
+)
 
 
 def choose(subsets: list[str], emulated: bool) -> dict[str, float]:

@@ -1,71 +1,131 @@
-"""Subprocesses for one part, so that a crash, a hang or a lost GPU context costs one case."""
+"""Processes for the cases of one part, so that a crash, a hang or a lost GPU context costs one case."""
 
 from __future__ import annotations
 
-import os
-import signal
+import collections
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from support.repository import REPOSITORY, python_environment
 
-from .outcome import FAILED, NOT_RUN, Journal, Result
+from . import hang
+from .journal import FILE, Journal
+from .outcome import FAILED, LIMIT_SECONDS, NOT_RUN, Result
 from .plan import PARTS, Settings
+from .processes import has_exited, kill_session
 
-MAX_PROCESSES = 6
-GRACE_SECONDS = 20.0  # for the running case to finish after the time limit
+HANGS_BEFORE_QUARANTINE = 2
+STARTUP_SECONDS = 60.0  # to list the cases
+FIRST_CASE_SECONDS = 15.0  # more for the first case of a process, which loads torch and opens the GPU
+_POLL_SECONDS = 0.02
+_TIME_RAN_OUT = "the time ran out"
 
 
-def run_part(settings: Settings, seconds: float) -> list[Result]:
-    """Results of every case of the part, in order. Cases that no process reached are `not run`."""
-    begin = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        journal = Journal(Path(folder) / "journal")
-        for _ in range(MAX_PROCESSES):
-            left = seconds - (time.monotonic() - begin)
-            status = _run_process(settings, journal, max(left, 0.0))
+class Runner:
+    """Runs parts, and counts the hangs of each kernel row across them."""
+
+    def __init__(self) -> None:
+        self.report: Callable[[list[Result]], object] = lambda results: None  # called after every case
+        self.hangs: collections.Counter[str] = collections.Counter()
+
+    @property
+    def quarantined(self) -> list[str]:
+        return [row for row, hangs in self.hangs.items() if hangs >= HANGS_BEFORE_QUARANTINE]
+
+    def run_part(self, settings: Settings, seconds: float) -> list[Result]:
+        """Results of every case of the part, in order. Cases that no process reached are `not run`."""
+        deadline = time.monotonic() + seconds
+        journal = Journal(settings.out / FILE, settings.part)
+        while True:
+            done = len(journal.results)
+            ending = self._run_process(settings, journal, deadline)
             if journal.planned is None:
-                return [Result("start", FAILED, detail=f"the process {_describe(status)} before its first case")]
+                return [Result("start", FAILED, detail=f"the process {ending} before its first case")]
             if journal.unfinished:
-                detail = f"the process {_describe(status)} in this case"
-                journal.finish(Result(journal.unfinished, FAILED, detail=detail))
-            if len(journal.results) == len(journal.planned):
-                break
-        results = journal.results
-        missing = journal.planned[len(results) :]
-        return results + [Result(name, NOT_RUN, detail="no process reached this case") for name in missing]
+                self._close(journal, ending)
+            self._reported(journal)
+            left = journal.planned[len(journal.results) :]
+            if not left:
+                return journal.results
+            if len(journal.results) == done:
+                why = f"the process {ending} before this case"
+                return journal.results + [Result(case["name"], NOT_RUN, detail=why) for case in left]
+
+    def _reported(self, journal: Journal) -> None:
+        if journal.results:
+            self.report(journal.results)
+
+    def _close(self, journal: Journal, ending: str) -> None:
+        """Record the result of a case whose process ended before it."""
+        case = _planned(journal)
+        if ending == _TIME_RAN_OUT:
+            result = Result(case["name"], NOT_RUN, detail=f"{ending} in this case")
+        else:
+            result = Result(case["name"], FAILED, detail=f"the process {ending} in this case")
+            if case["row"] and "limit" in ending:
+                self.hangs[case["row"]] += 1
+        journal.finish(result)
+        journal.refresh()
+
+    def _run_process(self, settings: Settings, journal: Journal, deadline: float) -> str:
+        """Start a process and watch it to its end. Returns how it ended."""
+        with (settings.out / PARTS[settings.part].log).open("a") as log:
+            log.write(f"== {settings.part}\n")
+            log.flush()
+            process = subprocess.Popen(
+                self._command(settings, journal, deadline),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                env=python_environment(),
+                start_new_session=True,
+            )
+            killed = ""
+            try:
+                killed = self._watch(process, journal, deadline)
+                if killed and killed != _TIME_RAN_OUT:
+                    hang.dump(process.pid, log)
+            finally:
+                died = kill_session(process)
+        journal.refresh()
+        if killed:
+            return killed if died else f"{killed} and did not die"
+        status = process.returncode
+        return f"died of signal {-status}" if status < 0 else f"ended with status {status}"
+
+    def _command(self, settings: Settings, journal: Journal, deadline: float) -> list[str]:
+        part = PARTS[settings.part]
+        command: list[Any] = [sys.executable, "-m", f"{__package__}.worker", part.module, part.function]
+        command += ["--part", settings.part, "--library", settings.library, "--out", settings.out]
+        command += ["--seconds", max(deadline - time.monotonic(), 0.0), "--skip", len(journal.results)]
+        command += ["--only", settings.only, *(f"--quarantined={row}" for row in self.quarantined)]
+        command += ["--emulated"] * settings.emulated
+        return [str(word) for word in command]
+
+    def _watch(self, process: subprocess.Popen[Any], journal: Journal, deadline: float) -> str:
+        """Wait until the process ends or must be killed. Returns the reason to kill it, or ""."""
+        since, done = time.monotonic(), len(journal.results)
+        while not has_exited(process.pid):
+            if journal.refresh():
+                since = time.monotonic()
+                self._reported(journal)
+            limit = STARTUP_SECONDS
+            if journal.unfinished:
+                limit = _planned(journal)["seconds"]
+                limit += FIRST_CASE_SECONDS if len(journal.results) == done else 0.0
+            now = time.monotonic()
+            if now - since > limit:
+                return f"was killed at its limit of {limit:.0f} s"
+            if now > deadline and now - since > LIMIT_SECONDS / 5:  # a running case may still finish
+                return _TIME_RAN_OUT
+            time.sleep(_POLL_SECONDS)
+        return ""
 
 
-def _run_process(settings: Settings, journal: Journal, seconds: float) -> int | None:
-    """Exit status, or None if the process was killed at the time limit."""
-    command: list[Any] = [sys.executable, "-m", f"{__package__}.worker", settings.part]
-    command += ["--library", settings.library, "--out", settings.out, "--journal", journal.path]
-    command += ["--seconds", seconds, "--skip", len(journal.results), "--only", settings.only]
-    command += ["--emulated"] * settings.emulated
-    with (settings.out / PARTS[settings.part].log).open("a") as log:
-        log.write(f"== {settings.part}\n")
-        log.flush()
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=REPOSITORY,
-            env=python_environment(),
-            start_new_session=True,
-        )
-        try:
-            return process.wait(seconds + GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return None
-
-
-def _describe(status: int | None) -> str:
-    if status is None:
-        return "was killed at its time limit"
-    return f"died of signal {-status}" if status < 0 else f"ended with status {status}"
+def _planned(journal: Journal) -> dict[str, Any]:
+    """Name, limit and row of the case that is running: the next one without a result."""
+    assert journal.planned is not None
+    return journal.planned[len(journal.results)]

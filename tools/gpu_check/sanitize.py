@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from .outcome import Case, NotRun
 from .plan import Settings
+from .processes import run_program
 from .sanitize_driver import CASES
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-_SECONDS = 150
+_SECONDS = 60.0
 _ERROR_STATUS = 99
 
 
 def cases(settings: Settings) -> list[Case]:
     return [
-        Case(f"{tool}: {name}", lambda tool=tool, name=name: sanitize(tool, name, settings))
-        for name in CASES
+        Case(f"{tool}: {name}", lambda tool=tool, name=name: sanitize(tool, name, settings), _SECONDS)
         for tool in TOOLS
+        for name in CASES
     ]
 
 
@@ -31,8 +31,8 @@ def sanitize(tool: str, name: str, settings: Settings) -> None:
         raise NotRun("compute-sanitizer was not found")
     command = [program, "--tool", tool, "--error-exitcode", str(_ERROR_STATUS), "--print-limit", "5"]
     command += [sys.executable, "-m", f"{__package__}.sanitize_driver", str(settings.library), name, tool]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    output = done.stdout + done.stderr
+    done = run_program(command, _SECONDS)
+    output = done.stdout
     print(output[-4000:])
     judge(output, done.returncode)
 

@@ -1,0 +1,136 @@
+"""tools/gpu_check on cases with planted faults, without a GPU: each fault costs its own case alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import faulty_cases
+import pytest
+from support.library import Kernels
+from support.repository import REPOSITORY, python_environment
+
+from tools.gpu_check import hang
+from tools.gpu_check.outcome import FAILED, NOT_RUN, PASSED
+
+HERE = Path(__file__).parent
+
+
+def start(out: Path, kernels: Kernels, *arguments: str) -> subprocess.Popen[bytes]:
+    """The tool with the faulty part, over a fake driver and the CPU kernels."""
+    driver = out / faulty_cases.DRIVER
+    driver.parent.mkdir(parents=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", HERE / "fake_driver.c", "-o", driver], check=True)
+    environment = python_environment() | {"OUT": str(out), "GPU_CHECK_COMMIT": "0123abc", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] += f":{HERE}"
+    command = [sys.executable, "-m", "faulty_cases", "--emulated", "--library", str(kernels.path), *arguments]
+    return subprocess.Popen([*command, faulty_cases.PART], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
+
+
+def cases_of(out: Path) -> dict[str, dict[str, Any]]:
+    (part,) = json.loads((out / "gpu_check.json").read_text())["parts"]
+    return {case["name"]: case for case in part["cases"]}
+
+
+def journal_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Any, seconds: float = 30.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory, kernels: Kernels) -> Path:
+    folder = tmp_path_factory.mktemp("gpu_check")
+    assert start(folder, kernels).wait(300) == 1
+    return folder
+
+
+def test_each_fault_costs_its_own_case(out: Path) -> None:
+    found = cases_of(out)
+    assert list(found) == [case.name for case in faulty_cases.cases(None)]
+    faults = {
+        "hangs": "was killed at its limit",
+        "corrupts its context": "the GPU context was lost: DeviceLost: cuMemAlloc_v2 returned 700",
+        "wrong values": "out: error",
+        "crashes": "died of signal 11",
+        "hangs again": "was killed at its limit",
+    }
+    for name, case in found.items():
+        if name in faults:
+            assert case["outcome"] == FAILED and faults[name] in case["detail"], case
+        elif name == "would hang a third time":
+            assert case["outcome"] == NOT_RUN and "quarantined after two hangs" in case["detail"]
+        else:
+            assert case["outcome"] == PASSED, case
+
+
+def test_the_journal_agrees_with_the_json(out: Path) -> None:
+    finished = [entry["finished"] for entry in journal_of(out) if "finished" in entry]
+    assert {case["name"]: case for case in finished} == cases_of(out)
+
+
+def test_a_wrong_result_is_located_by_tile(out: Path) -> None:
+    detail = cases_of(out)["wrong values"]["detail"]
+    assert "out: 2 of 4 tiles of 64 x 64 are wrong" in detail and "rows 64-69" in detail
+
+
+def test_nothing_that_a_case_started_survives(out: Path) -> None:
+    pids = [int(line) for line in (out / faulty_cases.PIDS).read_text().split()]
+    assert len(pids) == 4
+    assert [pid for pid in pids if is_alive(pid)] == []
+
+
+def test_what_was_done_stays_when_the_tool_is_killed(tmp_path: Path, kernels: Kernels) -> None:
+    tool = start(tmp_path, kernels)
+    started = tmp_path / faulty_cases.PIDS
+    assert wait_until(started.exists)  # the second case hangs
+    tool.kill()
+    tool.wait()
+    found = cases_of(tmp_path)
+    assert {name: case["outcome"] for name, case in found.items()} == {"right first": PASSED}
+    assert journal_of(tmp_path)[-1] == {"part": "faulty", "started": "hangs"}
+    (pid,) = map(int, started.read_text().split())
+    assert wait_until(lambda: not is_alive(pid)), "the case outlived the tool"
+
+
+def test_a_terminated_tool_ends_its_cases(tmp_path: Path, kernels: Kernels) -> None:
+    tool = start(tmp_path, kernels, "--only", "^hangs$")
+    assert wait_until((tmp_path / faulty_cases.PIDS).exists)
+    tool.terminate()
+    assert tool.wait(30) == 143
+    assert not is_alive(int((tmp_path / faulty_cases.PIDS).read_text()))
+
+
+def test_the_files_of_an_earlier_run_are_kept(tmp_path: Path, kernels: Kernels) -> None:
+    (tmp_path / "test.log").write_text("earlier")
+    assert start(tmp_path, kernels, "--only", "right first").wait(60) == 0
+    assert (tmp_path / "previous-1" / "test.log").read_text() == "earlier"
+
+
+def test_a_hung_kernel_is_shown_by_the_debugger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    debugger = tmp_path / "cuda-gdb"
+    debugger.write_text('#!/bin/sh\necho "kernels of" "$@"\n')
+    debugger.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with (tmp_path / "log").open("w") as log:
+        hang.dump(4711, log)
+    text = (tmp_path / "log").read_text()
+    assert "-p 4711" in text and "info cuda warps" in text

@@ -1,0 +1,102 @@
+"""The ladder of tools/gpu_check: its rungs, and some of them in the emulator."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import mask_samples
+from support.call import Call
+from support.emulated import emulated_library
+
+from tools.gpu_check import cases, ladder, plan
+from tools.gpu_check.device import EmulatedDevice
+from tools.gpu_check.error_map import error_map
+
+D128 = (128, 128)
+
+
+def rung_of(name: str, listed: tuple[ladder.Rung, ...]) -> ladder.Rung:
+    return next(rung for rung in listed if rung.name == name)
+
+
+def test_every_row_of_the_tables_climbs_every_rung() -> None:
+    climbed = [(generation, direction, dims) for generation, direction, dims, _ in ladder.rungs(emulated=False)]
+    for direction, tables, listed in (
+        ("forward", cases.forward_dims_90(), ladder.FORWARD_RUNGS),
+        ("backward", cases.backward_dims_90(), ladder.BACKWARD_RUNGS),
+    ):
+        assert {D128, (64, 64), (256, 256)} <= set(tables)
+        for dims in tables:
+            assert climbed.count((90, direction, dims)) == len(listed)
+        assert climbed.count((80, direction, D128)) == len(listed)
+    assert (192, 128) in cases.forward_dims_90()
+    kinds = {rung.choice.get("kind", "full") for rung in ladder.FORWARD_RUNGS + ladder.BACKWARD_RUNGS}
+    assert kinds <= set(mask_samples.kinds())
+
+
+def test_rungs_are_processes_of_their_own_within_their_limit() -> None:
+    listed = ladder.cases(plan.Settings("ladder", Path(), Path()))
+    assert all(case.alone and case.row and case.seconds <= 15 for case in listed)
+    assert listed[0].row == "9.0 forward D128,128"
+
+
+@pytest.fixture(scope="module")
+def settings() -> plan.Settings:
+    return plan.Settings("ladder", emulated_library(), Path(), emulated=True)
+
+
+@pytest.mark.parametrize("generation", [90, 80])
+@pytest.mark.parametrize(
+    "rung",
+    [
+        rung_of("one tile, one consumer", ladder.FORWARD_RUNGS),
+        rung_of("several items in one block", ladder.FORWARD_RUNGS),
+        rung_of("one tile, dquery unwanted", ladder.BACKWARD_RUNGS),
+        rung_of("dquery in turn, one block", ladder.BACKWARD_RUNGS),
+    ],
+    ids=lambda rung: rung.name,
+)
+def test_rungs_hold_in_the_emulator(settings: plan.Settings, generation: int, rung: ladder.Rung) -> None:
+    ladder.check(settings, generation, (64, 64), rung)
+
+
+def test_a_wrong_rung_fails_with_a_map(settings: plan.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    true_results = Call.results
+
+    def wrong(call: Call, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+        found = true_results(call, names)
+        found["out"][0, 3, 0, 5] += 1.0
+        return found
+
+    monkeypatch.setattr(Call, "results", wrong)
+    with pytest.raises(AssertionError, match="rows 0-63 dims 0-63: 1 of 4096 elements"):
+        ladder.check(settings, 90, (64, 64), ladder.FORWARD_RUNGS[0])
+
+
+def test_only_the_gradients_of_a_rung_are_computed(settings: plan.Settings) -> None:
+    rung = ladder.BACKWARD_RUNGS[0]
+    climb = functools.partial(ladder.climb, EmulatedDevice(settings.library))
+    problem = ladder.problem_for((64, 64), rung)
+    assert "dquery" not in climb(problem, rung)
+    assert set(climb(problem, ladder.FORWARD_RUNGS[0])) == {"out", "lse"}
+
+
+def test_a_map_shows_nan_and_the_tiles_of_lse() -> None:
+    truth = np.zeros((1, 70, 2, 8), np.float32)
+    result = truth.copy()
+    result[0, 69, 1, 0] = np.nan
+    text = error_map("out", result, truth, 0.1)
+    assert "1 of 4 tiles" in text and "head 1 rows 64-69 dims 0-7: 1 of 48 elements, largest error inf" in text
+    lse = np.full((1, 2, 70), -np.inf, np.float32)
+    assert "0 of 4 tiles" in error_map("lse", lse, lse.copy(), 0.0)
+    assert error_map("dsink", np.zeros(2), np.zeros(2), 0.0) == ""
+
+
+def test_every_row_of_the_stratum_runs_on_the_9_0_kernels() -> None:
+    rows = cases.stratum_90()
+    assert len(rows) > 100
+    assert all(cases.runs_on_90(cases.problem_of(row)) for row in rows)
+    assert {row["dims"] for row in rows} == set(cases.forward_dims_90())
