@@ -97,8 +97,7 @@ constexpr BackwardTile kBackward[] = {
     // 64 keys: dkey, dvalue and dquery take 64 registers each, with half of the columns per warpgroup. 120 bytes of
     // shared memory per pair take one and a half times as long as the products: they bound this row.
     {256, 256, 64, 64, 2, 2, true, 40, 232},
-    // Latent attention: dkey and dvalue of 64 keys of one warpgroup would take 160 registers. 64 keys shared: 83
-    // bytes
+    // Latent attention: dkey and dvalue of 64 keys of one warpgroup would take 160 registers. 64 keys shared: 84 bytes
     // of shared memory per pair, half as long again as the products.
     {192, 128, 64, 64, 3, 4, true, 40, 232},
 };
