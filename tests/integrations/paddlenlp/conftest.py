@@ -14,18 +14,10 @@ import sentencepiece
 from paddlenlp.transformers import LlamaConfig, LlamaTokenizer, Qwen2Config
 from paddlenlp.utils.log import logger
 from sentences import sentence, write_rows
+from tiny import TINY
 
 from paddle_flashmask.integrations.paddlenlp.run import TrainingResult
 from paddle_flashmask.integrations.paddlenlp.train import train
-
-TINY = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,10 +14,10 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 from average_rank import REFERENCE_SCALE, Step, step_of
-from conftest import TINY
 from paddlenlp.transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 from sentences import sentence, write_rows
 from test_distributed import DATA_PARALLEL, launch
+from tiny import TINY
 
 from paddle_flashmask.integrations.paddlenlp.config.values import read_values
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError

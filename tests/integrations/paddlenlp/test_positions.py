@@ -7,9 +7,9 @@ import random
 from types import SimpleNamespace
 
 import pytest
-from conftest import TINY
 from paddlenlp.transformers import AutoConfig, LlamaConfig
 from sentences import sentence, write_rows
+from tiny import TINY
 
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
 from paddle_flashmask.integrations.paddlenlp.models.positions import check_positions

@@ -15,11 +15,11 @@ import numpy as np
 import paddle
 import pytest
 from click.testing import CliRunner
-from paddlenlp.trainer import Trainer
 from paddlenlp.transformers import AutoConfig, AutoModelForCausalLM
 from run_folders import SAVING, weights_in
 
 from paddle_flashmask.cli.train import train as train_command
+from paddle_flashmask.integrations.paddlenlp.averages import StepAverages
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, RunError
 from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 from paddle_flashmask.integrations.paddlenlp.train import train
@@ -318,16 +318,16 @@ def test_weights_that_become_nan_stop_the_run_and_are_not_saved(start, out):
 
 
 def test_a_gradient_norm_of_nan_stops_before_the_step(start, out, monkeypatch):
-    training_step = Trainer.training_step
+    training_step = StepAverages.training_step
 
-    def poisoned_step(self, model, inputs):
-        loss = training_step(self, model, inputs)
-        if self.state.global_step == 2:
+    def poisoned_step(self, model, inputs, step_control=0):
+        loss = training_step(self, model, inputs, step_control)
+        if self.state.global_step == 2 and model.lm_head.weight.grad is not None:
             gradient = model.lm_head.weight.grad
             gradient.set_value(gradient * float("nan"))
         return loss
 
-    monkeypatch.setattr(Trainer, "training_step", poisoned_step)
+    monkeypatch.setattr(StepAverages, "training_step", poisoned_step)
     with pytest.raises(RunError, match="the gradient norm of step 3 is NaN or infinite, first in lm_head.weight"):
         start()
     assert names(out) == {"checkpoint-2"}
