@@ -121,8 +121,8 @@ def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tm
     assert (list(short), short.cut_rows) == ([last], 1)
 
 
-def test_kto_needs_two_rows(tokenizer, tmp_path):
+def test_kto_needs_two_questions(tokenizer, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"src": "a", "response": ["b"], "sort": [1]}))
-    with pytest.raises(DataError, match="rows.jsonl: KTO needs at least two rows"):
+    with pytest.raises(DataError, match="rows.jsonl: KTO needs at least two questions"):
         list(PreferenceTokens(PreferenceLines(str(path), kto.FORM), tokenizer, 64))
