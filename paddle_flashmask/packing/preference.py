@@ -125,21 +125,27 @@ def stream_answers(
 
 
 def with_kl_answers(rows: Iterable[Row]) -> Iterator[Row]:
-    """Add to every KTO row the answer of the next row as `kl_answer`; the last row gets that of the first.
+    """Add to every KTO row, as `kl_answer`, the answer of the next row with another prompt; the last rows take theirs
+    from the beginning. Only the rows of one run of equal prompts are held in memory.
 
-    Raises ValueError for a single row.
+    Raises ValueError for rows that lack a key, and where all rows have the same prompt.
     """
-    first = previous = None
-    for row in rows:
-        if previous is None:
-            first = row
-        else:
-            yield {**previous, "kl_answer": row["answer"]}
-        previous = row
-    if previous is first and first is not None:
-        raise ValueError("KTO needs at least two rows: the reference point uses the answer to another question")
-    if previous is not None:
-        yield {**previous, "kl_answer": first["answer"]}
+    first = other = None  # the first row, and the first one with another prompt
+    waiting: list[Row] = []
+    for number, row in enumerate(rows):
+        require_keys(row, ("prompt", "answer"), number)
+        first = row if first is None else first
+        if waiting and list(row["prompt"]) != list(waiting[0]["prompt"]):
+            other = row if other is None else other
+            yield from ({**earlier, "kl_answer": row["answer"]} for earlier in waiting)
+            waiting = []
+        waiting.append(row)
+    if not waiting:
+        return
+    if other is None:
+        raise ValueError("KTO needs at least two questions: the reference point uses the answer to another one")
+    donor = first if list(first["prompt"]) != list(waiting[0]["prompt"]) else other
+    yield from ({**row, "kl_answer": donor["answer"]} for row in waiting)
 
 
 def _packer(kind: str, max_length: int, max_prompt_length: int | None, order: str, too_long: str) -> _AnswerRows:

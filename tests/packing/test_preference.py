@@ -131,6 +131,18 @@ def test_kto_takes_the_next_answer_for_its_reference_point(pairs):
         assert batch["labels"][b, middle:end].tolist() == rows[after]["answer"]
 
 
+@given(questions=st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_kto_never_takes_an_answer_to_the_same_question(questions):
+    rows = [{"prompt": [q], "answer": [i]} for i, q in enumerate(questions)]
+    if len(set(questions)) == 1:
+        with pytest.raises(ValueError, match="KTO needs at least two questions"):
+            list(with_kl_answers(rows))
+        return
+    completed = list(with_kl_answers(rows))
+    assert [row["answer"] for row in completed] == [row["answer"] for row in rows]
+    assert all(questions[row["kl_answer"][0]] != row["prompt"][0] for row in completed)
+
+
 @given(pairs=st.lists(st.tuples(*[st.integers(1, 20)] * 3), min_size=1, max_size=6), longest_prompt=st.integers(1, 15))
 def test_cutting_keeps_the_prompt_with_its_answers_and_counts(pairs, longest_prompt):
     rows = pair_rows(pairs)
@@ -183,7 +195,7 @@ def test_a_stream_packs_each_buffer_like_a_map(pairs, buffer_rows):
         (lambda: pack_preference([], 4, max_prompt_length=0), "max_prompt_length must be at least 1; got 0"),
         (lambda: pack_preference([], 4, order="best"), "order must be one of"),
         (lambda: stream_answers("dpo", [], 4), "kind must be one of preference, reward, kto; got 'dpo'"),
-        (lambda: list(with_kl_answers([{"answer": [1]}])), "KTO needs at least two rows"),
+        (lambda: list(with_kl_answers([{"prompt": [1], "answer": [1]}] * 2)), "KTO needs at least two questions"),
         (
             lambda: pack_reward([{"prompt": [1], "answers": [[1]] * 4}], 4, too_long="truncate"),
             "row 0: 4 answers do not fit into max_length = 4",

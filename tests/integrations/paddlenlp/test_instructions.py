@@ -65,7 +65,9 @@ def test_a_bad_row_is_named_by_file_and_line(tokenizer, tmp_path, line, message,
 
 
 def test_missing_data_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"no train data: there is neither .*train.json nor .*train/\*.json"):
+    with pytest.raises(
+        DataError, match=r"no train data: there is neither .*train.json, .*train.jsonl nor .*train/\*.json"
+    ):
         SFTLines(str(tmp_path), "train")
 
 
@@ -74,6 +76,30 @@ def test_a_folder_of_files_is_read_in_the_order_of_names(tmp_path):
     for name in ("b", "a"):
         (tmp_path / "train" / f"{name}.json").write_text(json.dumps({"src": name, "tgt": name}))
     assert [row.sources for row in SFTLines(str(tmp_path), "train")] == [["a"], ["b"]]
+
+
+def test_a_byte_order_mark_and_jsonl_are_read(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"src": "a", "tgt": "b"}\r\n', encoding="utf-8-sig")
+    assert [row.sources for row in SFTLines(str(tmp_path), "train")] == [["a"]]
+    (tmp_path / "train.json").write_text("")
+    with pytest.raises(DataError, match=r"both .*train.json and train.jsonl exist"):
+        SFTLines(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"src": "a\\ud83d", "tgt": "c"}', r"train.json:2: \\ud83d is half of a surrogate pair"),
+        (b'{"src": "\xe9", "tgt": "b"}', "train.json:2: not UTF-8: byte 0xe9 at offset 9"),
+        (b"[", r"train.json:2: not valid JSON: .*one object per line, not an array"),
+    ],
+)
+def test_text_that_cannot_be_decoded_is_named(tmp_path, line, message):
+    (tmp_path / "train.json").write_bytes(b'{"src": "a\\ud83d\\ude00", "tgt": "b"}\n' + line + b"\n")
+    rows = iter(SFTLines(str(tmp_path), "train"))
+    assert next(rows).sources == ["a\U0001f600"]
+    with pytest.raises(DataError, match=message):
+        next(rows)
 
 
 class TemplateTokenizer:

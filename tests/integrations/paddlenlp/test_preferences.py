@@ -35,6 +35,7 @@ TALK = [message("user", "a"), message("assistant", "b"), message("user", "c")]
         {"prompt": TALK, "chosen": "good", "rejected": "bad"},
         {"messages": TALK, "chosen": GOOD, "rejected": [BAD]},
         {"prompt": TALK, "chosen": [*TALK, GOOD], "rejected": [*TALK, BAD]},
+        {"prompt": "a", "chosen": [*TALK, GOOD], "rejected": [*TALK, BAD]},
         {"chosen": [*TALK, GOOD], "rejected": [*TALK, BAD]},
     ],
 )
@@ -77,6 +78,14 @@ def test_ranked_and_marked_answers():
         ("kto", {"prompt": "q", "completion": "x", "label": "yes"}, "'label' must be true or false"),
         ("dpo", {"prompt": [GOOD], "chosen": "x", "rejected": "y"}, "must alternate user, assistant"),
         ("dpo", {"prompt": TALK, "chosen": TALK, "rejected": "y"}, "'chosen' must end with a message of the assistant"),
+        ("dpo", {"prompt": "z", "chosen": [*TALK, GOOD], "rejected": [*TALK, BAD]}, "does not begin with 'prompt'"),
+        ("dpo", {"prompt": "a", "chosen": [*TALK, GOOD], "rejected": "y"}, "must differ in their last message only"),
+        (
+            "rm",
+            {"prompt": "a", "chosen": [*TALK, GOOD], "rejected": [TALK[0], GOOD, TALK[2], BAD]},
+            "must differ in their last message only",
+        ),
+        ("kto", {"prompt": "z", "completion": [*TALK, GOOD], "label": True}, "does not begin with 'prompt'"),
         ("dpo", {"chosen": [TALK[0], GOOD], "rejected": [TALK[2], BAD]}, "must differ in their last message only"),
     ],
 )
@@ -121,8 +130,8 @@ def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tm
     assert (list(short), short.cut_rows) == ([last], 1)
 
 
-def test_kto_needs_two_rows(tokenizer, tmp_path):
+def test_kto_needs_two_questions(tokenizer, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"src": "a", "response": ["b"], "sort": [1]}))
-    with pytest.raises(DataError, match="rows.jsonl: KTO needs at least two rows"):
+    with pytest.raises(DataError, match="rows.jsonl: KTO needs at least two questions"):
         list(PreferenceTokens(PreferenceLines(str(path), kto.FORM), tokenizer, 64))

@@ -69,7 +69,7 @@ def test_the_reference_point_is_never_negative(run):
 
 def test_batches_of_one_kind_and_evaluation(run, kto_config, tmp_path):
     path = tmp_path / "wanted.jsonl"
-    rows = [{"prompt": "baling chene", "completion": text, "label": True} for text in ("dimor", "rix")]
+    rows = [{"prompt": q, "completion": text, "label": True} for q, text in (("baling", "dimor"), ("chene", "rix"))]
     path.write_text("\n".join(map(json.dumps, rows)))
     options = {"do_eval": True, "dev_dataset_path": kto_config["train_dataset_path"], "load_best_model_at_end": False}
     result = run(train_dataset_path=str(path), gradient_accumulation_steps=1, max_steps=2, **options)

@@ -13,6 +13,8 @@ from ..errors import DataError
 from .chat import encode_chat, messages_of, split_system, with_system
 from .lines import read_objects, texts_of
 
+ENDINGS = (".json", ".jsonl")
+
 
 @dataclass(frozen=True)
 class SFTRow:
@@ -30,7 +32,7 @@ class SFTRow:
 
 
 class SFTLines:
-    """The rows of `<folder>/<split>.json`, or of `<folder>/<split>/*.json` in the order of their names.
+    """The rows of `<folder>/<split>.json` or `.jsonl`, or of such files in `<folder>/<split>/`, in the order of names.
 
     A row is a JSON object on one line. It has `src` and `tgt`, strings, or lists of strings for a conversation, and
     optionally a `context` object for the chat template; or it has `messages`: optionally one of the system, then of
@@ -38,10 +40,16 @@ class SFTLines:
     """
 
     def __init__(self, folder: str, split: str):
-        single = Path(folder) / f"{split}.json"
-        self.files = [single] if single.is_file() else sorted((Path(folder) / split).glob("*.json"))
+        several = Path(folder) / split
+        self.files = [file for file in (Path(folder) / f"{split}{end}" for end in ENDINGS) if file.is_file()]
+        if len(self.files) > 1:
+            raise DataError(f"both {self.files[0]} and {self.files[1].name} exist; which one holds the {split} data?")
         if not self.files:
-            raise DataError(f"no {split} data: there is neither {single} nor {Path(folder) / split}/*.json")
+            self.files = sorted(file for end in ENDINGS for file in several.glob(f"*{end}"))
+        if not self.files:
+            raise DataError(
+                f"no {split} data: there is neither {several}.json, {several}.jsonl nor {several}/*.json or *.jsonl"
+            )
 
     def __iter__(self) -> Iterator[SFTRow]:
         for row, place in read_objects(self.files):

@@ -110,6 +110,7 @@ def paddlenlp_answers(
 
 def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:
     chosen, rejected = (need(row, key, place) for key in ("chosen", "rejected"))
+    answers = [answer_of(value, name, place) for name, value in (("chosen", chosen), ("rejected", rejected))]
     key = next((key for key in ("prompt", "messages") if key in row), None)
     if key is None:
         if not (isinstance(chosen, list) and isinstance(rejected, list)):
@@ -120,8 +121,7 @@ def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:
             )
         system, rounds, question = conversation_of(chosen[:-1], "chosen", place)
     else:
-        system, rounds, question = conversation_of(row[key], key, place)
-    answers = [answer_of(value, name, place) for name, value in (("chosen", chosen), ("rejected", rejected))]
+        system, rounds, question = prompt_of(row, key, ("chosen", "rejected"), place)
     return without_empty_answers(PreferenceRow(rounds, question, answers, place, system=system))
 
 
@@ -137,6 +137,31 @@ def conversation_of(value: Any, key: str, place: str) -> tuple[str, list[tuple[s
         )
     texts = [text for _, text in messages]
     return system, list(zip(texts[0::2], texts[1::2], strict=False)), texts[-1]
+
+
+def prompt_of(
+    row: dict[str, Any], key: str, answers: tuple[str, ...], place: str
+) -> tuple[str, list[tuple[str, str]], str]:
+    """System text, earlier rounds and question before the answers in the keys `answers`.
+
+    Where an answer is the last message of a whole conversation, everything before it is the prompt. Raises DataError
+    unless that begins with row[key] and is the same for all answers.
+    """
+    talks = [row[name][:-1] if isinstance(row[name], list) and len(row[name]) > 1 else None for name in answers]
+    whole = next((talk for talk in talks if talk is not None), None)
+    if whole is None:
+        return conversation_of(row[key], key, place)
+    names = " and ".join(map(repr, answers))
+    messages = messages_of(whole, answers[0], place)
+    if isinstance(row[key], str):
+        prompt, start = [("user", row[key])], split_system(messages)[1]
+    else:
+        prompt, start = messages_of(row[key], key, place), messages
+    if start[: len(prompt)] != prompt:
+        raise DataError(f"{place}: the conversation in {names} does not begin with {key!r}")
+    if any(talk != whole if talk is not None else start != prompt for talk in talks):
+        raise DataError(f"{place}: the conversations in {names} must differ in their last message only")
+    return conversation_of(whole, answers[0], place)
 
 
 def answer_of(value: Any, key: str, place: str) -> str:

@@ -23,8 +23,8 @@ from ..data.preferences import (
     PreferenceRow,
     TokenRow,
     answer_of,
-    conversation_of,
     paddlenlp_answers,
+    prompt_of,
     without_empty_answers,
 )
 from ..errors import DataError
@@ -148,8 +148,9 @@ def _read(row: dict[str, Any], place: str) -> PreferenceRow:
             raise DataError(f"{place}: 'sort' must be [1] (wanted) or [0] (not wanted) for KTO; got {sort!r}")
         return without_empty_answers(PreferenceRow(rounds, question, answers, place, bool(sort[0])))
     key = "prompt" if "prompt" in row else "messages"
-    system, rounds, question = conversation_of(need(row, key, place), key, place)
+    need(row, key, place)
     answer = answer_of(need(row, "completion", place), "completion", place)
+    system, rounds, question = prompt_of(row, key, ("completion",), place)
     label = need(row, "label", place)
     if label not in (True, False, 0, 1):
         raise DataError(f"{place}: 'label' must be true or false; got {label!r:.80}")
