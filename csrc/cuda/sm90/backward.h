@@ -37,7 +37,7 @@ struct BackwardKernel {
     const Shared shared;
     if (ptx::ThreadIndex() == 0) {
       InitBarriers(shared);
-      // Blocks that wait for others have started after them, in whichever order they are dispatched.
+      // A ticket, so that a block waits only for blocks that have started, whatever the order of dispatch.
       const int32_t index = kInTurn ? ptx::AtomicAdd(arguments.common.ticket, 1) : ptx::BlockIndex();
       ptx::StoreShared(shared.block_index_at(), index);
     }

@@ -12,7 +12,7 @@ constexpr int kBackwardRegisters = 65536;         // of a multiprocessor, and so
 
 constexpr int kConsumers = 2;  // warpgroups
 
-// What it may take from the start of shared memory, aligned to 128 bytes, to the first tile, aligned to 1024.
+// Bytes lost at most between the start of shared memory, aligned to 128 bytes, and the first tile, aligned to 1024.
 constexpr int kTileSlack = 896;
 
 // Treatment of dquery in a pass over key tiles: not wanted; added to its sums in any order; or added in the order of
@@ -23,7 +23,7 @@ struct BackwardTile {
   int head_dim, head_dim_v;
   int tile_q, tile_k;
   int stages;  // of query and dout
-  // Of visibility bits. One more than stages: the producer looks at a tile while all stages are taken.
+  // Buffers of visibility bits. With one more than stages the producer classifies a tile while all stages are taken.
   int bit_tiles;
   // The warpgroups share all keys, split the queries of the scores and the columns of the sums, and exchange P and dS
   // through shared memory; otherwise they own 64 keys each, with all columns of dkey and dvalue.
@@ -31,8 +31,8 @@ struct BackwardTile {
   int producer_registers, consumer_registers;
 
   constexpr int consumers() const { return kConsumers; }
-  // Columns that a warpgroup sums, whole blocks of 64. Where they do not come out even, the warpgroup with more of
-  // dkey has fewer of dquery.
+  // Columns that a warpgroup sums, in blocks of 64. If the blocks are odd in number, the warpgroup with more of dkey
+  // has fewer of dquery.
   constexpr int dkey_columns(int warpgroup) const {
     return shares_keys ? (head_dim / 64 + 1 - warpgroup) / kConsumers * 64 : head_dim;
   }
@@ -59,8 +59,8 @@ struct BackwardTile {
            score_tiles() * dscore_bytes() + bit_tiles * bits_bytes() + 8 * (4 * stages + 1) + 8;
   }
   constexpr int registers() const { return 128 * (producer_registers + consumers() * consumer_registers); }
-  // What a consumer thread holds at the worst moment: dkey and dvalue; when dS is computed, scores and dP, and P
-  // rounded and in flight; or dquery; some 24 for addresses and the rest.
+  // Registers of a consumer thread at the worst moment: dkey and dvalue; while dS is computed, scores, dP and the
+  // rounded P in flight, or dquery; some 24 for addresses and the rest.
   constexpr int live_registers(int warpgroup) const {
     const int scores = score_queries() + (shares_keys ? 0 : tile_q / 4);
     const int dquery = dquery_columns(warpgroup) / 2;
@@ -70,8 +70,8 @@ struct BackwardTile {
     return live_registers(0) > live_registers(1) ? live_registers(0) : live_registers(1);
   }
 
-  // Per tile. Bytes that shared memory moves: operands of wgmma that are there, what is exchanged, the copies in; and
-  // what the sums of dquery take of the same path on their way to the second-level cache.
+  // Bytes that shared memory moves per tile: operands of wgmma, exchanged scores, loads, and the sums of dquery, which
+  // take the same path to the L2 cache.
   constexpr int64_t shared_traffic() const {
     const int scores = kConsumers * 2 * (64 + score_queries()) * (head_dim + head_dim_v);
     const int left = shares_keys ? 2 * 64 * tile_q : 0;
@@ -85,14 +85,14 @@ struct BackwardTile {
   constexpr int64_t pairs() const { return tile_q * tile_k; }
 };
 
-// Keys as rows of the scores. Where a warpgroup owns 64 keys, dkey and dvalue of them stay in its registers, and P^T
-// and dS^T feed them from registers. 240 registers leave the producer 24, which is enough for one warp that looks for
-// live tiles itself: the key tile stays, so it is two tiles ahead.
+// Scores have keys as rows. A warpgroup that owns 64 keys keeps their dkey and dvalue in registers, and P^T and dS^T
+// feed them from registers. 240 registers per consumer leave the producer 24, enough for one warp that finds the live
+// tiles by itself.
 constexpr BackwardTile kBackward[] = {
     // 64 queries: dkey and dvalue take 128 registers, scores and dP 64. 42 bytes of shared memory per pair.
     {128, 128, 64, 128, 3, 4, false, 24, 240},
-    // 64 queries: with 128, scores and dP take 128 registers, so that nothing overlaps, for 20 bytes of shared memory
-    // per pair instead of 24. Half of the columns of dquery per warpgroup. A tile is short, so four are on their way.
+    // 64 queries: 128 would save 4 of 24 bytes of shared memory per pair, but scores and dP would take 128 registers,
+    // which leaves no room to overlap products. A tile is short, so four stages are in flight.
     {64, 64, 64, 128, 4, 5, false, 40, 232},
     // 64 keys: dkey, dvalue and dquery take 64 registers each, with half of the columns per warpgroup. 120 bytes of
     // shared memory per pair take one and a half times as long as the products: they bound this row.

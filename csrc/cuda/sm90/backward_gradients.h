@@ -9,7 +9,7 @@
 
 namespace pfm::cuda::sm90 {
 
-// dkey and dvalue of 64 keys of the key tile, as a warpgroup has summed them: some of their columns each.
+// Stores the columns of dkey and dvalue that a warpgroup has summed for 64 keys of the key tile.
 template <class T, int kRow>
 struct BackwardGradients {
   static constexpr BackwardTile kTile = kBackward[kRow];
@@ -17,9 +17,9 @@ struct BackwardGradients {
 
   int warpgroup;
   int first_key;  // of the key tile
-  int row;        // of the key tile, the first of this thread
+  int row;        // first row of this thread, in the key tile
 
-  // dkey and dvalue: columns from dkey_column and dvalue_column on.
+  // dkey_column, dvalue_column: first column of the sums.
   template <int kDkeySums, int kDvalueSums>
   PFM_DEVICE void Finish(const TmaBackwardArguments& arguments, const Shared& shared, int dkey_column,
                          float (&dkey)[kDkeySums], int dvalue_column, float (&dvalue)[kDvalueSums]) const {

@@ -11,13 +11,13 @@
 
 namespace pfm::cuda::sm90 {
 
-// Bits of one key, or of the queries of a warpgroup.
+// Visibility of one key: a bit per query.
 template <int kWords>
 struct alignas(4 * kWords) RowBits {
   uint32_t word[kWords];
 };
 
-// Which of the rows from row0 on see a key of a key tile.
+// Finds the rows from row0 on that see a key of a key tile.
 template <int kWords>
 PFM_DEVICE inline RowBits<kWords> FindVisibleRows(const HeadMask& mask, int32_t key_tile, int key, int32_t row0) {
   RowBits<kWords> rows;
@@ -36,10 +36,10 @@ PFM_DEVICE inline RowBits<kWords> FindVisibleRows(const HeadMask& mask, int32_t 
   return rows;
 }
 
-// The live tiles of all query heads of a block, head by head: a warp walks them. What bounds leave undecided the
-// columns decide, a few keys per lane, and leave bits for those who compute the tile. Where dquery is added in turns,
-// tiles that only the columns rule out are among them, so that bounds alone tell who takes part; and a head's last
-// tile comes first (dquery_order.h).
+// Iterator of one warp over the live tiles of all query heads of a block, head by head. Columns decide the tiles that
+// bounds leave undecided, a few keys per lane, and their visibility goes to shared memory for the consumers. For an
+// ordered dquery, tiles that only the columns rule out are included, so that bounds alone tell which key tiles take
+// part, and the last tile of a head comes first (dquery_order.h).
 template <DquerySums kDquerySums, int kRow>
 class LiveTiles {
  public:
@@ -56,7 +56,7 @@ class LiveTiles {
         head_(first_head),
         candidates_(mask(), key_tile) {}
 
-  // bits: where those of this tile go, if it is partial. false: no tile is left.
+  // Advances to the next tile, or returns false at the end. The bits of a partial tile go to buffer `bits`.
   PFM_DEVICE bool Next(int bits) {
     while (true) {
       const CandidateTile tile = candidates_.Next();
@@ -73,7 +73,7 @@ class LiveTiles {
     }
   }
 
-  // The one that Next found.
+  // The current tile.
   PFM_DEVICE LiveTile Tile() const {
     const int64_t row = (batch_ * arguments_.params.heads_q + head_) * arguments_.padded_rows + index_ * kTileQ;
     return {index_, head_, keys_, static_cast<int32_t>(row / 16)};
@@ -81,7 +81,7 @@ class LiveTiles {
 
  private:
   static constexpr int kKeys = kTileK / 32;
-  static constexpr int kParts = kTileQ / 64;  // of the queries: all of them would take more registers than there are
+  static constexpr int kParts = kTileQ / 64;  // queries are classified in parts, to save registers
   static constexpr bool kInTurn = kDquerySums == DquerySums::kInTurn;
   using Candidates = CandidateTiles<kInTurn ? Walk::kQueryTilesFromLast : Walk::kQueryTiles, kTileQ, kTileK>;
 
@@ -114,8 +114,8 @@ class LiveTiles {
   Candidates candidates_;
 };
 
-// Of the scores of a thread, keys by queries as wgmma leaves them, those that the bits of its two keys hide.
-// first_query: of these, a multiple of 32.
+// Hides scores of a thread, keys by queries as wgmma leaves them, by the bits of its two keys. first_query: query of
+// the first score, a multiple of 32.
 template <class Bits, int kCount>
 PFM_DEVICE inline void HideScores(const Bits& bits, int key, int first_query, float (&scores)[kCount]) {
   constexpr int kWords = 2 * kCount / 32;

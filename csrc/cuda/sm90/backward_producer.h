@@ -15,7 +15,7 @@ namespace pfm::cuda::sm90 {
 struct BackwardBlock {
   int32_t batch, kv_head, first_head, key_tile, split, rank;
 
-  // index: in the order of work.
+  // index: place in the order of work.
   PFM_DEVICE BackwardBlock(const BackwardArguments& arguments, int32_t index) {
     const HeadGroups::Item item = arguments.groups.At(index, arguments.mask.key_tiles);
     const int32_t kv_heads = static_cast<int32_t>(arguments.params.heads_kv);

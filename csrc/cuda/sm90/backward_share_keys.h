@@ -47,7 +47,7 @@ struct ShareKeysConsumer {
   }
 
  private:
-  // With so many columns of dkey and of dquery.
+  // Runs a warpgroup that sums so many columns of dkey and of dquery.
   template <int kDkeyColumns, int kDqueryColumns>
   PFM_DEVICE static void RunWith(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup) {
     const BackwardArguments& common = arguments.common;

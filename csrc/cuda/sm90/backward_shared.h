@@ -14,20 +14,20 @@ namespace pfm::cuda::sm90 {
 struct alignas(16) LiveTile {
   int32_t index;  // of the query tile; -1 at the end
   int32_t head;
-  uint32_t keys;      // of the i-th 32: bit i where some pairs are hidden, bit 16 + i where some are visible; and
-                      // from bit 8 on, where some are hidden, which bits of visibility belong to the tile
-  int32_t row_block;  // its first row among those of all heads, padded, over 16
+  uint32_t keys;      // bit i: the i-th 32 keys have hidden pairs; bit 16 + i: they have visible ones; bits 8 to 15:
+                      // the buffer with the visibility of a partial tile
+  int32_t row_block;  // block of 16 rows in which the tile starts, over the padded rows of all heads
 
   static constexpr uint32_t kAllVisible = 0xffff0000;
 
   PFM_DEVICE bool exists() const { return index >= 0; }
   PFM_DEVICE int bits() const { return keys >> 8 & 0xff; }
-  // Of the 64 keys of a warpgroup.
+  // Whether the 64 keys of a warpgroup have hidden pairs, or no visible ones.
   PFM_DEVICE bool IsPartial(int warpgroup) const { return (keys >> 2 * warpgroup & 3) != 0; }
   PFM_DEVICE bool IsDead(int warpgroup) const { return (keys >> (16 + 2 * warpgroup) & 3) == 0; }
 };
 
-// Which pairs of a partial tile are visible: for every key a bit per query.
+// Visibility of the pairs of a partial tile: for every key a bit per query.
 template <int kTileQ, int kTileK>
 struct VisibleBits {
   static constexpr int kWords = kTileQ / 32;
@@ -62,11 +62,11 @@ class BackwardShared {
   PFM_DEVICE ptx::SharedAddress delta(int stage) const { return lse(stage) + kNumbersBytes; }
   PFM_DEVICE ptx::SharedAddress tile(int stage) const { return delta(stage) + kNumbersBytes; }
 
-  // The producer looks at one tile while all stages are taken: there are more of these than stages.
+  // One buffer more than stages where it fits: the producer classifies a tile while all stages are taken.
   using Bits = VisibleBits<kTile.tile_q, kTile.tile_k>;
   PFM_DEVICE Bits bits(int which) const { return {base_ + kBits + which * Bits::kBytes}; }
 
-  // Where this block is in the order of work.
+  // Place of this block in the order of work.
   PFM_DEVICE ptx::SharedAddress block_index_at() const { return base_ + kBlockIndex; }
   PFM_DEVICE int32_t block_index() const { return ptx::LoadShared<int32_t>(block_index_at()); }
 
@@ -78,7 +78,7 @@ class BackwardShared {
   PFM_DEVICE ptx::SharedAddress turns() const { return base_ + kBarriers + kMBarrierBytes + Stages::kBarrierBytes; }
   PFM_DEVICE ptx::SharedAddress added() const { return turns() + kTile.stages * kMBarrierBytes; }
 
-  // Of every other tile: dS^T, and P^T where the warpgroups share keys.
+  // dS^T, and P^T where the warpgroups share keys; double-buffered by tile.
   PFM_DEVICE ScoreTile dscores(const Stages& stages) const {
     return {base_ + kScores + stages.position() % 2 * ScoreTile::kBytes};
   }

@@ -2,9 +2,9 @@
 // other, by rank. A mark in the workspace names the rank that added last. Two producer warps handle the marks, so
 // that consumers wait for an mbarrier only: one warp waits for the turn of a tile, the other one passes it on.
 //
-// A block waits for lower ranks, whose blocks took an earlier ticket and so have started: the lowest one that still
-// runs waits for nobody. It walks query tiles from the last one on: on a causal mask the lowest rank, which sees most
-// of them, would otherwise be the last one to arrive where the others begin.
+// A block waits for lower ranks only. Their blocks took earlier tickets and have started, and the lowest running rank
+// waits for none, so this cannot deadlock. Query tiles are walked from the last one on: on a causal mask the lowest
+// rank, which sees most of them, would otherwise be the last to arrive where the others begin.
 #ifndef PFM_CUDA_SM90_DQUERY_ORDER_H_
 #define PFM_CUDA_SM90_DQUERY_ORDER_H_
 

@@ -34,7 +34,7 @@ class Ring {
     }
   }
 
-  PFM_DEVICE uint32_t position() const { return position_; }  // how many stages were passed
+  PFM_DEVICE uint32_t position() const { return position_; }  // stages passed so far
   PFM_DEVICE int stage() const { return position_ % kStages; }
   PFM_DEVICE ptx::SharedAddress full() const { return barriers_ + stage() * kMBarrierBytes; }
   PFM_DEVICE ptx::SharedAddress empty() const { return full() + kStages * kMBarrierBytes; }
@@ -44,7 +44,7 @@ class Ring {
   PFM_DEVICE void WaitFull() const { ptx::MbarrierWait(full(), round()); }
 
   PFM_DEVICE void Advance() { ++position_; }
-  // Lets the compiler see that all lanes are in the same place, so that descriptors are computed once per warp.
+  // Makes the position uniform for the compiler, so that descriptors are computed once per warp.
   PFM_DEVICE void MakeUniform() { position_ = ptx::Shuffle(position_, 0); }
 
   // Further mbarriers, one per stage, whose phases end once per round as well. Their addresses are recomputed here
