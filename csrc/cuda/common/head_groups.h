@@ -1,5 +1,5 @@
-// Order of work items over heads. Blocks that run at the same time should share what they read: heads are processed in
-// groups whose tensors fit the L2 cache together, and within a group the longest tiles of all heads come first.
+// Order of work items over heads. Blocks that run at the same time should share what they read: heads are processed
+// in groups whose tensors fit the L2 cache together, and within a group the longest tiles of all heads come first.
 #ifndef PFM_CUDA_COMMON_HEAD_GROUPS_H_
 #define PFM_CUDA_COMMON_HEAD_GROUPS_H_
 
@@ -14,7 +14,8 @@ struct HeadGroups {
   int32_t heads;            // over all batches
   int32_t heads_per_group;  // the last group may have fewer
 
-  // As many heads per group as fit `cached_bytes`, where `sharing` heads share tensors of `bytes`; at least `sharing`.
+  // As many heads per group as fit `cached_bytes`, where `sharing` heads share tensors of `bytes`; at least
+  // `sharing`.
   static HeadGroups Make(int64_t heads, int64_t bytes, int64_t sharing, int64_t cached_bytes) {
     const int64_t fitting = Max<int64_t>(1, cached_bytes / Max<int64_t>(1, bytes)) * sharing;
     return {static_cast<int32_t>(heads), static_cast<int32_t>(Min(fitting, heads))};

@@ -70,8 +70,8 @@ struct BackwardTile {
     return live_registers(0) > live_registers(1) ? live_registers(0) : live_registers(1);
   }
 
-  // Bytes that shared memory moves per tile: operands of wgmma, exchanged scores, loads, and the sums of dquery, which
-  // take the same path to the L2 cache.
+  // Bytes that shared memory moves per tile: operands of wgmma, exchanged scores, loads, and the sums of dquery,
+  // which take the same path to the L2 cache.
   constexpr int64_t shared_traffic() const {
     const int scores = kConsumers * 2 * (64 + score_queries()) * (head_dim + head_dim_v);
     const int left = shares_keys ? 2 * 64 * tile_q : 0;
@@ -97,7 +97,8 @@ constexpr BackwardTile kBackward[] = {
     // 64 keys: dkey, dvalue and dquery take 64 registers each, with half of the columns per warpgroup. 120 bytes of
     // shared memory per pair take one and a half times as long as the products: they bound this row.
     {256, 256, 64, 64, 2, 2, true, 40, 232},
-    // Latent attention: dkey and dvalue of 64 keys of one warpgroup would take 160 registers. 64 keys shared: 84 bytes
+    // Latent attention: dkey and dvalue of 64 keys of one warpgroup would take 160 registers. 64 keys shared: 84
+    // bytes
     // of shared memory per pair, half as long again as the products.
     {192, 128, 64, 64, 3, 4, true, 40, 232},
 };

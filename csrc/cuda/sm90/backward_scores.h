@@ -41,10 +41,10 @@ PFM_DEVICE inline void Differentiate(const float (&probabilities)[kCount], ptx::
   }
 }
 
-// Adds 64 rows of dquery of a tile, from first_row and first_column on. The sums lie in the order of the accumulators,
-// so a lane adds four neighbours at once and a warp 512 bytes. Compared with a bulk reduction this saves a barrier and
-// the way through shared memory, 4 to 8 bytes per pair of what bounds this kernel. Which one costs less is to be
-// measured.
+// Adds 64 rows of dquery of a tile, from first_row and first_column on. The sums lie in the order of the
+// accumulators, so a lane adds four neighbours at once and a warp 512 bytes. Compared with a bulk reduction this
+// saves a barrier and the way through shared memory, 4 to 8 bytes per pair of what bounds this kernel. Which one
+// costs less is to be measured.
 template <DquerySums kDquerySums, int kRow, int kCount>
 PFM_DEVICE inline void AddQueryGradient(const BackwardArguments& common, const BackwardShared<kRow>& shared,
                                         const typename BackwardShared<kRow>::Stages& stages, int first_row,

@@ -20,9 +20,9 @@ class ForwardLoader {
         value_ring_(shared.value_ring()),
         stream_ring_(shared.stream_ring()) {}
 
-  // Loads in the order in which buffers become free: the next keys before the values of this tile, if the next tile is
-  // known. Their buffer is freed by scores that need no later values, so this cannot deadlock. The queries of an item
-  // follow its first keys, because their buffer is freed only when an output has left it.
+  // Loads in the order in which buffers become free: the next keys before the values of this tile, if the next tile
+  // is known. Their buffer is freed by scores that need no later values, so this cannot deadlock. The queries of an
+  // item follow its first keys, because their buffer is freed only when an output has left it.
   PFM_DEVICE void Run() {
     bool waits_for_query = false, waits_for_value = false;
     int32_t value_tile = 0;
