@@ -1,6 +1,6 @@
 #include <atomic>
 #include <cstdint>
-#include <string>
+#include <cstdio>
 
 #include "../core/host_device.h"
 #include "common/kernel_set.h"
@@ -141,14 +141,14 @@ Result ComputeCapability(int32_t* compute_capability) {
 
 Result SetNewestKernels(int32_t compute_capability) {
   bool is_known = compute_capability == 0;
-  std::string expected;
+  char expected[64] = "";
+  int length = 0;
   for (const Architecture& architecture : kArchitectures) {
     is_known |= architecture.compute_capability == compute_capability;
-    expected += std::to_string(architecture.compute_capability) + ", ";
+    length += std::snprintf(expected + length, sizeof(expected) - length, "%d, ", architecture.compute_capability);
   }
   if (!is_known) {
-    return Fail(PFM_INVALID_ARGUMENT, "compute_capability is %d, expected %sor 0", compute_capability,
-                expected.c_str());
+    return Fail(PFM_INVALID_ARGUMENT, "compute_capability is %d, expected %sor 0", compute_capability, expected);
   }
   newest_kernels = compute_capability;
   return {};

@@ -101,7 +101,8 @@ def test_nothing_that_a_case_started_survives(out: Path) -> None:
 def test_what_was_done_stays_when_the_tool_is_killed(tmp_path: Path, kernels: Kernels) -> None:
     tool = start(tmp_path, kernels)
     started = tmp_path / faulty_cases.PIDS
-    assert wait_until(started.exists)  # the second case hangs
+    # The second case hangs, and the first one is recorded.
+    assert wait_until(lambda: started.exists() and "right first" in (tmp_path / "gpu_check.json").read_text())
     tool.kill()
     tool.wait()
     found = cases_of(tmp_path)
