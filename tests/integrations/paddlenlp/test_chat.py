@@ -112,6 +112,7 @@ def test_one_round_needs_no_template(tokenizer, tmp_path):
         ([*TALK[1:3], message("assistant", "rix")], "must alternate user, assistant"),
         ([TALK[1], message("assistant", " ")], "answer 1 of the assistant is empty"),
         ([TALK[1], TALK[0], TALK[2]], "must alternate"),
+        ([*TALK[1:3], message("tool", "dimor"), TALK[4]], "must alternate user, assistant, .*'tool'"),
         ([{"role": "user"}], r"must be a string or a list of \{role, content\} messages"),
         ("baling", r"must be a string or a list of \{role, content\} messages"),
         ([TALK[1], {"role": "assistant", "content": None}], r"list of \{role, content\} messages"),
@@ -169,11 +170,17 @@ def test_earlier_rounds_that_do_not_fit_are_left_out_but_not_the_system_text(tem
     assert 60 < sum(map(len, pair.values())) <= 100
 
 
-@pytest.mark.parametrize("task", ["sft", "dpo"])
-def test_training_on_messages(task, task_config, model_folders, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "template"), [("sft", WITH_SYSTEM), ("dpo", WITH_SYSTEM), ("sft", JINJA), ("dpo", JINJA)]
+)
+def test_training_on_messages(task, template, task_config, model_folders, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(model_folders["llama"], folder)
-    (folder / "chat_template.json").write_text(json.dumps(WITH_SYSTEM))
+    if template is JINJA:
+        file = folder / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": template}))
+    else:
+        (folder / "chat_template.json").write_text(json.dumps(template))
     talks = [[*TALK[:-1], message("assistant", "folrix " * n)] for n in range(1, 13)]
     rows = [{"messages": talk} for talk in talks]
     if task == "dpo":

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
-from .chat import encode_chat, messages_of, split_system, with_system
+from .chat import Chat, encode_chat, messages_of, split_system, with_system
 from .lines import read_objects, texts_of
 
 ENDINGS = (".json", ".jsonl")
@@ -21,14 +21,14 @@ class SFTRow:
     """One row of a data file.
 
     sources, targets: the rounds of a conversation, usually one. context: variables for the chat template. place: file
-    and line. system: the text before the first round, "" where there is none.
+    and line. system: the text before the first round, None where there is none.
     """
 
     sources: list[str]
     targets: list[str]
     context: dict[str, Any]
     place: str
-    system: str = ""
+    system: str | None = None
 
 
 class SFTLines:
@@ -134,13 +134,14 @@ class SFTTokens:
         return source + target, [False] * len(source) + [True] * len(target), cut
 
     def _encode_conversation(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
-        system, rounds = encode_chat(self.tokenizer, row.system, row.sources, row.targets, row.context)
+        chat = Chat(row.system, row.sources, row.targets, row.place, row.context)
+        system, rounds = encode_chat(self.tokenizer, chat, self.max_length)
         room = self.max_length - len(system)
         if room < 2:
             raise DataError(f"{row.place}: the system text has {len(system)} tokens, max_length is {self.max_length}")
         tokens: list[int] = []
         answer: list[bool] = []
-        cut = False
+        cut = len(rounds) < len(row.sources)
         for user, bot in reversed(rounds):
             if len(tokens) + len(user) + len(bot) > room:
                 cut = True
@@ -148,8 +149,8 @@ class SFTTokens:
                     break
                 user = user[: max(0, self.src_length - len(system))]
                 bot = bot[: room - len(user)]
-            tokens = list(user) + list(bot) + tokens
-            answer = [False] * len(user) + [True] * len(bot) + answer
-            if cut:
+                tokens, answer = user + bot, [False] * len(user) + [True] * len(bot)
                 break
+            tokens = user + bot + tokens
+            answer = [False] * len(user) + [True] * len(bot) + answer
         return system + tokens, [False] * len(system) + answer, cut

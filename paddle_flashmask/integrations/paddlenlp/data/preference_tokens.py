@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import DataError
-from .chat import encode_chat, with_system
+from .chat import Chat, encode_chat, with_system
+from .jinja_chat import Rounds
 from .preferences import PreferenceLines, PreferenceRow, TokenRow
 
 # Tokens before the conversation, of every earlier round, of the question, of every answer.
@@ -53,12 +54,14 @@ class PreferenceTokens:
             raise DataError(f"{row.place}: the question has no tokens")
         room = self.max_length - len(system) - len(question) - sum(map(len, answers))
         prompt = question
+        cut = len(rounds) < len(row.rounds)
         for earlier in reversed(rounds):
             room -= len(earlier)
             if room < 0:
-                self.cut_rows += 1
+                cut = True
                 break
             prompt = earlier + prompt
+        self.cut_rows += cut
         return self.rows.form.tokens(system + prompt, answers, row)
 
     def _encode(self, row: PreferenceRow) -> Encoded:
@@ -71,11 +74,22 @@ class PreferenceTokens:
         return [], rounds, self._ids(question, special=True), [self._ids(answer) + eos for answer in row.answers]
 
     def _encode_chat(self, row: PreferenceRow) -> Encoded:
-        sources = [*(user for user, _ in row.rounds), row.question]
-        earlier = [assistant for _, assistant in row.rounds]
-        encoded = [encode_chat(self.tokenizer, row.system, sources, [*earlier, answer], {}) for answer in row.answers]
+        sizes = [0] * len(row.answers)
+        if row.rounds:
+            sizes = [len(self._rounds(row, answer, 0)[1][-1][1]) for answer in row.answers]
+        encoded = [
+            self._rounds(row, answer, self.max_length - sum(sizes) + size)
+            for answer, size in zip(row.answers, sizes, strict=True)
+        ]
         system, rounds = encoded[0]
+        if any((other, turns[:-1], turns[-1][0]) != (system, rounds[:-1], rounds[-1][0]) for other, turns in encoded):
+            raise DataError(f"{row.place}: with the chat template, the prompts before the answers differ")
         return system, [user + bot for user, bot in rounds[:-1]], rounds[-1][0], [turns[-1][1] for _, turns in encoded]
+
+    def _rounds(self, row: PreferenceRow, answer: str, room: int) -> tuple[list[int], Rounds]:
+        sources = [*(user for user, _ in row.rounds), row.question]
+        targets = [*(assistant for _, assistant in row.rounds), answer]
+        return encode_chat(self.tokenizer, Chat(row.system, sources, targets, row.place), room)
 
     def _ids(self, text: str, special: bool = False) -> list[int]:
         return list(self.tokenizer(text.strip(), add_special_tokens=special)["input_ids"])

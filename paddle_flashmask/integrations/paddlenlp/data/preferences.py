@@ -19,7 +19,7 @@ class PreferenceRow:
     """A question with its answers.
 
     rounds: earlier (user, assistant) turns. answers: best first; the only one for KTO, with `desirable`. place: file
-    and line. system: the text before the first question, "" where there is none.
+    and line. system: the text before the first question, None where there is none.
     """
 
     rounds: list[tuple[str, str]]
@@ -27,7 +27,7 @@ class PreferenceRow:
     answers: list[str]
     place: str
     desirable: bool | None = None
-    system: str = ""
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,10 @@ def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:
     return without_empty_answers(PreferenceRow(rounds, question, answers, place, system=system))
 
 
-def conversation_of(value: Any, key: str, place: str) -> tuple[str, list[tuple[str, str]], str]:
+def conversation_of(value: Any, key: str, place: str) -> tuple[str | None, list[tuple[str, str]], str]:
     """System text, earlier rounds and question of a string, or of messages that end with the user's."""
     if isinstance(value, str):
-        return "", [], value
+        return None, [], value
     system, messages = split_system(messages_of(value, key, place))
     roles = [role for role, _ in messages]
     if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
@@ -141,7 +141,7 @@ def conversation_of(value: Any, key: str, place: str) -> tuple[str, list[tuple[s
 
 def prompt_of(
     row: dict[str, Any], key: str, answers: tuple[str, ...], place: str
-) -> tuple[str, list[tuple[str, str]], str]:
+) -> tuple[str | None, list[tuple[str, str]], str]:
     """System text, earlier rounds and question before the answers in the keys `answers`.
 
     Where an answer is the last message of a whole conversation, everything before it is the prompt. Raises DataError

@@ -1,0 +1,99 @@
+"""Jinja chat templates, written from the documented formats of well-known model families."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+_CHATML = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+_CHATML_PROMPT = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+
+
+@dataclass(frozen=True)
+class Template:
+    """source: the template. end: what it writes right after an answer, up to the end token. trims: blanks around it."""
+
+    source: str
+    end: str
+    system: bool = True
+    trims: bool = False
+
+
+CHATML = Template("{% for m in messages %}" + _CHATML + "{% endfor %}" + _CHATML_PROMPT, "<|im_end|>")
+DEFAULT_SYSTEM = Template(
+    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{% endif %}" + _CHATML + "{% endfor %}" + _CHATML_PROMPT,
+    "<|im_end|>",
+)
+LLAMA2 = Template(
+    "{% if messages[0]['role'] == 'system' %}{% set talk = messages[1:] %}"
+    "{% set system = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
+    "{% else %}{% set talk = messages %}{% set system = '' %}{% endif %}"
+    "{% for m in talk %}{% set content = system + m['content'] if loop.first else m['content'] %}"
+    "{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
+    "{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}",
+    " </s>",
+    trims=True,
+)
+LLAMA3 = Template(
+    "{{ bos_token }}{% for m in messages %}"
+    "{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+    "<|eot_id|>",
+    trims=True,
+)
+# The last answer gets thinking, empty if it has none; earlier ones lose theirs.
+QWEN3 = Template(
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% for m in messages %}{% if m['role'] == 'assistant' %}"
+    "{% set content = m['content'] %}{% set thinking = '' %}{% if '</think>' in content %}"
+    "{% set thinking = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}"
+    "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+    "{{ '<|im_start|>assistant\n' }}{% if loop.index0 > ns.last %}"
+    "{{ '<think>\n' + thinking.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}"
+    "{% else %}{{ content }}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% else %}" + _CHATML + "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}",
+    "<|im_end|>",
+    trims=True,
+)
+GEMMA = Template(
+    "{{ bos_token }}" + _NO_SYSTEM + "{% for m in messages %}"
+    "{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+    "<end_of_turn>",
+    system=False,
+    trims=True,
+)
+MISTRAL = Template(
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token }}"
+    "{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}",
+    "</s>",
+    system=False,
+)
+# Answers lose their thinking wherever they are; the generation prompt begins one.
+R1 = Template(
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}"
+    "{% elif m['role'] == 'user' %}{{ '<|User|>' + m['content'] }}"
+    "{% else %}{{ '<|Assistant|>' + m['content'].split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}",
+    "</s>",
+)
+PLAIN = Template(
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}",
+    "\n",
+)
+TEMPLATES = {
+    "chatml": CHATML,
+    "default_system": DEFAULT_SYSTEM,
+    "llama2": LLAMA2,
+    "llama3": LLAMA3,
+    "qwen3": QWEN3,
+    "gemma": GEMMA,
+    "mistral": MISTRAL,
+    "r1": R1,
+    "plain": PLAIN,
+}

@@ -1,0 +1,213 @@
+"""What is learned of a conversation that a Jinja chat template renders: the answers and their end tokens."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import pytest
+from chat_templates import CHATML, GEMMA, LLAMA2, PLAIN, QWEN3, R1, TEMPLATES, Template
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paddlenlp.transformers.tokenizer_utils import ChatTemplate
+
+from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
+from paddle_flashmask.integrations.paddlenlp.data.jinja_chat import encode_messages
+from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
+from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
+from paddle_flashmask.integrations.paddlenlp.errors import DataError
+from paddle_flashmask.integrations.paddlenlp.tasks import dpo, kto, rm
+
+WORDS = ["yes", "no", "B", "<", "<b>", "assistant", "user", "PROBE", "s", " ", "\n", "Is it A or B", "</s", "[/INST]"]
+TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map("".join)
+ANSWERS = TEXTS.filter(lambda text: text.strip())
+
+
+class PieceTokenizer:
+    """Tokens are words with the blank before them, runs of line feeds, and single characters: they decode exactly."""
+
+    bos_token, eos_token = "<s>", "</s>"
+    special_tokens_map = {"bos_token": "<s>", "eos_token": "</s>"}
+
+    def __init__(self, template: Template):
+        self.chat_template = ChatTemplate._compile_jinja_template(template.source)
+        self.pieces: list[str] = []
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        assert not add_special_tokens
+        pieces = re.findall(r"</?s>| ?\w+|\n+|.", text)
+        self.pieces += [piece for piece in dict.fromkeys(pieces) if piece not in self.pieces]
+        return {"input_ids": [self.pieces.index(piece) for piece in pieces]}
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.pieces[i] for i in ids)
+
+    def render(self, messages: list[tuple[str, str]]) -> str:
+        rows = [{"role": role, "content": content} for role, content in messages]
+        return self.chat_template.render(messages=rows, **self.special_tokens_map)
+
+
+def conversation(turns, system=None) -> list[tuple[str, str]]:
+    start = [] if system is None else [("system", system)]
+    return start + [message for user, bot in turns for message in (("user", user), ("assistant", bot))]
+
+
+def decoded(template: Template, messages) -> tuple[str, list[str], str]:
+    """Text of all tokens, of the learned tokens of every round, and the rendering of the conversation."""
+    tokenizer = PieceTokenizer(template)
+    rounds = encode_messages(tokenizer, messages, {}, "train.json:1")
+    everything = tokenizer.decode([token for user, bot in rounds for token in user + bot])
+    return everything, [tokenizer.decode(bot) for _, bot in rounds], tokenizer.render(messages)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@settings(max_examples=300)
+@given(turns=st.lists(st.tuples(TEXTS, ANSWERS), min_size=1, max_size=4), system=st.none() | TEXTS | st.just(""))
+def test_learned_is_the_answer_and_its_end_token(name, turns, system):
+    template = TEMPLATES[name]
+    everything, learned, rendering = decoded(template, conversation(turns, system if template.system else None))
+    assert rendering[: len(everything)] == everything and not rendering[len(everything) :].strip()
+    for text, (_, answer) in zip(learned, turns, strict=True):
+        assert text.endswith(template.end)
+        written = text.removesuffix(template.end)
+        if template.trims:
+            assert written.strip() == answer.strip()
+        else:  # a token that begins with the blank before the answer is the answer's
+            assert written in (answer, " " + answer)
+
+
+def test_tool_turns_are_not_learned():
+    messages = [("user", "2+2?"), ("assistant", "call add"), ("tool", "4"), ("assistant", "4")]
+    everything, learned, rendering = decoded(CHATML, messages)
+    assert everything == rendering.rstrip() and learned == ["call add<|im_end|>", "4<|im_end|>"]
+
+
+def test_thinking_that_later_rounds_lack_is_not_learned_there():
+    think = "<think>\nhm\n</think>\n\n"
+    everything, learned, rendering = decoded(QWEN3, conversation([("a", think + "b"), ("c", think + "d")]))
+    assert learned == ["", think + "d<|im_end|>"]
+    assert everything == rendering.rstrip() and everything.count("hm") == 1
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "reason"),
+    [
+        (GEMMA, conversation([("a", "b")], system="c"), "refuses the conversation: System role not supported"),
+        (R1, conversation([("a", "<think>b</think>c")]), "answer 1: the chat template changes its text"),
+        (QWEN3, conversation([("a", "b"), ("a", "<think>b</think>c")]), "answer 2: the chat template changes its text"),
+        (
+            Template("{% for m in messages %}{{ m['content'] }}{% endfor %}", ""),
+            conversation([("a", "b")]),
+            "writes no end token after an answer",
+        ),
+        (
+            Template("{% for m in messages %}{{ m['content'] | upper }}\n{% endfor %}", ""),
+            conversation([("a", "b")]),
+            "answer 1: the chat template changes its text",
+        ),
+        (
+            Template("{% for m in messages %}{{ m['content'] * 2 }}\n{% endfor %}", ""),
+            conversation([("a", "b")]),
+            "answer 1: the chat template does not write the text of answers, once and unchanged",
+        ),
+        (
+            Template(
+                "{% for m in messages %}{{ m['content'] }}{% if loop.last %}{{ eos_token }}{% endif %}{% endfor %}", ""
+            ),
+            conversation([("a", "b"), ("c", "d")]),
+            "answer 1: the chat template ends it otherwise than it ends the last answer",
+        ),
+    ],
+)
+def test_a_conversation_that_the_template_does_not_follow_is_named(template, messages, reason):
+    with pytest.raises(DataError, match=f"train.json:1: .*{reason}"):
+        decoded(template, messages)
+
+
+@pytest.fixture
+def templated(tokenizer):
+    def make(template: Template):
+        copied = copy.copy(tokenizer)
+        copied.init_chat_template(template.source)
+        return copied
+
+    return make
+
+
+def write(folder, *lines: dict):
+    (folder / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "train.json"
+
+
+def as_messages(messages) -> list[dict]:
+    return [{"role": role, "content": content} for role, content in messages]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@settings(max_examples=40)
+@given(turns=st.lists(st.tuples(TEXTS, ANSWERS), min_size=1, max_size=3))
+def test_every_task_has_the_tokens_of_the_rendering(name, templated, tmp_path, turns):
+    """SFT and preference rows of a SentencePiece tokenizer, which puts a blank before the beginning of a text."""
+    template = TEMPLATES[name]
+    tokenizer = templated(template)
+    messages = conversation(turns)
+    write(tmp_path, {"messages": as_messages(messages)})
+    (row,) = SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 2000, 4000)
+    whole = [*row["input_ids"], row["labels"][-1]]
+    rendering = tokenizer.chat_template.render(messages=as_messages(messages), **tokenizer.special_tokens_map)
+    end = len(rendering.rstrip()) if template is not PLAIN else len(rendering)
+    assert whole == tokenizer(rendering[:end], add_special_tokens=False)["input_ids"]
+    learned = tokenizer.decode([label for label in row["labels"] if label != -100])
+    expected = "".join(answer + template.end for _, answer in turns)
+    assert "".join(learned.split()) == "".join(expected.split())
+    prompt, answer = as_messages(messages[:-1]), messages[-1][1]
+    pair = {"prompt": prompt, "chosen": answer, "rejected": "other"}
+    wanted = {"prompt": prompt, "completion": answer, "label": True}
+    for task, lines in ((dpo, [pair]), (rm, [pair]), (kto, [wanted, {**wanted, "prompt": "another"}])):
+        file = write(tmp_path, *lines)
+        first = next(iter(PreferenceTokens(PreferenceLines(str(file), task.FORM), tokenizer, 4000, chat=True)))
+        parts = _lists(list(first.values()))
+        assert any(whole == [*prompt, *answer] for prompt in parts for answer in parts)
+
+
+def _lists(value) -> list[list[int]]:
+    """All lists of tokens in a list."""
+    if not isinstance(value, list):
+        return []
+    if value and isinstance(value[0], int):
+        return [value]
+    return [found for inner in value for found in _lists(inner)]
+
+
+def test_rounds_that_do_not_fit_are_left_out_before_rendering(templated, tmp_path):
+    """The system text of Llama-2 is part of the first round, whichever that is."""
+    tokenizer = templated(LLAMA2)
+    talk = conversation([("baling " * 9, "chene " * 9)] * 5 + [("dimor", "rix")], system="be kind")
+    write(tmp_path, {"messages": as_messages(talk)})
+    rows = SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 100, 150)
+    (row,) = rows
+    text = tokenizer.decode(row["input_ids"])
+    assert rows.cut_rows == 1 and text.count("be kind") == 1 and 1 < text.count("[INST]") < 6
+    file = write(tmp_path, {"prompt": as_messages(talk[:-1]), "chosen": "rix", "rejected": "folrix " * 20})
+    pairs = PreferenceTokens(PreferenceLines(str(file), dpo.FORM), tokenizer, 200, chat=True)
+    (pair,) = pairs
+    text = tokenizer.decode(pair["prompt"])
+    assert pairs.cut_rows == 1 and text.count("be kind") == 1 and 1 < text.count("[INST]") < 6
+    assert sum(map(len, pair.values())) <= 200
+
+
+def test_answers_with_different_prompts_are_refused(templated, tmp_path):
+    file = write(tmp_path, {"prompt": "a", "chosen": "<think>\nhm\n</think>\n\nb", "rejected": "b"})
+    with pytest.raises(DataError, match="train.json:1: with the chat template, the prompts before the answers differ"):
+        list(PreferenceTokens(PreferenceLines(str(file), dpo.FORM), templated(QWEN3), 400, chat=True))
+
+
+def test_a_blank_before_an_answer_is_of_the_answer_whatever_follows(templated, tmp_path):
+    """The blank is a token of its own before some answers and a part of the first word of others."""
+    tokenizer = templated(LLAMA2)
+    file = write(tmp_path, {"prompt": "baling", "chosen": "chene", "rejected": "\u4e2d"})
+    (pair,) = PreferenceTokens(PreferenceLines(str(file), dpo.FORM), tokenizer, 400, chat=True)
+    assert tokenizer.decode(pair["prompt"]).endswith("[/INST]")
+    assert tokenizer.decode(pair["chosen"]).split() == ["chene", "</s>"]
+    assert tokenizer.decode(pair["rejected"]).replace(" ", "") == "\u4e2d</s>"
