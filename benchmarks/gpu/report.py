@@ -1,4 +1,4 @@
-"""Markdown tables for docs/performance.md from gpu_check.json.
+"""Markdown tables for docs/performance/results.md from gpu_check.json.
 
 python3 -m benchmarks.gpu.report FILE [FILE ...]
 """

@@ -12,10 +12,7 @@
 
 namespace pfm::cuda {
 
-// What blocks that run at the same time read and add to: half of the second-level cache of an H100 (50 MB), whose two
-// halves may each hold a copy.
-constexpr int64_t kCachedBytes = 24 << 20;
-// With turns more heads run at once: fewer blocks of one head then wait for each other.
+// kCachedBytes of an ordered dquery. More heads run at once, so that fewer blocks of one head wait for each other.
 constexpr int64_t kTurnCachedBytes = 40 << 20;
 
 // Shape and abilities of the pass over key tiles.

@@ -10,6 +10,10 @@
 
 namespace pfm::cuda {
 
+// Budget for what the heads of a group share: half of the L2 cache of an H100 (50 MB), whose two halves may each hold
+// a copy. The rest is for what is not shared and for lines about to be evicted.
+constexpr int64_t kCachedBytes = 24 << 20;
+
 struct HeadGroups {
   int32_t heads;            // over all batches
   int32_t heads_per_group;  // the last group may have fewer

@@ -15,10 +15,6 @@ namespace {
 
 constexpr int kWarpgroupRows = 64;  // box of queries and output
 
-// Budget for the keys and values of the heads processed at the same time. Half of the L2 cache of an H100 (50 MB)
-// leaves room for queries, output and lines about to be evicted.
-constexpr int64_t kCachedBytes = 24 << 20;
-
 TensorSize QuerySize(const pfm_params& params) {
   return {params.batch, params.seqlen_q, params.heads_q, params.head_dim};
 }
