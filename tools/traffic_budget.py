@@ -24,8 +24,8 @@ SUM_BYTES = 4  # of the sums of dquery
 OPERATIONS = {"Forward": 4, "Backward": 10}
 # Dense 16-bit products of H100 and H200 (SXM data sheets).
 PEAK_TFLOPS = 989
-# Source files that name the bytes which the heads of a group may take (kCachedBytes).
-GROUP_LIMITS = {"Forward": "csrc/cuda/sm90/forward_host.cu", "Backward": "csrc/cuda/backward/backward_plan.h"}
+# The source file that names the bytes which the heads of a group may take.
+HEAD_GROUPS = "csrc/cuda/common/head_groups.h"
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ def launch_of(kernel: str, problem: Problem) -> Launch:
     )
 
 
-def group_limit(kernel: str) -> int:
-    """Read kCachedBytes of the kernel's host code."""
-    source = (build_kernels.ROOT / GROUP_LIMITS[kernel]).read_text()
+def cached_bytes() -> int:
+    """Read kCachedBytes, the bytes that the heads of a group may take."""
+    source = (build_kernels.ROOT / HEAD_GROUPS).read_text()
     return int(re.search(r"kCachedBytes = (\d+) << 20;", source)[1]) << 20
 
 
@@ -199,7 +199,7 @@ def markdown() -> str:
     for kernel in OPERATIONS:
         for problem in PROBLEMS:
             launch = launch_of(kernel, problem)
-            for heads in (launch.heads, launch.heads_per_group(group_limit(kernel))):
+            for heads in (launch.heads, launch.heads_per_group(cached_bytes())):
                 found = [traffic(launch, heads, GPUS[0], spread) for spread in (False, True)]
                 cells = [f"{found[0].l2:.2f}", " / ".join(f"{f.dram:.2f}" for f in found)]
                 for gpu in GPUS:

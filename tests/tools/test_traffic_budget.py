@@ -75,7 +75,7 @@ def test_the_backward_at_head_dim_128() -> None:
     launch = traffic_budget.launch_of("Backward", problem)
     assert (launch.heads, launch.items_per_head, launch.tiles_per_stream) == (128, 64, 128)
     assert launch.read_bytes + 2 * launch.added_bytes == 96 * 1024 and launch.pairs_per_tile == 64 * 128
-    assert launch.heads_per_group(traffic_budget.group_limit("Backward")) == 3
+    assert launch.heads_per_group(traffic_budget.cached_bytes()) == 3
     at_12_bytes = traffic_budget.Traffic(l2=8.0, dram=12.0)
     assert traffic_budget.rate("Backward", problem, at_12_bytes, traffic_budget.GPUS[0]) == pytest.approx(320)
 
@@ -84,12 +84,12 @@ def test_the_forward_at_head_dim_128() -> None:
     """Keys and values of a head of 8192 take 4 MiB. Eight query heads share them."""
     launch = traffic_budget.launch_of("Forward", Problem(1, 64, 8, 8192))
     assert launch.head_bytes == 4 << 20 and launch.added_bytes == 0
-    assert launch.heads_per_group(traffic_budget.group_limit("Forward")) == 6 * 8
+    assert launch.heads_per_group(traffic_budget.cached_bytes()) == 6 * 8
 
 
 def test_groups_of_heads_lift_the_bound_of_dram() -> None:
     problem = Problem(4, 32, 32, 8192)
     launch = traffic_budget.launch_of("Backward", problem)
-    heads = launch.heads_per_group(traffic_budget.group_limit("Backward"))
+    heads = launch.heads_per_group(traffic_budget.cached_bytes())
     found = traffic_budget.traffic(launch, heads, traffic_budget.GPUS[0], spread=True)
     assert traffic_budget.rate("Backward", problem, found, traffic_budget.GPUS[0]) > traffic_budget.PEAK_TFLOPS
