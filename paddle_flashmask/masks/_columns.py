@@ -57,6 +57,60 @@ def share_question(groups: Sequence[Integers]) -> tuple[np.ndarray]:
     return (_repeat(ends, lengths),)
 
 
+def prefix_tree(parents: Integers, lengths: Integers) -> tuple[np.ndarray]:
+    """LTS of nodes in depth-first order, whose tokens see their ancestors' nodes: the end of the node's subtree."""
+    ends = np.cumsum(lengths, dtype=np.int32)
+    for node in range(len(parents) - 1, -1, -1):
+        if parents[node] >= 0:
+            ends[parents[node]] = max(ends[parents[node]], ends[node])
+    return (_repeat(ends, lengths),)
+
+
+def sink_window_document(lengths: Integers, sink: int, window: int) -> tuple[np.ndarray]:
+    """LTS of causal documents whose tokens see the first ``sink`` and the last ``window`` tokens of the document."""
+    end, start = document(lengths)
+    (window_end,) = sliding_window_document(lengths, window)
+    return (np.where(np.arange(len(end), dtype=np.int32) - start < sink, end, window_end),)
+
+
+def chunked_document(lengths: Integers, chunk: int) -> tuple[np.ndarray]:
+    """LTS of causal documents cut into chunks of ``chunk`` tokens that are blind to each other: the chunk's end."""
+    end, start = document(lengths)
+    chunk = min(chunk, len(end))
+    offset = np.arange(len(end), dtype=np.int32) - start
+    return (start + np.minimum(end - start, (offset // max(chunk, 1) + 1) * chunk),)
+
+
+def image_spans(lengths: Integers, spans: Sequence[tuple[int, int]], window: int) -> tuple[np.ndarray, np.ndarray]:
+    """LTS and UTE of causal documents with windows, in which each (offset, length) span also sees all of itself."""
+    (window_end,) = sliding_window_document(lengths, window)
+    first_query = np.arange(len(window_end), dtype=np.int32)
+    for offset, length in spans:
+        span = slice(offset, offset + length)
+        window_end[span] = np.maximum(window_end[span], offset + length)
+        first_query[span] = offset
+    return window_end, first_query
+
+
+def block_diffusion(lengths: Integers, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """LTS and UTE of documents whose blocks are noised, clean, noised, clean, ...: [2 * T].
+
+    A noised block is seen by itself; a clean block by itself and by the rest of the document.
+    """
+    pieces = block_diffusion_pieces(lengths, block)
+    ends = np.cumsum(pieces, dtype=np.int32)
+    starts = ends - pieces
+    (document_ends,) = causal_document(2 * np.asarray(lengths, dtype=np.int32))
+    is_noised = _repeat(np.arange(len(pieces)) % 2 == 0, pieces)
+    return np.where(is_noised, _repeat(ends, pieces), document_ends), _repeat(starts, pieces)
+
+
+def block_diffusion_pieces(lengths: Integers, block: int) -> np.ndarray:
+    """int32: lengths of the noised and the clean copy of each block in turn. A document's last block may be short."""
+    blocks = [min(block, length - first) for length in lengths for first in range(0, length, block)]
+    return np.repeat(np.asarray(blocks, dtype=np.int32), 2)
+
+
 def causal_blockwise(lengths: Integers) -> tuple[np.ndarray, np.ndarray]:
     """LTS and LTE of causal demonstrations, blind to each other, and a last document that sees them all."""
     (end,) = causal_document(lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,6 +14,9 @@ Lengths = int | Sequence[int]
 
 Documents = Sequence[int] | Sequence[Sequence[int]]
 """Document lengths of one sequence, or a list of such lists, one per batch row. Documents of length 0 are allowed."""
+
+Spans = Sequence[tuple[int, int]] | Sequence[Sequence[tuple[int, int]]]
+"""(offset, length) of spans of one sequence, or a list of such lists, one per batch row."""
 
 Padding = Literal["hidden", "document"]
 """Tokens after the last document: "hidden" (they see nothing and no token sees them) or one more "document"."""
@@ -84,14 +88,39 @@ def document_lists(name: str, documents: Any) -> list[list[int]]:
     ]
 
 
-def total_length(totals: Sequence[int], seqlen: int | None) -> int:
+def span_lists(name: str, spans: Any) -> list[list[tuple[int, int]]]:
+    """(offset, length) of the spans of each batch row, in ascending order and without overlap."""
+    expected = f"{name} must be a list of (offset, length) or one such list per batch row"
+    if not is_list(spans) or not all(is_list(item) for item in spans):
+        raise TypeError(f"{expected}, got {spans!r}")
+    batched = len(spans) > 0 and all(is_list(span) for row in spans for span in row)
+    rows = []
+    for b, row in enumerate(spans if batched else [spans]):
+        place = f"{name}[{b}]" if batched else name
+        for s, span in enumerate(row):
+            if not is_list(span) or len(span) != 2:
+                raise ValueError(f"{expected}; {place}[{s}] is {span!r}")
+        rows.append(
+            [(integer(f"{place}[{s}] offset", o), integer(f"{place}[{s}] length", n)) for s, (o, n) in enumerate(row)]
+        )
+        if any(offset < last + count for (last, count), (offset, _) in itertools.pairwise(rows[-1])):
+            raise ValueError(f"{name} spans of batch row {b} must ascend without overlap, got {rows[-1]}")
+    return rows
+
+
+def order_text(order: Sequence[int], shown: int = 16) -> str:
+    """The first places of an order, for an error message."""
+    return f"[{', '.join(map(str, order[:shown]))}{', ...' if len(order) > shown else ''}]"
+
+
+def total_length(totals: Sequence[int], seqlen: int | None, name: str = "documents") -> int:
     """Return ``seqlen``, or the longest total where it is None. ValueError where a total does not fit."""
     if seqlen is None:
-        return integer("the total length of the documents", max(totals))
+        return integer(f"the total length of the {name}", max(totals))
     seqlen = integer("seqlen", seqlen)
     for row, total in enumerate(totals):
         if total > seqlen:
-            raise ValueError(f"documents of batch row {row} hold {total} tokens, more than seqlen {seqlen}")
+            raise ValueError(f"{name} of batch row {row} hold {total} tokens, more than seqlen {seqlen}")
     return seqlen
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from paddle_flashmask import _core
 
-from ._inputs import integer
+from ._inputs import integer, order_text
 from .plotting import save_mask
+from .row_order import row_order
 from .statistics import MaskStatistics
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ class ColumnMask:
         Raises:
             TypeError: not a bool array.
             ValueError: wrong number of dimensions, or a key is hidden from more than two intervals of queries; the
-                message names the first such batch row, head and key column.
+                message names the first such batch row, head and key column, and an order of rows that would do if
+                ``masks.row_order`` finds one.
         """
         dense = np.asarray(dense)
         if dense.dtype != np.bool_:
@@ -142,7 +144,11 @@ class ColumnMask:
             dense = dense[None, None]
         elif dense.ndim == 3:
             dense = dense[:, None]
-        return cls._from_columns(_core.columns_from_dense(dense), dense.shape[2])
+        try:
+            columns = _core.columns_from_dense(dense)
+        except ValueError as error:
+            raise ValueError(f"{error}{_other_order(dense)}") from None
+        return cls._from_columns(columns, dense.shape[2])
 
     def __and__(self, other: ColumnMask) -> ColumnMask:
         """Return the pairs that are visible in both masks, in the smallest form. Batch and head counts of 1 broadcast.
@@ -247,3 +253,17 @@ class ColumnMask:
             f"ColumnMask(B={self.batch}, Hm={self.heads}, Sq={self.seqlen_q}, Sk={self.seqlen_k}, "
             f"causal={self.causal}, values=({BOUND_NAMES[self.causal, self.startend_row_indices.shape[3]]}))"
         )
+
+
+def _other_order(dense: np.ndarray) -> str:
+    """End of an error message: an order of rows in which the first batch row that has no columns has them."""
+    for row in dense:
+        try:
+            _core.columns_from_dense(row[None])
+        except ValueError:
+            order = row_order(row)
+            if order is None:
+                return ""
+            text = order_text(order)
+            return f"; with its rows in the order {text} each key is seen by one run of rows (masks.row_order)"
+    return ""

@@ -23,34 +23,46 @@ from ._options import (
     SEQLEN,
     Option,
 )
+from .block_diffusion import block_diffusion
 from .causal import causal
 from .causal_blockwise import causal_blockwise
 from .causal_document import causal_document
+from .chunked_document import chunked_document
 from .column_mask import ColumnMask
 from .document import document
+from .draft_training import draft_training
 from .full import full
 from .global_sliding_window import global_sliding_window
 from .hash_sparse import hash_random_tokens, hash_sparse
+from .image_spans import image_spans
 from .prefix_lm_causal import prefix_lm_causal
 from .prefix_lm_document import prefix_lm_document
+from .prefix_tree import prefix_tree
 from .qk_sparse import qk_sparse
 from .random_eviction import random_eviction
 from .share_question import share_question
+from .sink_window_document import sink_window_document
 from .sliding_window import sliding_window
 
 __all__ = [
+    "block_diffusion",
     "causal",
     "causal_blockwise",
     "causal_document",
+    "chunked_document",
     "document",
+    "draft_training",
     "full",
     "global_sliding_window",
     "hash_sparse",
+    "image_spans",
     "prefix_lm_causal",
     "prefix_lm_document",
+    "prefix_tree",
     "qk_sparse",
     "random_eviction",
     "share_question",
+    "sink_window_document",
     "sliding_window",
 ]
 
@@ -124,6 +136,13 @@ WINDOW_SIDES = Option("window", "window", INTEGER_OR_PAIR, "Keys on each side of
 GLOBAL_TOKENS = Option("global-tokens", "global_tokens", INTEGER, "Leading tokens that see and are seen by all.")
 DROPPED = Option("dropped", "dropped", PAIRS, "offset:length of each span.")
 BUCKETS = Option("buckets", "buckets", INTEGER, "Number of hash buckets.")
+PARENTS = Option("parents", "parents", INTEGERS, "Parent of each node, -1 for a root.")
+NODE_LENGTHS = Option("lengths", "lengths", INTEGERS, "Tokens of each node.")
+SINK = Option("sink", "sink", INTEGER, "Leading tokens of a document that all its later tokens see.")
+CHUNK = Option("chunk", "chunk", INTEGER, "Tokens of a chunk.")
+SPANS = Option("spans", "spans", PAIRS, "offset:length of each image.")
+BLOCK = Option("block", "block", INTEGER, "Tokens of a block.")
+STEP = Option("step", "step", INTEGER, "Draft step, from 0.")
 START = Option("start", "start", INTEGER, "Cache size, the first row that evicts.")
 
 # The runs of 16 tokens in 4 hash buckets, causal by the positions before sorting.
@@ -153,4 +172,26 @@ MASKS = (
         command_example=Call(hash_random_tokens, 16, buckets=4),
     ),
     MaskEntry(Call(random_eviction, 16, start=8, seed=1), _paper(12), (SEQLEN, START, SEED)),
+    MaskEntry(
+        Call(prefix_tree, [-1, 0, 1, 1, 0], [4, 3, 3, 2, 4]),
+        "arXiv 2511.00413",
+        (PARENTS, NODE_LENGTHS, SEQLEN, PADDING),
+    ),
+    MaskEntry(
+        Call(sink_window_document, [10, 6], sink=2, window=3),
+        "arXiv 2309.17453",
+        (DOCUMENTS, SINK, WINDOW, SEQLEN, PADDING),
+    ),
+    MaskEntry(
+        Call(chunked_document, [10, 6], chunk=4),
+        "Llama 4, attention_chunk_size",
+        (DOCUMENTS, CHUNK, SEQLEN, PADDING),
+    ),
+    MaskEntry(
+        Call(image_spans, [9, 7], spans=[(2, 5), (11, 4)], window=3),
+        "arXiv 2503.19786",
+        (DOCUMENTS, SPANS, WINDOW, SEQLEN, PADDING),
+    ),
+    MaskEntry(Call(block_diffusion, [5, 3], block=2), "arXiv 2503.09573", (DOCUMENTS, BLOCK, SEQLEN)),
+    MaskEntry(Call(draft_training, [5, 3], step=2), "arXiv 2503.01840", (DOCUMENTS, STEP, SEQLEN)),
 )

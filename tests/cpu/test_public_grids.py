@@ -1,13 +1,13 @@
 """Masks and shapes of the public FlashMask test suites, scaled down to sizes that a CPU checks in seconds.
 
-Masks: the thirteen builders with the parameters of PaddlePaddle's `test/test_flashmask_ci`, which are for 8192 tokens,
-documents of `test/xpu/test_flashmask_attention_op_xpu.py`, and lengths around tile edges.
+Masks: every builder, the documents of `test/xpu/test_flashmask_attention_op_xpu.py`, and lengths around tile edges.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from registry_masks import NAMES, build_mask
 from support.call import run
 from support.compare import Expectation
 from support.library import Kernels
@@ -15,43 +15,6 @@ from support.pairwise import pairwise
 from support.problem import Problem
 
 from paddle_flashmask import masks
-
-_FULL_LENGTH = 8192
-
-
-def scaled(value: int, seqlen: int) -> int:
-    return max(1, value * seqlen // _FULL_LENGTH)
-
-
-def scaled_documents(seqlen: int) -> list[int]:
-    return [scaled(length, seqlen) for length in (2538, 1742, 3213)]
-
-
-def build_mask(name: str, seqlen: int, batch: int, heads: int) -> masks.ColumnMask:
-    documents = scaled_documents(seqlen)
-    rng = np.random.default_rng(seqlen)
-    query_buckets, key_buckets = (np.sort(rng.integers(0, 5, seqlen)) for _ in range(2))
-    build = {
-        "full": lambda: masks.full(seqlen),
-        "causal": lambda: masks.causal(seqlen, length=seqlen - seqlen // 8),
-        "sliding_window": lambda: masks.sliding_window(seqlen, scaled(1024, seqlen)),
-        "causal_document": lambda: masks.causal_document(documents, seqlen),
-        "document": lambda: masks.document(documents, seqlen, padding="document"),
-        "share_question": lambda: masks.share_question([documents], seqlen),
-        "global_sliding_window": lambda: masks.global_sliding_window(seqlen, scaled(16, seqlen), scaled(512, seqlen)),
-        "causal_blockwise": lambda: masks.causal_blockwise(documents, seqlen),
-        "prefix_lm_document": lambda: masks.prefix_lm_document(
-            documents, [length // 3 for length in documents], seqlen, padding="document"
-        ),
-        "prefix_lm_causal": lambda: masks.prefix_lm_causal(seqlen, scaled(1024, seqlen)),
-        "qk_sparse": lambda: masks.qk_sparse(
-            seqlen,
-            [(scaled(1024, seqlen), scaled(538, seqlen)), (scaled(2358, seqlen), scaled(1700, seqlen))],
-        ),
-        "hash_sparse": lambda: masks.hash_sparse(*masks.hash_bucket_queries(query_buckets, key_buckets)),
-        "random_eviction": lambda: masks.random_eviction(seqlen, scaled(4096, seqlen), batch=batch, heads=heads),
-    }
-    return build[name]()
 
 
 def check(kernels: Kernels, mask: masks.ColumnMask, **shape) -> None:
@@ -75,7 +38,7 @@ def check(kernels: Kernels, mask: masks.ColumnMask, **shape) -> None:
 
 CASES = pairwise(
     {
-        "name": [name for name in masks.__all__ if name[0].islower() and name != "hash_bucket_queries"],
+        "name": NAMES,
         "seqlen": [127, 128, 255, 384, 512],
         "heads": [(2, 1, 1), (4, 1, 1), (2, 2, 2), (4, 2, 2)],
         "dim": [(64, 64), (80, 80), (128, 128), (192, 128), (256, 256)],
@@ -86,7 +49,7 @@ CASES = pairwise(
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{c['name']}-{c['seqlen']}-{c['dtype']}" for c in CASES])
-def test_paper_masks(kernels: Kernels, case: dict) -> None:
+def test_every_mask(kernels: Kernels, case: dict) -> None:
     heads_q, heads_kv, heads_mask = case["heads"]
     mask = build_mask(case["name"], case["seqlen"], case["batch"], heads_mask)
     check(

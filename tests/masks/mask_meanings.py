@@ -208,5 +208,136 @@ def random_eviction(seqlen: int, start: int, seed: int) -> np.ndarray:
     return sees
 
 
+@st.composite
+def trees(draw: st.DrawFn) -> Arguments:
+    """Draw the nodes of a forest in depth-first order: each node leaves part of the path to the last one."""
+    parents, path = [], []
+    for node in range(draw(st.integers(0, 14))):
+        path = path[: draw(st.integers(0, len(path)))]
+        parents.append(path[-1] if path else -1)
+        path.append(node)
+    lengths = draw(st.lists(st.integers(0, 3), min_size=len(parents), max_size=len(parents)))
+    seqlen = sum(lengths) + draw(st.integers(0, 4))
+    return {
+        "parents": parents,
+        "lengths": lengths,
+        "seqlen": seqlen,
+        "padding": draw(st.sampled_from(["hidden", "document"])),
+    }
+
+
+@meaning(trees())
+def prefix_tree(parents: list[int], lengths: list[int], seqlen: int, padding: str) -> np.ndarray:
+    labels = label_tokens(lengths, seqlen, padding)
+    parent_of = [*parents, -1]
+
+    def is_ancestor(node: int, below: int) -> bool:
+        return node == below or (parent_of[below] != -1 and is_ancestor(node, parent_of[below]))
+
+    return dense(seqlen, lambda q, k: labels[q] is not None and k <= q and is_ancestor(labels[k], labels[q]))
+
+
+def with_sink(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add a number of leading tokens, and a window."""
+    pairs = st.tuples(st.integers(0, 5), st.integers(1, 9))
+    return pairs.map(lambda drawn: {**arguments, "sink": drawn[0], "window": drawn[1]})
+
+
+@meaning(DOCUMENTS.flatmap(with_sink))
+def sink_window_document(documents: list[int], sink: int, window: int, seqlen: int, padding: str) -> np.ndarray:
+    labels = label_tokens(documents, seqlen, padding)
+    offsets = offsets_in_document(labels)
+
+    def sees(query: int, key: int) -> bool:
+        in_document = labels[query] is not None and labels[query] == labels[key] and key <= query
+        return in_document and (offsets[key] < sink or query - key < window)
+
+    return dense(seqlen, sees)
+
+
+@meaning(DOCUMENTS.flatmap(lambda drawn: st.integers(1, 8).map(lambda chunk: {**drawn, "chunk": chunk})))
+def chunked_document(documents: list[int], chunk: int, seqlen: int, padding: str) -> np.ndarray:
+    labels = label_tokens(documents, seqlen, padding)
+    chunks = [(label, offset // chunk) for label, offset in zip(labels, offsets_in_document(labels), strict=True)]
+    return dense(seqlen, lambda q, k: labels[q] is not None and chunks[q] == chunks[k] and k <= q)
+
+
+@st.composite
+def with_images(draw: st.DrawFn, arguments: Arguments) -> Arguments:
+    """Add spans between random cuts inside each document, and a window or none."""
+    spans, start = [], 0
+    for length in arguments["documents"]:
+        cuts = sorted(draw(st.lists(st.integers(start, start + length), max_size=4)))
+        spans += [(a, b - a) for a, b in zip(cuts[::2], cuts[1::2], strict=False)]
+        start += length
+    return {**arguments, "spans": spans, "window": draw(st.none() | st.integers(1, 9))}
+
+
+@meaning(DOCUMENTS.flatmap(with_images))
+def image_spans(
+    documents: list[int], spans: list[tuple[int, int]], window: int | None, seqlen: int, padding: str
+) -> np.ndarray:
+    labels = label_tokens(documents, seqlen, padding)
+
+    def sees(query: int, key: int) -> bool:
+        if labels[query] is None or labels[query] != labels[key]:
+            return False
+        same_image = any(a <= query < a + length and a <= key < a + length for a, length in spans)
+        return same_image or (key <= query and (window is None or query - key < window))
+
+    return dense(seqlen, sees)
+
+
+@st.composite
+def twice(draw: st.DrawFn) -> Arguments:
+    """Draw documents, a block size, and a seqlen that holds them twice."""
+    documents = draw(st.lists(st.integers(0, 7), max_size=4))
+    return {
+        "documents": documents,
+        "block": draw(st.integers(1, 9)),
+        "seqlen": 2 * sum(documents) + draw(st.integers(0, 4)),
+    }
+
+
+@meaning(twice())
+def block_diffusion(documents: list[int], block: int, seqlen: int) -> np.ndarray:
+    """Label rows as (document, block, is clean) in the order of the layout, then apply the three rules."""
+    rows: list[tuple[int, int, bool] | None] = []
+    for document, length in enumerate(documents):
+        for number, first in enumerate(range(0, length, block)):
+            for is_clean in (False, True):
+                rows += [(document, number, is_clean)] * min(block, length - first)
+    rows += [None] * (seqlen - len(rows))
+
+    def sees(query: int, key: int) -> bool:
+        if rows[query] is None or rows[key] is None or rows[query][0] != rows[key][0]:
+            return False
+        (_, query_block, query_is_clean), (_, key_block, key_is_clean) = rows[query], rows[key]
+        if not key_is_clean:
+            return not query_is_clean and query_block == key_block
+        return key_block <= query_block if query_is_clean else key_block < query_block
+
+    return dense(seqlen, sees)
+
+
+@meaning(
+    DOCUMENTS.flatmap(
+        lambda drawn: st.integers(0, 3).map(
+            lambda step: {"documents": drawn["documents"], "seqlen": drawn["seqlen"], "step": step}
+        )
+    )
+)
+def draft_training(documents: list[int], step: int, seqlen: int) -> np.ndarray:
+    labels = label_tokens(documents, seqlen)
+
+    def sees(query: int, key: int) -> bool:
+        key_step, place = divmod(key, seqlen)
+        if labels[query] is None or labels[query] != labels[place]:
+            return False
+        return place <= query if key_step == 0 else place == query
+
+    return dense(seqlen, sees, (step + 1) * seqlen)
+
+
 def hash_buckets(queries: list[int], keys: list[int], query_at: list[int], key_at: list[int]) -> np.ndarray:
     return dense(len(queries), lambda q, k: queries[q] == keys[k] and key_at[k] <= query_at[q])
