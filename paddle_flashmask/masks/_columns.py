@@ -66,6 +66,23 @@ def prefix_tree(parents: Integers, lengths: Integers) -> tuple[np.ndarray]:
     return (_repeat(ends, lengths),)
 
 
+def shared_prefixes(lengths: Integers, shared: Integers) -> tuple[np.ndarray]:
+    """LTS of sequences in the depth-first order of their prefix tree, each laid out without its shared prefix.
+
+    Sequence i has ``lengths[i]`` tokens. Its first ``shared[i]`` are those of sequence i - 1; the others follow in the
+    layout. A token is seen up to the first sequence that does not contain it. T is the sum of lengths - shared.
+    """
+    ends = np.empty(int(np.sum(lengths)) - int(np.sum(shared)), dtype=np.int32)
+    path = np.empty(max(lengths, default=0), dtype=np.intp)  # places of the tokens of the last sequence
+    place = depth = 0
+    for length, prefix in zip(lengths, shared, strict=True):
+        ends[path[prefix:depth]] = place
+        path[prefix:length] = np.arange(place, place + length - prefix)
+        place, depth = place + length - prefix, length
+    ends[path[:depth]] = place
+    return (ends,)
+
+
 def sink_window_document(lengths: Integers, sink: int, window: int) -> tuple[np.ndarray]:
     """LTS of causal documents whose tokens see the first ``sink`` and the last ``window`` tokens of the document."""
     end, start = document(lengths)

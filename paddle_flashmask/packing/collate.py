@@ -10,6 +10,7 @@ import numpy as np
 from .answers import AnswerPack
 from .attention import IGNORED_LABEL
 from .packs import PackLike
+from .tree import TreePack
 
 MASKS = ("columns", "dense")
 
@@ -76,6 +77,21 @@ class SFTCollator:
         if longest > self.length:
             raise ValueError(f"a pack has {longest} tokens, more than length = {self.length}")
         return self.length
+
+
+class TreeCollator(SFTCollator):
+    """`SFTCollator` for the packs of `pack_tree`, with `label_weights`, float32 [B, S], and `label_counts`,
+    int64 [B, S], both 0 where there is no label. The loss of a batch is the sum of label_weights * the negative
+    log-likelihood of the labels, divided by the label_counts of the whole step for the mean over tokens."""
+
+    def __call__(self, packs: Sequence[TreePack]) -> dict[str, np.ndarray]:
+        batch = super().__call__(packs)
+        batch["label_weights"] = np.zeros(batch["labels"].shape, dtype=np.float32)
+        batch["label_counts"] = np.zeros(batch["labels"].shape, dtype=np.int64)
+        for b, pack in enumerate(packs):
+            batch["label_weights"][b, : len(pack)] = pack.label_weights
+            batch["label_counts"][b, : len(pack)] = pack.label_counts
+        return batch
 
 
 class PreferenceCollator(SFTCollator):

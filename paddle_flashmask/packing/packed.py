@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,12 +16,20 @@ TOO_LONG_RULES = ("drop", "truncate", "error")
 Row = Mapping[str, Any]
 
 
-class RowPacker(Protocol):
+class RowPacker(ABC):
     """The packing steps of one kind of training data."""
 
+    report_type: ClassVar[type[PackingReport]] = PackingReport
+
+    @abstractmethod
     def document(self, row: Row, report: PackingReport) -> Sized | None:
         """Check a row and cut it to report.max_length tokens, or drop it (None). Updates the report."""
 
+    def join(self, documents: list, report: PackingReport) -> list:
+        """Join documents that must share a pack. Each result has at most report.max_length tokens."""
+        return documents
+
+    @abstractmethod
     def assemble(self, documents: list) -> Any:
         """Build the pack of documents that share it."""
 
@@ -56,10 +65,10 @@ class PackedStream:
         self._order = order
         self._seed = seed
         self._buffer_rows = buffer_rows
-        self.report = PackingReport(max_length)
+        self.report = packer.report_type(max_length)
 
     def __iter__(self) -> Iterator:
-        self.report = report = PackingReport(self._max_length)
+        self.report = report = self._packer.report_type(self._max_length)
         rng = None if self._seed is None else np.random.default_rng(self._seed)
         documents: list[Sized] = []
         for row in self._rows:
@@ -75,7 +84,7 @@ class PackedStream:
 
 def pack_all(rows: Iterable[Row], packer: RowPacker, max_length: int, order: str, seed: int | None) -> PackedRows:
     """Pack all rows at once."""
-    report = PackingReport(max_length)
+    report = packer.report_type(max_length)
     documents = [d for d in (packer.document(row, report) for row in rows) if d is not None]
     rng = None if seed is None else np.random.default_rng(seed)
     return PackedRows(list(_pack(documents, packer, order, rng, report)), report)
@@ -115,6 +124,7 @@ def _pack(
 ) -> Iterator:
     if rng is not None:
         documents = [documents[i] for i in rng.permutation(len(documents))]
+    documents = packer.join(documents, report)
     for members in plan_packs([len(document) for document in documents], report.max_length, order):
         pack = packer.assemble([documents[m] for m in members])
         report.count_pack(pack)

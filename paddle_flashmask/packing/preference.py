@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .answers import AnswerPack, Question, assemble_questions, fit_question, tokens_of
-from .packed import PackedRows, PackedStream, Row, check_choices, pack_all, require_keys
+from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, pack_all, require_keys
 from .packs import PackingReport
 
 KINDS = ("preference", "reward", "kto")
 
 
 @dataclass(frozen=True)
-class _AnswerRows:
+class _AnswerRows(RowPacker):
     kind: str
     max_prompt_length: int
     too_long: str

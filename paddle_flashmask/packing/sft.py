@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .attention import DocumentAttention
-from .packed import PackedRows, PackedStream, Row, check_choices, fits, pack_all, require_keys
+from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fits, pack_all, require_keys
 from .packs import Pack, PackingReport
 
 CAUSAL = DocumentAttention()
@@ -24,7 +24,7 @@ class _Document:
 
 
 @dataclass(frozen=True)
-class _SFTRows:
+class _SFTRows(RowPacker):
     too_long: str
     attention: DocumentAttention
 

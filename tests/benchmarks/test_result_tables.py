@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from support.repository import REPOSITORY
 
-from benchmarks import collator, memory
+from benchmarks import collator, memory, prefix_tree
 from benchmarks.cpu import aims, report
 from benchmarks.gpu import gates, goals
 from tools import compile_cuda, config_budget, traffic_budget
@@ -21,6 +21,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cpu_16bit": lambda: report.markdown(report.load(RESULTS / "cpu_16bit.csv")),
     "memory": lambda: memory.markdown(RESULTS / "memory.csv"),
     "collator": lambda: collator.markdown(RESULTS / "collator.csv"),
+    "prefix_tree": lambda: prefix_tree.markdown(RESULTS / "prefix_tree.csv"),
     "cuda_compile": lambda: compile_cuda.markdown(compile_cuda.read_csv(RESULTS / "cuda_compile.csv")),
     "config_budget": lambda: config_budget.markdown(config_budget.budgets()),
     "traffic_budget": traffic_budget.markdown,
