@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from .answers import AnswerPack
 from .attention import IGNORED_LABEL, DocumentAttention
-from .collate import KTOCollator, PreferenceCollator, RewardCollator, SFTCollator, TreeCollator
+from .collate import KTOCollator, PreferenceCollator, RewardCollator, SFTCollator
 from .packed import TOO_LONG_RULES, PackedRows, PackedStream
 from .packs import Pack, PackingReport
 from .plan import ORDERS, plan_packs
@@ -32,7 +32,6 @@ __all__ = [
     "PreferenceCollator",
     "RewardCollator",
     "SFTCollator",
-    "TreeCollator",
     "TreePack",
     "TreeReport",
     "pack_kto",

@@ -26,8 +26,9 @@ class SFTCollator:
         before the padding, so padding rows see nothing. "dense" gives the same mask as `attention_mask`,
         bool [B, 1, S, S], True for visible pairs.
 
-    A call with B packs returns int64 [B, S] arrays `input_ids`, `labels` and `position_ids`, and the mask. It raises
-    ValueError for an empty batch, a pack longer than `length`, and a mix of causal and other packs.
+    A call with B packs returns int64 [B, S] arrays `input_ids`, `labels` and `position_ids`, and the mask; for packs of
+    `pack_tree` also `label_weights`, float32 [B, S], and `label_counts`, int64 [B, S], 0 where there is no label. It
+    raises ValueError for an empty batch, a pack longer than `length`, and a mix of causal and other packs.
     """
 
     pad_token_id: int
@@ -60,6 +61,9 @@ class SFTCollator:
             batch["labels"][b, :n] = pack.labels
             batch["position_ids"][b, :n] = pack.position_ids
             columns[b, 0, :n] = pack.columns
+        if all(isinstance(pack, TreePack) for pack in packs):
+            batch["label_weights"] = _padded([pack.label_weights for pack in packs], size, np.float32)
+            batch["label_counts"] = _padded([pack.label_counts for pack in packs], size, np.int64)
         if self.mask == "columns":
             batch["startend_row_indices"] = columns
         else:
@@ -77,21 +81,6 @@ class SFTCollator:
         if longest > self.length:
             raise ValueError(f"a pack has {longest} tokens, more than length = {self.length}")
         return self.length
-
-
-class TreeCollator(SFTCollator):
-    """`SFTCollator` for the packs of `pack_tree`, with `label_weights`, float32 [B, S], and `label_counts`,
-    int64 [B, S], both 0 where there is no label. The loss of a batch is the sum of label_weights * the negative
-    log-likelihood of the labels, divided by the label_counts of the whole step for the mean over tokens."""
-
-    def __call__(self, packs: Sequence[TreePack]) -> dict[str, np.ndarray]:
-        batch = super().__call__(packs)
-        batch["label_weights"] = np.zeros(batch["labels"].shape, dtype=np.float32)
-        batch["label_counts"] = np.zeros(batch["labels"].shape, dtype=np.int64)
-        for b, pack in enumerate(packs):
-            batch["label_weights"][b, : len(pack)] = pack.label_weights
-            batch["label_counts"][b, : len(pack)] = pack.label_counts
-        return batch
 
 
 class PreferenceCollator(SFTCollator):
@@ -138,3 +127,11 @@ class RewardCollator(SFTCollator):
 def _pairs(packs: Sequence[AnswerPack]):
     """Return (batch row, pack, number of the first answer) of every question, each with two answers."""
     return [(b, pack, i) for b, pack in enumerate(packs) for i in range(0, len(pack.answers), 2)]
+
+
+def _padded(rows: Sequence[np.ndarray], size: int, dtype: type) -> np.ndarray:
+    """Return rows of up to `size` values as [B, size], with 0 behind them."""
+    padded = np.zeros((len(rows), size), dtype=dtype)
+    for b, row in enumerate(rows):
+        padded[b, : len(row)] = row
+    return padded

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddle_flashmask import masks
-from paddle_flashmask.packing import IGNORED_LABEL, ORDERS, TreeCollator, TreePack, pack_sft, pack_tree, stream_tree
+from paddle_flashmask.packing import IGNORED_LABEL, ORDERS, SFTCollator, TreePack, pack_sft, pack_tree, stream_tree
 
 LONGEST = 12
 TEXTS = st.lists(st.integers(0, 2), min_size=2, max_size=LONGEST + 1)
@@ -145,7 +145,7 @@ def test_too_long_rows_are_counted(rule: str) -> None:
 
 def test_the_collator_pads_weights_and_counts() -> None:
     packs = [*pack_tree(example_rows(), 64), *pack_tree([{"input_ids": [5], "labels": [6], "weight": -2}], 64)]
-    batch = TreeCollator(pad_token_id=0, length=9)(packs)
+    batch = SFTCollator(pad_token_id=0, length=9)(packs)
     assert batch["label_weights"].dtype == np.float32
     assert batch["label_weights"].tolist() == [[0, 0, 2, 1, 1, 1, 1, 0, 0], [-2] + [0] * 8]
     assert batch["label_counts"].tolist() == [[0, 0, 2, 1, 1, 1, 1, 0, 0], [1] + [0] * 8]

@@ -43,6 +43,27 @@ def labelled(logits: paddle.Tensor, labels: paddle.Tensor) -> tuple[paddle.Tenso
     return logits.reshape([-1, logits.shape[-1]]).index_select(places), labels.flatten().index_select(places)
 
 
+class WeightedTokenMean(paddle.nn.Layer):
+    """Sum of label weight * token loss over the labels other than -100, divided by the label counts; 0 of none.
+
+    For packs of prefix trees, whose labels stand for several sequences.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.token_loss = TokenLoss()
+
+    def forward(
+        self, logits: paddle.Tensor, labels: paddle.Tensor, weights: paddle.Tensor, counts: paddle.Tensor
+    ) -> paddle.Tensor:
+        """logits: [B, S, V]. labels, counts: int64 [B, S]. weights: float32 [B, S]. Returns float32 []."""
+        places = (labels.flatten() != IGNORED).nonzero().flatten()
+        logits, labels = labelled(logits, labels)
+        with paddle.amp.auto_cast(False):
+            losses = self.token_loss(logits, labels.unsqueeze(-1)).squeeze(-1)
+            return (losses * weights.flatten().index_select(places)).sum() / max(int(counts.sum()), 1)
+
+
 def use_token_mean(model: Any) -> None:
     """Replace the criterion of a PaddleNLP language model, also inside adapters.
 

@@ -24,7 +24,7 @@ WORKING = {
     *("ignore_save_lr_and_optim", "lazy", "load_best_model_at_end", "log_on_each_node", "logging_first_step", "lora"),
     *("overwrite_output_dir", "pad_to_max_length", "pissa", "recompute", "recompute_use_reentrant", "release_grads"),
     *("rslora", "save_on_each_node", "skip_memory_metrics", "skip_profile_timer", "unified_checkpoint"),
-    *("use_flash_attention", "use_quick_lora", "zero_padding", "rslora_plus", "reference_free"),
+    *("use_flash_attention", "use_quick_lora", "zero_padding", "rslora_plus", "reference_free", "share_prefixes"),
 }
 NEEDED = dict.fromkeys(("pissa", "rslora", "rslora_plus", "use_quick_lora"), {"lora": True})
 

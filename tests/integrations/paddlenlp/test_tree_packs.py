@@ -12,7 +12,7 @@ from model_cases import VOCABULARY, Run, assert_same_run, build, train
 from paddlenlp.peft import LoRAConfig, LoRAModel
 
 import paddle_flashmask
-from paddle_flashmask.packing import IGNORED_LABEL, TreeCollator, pack_tree
+from paddle_flashmask.packing import IGNORED_LABEL, SFTCollator, pack_tree
 
 MAX_LENGTH = 40
 
@@ -64,7 +64,7 @@ def loss_of_every_sequence(model, rows: list[dict]) -> paddle.Tensor:
 def loss_of_trees(model, rows: list[dict]) -> paddle.Tensor:
     packed = pack_tree(rows, MAX_LENGTH)
     assert packed.report.sharing > 1.3
-    batch = TreeCollator(pad_token_id=0)(list(packed))
+    batch = SFTCollator(pad_token_id=0)(list(packed))
     columns = paddle.to_tensor(batch["startend_row_indices"])
     logits = logits_of(model, batch["input_ids"], batch["position_ids"], attn_mask_startend_row_indices=columns)
     weighted = losses_of(logits, batch["labels"]) * paddle.to_tensor(batch["label_weights"])

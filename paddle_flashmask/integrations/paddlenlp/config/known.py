@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from ..errors import ConfigError
 
 # Ours; everything else below is in PaddleNLP 3.0.0b4. A test compares both with the dataclasses of the tasks.
-OWN_KEYS = frozenset(("task", "flashmask_backend", "attention_mask_type", "attention_window_size", "loss_average"))
+OWN_KEYS = frozenset(
+    ("task", "flashmask_backend", "attention_mask_type", "attention_window_size", "loss_average", "share_prefixes")
+)
 _PADDLENLP_KEYS = """
     adam_beta1 adam_beta2 adam_epsilon aistudio_repo_id aistudio_repo_license aistudio_repo_private aistudio_token
     amp_custom_black_list amp_custom_white_list amp_master_grad attention_probs_dropout_prob

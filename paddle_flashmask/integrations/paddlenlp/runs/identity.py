@@ -21,6 +21,7 @@ _KEYS = (
     "chat_template",
     "attention_mask_type",
     "attention_window_size",
+    "share_prefixes",
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
     "seed",

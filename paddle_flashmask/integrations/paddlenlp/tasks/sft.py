@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
 from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig, SFTTrainer
 
-from paddle_flashmask.packing import DocumentAttention, SFTCollator, pack_sft, stream_sft
+from paddle_flashmask.packing import DocumentAttention, SFTCollator, pack_sft, pack_tree, stream_sft, stream_tree
 from paddle_flashmask.packing.attention import KINDS
 
 from ..averages import Collected, StepAverages
@@ -18,7 +19,7 @@ from ..data.instructions import SFTLines, SFTTokens
 from ..data.packs import with_paddlenlp_names
 from ..errors import ConfigError, UnsupportedConfigError
 from ..lora import with_lora
-from ..token_loss import IGNORED, TokenLoss, labelled, logits_of, use_token_mean
+from ..token_loss import IGNORED, TokenLoss, WeightedTokenMean, labelled, logits_of, use_token_mean
 from ..trainer import PackedOrder
 from .task import Task
 
@@ -30,11 +31,13 @@ class SFTOptions:
     loss_average: "tokens", all answer tokens of a step, or "paddlenlp", the mean of the means of the micro-batches.
     attention_mask_type: a kind of `DocumentAttention`; the source of a row is the prefix. attention_window_size: tokens
     that a token sees under sliding_window, itself included.
+    share_prefixes: store the tokens that rows have in common at their start once, as a prefix tree.
     """
 
     attention_mask_type: str = "causal_document"
     attention_window_size: Optional[int] = None  # noqa: UP045
     loss_average: str = "tokens"
+    share_prefixes: bool = False
 
     def attention(self) -> DocumentAttention:
         return DocumentAttention(self.attention_mask_type, self.attention_window_size)
@@ -48,24 +51,39 @@ class PackedSFTTrainer(StepAverages, PackedOrder, SFTTrainer):
         if loss_average != PADDLENLP_AVERAGE:
             use_token_mean(model)
         self._token_loss = TokenLoss()
+        self._weighted_mean = WeightedTokenMean()
 
     def count_terms(self, inputs):
-        return [int((inputs["labels"] != IGNORED).sum())]
+        return [int(_counts(inputs).sum())]
 
     def weighted_loss(self, model, inputs, weights):
-        return self.compute_loss(model, inputs) * weights[0]
+        if "label_weights" not in inputs:
+            return self.compute_loss(model, inputs) * weights[0]
+        inputs = dict(inputs)
+        labels, *of_labels = (inputs.pop(key) for key in ("labels", "label_weights", "label_counts"))
+        return self._weighted_mean(logits_of(model(**inputs)), labels, *of_labels) * weights[0]
 
     def collect_evaluation(self, model, inputs, collected: Collected):
-        inputs = dict(inputs)
+        inputs, counts = dict(inputs), _counts(inputs)
         labels = inputs.pop("labels")
+        counts = counts.flatten().index_select((labels.flatten() != IGNORED).nonzero().flatten()).numpy()
+        for key in ("label_weights", "label_counts"):
+            inputs.pop(key, None)
         logits, labels = labelled(logits_of(model(**inputs)), labels)
-        losses = self._token_loss(logits, labels.unsqueeze(-1)).numpy()
-        correct = int((logits.argmax(axis=-1) == labels).sum())
-        collected.add(loss=losses.sum(dtype=np.float64), correct=correct, tokens=labels.shape[0])
+        losses = self._token_loss(logits, labels.unsqueeze(-1)).squeeze(-1).numpy()
+        correct = (logits.argmax(axis=-1) == labels).numpy()
+        collected.add(
+            loss=(losses * counts).sum(dtype=np.float64), correct=(correct * counts).sum(), tokens=counts.sum()
+        )
 
     def evaluation_figures(self, values):
         tokens = max(values["tokens"].sum(), 1)
         return {"accuracy": values["correct"].sum() / tokens, "loss": values["loss"].sum() / tokens}
+
+
+def _counts(inputs: dict[str, Any]) -> Any:
+    """int64 [B, S]: the number of sequences that learn each label."""
+    return inputs["label_counts"] if "label_counts" in inputs else (inputs["labels"] != IGNORED).astype("int64")
 
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
@@ -77,6 +95,20 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
         arguments.notes.append("zero_padding is switched on: flash_mask works on packed data")
     if data.greedy_zero_padding and not data.zero_padding:
         raise ConfigError("greedy_zero_padding = true needs zero_padding = true: it selects how to pack")
+    if arguments.options.share_prefixes:
+        _check_sharing(arguments)
+
+
+def _check_sharing(arguments: Arguments) -> None:
+    options = arguments.options
+    if options.attention_mask_type != "causal_document":
+        raise UnsupportedConfigError(
+            f"share_prefixes = true needs attention_mask_type = 'causal_document'; got {options.attention_mask_type!r}"
+        )
+    if options.loss_average == PADDLENLP_AVERAGE:
+        raise ConfigError("share_prefixes = true needs loss_average = 'tokens': a label stands for several rows")
+    if not arguments.data.zero_padding:
+        raise ConfigError("share_prefixes = true needs zero_padding = true: rows share a pack")
 
 
 def _check_attention(options: SFTOptions) -> None:
@@ -102,11 +134,19 @@ def _rows(arguments: Arguments, tokenizer: Any, split: str) -> SFTTokens:
 def _packing_options(arguments: Arguments) -> dict[str, Any]:
     data = arguments.data
     order = "first_fit_decreasing" if data.greedy_zero_padding else "sequential"
-    return {
-        "order": order if data.zero_padding else "single",
-        "too_long": "error",
-        "attention": arguments.options.attention(),
-    }
+    options = {"order": order if data.zero_padding else "single", "too_long": "error"}
+    if arguments.options.share_prefixes:
+        return {**options, "share_prefixes": True}
+    return {**options, "attention": arguments.options.attention()}
+
+
+def _either(documents: Callable, trees: Callable) -> Callable:
+    """A packing function that packs trees where share_prefixes is true."""
+
+    def pack(rows: Any, max_length: int, *, share_prefixes: bool = False, **options: Any) -> Any:
+        return (trees if share_prefixes else documents)(rows, max_length, **options)
+
+    return pack
 
 
 def _settle_model(arguments: Arguments, config: Any) -> None:
@@ -116,6 +156,18 @@ def _settle_model(arguments: Arguments, config: Any) -> None:
         raise UnsupportedConfigError(
             f"attention_mask_type = {attention.kind!r} needs flash_mask: PaddleNLP's Mistral makes dense masks causal"
         )
+    if arguments.options.share_prefixes:
+        _check_model_of_trees(config)
+
+
+def _check_model_of_trees(config: Any) -> None:
+    if any(getattr(config, key, None) for key in ("num_experts", "n_routed_experts", "num_local_experts")):
+        raise UnsupportedConfigError(
+            "share_prefixes = true does not support mixture-of-experts models: their balance losses would count a "
+            "shared token once"
+        )
+    if getattr(config, "num_nextn_predict_layers", 0):
+        raise UnsupportedConfigError("share_prefixes = true does not support multi-token prediction")
 
 
 def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedSFTTrainer:
@@ -141,8 +193,8 @@ SFT = Task(
     max_length_key="max_length",
     max_prompt_key="src_length",
     rows=_rows,
-    pack=pack_sft,
-    stream=stream_sft,
+    pack=_either(pack_sft, pack_tree),
+    stream=_either(stream_sft, stream_tree),
     packing_options=_packing_options,
     collator_class=SFTCollator,
     adapt_batch=with_paddlenlp_names,

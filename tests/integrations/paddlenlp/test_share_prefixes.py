@@ -1,0 +1,110 @@
+"""share_prefixes: SFT on prefix trees takes the steps of SFT on documents, with fewer tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.train import train
+
+ROWS = [
+    {"src": f"baling {question} mor gra rix fol", "tgt": f"{answer} {end}"}
+    for question in ("dimor chene", "hupash")
+    for answer in ("grane folmor", "bapash")
+    for end in ("rix", "chemor dine", "hu")
+]
+
+
+@pytest.fixture
+def run(sft_config, tmp_path):
+    """Train on all rows in every step; return the result and the lines written."""
+    data = tmp_path / "shared"
+    data.mkdir()
+    for split in ("train", "dev"):
+        (data / f"{split}.json").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+    def run(**changes):
+        lines = []
+        config = {
+            **sft_config,
+            "dataset_name_or_path": str(data),
+            "gradient_accumulation_steps": 1,
+            "src_length": 200,
+            "max_length": 480,
+            "lazy": False,
+            "max_steps": 5,
+            "overwrite_output_dir": True,
+            "load_best_model_at_end": False,
+            **changes,
+        }
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(config))
+        return train(path, write=lines.append), lines
+
+    return run
+
+
+def losses(result) -> list[float]:
+    return [loss for _, loss in result.losses]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+@pytest.mark.parametrize("changes", [{}, {"lora": True}, {"flash_mask": False, "use_flash_attention": False}])
+def test_losses_are_those_of_documents(run, model_folders, name: str, changes: dict) -> None:
+    changes = {"model_name_or_path": str(model_folders[name]), **changes}
+    documents, _ = run(**changes)
+    trees, lines = run(**changes, share_prefixes=True)
+    assert documents.packing.packs == trees.packing.packs == 1
+    assert len(trees.losses) == 5
+    np.testing.assert_allclose(losses(trees), losses(documents), rtol=1e-5)
+    assert trees.packing.sequence_tokens == documents.packing.tokens > 1.5 * trees.packing.tokens
+    assert any(f"{trees.packing.sequence_tokens} tokens shared in 1 trees" in line for line in lines)
+
+
+def test_split_trees_and_streams_have_the_same_loss(run) -> None:
+    """Several packs in one step, some of which repeat a prefix."""
+    whole, _ = run(max_steps=1)
+    split, lines = run(max_steps=1, share_prefixes=True, src_length=14, max_length=22, per_device_train_batch_size=9)
+    assert split.packing.packs > 1 and any("trees split" in line for line in lines)
+    np.testing.assert_allclose(losses(split), losses(whole), rtol=1e-5)
+    stream, _ = run(max_steps=1, share_prefixes=True, lazy=True)
+    np.testing.assert_allclose(losses(stream), losses(whole), rtol=1e-5)
+
+
+def test_evaluation_counts_every_row(run) -> None:
+    documents, _ = run(do_train=False, do_eval=True)
+    trees, _ = run(do_train=False, do_eval=True, share_prefixes=True)
+    for name in ("eval_loss", "eval_accuracy"):
+        np.testing.assert_allclose(trees.evaluations[0][name], documents.evaluations[0][name], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"attention_mask_type": "document"}, UnsupportedConfigError, "needs attention_mask_type = 'causal_document'"),
+        ({"loss_average": "paddlenlp"}, ConfigError, "needs loss_average = 'tokens'"),
+        ({"zero_padding": False, "greedy_zero_padding": False, "flash_mask": False}, ConfigError, "needs zero_padding"),
+    ],
+)
+def test_what_trees_do_not_support(run, changes: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(share_prefixes=True, **changes)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"num_experts": 4}, "mixture-of-experts"), ({"num_nextn_predict_layers": 1}, "multi-token prediction")],
+)
+def test_models_that_trees_do_not_support(run, model_folders, tmp_path: Path, config: dict, message: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in Path(model_folders["llama"]).iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, **config}))
+    with pytest.raises(UnsupportedConfigError, match=message):
+        run(share_prefixes=True, model_name_or_path=str(folder))
