@@ -16,7 +16,9 @@ FORMS = {"dpo": dpo.FORM, "rm": rm.FORM, "kto": kto.FORM}
 
 def parsed(row: dict, task: str = "dpo"):
     row = FORMS[task].read(row, "file:1")
-    return row.rounds, row.question, row.answers, row.desirable
+    *earlier, question = [entry["content"] for entry in row.prompt]
+    rounds = list(zip(earlier[0::2], earlier[1::2], strict=True))
+    return rounds, question, [entry["content"] for entry in row.answers], row.desirable
 
 
 def message(role: str, content: str) -> dict:
@@ -49,7 +51,7 @@ def test_one_round_and_a_system_message(tgt):
     assert parsed({"prompt": "q", "chosen": "x", "rejected": "y"}) == ([], "q", ["x", "y"], None)
     prompt = [message("system", "be kind"), message("user", "q")]
     row = dpo.FORM.read({"prompt": prompt, "chosen": "x", "rejected": "y"}, "line")
-    assert (row.system, row.question) == ("be kind", "q")
+    assert row.prompt == prompt
 
 
 def test_ranked_and_marked_answers():
@@ -107,7 +109,7 @@ def test_missing_files_are_named_and_folders_are_read_by_name(tmp_path):
         PreferenceLines(str(tmp_path / "none"), dpo.FORM)
     for name in ("b.json", "a.jsonl"):
         (tmp_path / name).write_text(json.dumps({"prompt": name, "chosen": "x", "rejected": "y"}))
-    assert [row.question for row in PreferenceLines(str(tmp_path), dpo.FORM)] == ["a.jsonl", "b.json"]
+    assert [row.prompt[0]["content"] for row in PreferenceLines(str(tmp_path), dpo.FORM)] == ["a.jsonl", "b.json"]
 
 
 def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tmp_path):
