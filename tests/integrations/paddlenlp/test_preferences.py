@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
 from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
 from paddle_flashmask.integrations.paddlenlp.errors import DataError
@@ -130,6 +131,26 @@ def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tm
         PreferenceLines(str(path), dpo.FORM), tokenizer, sum(map(len, last.values())) + len(earlier) - 1
     )
     assert (list(short), short.cut_rows) == ([last], 1)
+
+
+def test_blanks_around_texts_are_kept_as_in_sft(tokenizer, tmp_path):
+    question, answer = " baling\n", "\tchene  dimor \n"
+    (tmp_path / "train.json").write_text(json.dumps({"src": question, "tgt": answer}))
+    (row,) = SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 60, 100)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": question, "chosen": answer, "rejected": "rix"}))
+    (pair,) = PreferenceTokens(PreferenceLines(str(path), dpo.FORM), tokenizer, 100)
+    assert [*pair["prompt"], *pair["chosen"]] == [*row["input_ids"], row["labels"][-1]]
+
+
+def test_pairs_that_are_the_same_are_reported(tokenizer, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [("chene", "chene"), ("baling " * 90 + "rix", "baling " * 90 + "mor"), ("chene", "dimor")]
+    path.write_text("".join(json.dumps({"prompt": "a", "chosen": a, "rejected": b}) + "\n" for a, b in rows))
+    tokens = PreferenceTokens(PreferenceLines(str(path), dpo.FORM), tokenizer, 64)
+    packed = TASKS["dpo"].pack(tokens, 64, max_prompt_length=32, order="sequential", too_long="truncate")
+    assert (packed.report.rows, packed.report.packed_rows) == (3, 1)
+    assert str(packed.report).endswith("; 2 rows dropped, whose answers are the same")
 
 
 def test_kto_needs_two_questions(tokenizer, tmp_path):

@@ -20,9 +20,10 @@ Encoded = tuple[list[int], list[list[int]], list[int], list[list[int]]]
 class PreferenceTokens:
     """Rows as the token lists that the task's packing function takes.
 
-    As in PaddleNLP's DPO: `bos` and the question, then an answer and `eos`; an earlier round is `bos`, its question,
-    its answer and `eos`. With `chat` the tokenizer's chat template is used instead. Of the earlier rounds the latest
-    that fit into max_length with all answers are kept whole; `cut_rows` counts the rows that lost one in the last pass.
+    As in PaddleNLP's DPO, but with the blanks around texts: `bos` and the question, then an answer and `eos`; an
+    earlier round is `bos`, its question, its answer and `eos`. With `chat` the tokenizer's chat template is used
+    instead. Of the earlier rounds the latest that fit into max_length with all answers are kept whole; `cut_rows`
+    counts the rows that lost one in the last pass.
     """
 
     rows: PreferenceLines
@@ -97,7 +98,7 @@ class PreferenceTokens:
         return encode_chat(self.tokenizer, Chat([*row.prompt, answer], row.place, row.context), room)
 
     def _ids(self, text: str, special: bool = False) -> list[int]:
-        return list(self.tokenizer(text.strip(), add_special_tokens=special)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
 
 
 def _joined(turn: Turn) -> list[int]:
