@@ -133,13 +133,23 @@ def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tm
     assert (list(short), short.cut_rows) == ([last], 1)
 
 
-def test_blanks_around_texts_are_kept_as_in_sft(tokenizer, tmp_path):
+class CharacterTokenizer:
+    """Tokens are characters, so that blanks are kept; 1 begins and 2 ends a text."""
+
+    chat_template, eos_token_id = None, 2
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": [1] * add_special_tokens + [ord(character) for character in text]}
+
+
+def test_blanks_around_texts_are_kept_as_in_sft(tmp_path):
     question, answer = " baling\n", "\tchene  dimor \n"
     (tmp_path / "train.json").write_text(json.dumps({"src": question, "tgt": answer}))
-    (row,) = SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 60, 100)
+    (row,) = SFTTokens(SFTLines(str(tmp_path), "train"), CharacterTokenizer(), 60, 100)
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"prompt": question, "chosen": answer, "rejected": "rix"}))
-    (pair,) = PreferenceTokens(PreferenceLines(str(path), dpo.FORM), tokenizer, 100)
+    (pair,) = PreferenceTokens(PreferenceLines(str(path), dpo.FORM), CharacterTokenizer(), 100)
+    assert pair["prompt"] == [1, *map(ord, question)] and pair["chosen"] == [*map(ord, answer), 2]
     assert [*pair["prompt"], *pair["chosen"]] == [*row["input_ids"], row["labels"][-1]]
 
 
