@@ -69,7 +69,7 @@ def pairs(rows: list[dict]) -> list[dict]:
     for row in rows:
         texts = [turn["value"] for turn in row["conversations"] if turn["from"] in ("human", "gpt")]
         answers = [row[key]["value"] for key in ("chosen", "rejected")]
-        if len(texts) % 2 and all(text.strip() for text in answers):
+        if len(texts) % 2 and all(text.strip() for text in texts + answers):
             found.append({"src": texts[0::2], "tgt": texts[1::2], "response": answers, "sort": [1, 0]})
     return found
 

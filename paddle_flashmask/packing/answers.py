@@ -6,6 +6,7 @@ the question and itself, but no other answer (arXiv 2410.01359, figure 1, mask 5
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,31 +95,62 @@ def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:
 def fit_question(
     question: Question, max_prompt_length: int, number: int, report: PackingReport, too_long: str
 ) -> Question | None:
-    """Cut a question to report.max_length tokens, or drop it (None), as `too_long` requires.
+    """Cut a question to report.max_length tokens, or drop it (None), as `too_long` requires. The report counts it.
 
-    The cut follows PaddleNLP: first the prompt to its last max_prompt_length tokens; if that is not enough, every
-    answer in proportion to its length. Every answer keeps at least one token. The report counts the lost tokens.
+    The cut keeps the last max_prompt_length tokens of the prompt. If that is not enough, every answer keeps at most as
+    many tokens as the others may: the largest number with which all fit, at least one.
+
+    An answer of a DPO pair or for a reward model that is the same as a better one, before or after the cut, teaches
+    nothing and is left out. A question with fewer than two answers left is dropped.
     """
-    whole = fits(len(question), number, report, too_long)
-    if whole is None or whole:
-        return question if whole else None
+    distinct = _without_equals(question)
+    whole = fits(len(distinct), number, report, too_long) if _is_trainable(distinct) else True
+    if whole is None:
+        return None
+    kept = distinct if whole else _without_equals(_cut(distinct, max_prompt_length, number, report.max_length))
+    if not _is_trainable(kept):
+        report.dropped_rows += 1
+        report.equal_answer_rows += 1
+        return None
+    report.equal_answers += len(question.answers) - len(kept.answers)
+    if not whole:
+        report.truncated_rows += 1
+        report.truncated_tokens += len(distinct) - len(kept)
+    return kept
+
+
+def _without_equals(question: Question) -> Question:
+    """The question without answers that are the same as an earlier, better one. A KTO sample stays as it is."""
+    if question.desirable is not None:
+        return question
+    answers = {answer.tobytes(): answer for answer in reversed(question.answers)}
+    kept = tuple(answer for answer in question.answers if answers[answer.tobytes()] is answer)
+    return dataclasses.replace(question, answers=kept)
+
+
+def _is_trainable(question: Question) -> bool:
+    return question.desirable is not None or len(question.answers) > 1
+
+
+def _cut(question: Question, max_prompt_length: int, number: int, max_length: int) -> Question:
     count = len(question.answers)
-    keep = min(max_prompt_length, report.max_length - count + question.repeat_last)
+    keep = min(max_prompt_length, max_length - count + question.repeat_last)
     if keep < 1:
-        raise ValueError(f"row {number}: {count} answers do not fit into max_length = {report.max_length}")
-    short = Question(question.prompt[-keep:], question.answers, question.repeat_last, question.desirable)
-    room = report.max_length - short.shared
-    lengths = np.array([len(answer) for answer in question.answers])
-    if lengths.sum() > room:
-        kept = np.diff(np.cumsum(lengths) * room // lengths.sum(), prepend=0)
-        while kept.min() < 1:  # a short answer beside a long one keeps one token
-            kept[kept.argmin()] += 1
-            kept[kept.argmax()] -= 1
-        answers = tuple(answer[:n] for answer, n in zip(question.answers, kept, strict=True))
-        short = Question(short.prompt, answers, question.repeat_last, question.desirable)
-    report.truncated_rows += 1
-    report.truncated_tokens += len(question) - len(short)
-    return short
+        raise ValueError(f"row {number}: {count} answers do not fit into max_length = {max_length}")
+    short = dataclasses.replace(question, prompt=question.prompt[-keep:])
+    limit = _common_limit([len(answer) for answer in question.answers], max_length - short.shared)
+    return dataclasses.replace(short, answers=tuple(answer[:limit] for answer in question.answers))
+
+
+def _common_limit(lengths: list[int], room: int) -> int:
+    """The largest number of tokens to which all answers can be cut so that they fit into `room` together."""
+    left = len(lengths)
+    for length in sorted(lengths):
+        if length * left > room:
+            return room // left
+        room -= length
+        left -= 1
+    return max(lengths)
 
 
 def assemble_questions(questions: list[Question]) -> AnswerPack:

@@ -69,7 +69,12 @@ def visible_pairs(pack: PackLike) -> int:
 
 @dataclass
 class PackingReport:
-    """Counts of rows and tokens. Every row is packed or dropped; every token is packed, cut off or in a dropped row."""
+    """Counts of rows and tokens. Every row is packed or dropped.
+
+    dropped_rows: too long, or of `equal_answer_rows`, whose answers are all the same. truncated_rows, truncated_tokens:
+    rows that were cut, and the tokens that they lost by it. equal_answers: answers left out of packed rows, because a
+    better one is the same.
+    """
 
     max_length: int
     rows: int = 0
@@ -77,6 +82,8 @@ class PackingReport:
     dropped_rows: int = 0
     truncated_rows: int = 0
     truncated_tokens: int = 0
+    equal_answer_rows: int = 0
+    equal_answers: int = 0
     packs: int = 0
     tokens: int = 0
     visible_pairs: int = 0
@@ -123,6 +130,10 @@ class PackingReport:
         )
         if self.truncated_rows:
             text += f"; {self.truncated_rows} rows cut by {self.truncated_tokens} tokens in all"
-        if self.dropped_rows:
-            text += f"; {self.dropped_rows} rows dropped, longer than {self.max_length}"
+        if longer := self.dropped_rows - self.equal_answer_rows:
+            text += f"; {longer} rows dropped, longer than {self.max_length}"
+        if self.equal_answer_rows:
+            text += f"; {self.equal_answer_rows} rows dropped, whose answers are the same"
+        if self.equal_answers:
+            text += f"; {self.equal_answers} answers left out, the same as a better one"
         return text

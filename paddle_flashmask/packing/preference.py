@@ -60,8 +60,10 @@ def pack_preference(
         A row takes len(prompt) - 1 + len(chosen) + len(rejected) places: the last prompt token is at the head of both
         answers, because it predicts the first token of each.
     max_prompt_length: with too_long="truncate", the number of prompt tokens that a cut row keeps (default: half of
-        max_length). If the row is still too long, its answers are cut in proportion. Rows that fit are not cut.
+        max_length). If the row is still too long, all its answers are cut to one length. Rows that fit are not cut.
     order, too_long, seed: as for `pack_sft`. "drop" drops the prompt with all its answers.
+
+    A pair whose answers are the same, before or after the cut, is dropped; the report counts it.
 
     Returns packs with `answers` (question, start, end), chosen before rejected. Raises ValueError for rows that lack a
     key or tokens, and for an unknown order or rule.
@@ -81,7 +83,7 @@ def pack_reward(
     """Pack ranked answers for a reward model: `pack_preference` for rows with `prompt` and `answers`.
 
     answers: two or more integer sequences, best first. A row takes len(prompt) plus the sum of their lengths: an answer
-        is scored at its last token, which needs no label.
+        is scored at its last token, which needs no label. Of answers that are the same only the best is kept.
     """
     return _pack("reward", rows, max_length, max_prompt_length, order, too_long, seed)
 

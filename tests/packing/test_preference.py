@@ -163,15 +163,56 @@ def test_cutting_keeps_the_prompt_with_its_answers_and_counts(pairs, longest_pro
 
 
 def test_known_cut():
-    """PaddleNLP's rule: the prompt is cut to its last tokens, then the answers in proportion."""
+    """The prompt is cut to its last tokens, then every answer to the length that all may have."""
     rows = [{"prompt": range(10), "chosen": range(100, 109), "rejected": range(200, 203)}]
     packed = pack_preference(rows, 12, max_prompt_length=5, too_long="truncate")
-    assert packed[0].input_ids.tolist() == [5, 6, 7, 8, 9, *range(100, 105), 9, 200]
+    assert packed[0].input_ids.tolist() == [5, 6, 7, 8, 9, *range(100, 104), 9, 200, 201]
+    assert packed[0].labels.tolist()[9:] == [200, 201, 202] and len(packed[0]) == 12
     assert "1 rows cut by 9 tokens in all" in str(packed.report)
     dropped = pack_preference(rows, 12)
     assert (len(dropped), dropped.report.dropped_rows) == (0, 1)
     with pytest.raises(ValueError, match="row 0 has 21 tokens, more than max_length = 12"):
         pack_preference(rows, 12, too_long="error")
+
+
+@given(answers=st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=9), min_size=2, max_size=5))
+def test_answers_are_cut_alike_and_those_that_are_the_same_are_left_out(answers):
+    packed = pack_reward([{"prompt": [7, 8, 9], "answers": answers}], 12, max_prompt_length=2, too_long="truncate")
+    report = packed.report
+    different = list(map(list, dict.fromkeys(map(tuple, answers))))
+    cut = sum(map(len, different)) > 9
+    limits = [n for n in range(1, 10) if sum(min(n, len(answer)) for answer in different) <= 10] if cut else [9]
+    kept = list(map(list, dict.fromkeys(tuple(answer[: limits[-1]]) for answer in different)))
+    if len(kept) < 2 or len(different) < 2:
+        assert (len(packed), report.dropped_rows, report.equal_answer_rows, report.truncated_rows) == (0, 1, 1, 0)
+        assert str(report).endswith("; 1 rows dropped, whose answers are the same")
+        return
+    pack = packed[0]
+    assert [pack.input_ids[start:end].tolist() for _, start, end in pack.answers] == kept
+    assert (report.dropped_rows, report.equal_answers) == (0, len(answers) - len(kept))
+    assert (report.truncated_rows, len(pack) + report.truncated_tokens) == (cut, 3 + sum(map(len, different)))
+    assert ("answers left out, the same as a better one" in str(report)) == (len(kept) < len(answers))
+
+
+def test_a_pair_is_dropped_where_its_answers_are_the_same_after_the_cut():
+    """Answers of equal length were cut to different ones, and trained as chosen and rejected."""
+    rows = [
+        {"prompt": [1], "chosen": [5, 6, 7], "rejected": [5, 6, 7]},
+        {"prompt": [1], "chosen": [5, 6, 7, 8], "rejected": [5, 6, 7, 9]},
+        {"prompt": [1], "chosen": [5, 6], "rejected": [5, 7]},
+        {"prompt": range(9), "chosen": [5], "rejected": [7]},
+    ]
+    packed = pack_preference(rows, 7, max_prompt_length=1, too_long="truncate")
+    assert (packed.report.packed_rows, packed.report.equal_answer_rows, packed.report.truncated_rows) == (2, 2, 1)
+    dropped = pack_preference(rows, 7)
+    assert (dropped.report.packed_rows, dropped.report.dropped_rows, dropped.report.equal_answer_rows) == (1, 3, 1)
+    assert str(dropped.report).endswith("; 2 rows dropped, longer than 7; 1 rows dropped, whose answers are the same")
+
+
+def test_the_answers_of_a_kto_row_may_be_the_same():
+    """They belong to different questions."""
+    row = {"prompt": [1], "answer": [5], "kl_answer": [5], "desirable": True}
+    assert pack_kto([row], 8).report.packed_rows == 1
 
 
 @given(pairs=PAIRS, buffer_rows=st.integers(1, 4))
@@ -197,7 +238,7 @@ def test_a_stream_packs_each_buffer_like_a_map(pairs, buffer_rows):
         (lambda: stream_answers("dpo", [], 4), "kind must be one of preference, reward, kto; got 'dpo'"),
         (lambda: list(with_kl_answers([{"prompt": [1], "answer": [1]}] * 2)), "KTO needs at least two questions"),
         (
-            lambda: pack_reward([{"prompt": [1], "answers": [[1]] * 4}], 4, too_long="truncate"),
+            lambda: pack_reward([{"prompt": [1], "answers": [[1], [2], [3], [4]]}], 4, too_long="truncate"),
             "row 0: 4 answers do not fit into max_length = 4",
         ),
     ],

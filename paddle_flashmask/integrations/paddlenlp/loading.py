@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .config.arguments import Arguments
+from .data.paddlenlp_chat import FILE as TEMPLATE_FILE
+from .data.paddlenlp_chat import check_template
 from .errors import ConfigError, UnsupportedConfigError
 from .models.positions import extend_rotary_tables
 from .processes import share_parameters
@@ -80,12 +82,17 @@ def _has_weights(folder: Path) -> bool:
 
 
 def load_tokenizer(arguments: Arguments) -> Any:
-    """The tokenizer with the chat template and the padding token of the configuration."""
+    """The tokenizer with the chat template and the padding token of the configuration.
+
+    Raises ConfigError for a chat template that is not there or cannot be used.
+    """
     from paddlenlp.transformers import AutoTokenizer, Llama3Tokenizer, LlamaTokenizer
     from paddlenlp.trl.llm_utils import init_chat_template
 
     chat_template = arguments.data.chat_template
     name = arguments.model.tokenizer_name_or_path or arguments.model.model_name_or_path
+    for file in _template_files(chat_template, name):
+        check_template(file)
     with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name):
         tokenizer = AutoTokenizer.from_pretrained(name)
     init_chat_template(tokenizer, name, chat_template)
@@ -94,3 +101,18 @@ def load_tokenizer(arguments: Arguments) -> Any:
     if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return tokenizer
+
+
+def _template_files(chat_template: str | None, name: str) -> list[Path]:
+    """The files named `chat_template.json` that PaddleNLP reads for these values of the keys.
+
+    Raises ConfigError for one that is not there; PaddleNLP would use the tokenizer's own template.
+    """
+    own = [file for file in [Path(name) / TEMPLATE_FILE] if file.is_file()]
+    if chat_template is None or chat_template == name or chat_template.lower() == "none":
+        return own
+    other = Path(chat_template)
+    other = other / TEMPLATE_FILE if other.is_dir() else other
+    if not other.is_file():
+        raise ConfigError(f"chat_template = {chat_template!r}: there is no file {other}")
+    return [*own, other]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -97,3 +99,60 @@ TEMPLATES = {
     "r1": R1,
     "plain": PLAIN,
 }
+
+
+@dataclass(frozen=True)
+class ToolTemplate(Template):
+    """learned: what is written from the text and the calls, (name, arguments), of an answer, up to the end token.
+
+    text: whether the text of an answer is written beside its calls.
+    """
+
+    learned: Callable[[str, list[tuple[str, dict]]], str] = lambda text, calls: ""
+    text: bool = True
+
+
+def _hermes(text: str, calls: list[tuple[str, dict]]) -> str:
+    parts = [text] * bool(text) + [f"<tool_call>\n{_call(call, 'arguments')}\n</tool_call>" for call in calls]
+    return "\n".join(parts) + "<|im_end|>"
+
+
+def _mistral(text: str, calls: list[tuple[str, dict]]) -> str:
+    calls_text = ", ".join(_call(call, "arguments") for call in calls)
+    return (f"[TOOL_CALLS] [{calls_text}]" if calls else f" {text}") + "</s>"
+
+
+def _call(call: tuple[str, dict], arguments: str) -> str:
+    return json.dumps({"name": call[0], arguments: call[1]})
+
+
+# Results of tools are the user's; calls follow the text (Hermes, Qwen2.5).
+HERMES = ToolTemplate(
+    "{% if tools %}{{ '<|im_start|>system\n' + tools | tojson + '<|im_end|>\n' }}{% endif %}"
+    "{% for m in messages %}{% if m.role == 'tool' %}"
+    "{{ '<|im_start|>user\n<tool_response>\n' + m.content + '\n</tool_response><|im_end|>\n' }}"
+    "{% elif m.tool_calls %}{{ '<|im_start|>assistant' }}{% if m.content %}{{ '\n' + m.content }}{% endif %}"
+    "{% for c in m.tool_calls %}"
+    """{{ '\n<tool_call>\n{"name": "' + c.function.name + '", "arguments": ' + c.function.arguments | tojson }}"""
+    "{{ '}\n</tool_call>' }}{% endfor %}{{ '<|im_end|>\n' }}"
+    "{% else %}" + _CHATML + "{% endif %}{% endfor %}" + _CHATML_PROMPT,
+    "<|im_end|>",
+    learned=_hermes,
+)
+# User and assistant must alternate, apart from messages of tools and their calls; the text beside a call is left out.
+MISTRAL_TOOLS = ToolTemplate(
+    "{% set ns = namespace(index=0) %}{% for m in messages %}{% if m.role != 'tool' and not m.tool_calls %}"
+    "{% if (m.role == 'user') != (ns.index % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}"
+    "{% set ns.index = ns.index + 1 %}{% endif %}{% endfor %}"
+    "{{ bos_token }}{% if tools %}{{ '[AVAILABLE_TOOLS] ' + tools | tojson + '[/AVAILABLE_TOOLS]' }}{% endif %}"
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+    "{% elif m.role == 'tool' %}{{ '[TOOL_RESULTS] ' + m.content + '[/TOOL_RESULTS]' }}"
+    "{% elif m.tool_calls %}{{ '[TOOL_CALLS] [' }}{% for c in m.tool_calls %}{{ ', ' if not loop.first }}"
+    """{{ '{"name": "' + c.function.name + '", "arguments": ' + c.function.arguments | tojson + '}' }}{% endfor %}"""
+    "{{ ']' + eos_token }}{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}",
+    "</s>",
+    system=False,
+    learned=_mistral,
+    text=False,
+)
+TOOL_TEMPLATES = {"hermes": HERMES, "mistral": MISTRAL_TOOLS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import random
@@ -58,6 +59,18 @@ def tokenizer(data_folder, tmp_path_factory) -> LlamaTokenizer:
         minloglevel=2,
     )
     return LlamaTokenizer(vocab_file=f"{prefix}.model")
+
+
+@pytest.fixture
+def templated(tokenizer) -> Callable[[str | dict], LlamaTokenizer]:
+    """A function from a chat template to the tokenizer with it."""
+
+    def make(template: str | dict) -> LlamaTokenizer:
+        copied = copy.copy(tokenizer)
+        copied.init_chat_template(template)
+        return copied
+
+    return make
 
 
 @pytest.fixture(scope="session")

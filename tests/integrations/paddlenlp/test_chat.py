@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 
@@ -38,16 +37,6 @@ TALK = [
     message("user", "dimor"),
     message("assistant", "folrix"),
 ]
-
-
-@pytest.fixture
-def templated(tokenizer):
-    def make(template):
-        copied = copy.copy(tokenizer)
-        copied.init_chat_template(template)
-        return copied
-
-    return make
 
 
 def sft_rows(tokenizer, folder, *lines: dict, src_length=60, max_length=120) -> SFTTokens:
@@ -107,10 +96,14 @@ def test_one_round_needs_no_template(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("messages", "text"),
     [
-        (TALK[:2], r"must alternate user, assistant, ..., and end with the assistant's; got \['user'\]"),
-        (TALK[:1], r"end with the assistant's; got \[\]"),
+        (TALK[:2], r"must alternate user, assistant, .*, and end with the assistant's; got \['system', 'user'\]"),
+        (TALK[:1], r"end with the assistant's; got \['system'\]"),
         ([*TALK[1:3], message("assistant", "rix")], "must alternate user, assistant"),
-        ([TALK[1], message("assistant", " ")], "answer 1 of the assistant is empty"),
+        ([TALK[1], message("assistant", " ")], "answer 1 of 'messages' is empty"),
+        ([message("user", "\n"), TALK[2]], "question 1 of 'messages' is empty"),
+        ([*TALK[1:3], TALK[0], *TALK[3:]], "must alternate"),
+        ([TALK[1], {**TALK[2], "tool_calls": [{}]}, TALK[4]], "must alternate"),
+        ([TALK[1], {"role": "assistant", "tool_calls": [{}]}], "messages of tools need a Jinja chat template"),
         ([TALK[1], TALK[0], TALK[2]], "must alternate"),
         ([*TALK[1:3], message("tool", "dimor"), TALK[4]], "must alternate user, assistant, .*'tool'"),
         ([{"role": "user"}], r"must be a string or a list of \{role, content\} messages"),

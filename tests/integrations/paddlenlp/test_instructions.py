@@ -75,12 +75,12 @@ def test_a_folder_of_files_is_read_in_the_order_of_names(tmp_path):
     (tmp_path / "train").mkdir()
     for name in ("b", "a"):
         (tmp_path / "train" / f"{name}.json").write_text(json.dumps({"src": name, "tgt": name}))
-    assert [row.sources for row in SFTLines(str(tmp_path), "train")] == [["a"], ["b"]]
+    assert [row.messages[0]["content"] for row in SFTLines(str(tmp_path), "train")] == ["a", "b"]
 
 
 def test_a_byte_order_mark_and_jsonl_are_read(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"src": "a", "tgt": "b"}\r\n', encoding="utf-8-sig")
-    assert [row.sources for row in SFTLines(str(tmp_path), "train")] == [["a"]]
+    assert [row.messages[0]["content"] for row in SFTLines(str(tmp_path), "train")] == ["a"]
     (tmp_path / "train.json").write_text("")
     with pytest.raises(DataError, match=r"both .*train.json and train.jsonl exist"):
         SFTLines(str(tmp_path), "train")
@@ -97,7 +97,7 @@ def test_a_byte_order_mark_and_jsonl_are_read(tmp_path):
 def test_text_that_cannot_be_decoded_is_named(tmp_path, line, message):
     (tmp_path / "train.json").write_bytes(b'{"src": "a\\ud83d\\ude00", "tgt": "b"}\n' + line + b"\n")
     rows = iter(SFTLines(str(tmp_path), "train"))
-    assert next(rows).sources == ["a\U0001f600"]
+    assert next(rows).messages[0]["content"] == "a\U0001f600"
     with pytest.raises(DataError, match=message):
         next(rows)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import re
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from chat_templates import CHATML, GEMMA, LLAMA2, PLAIN, QWEN3, R1, TEMPLATES, Template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paddlenlp.transformers.tokenizer_utils import ChatTemplate
+from piece_tokenizer import PieceTokenizer, as_messages
 
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.jinja_chat import encode_messages
@@ -21,31 +21,7 @@ from paddle_flashmask.integrations.paddlenlp.tasks import dpo, kto, rm
 
 WORDS = ["yes", "no", "B", "<", "<b>", "assistant", "user", "PROBE", "s", " ", "\n", "Is it A or B", "</s", "[/INST]"]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map("".join)
-ANSWERS = TEXTS.filter(lambda text: text.strip())
-
-
-class PieceTokenizer:
-    """Tokens are words with the blank before them, runs of line feeds, and single characters: they decode exactly."""
-
-    bos_token, eos_token = "<s>", "</s>"
-    special_tokens_map = {"bos_token": "<s>", "eos_token": "</s>"}
-
-    def __init__(self, template: Template):
-        self.chat_template = ChatTemplate._compile_jinja_template(template.source)
-        self.pieces: list[str] = []
-
-    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
-        assert not add_special_tokens
-        pieces = re.findall(r"</?s>| ?\w+|\n+|.", text)
-        self.pieces += [piece for piece in dict.fromkeys(pieces) if piece not in self.pieces]
-        return {"input_ids": [self.pieces.index(piece) for piece in pieces]}
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(self.pieces[i] for i in ids)
-
-    def render(self, messages: list[tuple[str, str]]) -> str:
-        rows = [{"role": role, "content": content} for role, content in messages]
-        return self.chat_template.render(messages=rows, **self.special_tokens_map)
+FILLED = TEXTS.filter(str.strip)
 
 
 def conversation(turns, system=None) -> list[tuple[str, str]]:
@@ -56,14 +32,14 @@ def conversation(turns, system=None) -> list[tuple[str, str]]:
 def decoded(template: Template, messages) -> tuple[str, list[str], str]:
     """Text of all tokens, of the learned tokens of every round, and the rendering of the conversation."""
     tokenizer = PieceTokenizer(template)
-    rounds = encode_messages(tokenizer, messages, {}, "train.json:1")
+    rounds = encode_messages(tokenizer, as_messages(messages), {}, "train.json:1")
     everything = tokenizer.decode([token for user, bot in rounds for token in user + bot])
-    return everything, [tokenizer.decode(bot) for _, bot in rounds], tokenizer.render(messages)
+    return everything, [tokenizer.decode(bot) for _, bot in rounds], tokenizer.render(as_messages(messages))
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(max_examples=300)
-@given(turns=st.lists(st.tuples(TEXTS, ANSWERS), min_size=1, max_size=4), system=st.none() | TEXTS | st.just(""))
+@given(turns=st.lists(st.tuples(FILLED, FILLED), min_size=1, max_size=4), system=st.none() | TEXTS | st.just(""))
 def test_learned_is_the_answer_and_its_end_token(name, turns, system):
     template = TEMPLATES[name]
     everything, learned, rendering = decoded(template, conversation(turns, system if template.system else None))
@@ -75,6 +51,21 @@ def test_learned_is_the_answer_and_its_end_token(name, turns, system):
             assert written.strip() == answer.strip()
         else:  # a token that begins with the blank before the answer is the answer's
             assert written in (answer, " " + answer)
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "qwen3"])
+def test_the_work_grows_with_the_length_of_the_conversation(name):
+    """Not with its square."""
+    template = TEMPLATES[name]
+    work = []
+    for rounds in (4, 40):
+        tokenizer = PieceTokenizer(template)
+        render = Mock(wraps=tokenizer.chat_template.render)
+        tokenizer.chat_template = SimpleNamespace(render=render, environment=tokenizer.chat_template.environment)
+        talk = as_messages(conversation([("Is it A or B", f"no {n}") for n in range(rounds)]))
+        assert len(encode_messages(tokenizer, talk, {}, "train.json:1")) == rounds
+        work.append((render.call_count, tokenizer.characters / rounds))
+    assert work[1][0] == work[0][0] and work[1][1] < 1.2 * work[0][1]
 
 
 def test_tool_turns_are_not_learned():
@@ -125,32 +116,18 @@ def test_a_conversation_that_the_template_does_not_follow_is_named(template, mes
         decoded(template, messages)
 
 
-@pytest.fixture
-def templated(tokenizer):
-    def make(template: Template):
-        copied = copy.copy(tokenizer)
-        copied.init_chat_template(template.source)
-        return copied
-
-    return make
-
-
 def write(folder, *lines: dict):
     (folder / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder / "train.json"
 
 
-def as_messages(messages) -> list[dict]:
-    return [{"role": role, "content": content} for role, content in messages]
-
-
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(max_examples=40)
-@given(turns=st.lists(st.tuples(TEXTS, ANSWERS), min_size=1, max_size=3))
+@given(turns=st.lists(st.tuples(FILLED, FILLED), min_size=1, max_size=3))
 def test_every_task_has_the_tokens_of_the_rendering(name, templated, tmp_path, turns):
     """SFT and preference rows of a SentencePiece tokenizer, which puts a blank before the beginning of a text."""
     template = TEMPLATES[name]
-    tokenizer = templated(template)
+    tokenizer = templated(template.source)
     messages = conversation(turns)
     write(tmp_path, {"messages": as_messages(messages)})
     (row,) = SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 2000, 4000)
@@ -182,7 +159,7 @@ def _lists(value) -> list[list[int]]:
 
 def test_rounds_that_do_not_fit_are_left_out_before_rendering(templated, tmp_path):
     """The system text of Llama-2 is part of the first round, whichever that is."""
-    tokenizer = templated(LLAMA2)
+    tokenizer = templated(LLAMA2.source)
     talk = conversation([("baling " * 9, "chene " * 9)] * 5 + [("dimor", "rix")], system="be kind")
     write(tmp_path, {"messages": as_messages(talk)})
     rows = SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 100, 150)
@@ -200,12 +177,12 @@ def test_rounds_that_do_not_fit_are_left_out_before_rendering(templated, tmp_pat
 def test_answers_with_different_prompts_are_refused(templated, tmp_path):
     file = write(tmp_path, {"prompt": "a", "chosen": "<think>\nhm\n</think>\n\nb", "rejected": "b"})
     with pytest.raises(DataError, match="train.json:1: with the chat template, the prompts before the answers differ"):
-        list(PreferenceTokens(PreferenceLines(str(file), dpo.FORM), templated(QWEN3), 400, chat=True))
+        list(PreferenceTokens(PreferenceLines(str(file), dpo.FORM), templated(QWEN3.source), 400, chat=True))
 
 
 def test_a_blank_before_an_answer_is_of_the_answer_whatever_follows(templated, tmp_path):
     """The blank is a token of its own before some answers and a part of the first word of others."""
-    tokenizer = templated(LLAMA2)
+    tokenizer = templated(LLAMA2.source)
     file = write(tmp_path, {"prompt": "baling", "chosen": "chene", "rejected": "\u4e2d"})
     (pair,) = PreferenceTokens(PreferenceLines(str(file), dpo.FORM), tokenizer, 400, chat=True)
     assert tokenizer.decode(pair["prompt"]).endswith("[/INST]")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
 from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
 from paddle_flashmask.integrations.paddlenlp.errors import DataError
@@ -16,7 +17,9 @@ FORMS = {"dpo": dpo.FORM, "rm": rm.FORM, "kto": kto.FORM}
 
 def parsed(row: dict, task: str = "dpo"):
     row = FORMS[task].read(row, "file:1")
-    return row.rounds, row.question, row.answers, row.desirable
+    *earlier, question = [entry["content"] for entry in row.prompt]
+    rounds = list(zip(earlier[0::2], earlier[1::2], strict=True))
+    return rounds, question, [entry["content"] for entry in row.answers], row.desirable
 
 
 def message(role: str, content: str) -> dict:
@@ -49,7 +52,7 @@ def test_one_round_and_a_system_message(tgt):
     assert parsed({"prompt": "q", "chosen": "x", "rejected": "y"}) == ([], "q", ["x", "y"], None)
     prompt = [message("system", "be kind"), message("user", "q")]
     row = dpo.FORM.read({"prompt": prompt, "chosen": "x", "rejected": "y"}, "line")
-    assert (row.system, row.question) == ("be kind", "q")
+    assert row.prompt == prompt
 
 
 def test_ranked_and_marked_answers():
@@ -107,7 +110,7 @@ def test_missing_files_are_named_and_folders_are_read_by_name(tmp_path):
         PreferenceLines(str(tmp_path / "none"), dpo.FORM)
     for name in ("b.json", "a.jsonl"):
         (tmp_path / name).write_text(json.dumps({"prompt": name, "chosen": "x", "rejected": "y"}))
-    assert [row.question for row in PreferenceLines(str(tmp_path), dpo.FORM)] == ["a.jsonl", "b.json"]
+    assert [row.prompt[0]["content"] for row in PreferenceLines(str(tmp_path), dpo.FORM)] == ["a.jsonl", "b.json"]
 
 
 def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tmp_path):
@@ -128,6 +131,36 @@ def test_tokens_follow_paddlenlp_and_earlier_rounds_are_kept_whole(tokenizer, tm
         PreferenceLines(str(path), dpo.FORM), tokenizer, sum(map(len, last.values())) + len(earlier) - 1
     )
     assert (list(short), short.cut_rows) == ([last], 1)
+
+
+class CharacterTokenizer:
+    """Tokens are characters, so that blanks are kept; 1 begins and 2 ends a text."""
+
+    chat_template, eos_token_id = None, 2
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+        return {"input_ids": [1] * add_special_tokens + [ord(character) for character in text]}
+
+
+def test_blanks_around_texts_are_kept_as_in_sft(tmp_path):
+    question, answer = " baling\n", "\tchene  dimor \n"
+    (tmp_path / "train.json").write_text(json.dumps({"src": question, "tgt": answer}))
+    (row,) = SFTTokens(SFTLines(str(tmp_path), "train"), CharacterTokenizer(), 60, 100)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": question, "chosen": answer, "rejected": "rix"}))
+    (pair,) = PreferenceTokens(PreferenceLines(str(path), dpo.FORM), CharacterTokenizer(), 100)
+    assert pair["prompt"] == [1, *map(ord, question)] and pair["chosen"] == [*map(ord, answer), 2]
+    assert [*pair["prompt"], *pair["chosen"]] == [*row["input_ids"], row["labels"][-1]]
+
+
+def test_pairs_that_are_the_same_are_reported(tokenizer, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [("chene", "chene"), ("baling " * 90 + "rix", "baling " * 90 + "mor"), ("chene", "dimor")]
+    path.write_text("".join(json.dumps({"prompt": "a", "chosen": a, "rejected": b}) + "\n" for a, b in rows))
+    tokens = PreferenceTokens(PreferenceLines(str(path), dpo.FORM), tokenizer, 64)
+    packed = TASKS["dpo"].pack(tokens, 64, max_prompt_length=32, order="sequential", too_long="truncate")
+    assert (packed.report.rows, packed.report.packed_rows) == (3, 1)
+    assert str(packed.report).endswith("; 2 rows dropped, whose answers are the same")
 
 
 def test_kto_needs_two_questions(tokenizer, tmp_path):

@@ -92,13 +92,15 @@ def test_the_reference_of_lora_is_the_base_without_adapters(run):
 
 
 def test_the_first_token_of_the_rejected_answer_counts(run, tmp_path):
-    """PaddleNLP's script omits it. Two equal answers must have equal log-probabilities."""
-    path = tmp_path / "same.jsonl"
-    row = {"src": "baling chene", "tgt": "", "response": ["dimor rix", "dimor rix"], "sort": [1, 0]}
-    path.write_text(json.dumps(row) + "\n")
-    result = run(train_dataset_path=str(path), max_steps=2, gradient_accumulation_steps=1)
-    for entry in result.metrics:
-        assert entry["logps/chosen"] == pytest.approx(entry["logps/rejected"], rel=1e-6)
+    """PaddleNLP's script omits it. An answer has one log-probability, whether it is the chosen or the rejected one."""
+    path = tmp_path / "pair.jsonl"
+    found = []
+    for sort in ([1, 0], [0, 1]):
+        row = {"src": "baling chene", "tgt": "", "response": ["dimor rix", "folrix"], "sort": sort}
+        path.write_text(json.dumps(row) + "\n")
+        (entry,) = run(train_dataset_path=str(path), max_steps=1, gradient_accumulation_steps=1).metrics
+        found.append((entry["logps/chosen"], entry["logps/rejected"]))
+    assert found[0] == pytest.approx(found[1][::-1], rel=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"lora": True, "lora_rank": 4}])

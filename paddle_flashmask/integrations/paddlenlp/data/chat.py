@@ -1,8 +1,7 @@
-"""Conversations: messages in the form of Hugging Face data sets, system texts and chat templates."""
+"""Conversations as tokens, by the tokenizer's chat template."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,23 +10,44 @@ import jinja2
 
 from ..errors import DataError
 from .jinja_chat import Rounds, encode_messages
+from .messages import Message, split_system, texts_in_turns
+from .paddlenlp_chat import encode_rounds
+
+# The rounds of a turn: one, and one more for every message of the assistant that answers tools.
+Turn = Rounds
 
 
-def messages_of(value: Any, key: str, place: str) -> list[tuple[str, str]]:
-    """(role, content) of every message. Raises DataError, which begins with `place`, for anything else."""
-    good = isinstance(value, list) and all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    )
-    if not good:
-        raise DataError(f"{place}: {key!r} must be a string or a list of {{role, content}} messages; got {value!r:.80}")
-    return [(message["role"], message["content"]) for message in value]
+@dataclass(frozen=True)
+class Chat:
+    """A conversation that ends with the assistant. context: variables of the template. place: file and line."""
+
+    messages: Sequence[Message]
+    place: str
+    context: dict[str, Any] = field(default_factory=dict)
 
 
-def split_system(messages: list[tuple[str, str]]) -> tuple[str | None, list[tuple[str, str]]]:
-    """Split off the text of a leading system message, None where there is none."""
-    if messages and messages[0][0] == "system":
-        return messages[0][1], messages[1:]
-    return None, messages
+def encode_chat(tokenizer: Any, chat: Chat, room: int) -> tuple[list[int], list[Turn]]:
+    """Encode a conversation with the tokenizer's chat template.
+
+    Returns (tokens before the conversation, turns). A turn begins with a question; a round is (tokens before the
+    answer, learned tokens).
+
+    A Jinja template renders all messages. If the tokens exceed `room`, the conversation that begins with the earliest
+    turn from which the rest fits is rendered instead, at least the last turn. Raises DataError as `encode_messages`
+    does.
+
+    PaddleNLP's `chat_template.json` renders every round on its own, and all are returned; see `encode_rounds`. It has
+    no messages of tools.
+    """
+    if isinstance(tokenizer.chat_template, jinja2.Template):
+        return [], _encode_latest(tokenizer, chat, room)
+    if "tools" in chat.context:
+        raise DataError(f"{chat.place}: 'tools' need a Jinja chat template")
+    system, messages = split_system(chat.messages)
+    texts = texts_in_turns(messages, chat.place)
+    rounds = list(zip(texts[0::2], texts[1::2], strict=True))
+    tokens, encoded = encode_rounds(tokenizer, system, rounds, chat.context, chat.place)
+    return tokens, [[pair] for pair in encoded]
 
 
 def with_system(system: str | None, sources: Sequence[str]) -> list[str]:
@@ -35,59 +55,32 @@ def with_system(system: str | None, sources: Sequence[str]) -> list[str]:
     return [f"{system}\n{sources[0]}", *sources[1:]] if system else list(sources)
 
 
-@dataclass(frozen=True)
-class Chat:
-    """A conversation for the chat template. context: variables of the template. place: file and line."""
-
-    system: str | None
-    sources: Sequence[str]
-    targets: Sequence[str]
-    place: str
-    context: dict[str, Any] = field(default_factory=dict)
+def size_of(turn: Turn) -> int:
+    return sum(len(before) + len(learned) for before, learned in turn)
 
 
-def encode_chat(tokenizer: Any, chat: Chat, room: int) -> tuple[list[int], Rounds]:
-    """Encode a conversation with the tokenizer's chat template.
-
-    Returns (tokens before the conversation, [(tokens before the answer, learned tokens) of every round]).
-
-    A Jinja template renders system, user and assistant messages. If the tokens exceed `room`, the conversation that
-    begins with the earliest round from which the rest fits is rendered instead, at least the last round. Raises
-    DataError as `encode_messages` does.
-
-    PaddleNLP's `chat_template.json` renders every round on its own, and all are returned. A template whose `system`
-    part uses the variable `system` gets the system text there; for the others it precedes the first question, as in
-    `with_system`.
-    """
-    if isinstance(tokenizer.chat_template, jinja2.Template):
-        return [], _encode_latest(tokenizer, chat, room)
-    own = getattr(tokenizer.chat_template, "system", None) or ""
-    context, sources = chat.context, chat.sources
-    if chat.system and re.search(r"{[{%][^}]*\bsystem\b", own):
-        context = {**context, "system": chat.system}
-    else:
-        sources = with_system(chat.system, sources)
-    rounds = [list(pair) for pair in zip(sources, chat.targets, strict=True)]
-    encoded = tokenizer.encode_chat_inputs(rounds, context_data={**context, "is_training": True})
-    return list(encoded.get("system") or []), [(list(user), list(bot)) for user, bot in encoded["conversations"]]
-
-
-def _encode_latest(tokenizer: Any, chat: Chat, room: int) -> Rounds:
-    """The rounds of `chat`, or of its latest that fit into `room` tokens when they are rendered alone."""
-    rounds = _encode_from(tokenizer, chat, 0)
-    count = len(rounds)
-    sizes = [len(user) + len(bot) for user, bot in rounds]
+def _encode_latest(tokenizer: Any, chat: Chat, room: int) -> list[Turn]:
+    """The turns of `chat`, or of its latest that fit into `room` tokens when they are rendered alone."""
+    turns = _encode_from(tokenizer, chat, 0)
+    count = len(turns)
+    sizes = list(map(size_of, turns))
     first = next((first for first in range(count) if sum(sizes[first:]) <= room), count - 1)
     while first > 0:
-        rounds = _encode_from(tokenizer, chat, first)
-        if first == count - 1 or sum(len(user) + len(bot) for user, bot in rounds) <= room:
+        turns = _encode_from(tokenizer, chat, first)
+        if first == count - 1 or sum(map(size_of, turns)) <= room:
             break
         first += 1
-    return rounds
+    return turns
 
 
-def _encode_from(tokenizer: Any, chat: Chat, first: int) -> Rounds:
-    messages = [("system", chat.system)] if chat.system is not None else []
-    for source, target in zip(chat.sources[first:], chat.targets[first:], strict=True):
-        messages += [("user", source), ("assistant", target)]
-    return encode_messages(tokenizer, messages, chat.context, chat.place)
+def _encode_from(tokenizer: Any, chat: Chat, first: int) -> list[Turn]:
+    """The turns of the conversation without its first `first` turns."""
+    start = int(chat.messages[0]["role"] == "system")
+    questions = [place for place, message in enumerate(chat.messages) if message["role"] == "user"][first:]
+    messages = [*chat.messages[:start], *chat.messages[questions[0] :]]
+    rounds = iter(encode_messages(tokenizer, messages, chat.context, chat.place))
+    ends = [*questions[1:], len(chat.messages)]
+    return [
+        [next(rounds) for message in chat.messages[a:b] if message["role"] == "assistant"]
+        for a, b in zip(questions, ends, strict=True)
+    ]

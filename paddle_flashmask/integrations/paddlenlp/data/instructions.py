@@ -10,25 +10,23 @@ from typing import Any, ClassVar
 from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
-from .chat import Chat, encode_chat, messages_of, split_system, with_system
+from .chat import Chat, Turn, encode_chat, size_of, with_system
 from .lines import read_objects, texts_of
+from .messages import Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 ENDINGS = (".json", ".jsonl")
 
 
 @dataclass(frozen=True)
 class SFTRow:
-    """One row of a data file.
+    """One row of a data file: a conversation that ends with the assistant.
 
-    sources, targets: the rounds of a conversation, usually one. context: variables for the chat template. place: file
-    and line. system: the text before the first round, None where there is none.
+    context: variables for the chat template. place: file and line.
     """
 
-    sources: list[str]
-    targets: list[str]
+    messages: list[Message]
     context: dict[str, Any]
     place: str
-    system: str | None = None
 
 
 class SFTLines:
@@ -57,29 +55,20 @@ class SFTLines:
 
 
 def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
+    context = context_of(row, place)
     if "messages" in row and "src" not in row:
-        return _messages_row(row["messages"], place)
-    sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))
-    if len(sources) != len(targets):
-        raise DataError(f"{place}: {len(sources)} entries in 'src' and {len(targets)} in 'tgt'")
-    context = row.get("context", {})
-    if not isinstance(context, dict):
-        raise DataError(f"{place}: 'context' must be an object; got {type(context).__name__}")
-    return SFTRow(sources, targets, context, place)
-
-
-def _messages_row(value: Any, place: str) -> SFTRow:
-    system, messages = split_system(messages_of(value, "messages", place))
-    roles = [role for role, _ in messages]
-    if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
-        raise DataError(
-            f"{place}: 'messages' must alternate user, assistant, ..., and end with the assistant's; got {roles}"
-        )
-    texts = [text for _, text in messages]
-    for number, text in enumerate(texts[1::2], start=1):
-        if not text.strip():
-            raise DataError(f"{place}: answer {number} of the assistant is empty")
-    return SFTRow(texts[0::2], texts[1::2], {}, place, system)
+        messages = messages_of(row["messages"], "messages", place)
+    else:
+        sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))
+        if len(sources) != len(targets):
+            raise DataError(f"{place}: {len(sources)} entries in 'src' and {len(targets)} in 'tgt'")
+        for key, texts in (("src", sources), ("tgt", targets)):
+            if not all(text.strip() for text in texts):
+                raise DataError(f"{place}: {key!r} is empty" + (" in one of the rounds" if len(texts) > 1 else ""))
+        pairs = zip(sources, targets, strict=True)
+        messages = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
+    check_turns(messages, "'messages'", "assistant", place)
+    return SFTRow(messages, context, place)
 
 
 @dataclass
@@ -115,18 +104,20 @@ class SFTTokens:
             yield {"input_ids": tokens[:-1], "labels": labels[1:]}
 
     def _encode_single(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
-        if len(row.sources) > 1:
-            raise DataError(
-                f"{row.place}: a conversation of {len(row.sources)} rounds needs a chat template (key chat_template)"
-            )
-        text = with_system(row.system, row.sources)[0]
+        system, messages = split_system(row.messages)
+        if len(messages) > 2 or "tools" in row.context:
+            rounds = sum(entry["role"] == "user" for entry in messages)
+            needs = f"a conversation of {rounds} rounds" if rounds > 1 else "a conversation with tools"
+            raise DataError(f"{row.place}: {needs} needs a chat template (key chat_template)")
+        question, answer = texts_in_turns(messages, row.place)
+        text = with_system(system, [question])[0]
         source = self.tokenizer(text, add_special_tokens=True)["input_ids"]
         cut = len(source) > self.src_length
         if cut:
             source = self.tokenizer(text, max_length=self.src_length, truncation=True, add_special_tokens=True)[
                 "input_ids"
             ]
-        target = self.tokenizer(row.targets[0], add_special_tokens=False)["input_ids"]
+        target = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         target = target + [self.tokenizer.eos_token_id]
         room = self.max_length - len(source)
         cut = cut or len(target) > room
@@ -134,23 +125,23 @@ class SFTTokens:
         return source + target, [False] * len(source) + [True] * len(target), cut
 
     def _encode_conversation(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
-        chat = Chat(row.system, row.sources, row.targets, row.place, row.context)
-        system, rounds = encode_chat(self.tokenizer, chat, self.max_length)
+        system, turns = encode_chat(self.tokenizer, Chat(row.messages, row.place, row.context), self.max_length)
         room = self.max_length - len(system)
         if room < 2:
             raise DataError(f"{row.place}: the system text has {len(system)} tokens, max_length is {self.max_length}")
-        tokens: list[int] = []
-        answer: list[bool] = []
-        cut = len(rounds) < len(row.sources)
-        for user, bot in reversed(rounds):
-            if len(tokens) + len(user) + len(bot) > room:
+        kept: list[Turn] = []
+        cut = len(turns) < sum(entry["role"] == "user" for entry in row.messages)
+        for turn in reversed(turns):
+            room -= size_of(turn)
+            if room < 0:
                 cut = True
-                if tokens:
-                    break
-                user = user[: max(0, self.src_length - len(system))]
-                bot = bot[: room - len(user)]
-                tokens, answer = user + bot, [False] * len(user) + [True] * len(bot)
                 break
-            tokens = user + bot + tokens
-            answer = [False] * len(user) + [True] * len(bot) + answer
-        return system + tokens, [False] * len(system) + answer, cut
+            kept.insert(0, turn)
+        if not kept:
+            (question, answer), *later = turns[-1]
+            kept = [[(question[: max(0, self.src_length - len(system))], answer), *later]]
+        tokens, learned = list(system), [False] * len(system)
+        for before, answer in (pair for turn in kept for pair in turn):
+            tokens += before + answer
+            learned += [False] * len(before) + [True] * len(answer)
+        return tokens[: self.max_length], learned[: self.max_length], cut

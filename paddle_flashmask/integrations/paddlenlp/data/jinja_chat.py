@@ -7,38 +7,41 @@ answer, so it surrounds the answer itself as well.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import jinja2
+import jinja2.filters
 
 from ..errors import DataError
+from .messages import Message, message
+from .segments import encode_segments
 
-Message = tuple[str, str]
 Rounds = list[tuple[list[int], list[int]]]
+Span = tuple[int, int]
 
 # Two answers that differ in their first character and that no template trims or parses.
 PROBES = ("PROBE", "ANOTHER")
 
 
 def encode_messages(tokenizer: Any, messages: Sequence[Message], context: dict[str, Any], place: str) -> Rounds:
-    """Encode (role, content) messages that end with the assistant's.
+    """Encode messages that end with the assistant's.
 
     Returns (tokens before the answer, tokens learned of it) for every message of the assistant. The learned tokens
-    are the answer and its end token. They are empty, and the answer is part of the tokens before it, where the
-    template writes an earlier answer without its thinking. The text after the last end token is left out.
+    are the answer, with its tool calls, and its end token. They are empty, and the answer is part of the tokens before
+    it, where the template writes an earlier answer without its thinking. The text after the last end token is left
+    out. context: variables of the template.
 
-    Raises DataError, which begins with `place`, where the template raises an error, changes an answer, or writes no
-    end token after it.
+    Raises DataError, which begins with `place`, where the template raises an error, changes an answer, does not write
+    its tool calls or the variable `tools`, or writes no end token after it.
     """
     conversation = _Conversation(tokenizer, messages, context, place)
-    borders = [0]
-    for index, (role, _) in enumerate(messages):
-        if role == "assistant":
-            borders += conversation.learned_span(index)
-    segments = _encode_segments(tokenizer, conversation.text, borders)
+    conversation.check_tools()
+    borders = [0, *(border for span in conversation.learned_spans() for border in span)]
+    segments = encode_segments(tokenizer, conversation.text, borders)
     return list(zip(segments[0::2], segments[1::2], strict=True))
 
 
@@ -47,14 +50,71 @@ class _Conversation:
 
     def __init__(self, tokenizer: Any, messages: Sequence[Message], context: dict[str, Any], place: str):
         self.template = tokenizer.chat_template
+        filters = self.template.environment.filters
+        if filters.get("tojson") is jinja2.filters.do_tojson:
+            filters["tojson"] = _to_json
         self.variables = {**tokenizer.special_tokens_map, **context, "add_generation_prompt": False}
         self.end_token = tokenizer.eos_token
         self.messages = list(messages)
+        self.answers = [index for index, entry in enumerate(messages) if entry["role"] == "assistant"]
         self.place = place
         self.text = self._render(self.messages)
 
-    def learned_span(self, index: int) -> tuple[int, int]:
-        """Start and end in `text` of the answer, messages[index], with its end token; equal if it is not learned."""
+    def check_tools(self) -> None:
+        """Raise DataError where the template ignores the variable `tools`."""
+        if "tools" in self.variables and self._render(self.messages, tools=[]) == self.text:
+            raise DataError(f"{self.place}: the chat template does not write 'tools'")
+
+    def learned_spans(self) -> list[Span]:
+        """Start and end in `text` of every answer with its end token; equal if it is not learned."""
+        spans = None
+        if not any(self.messages[index].get("tool_calls") for index in self.answers):
+            spans = self._spans_at_once()
+        if spans is None:
+            spans = [
+                self._span_with_calls(index) if self.messages[index].get("tool_calls") else self._span(index)
+                for index in self.answers
+            ]
+        return spans
+
+    def _spans_at_once(self) -> list[Span] | None:
+        """The spans, from two renderings with probes in place of all answers; None if that does not explain `text`.
+
+        The number of renderings does not grow with that of the answers, as it does for spans one by one.
+        """
+        frames = self._frames()
+        if frames is None:
+            return None
+        end_mark = self._end_mark(frames[-1])
+        spans = []
+        done = len(frames[0])
+        if not self.text.startswith(frames[0]):
+            return None
+        for index, frame in zip(self.answers, frames[1:], strict=True):
+            written = _as_written(self.messages[index]["content"])
+            answer = next((answer for answer in written if self.text.startswith(answer + frame, done)), None)
+            if answer is None or not frame.startswith(end_mark):
+                return None
+            end = done + len(answer)
+            spans.append((done, end + len(end_mark)))
+            done = end + len(frame)
+        return spans if done == len(self.text) else None
+
+    def _frames(self) -> list[str] | None:
+        """The text before, between and after the answers, whatever they are; None unless each is written once."""
+        probed = [[f"{probe}{number}." for number in range(len(self.answers))] for probe in PROBES]
+        first, second = map(self._render_answers, probed)
+        frames = []
+        for one, other in zip(*probed, strict=True):
+            frame = os.path.commonprefix([first, second])
+            first, second = first[len(frame) :], second[len(frame) :]
+            if not (first.startswith(one) and second.startswith(other)):
+                return None
+            frames.append(frame)
+            first, second = first[len(one) :], second[len(other) :]
+        return [*frames, first] if first == second else None
+
+    def _span(self, index: int) -> Span:
         until_here = self.messages[: index + 1]
         end_mark = self._end_mark(self._around_answer(until_here, index)[1])
         before, after = self._around_answer(self.messages, index)
@@ -72,21 +132,42 @@ class _Conversation:
 
     def _start(self, text: str, before: str, after: str, index: int) -> int | None:
         """Start of the answer in `text`, None unless it stands there whole, apart from blanks around it."""
-        content = self.messages[index][1]
         if not text.endswith(after):
             return None
         end = len(text) - len(after)
-        written = (content, content.strip(), content.lstrip(), content.rstrip())
+        written = _as_written(self.messages[index]["content"])
         if text.startswith(before) and text[len(before) : end] in written:
             return len(before)
         # An answer with thinking of its own replaces the empty thinking that the template writes before others.
         starts = (end - len(answer) for answer in written if text[:end].endswith(answer))
         return next((start for start in starts if before.startswith(text[:start])), None)
 
+    def _span_with_calls(self, index: int) -> Span:
+        """The span of all that the template writes in place of an answer without calls."""
+        answer = self.messages[index]
+        until_here = self.messages[: index + 1]
+        alone = self._render(until_here)
+        if alone == self._render([*until_here[:-1], message("assistant", answer["content"] or "")]):
+            raise self._error(index, "the chat template does not write its tool calls")
+        around_here = self._around_answer(until_here, index)
+        end_mark = self._end_mark(around_here[1])
+        candidates = [(alone, *around_here)]
+        # A template may refuse messages of tools after a probe. Then the conversation up to here decides alone.
+        with contextlib.suppress(DataError):
+            candidates.insert(0, (self.text, *self._around_answer(self.messages, index)))
+        for text, before, after in candidates:
+            start = len(before if text.startswith(before) else before.rstrip(" "))
+            stop = len(text) - len(after)
+            end = stop + len(end_mark)
+            whole = text.startswith(before[:start]) and text.endswith(after) and after.startswith(end_mark)
+            if whole and self.text.startswith(text[:end]) and (answer["content"] or "").strip() in text[start:stop]:
+                return start, end
+        raise self._error(index, "the chat template writes it otherwise than an answer without tool calls")
+
     def _around_answer(self, messages: list[Message], index: int) -> tuple[str, str]:
         """The rendered text before and after the answer messages[index], whatever the answer is."""
         first, second = (
-            self._render([*messages[:index], ("assistant", probe), *messages[index + 1 :]]) for probe in PROBES
+            self._render([*messages[:index], message("assistant", probe), *messages[index + 1 :]]) for probe in PROBES
         )
         before = os.path.commonprefix([first, second])
         after = first[len(before) + len(PROBES[0]) :]
@@ -102,45 +183,30 @@ class _Conversation:
             raise DataError(f"{self.place}: the chat template writes no end token after an answer")
         return after.rstrip() or after
 
-    def _render(self, messages: list[Message]) -> str:
-        rows = [{"role": role, "content": content} for role, content in messages]
+    def _render_answers(self, texts: Sequence[str]) -> str:
+        """The conversation with other answers."""
+        messages = list(self.messages)
+        for index, text in zip(self.answers, texts, strict=True):
+            messages[index] = message("assistant", text)
+        return self._render(messages)
+
+    def _render(self, messages: Sequence[Message], **changed: Any) -> str:
         try:
-            return self.template.render({**self.variables, "messages": rows})
+            return self.template.render({**self.variables, **changed, "messages": messages})
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise DataError(f"{self.place}: the chat template refuses the conversation: {error}") from error
 
     def _error(self, index: int, reason: str) -> DataError:
-        number = sum(role == "assistant" for role, _ in self.messages[: index + 1])
+        number = self.answers.index(index) + 1
         return DataError(f"{self.place}: cannot tell what to learn of answer {number}: {reason}")
 
 
-def _encode_segments(tokenizer: Any, text: str, borders: list[int]) -> list[list[int]]:
-    """Tokens of `text` between borders, which ascend from 0; what follows the last is left out.
-
-    They are the tokens of the whole text if no token reaches across a border. Blanks before a border count as behind
-    it, since many tokenizers join them with the word that follows. Otherwise every segment is tokenized on its own.
-    """
-    whole = _ids(tokenizer, text[: borders[-1]])
-    splits = [_tokens_before(tokenizer, text, border, whole) for border in borders[:-1]] + [len(whole)]
-    if all(a is not None and b is not None and a <= b for a, b in pairwise(splits)):
-        return [whole[a:b] for a, b in pairwise(splits)]
-    return [_continuation(tokenizer, text[a:b]) if a else _ids(tokenizer, text[a:b]) for a, b in pairwise(borders)]
+@jinja2.pass_eval_context  # as Jinja's own, for which the template was compiled
+def _to_json(context: Any, value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    """The filter `tojson` of Hugging Face's templates; Jinja's own, which PaddleNLP leaves there, writes HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
 
 
-def _tokens_before(tokenizer: Any, text: str, border: int, whole: list[int]) -> int | None:
-    """How many tokens of `whole` make up text[:border], None if one reaches across the border."""
-    for head in (text[:border].rstrip(" "), text[:border]):
-        tokens = _ids(tokenizer, head)
-        if whole[: len(tokens)] == tokens:
-            return len(tokens)
-    return None
-
-
-def _continuation(tokenizer: Any, segment: str) -> list[int]:
-    """Tokens of a segment within a text, without the blank that SentencePiece puts before the beginning of a text."""
-    anchor, tokens = _ids(tokenizer, "\n"), _ids(tokenizer, "\n" + segment)
-    return tokens[len(anchor) :] if tokens[: len(anchor)] == anchor else _ids(tokenizer, segment)
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+def _as_written(content: str) -> tuple[str, ...]:
+    """An answer as templates write it: whole, or without the blanks around it."""
+    return content, content.strip(), content.lstrip(), content.rstrip()

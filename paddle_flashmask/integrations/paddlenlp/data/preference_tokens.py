@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import DataError
-from .chat import Chat, encode_chat, with_system
-from .jinja_chat import Rounds
+from .chat import Chat, Turn, encode_chat, with_system
+from .messages import Message, split_system, texts_in_turns
 from .preferences import PreferenceLines, PreferenceRow, TokenRow
 
-# Tokens before the conversation, of every earlier round, of the question, of every answer.
+# Tokens before the conversation, of every earlier turn, of the last turn up to the answer, of every answer.
 Encoded = tuple[list[int], list[list[int]], list[int], list[list[int]]]
 
 
@@ -20,9 +20,10 @@ Encoded = tuple[list[int], list[list[int]], list[int], list[list[int]]]
 class PreferenceTokens:
     """Rows as the token lists that the task's packing function takes.
 
-    As in PaddleNLP's DPO: `bos` and the question, then an answer and `eos`; an earlier round is `bos`, its question,
-    its answer and `eos`. With `chat` the tokenizer's chat template is used instead. Of the earlier rounds the latest
-    that fit into max_length with all answers are kept whole; `cut_rows` counts the rows that lost one in the last pass.
+    As in PaddleNLP's DPO, but with the blanks around texts: `bos` and the question, then an answer and `eos`; an
+    earlier round is `bos`, its question, its answer and `eos`. With `chat` the tokenizer's chat template is used
+    instead. Of the earlier rounds the latest that fit into max_length with all answers are kept whole; `cut_rows`
+    counts the rows that lost one in the last pass.
     """
 
     rows: PreferenceLines
@@ -47,49 +48,58 @@ class PreferenceTokens:
 
     def _tokens_of(self, row: PreferenceRow) -> TokenRow:
         encode = self._encode_chat if self.chat else self._encode
-        system, rounds, question, answers = encode(row)
+        system, earlier, question, answers = encode(row)
         if len(answers) > self.max_length:
             raise DataError(f"{row.place}: {len(answers)} answers do not fit into {self.max_length} tokens")
         if not question:
             raise DataError(f"{row.place}: the question has no tokens")
         room = self.max_length - len(system) - len(question) - sum(map(len, answers))
         prompt = question
-        cut = len(rounds) < len(row.rounds)
-        for earlier in reversed(rounds):
-            room -= len(earlier)
+        cut = len(earlier) + 1 < sum(entry["role"] == "user" for entry in row.prompt)
+        for turn in reversed(earlier):
+            room -= len(turn)
             if room < 0:
                 cut = True
                 break
-            prompt = earlier + prompt
+            prompt = turn + prompt
         self.cut_rows += cut
         return self.rows.form.tokens(system + prompt, answers, row)
 
     def _encode(self, row: PreferenceRow) -> Encoded:
         eos = [self.tokenizer.eos_token_id]
-        *earlier, question = with_system(row.system, [*(user for user, _ in row.rounds), row.question])
-        rounds = [
+        system, messages = split_system(row.prompt)
+        texts = texts_in_turns([*messages, *row.answers], row.place)
+        if row.context.get("tools"):
+            raise DataError(f"{row.place}: 'tools' need a Jinja chat template")
+        prompt, answers = texts[: len(messages)], texts[len(messages) :]
+        *users, question = with_system(system, prompt[0::2])
+        earlier = [
             self._ids(user, special=True) + self._ids(assistant) + eos
-            for user, (_, assistant) in zip(earlier, row.rounds, strict=True)
+            for user, assistant in zip(users, prompt[1::2], strict=True)
         ]
-        return [], rounds, self._ids(question, special=True), [self._ids(answer) + eos for answer in row.answers]
+        return [], earlier, self._ids(question, special=True), [self._ids(answer) + eos for answer in answers]
 
     def _encode_chat(self, row: PreferenceRow) -> Encoded:
         sizes = [0] * len(row.answers)
-        if row.rounds:
-            sizes = [len(self._rounds(row, answer, 0)[1][-1][1]) for answer in row.answers]
+        if len(row.prompt) > 1:
+            sizes = [len(self._turns(row, answer, 0)[1][-1][-1][1]) for answer in row.answers]
         encoded = [
-            self._rounds(row, answer, self.max_length - sum(sizes) + size)
+            self._turns(row, answer, self.max_length - sum(sizes) + size)
             for answer, size in zip(row.answers, sizes, strict=True)
         ]
-        system, rounds = encoded[0]
-        if any((other, turns[:-1], turns[-1][0]) != (system, rounds[:-1], rounds[-1][0]) for other, turns in encoded):
+        prompts = [(system, turns[:-1], turns[-1][:-1], turns[-1][-1][0]) for system, turns in encoded]
+        if any(prompt != prompts[0] for prompt in prompts):
             raise DataError(f"{row.place}: with the chat template, the prompts before the answers differ")
-        return system, [user + bot for user, bot in rounds[:-1]], rounds[-1][0], [turns[-1][1] for _, turns in encoded]
+        system, earlier, calls, question = prompts[0]
+        answers = [turns[-1][-1][1] for _, turns in encoded]
+        return system, list(map(_joined, earlier)), _joined(calls) + question, answers
 
-    def _rounds(self, row: PreferenceRow, answer: str, room: int) -> tuple[list[int], Rounds]:
-        sources = [*(user for user, _ in row.rounds), row.question]
-        targets = [*(assistant for _, assistant in row.rounds), answer]
-        return encode_chat(self.tokenizer, Chat(row.system, sources, targets, row.place), room)
+    def _turns(self, row: PreferenceRow, answer: Message, room: int) -> tuple[list[int], list[Turn]]:
+        return encode_chat(self.tokenizer, Chat([*row.prompt, answer], row.place, row.context), room)
 
     def _ids(self, text: str, special: bool = False) -> list[int]:
-        return list(self.tokenizer(text.strip(), add_special_tokens=special)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+def _joined(turn: Turn) -> list[int]:
+    return [token for before, learned in turn for token in before + learned]

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .chat import messages_of, split_system
 from .lines import keys_of, need, read_objects, texts_of
+from .messages import Message, check_turns, context_of, is_blank, message, messages_of, same_messages, split_system
 
 TokenRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class PreferenceRow:
-    """A question with its answers.
+    """A prompt with its answers.
 
-    rounds: earlier (user, assistant) turns. answers: best first; the only one for KTO, with `desirable`. place: file
-    and line. system: the text before the first question, None where there is none.
+    prompt: the messages before the answers. answers: messages of the assistant, best first; the only one for KTO, with
+    `desirable`. place: file and line. context: variables for the chat template.
     """
 
-    rounds: list[tuple[str, str]]
-    question: str
-    answers: list[str]
+    prompt: list[Message]
+    answers: list[Message]
     place: str
     desirable: bool | None = None
-    system: str | None = None
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,17 +76,17 @@ def ranked_row(row: dict[str, Any], place: str, counts: range, expected: str) ->
     """A row with ranked answers, in either form. counts: how many answers are accepted, and `expected` in words."""
     if "src" not in row:
         return _chosen_and_rejected(row, place)
-    rounds, question, answers, sort = paddlenlp_answers(row, place, counts, expected)
+    prompt, answers, sort = paddlenlp_answers(row, place, counts, expected)
     if len(set(sort)) != len(sort):
         raise DataError(f"{place}: the numbers in 'sort' must differ, the highest is the best answer; got {sort!r}")
     order = sorted(range(len(sort)), key=lambda i: -sort[i])
-    return without_empty_answers(PreferenceRow(rounds, question, [answers[i] for i in order], place))
+    return checked(PreferenceRow(prompt, [answers[i] for i in order], place, context=context_of(row, place)))
 
 
 def paddlenlp_answers(
     row: dict[str, Any], place: str, counts: range, expected: str
-) -> tuple[list[tuple[str, str]], str, list[str], list[float]]:
-    """Earlier rounds, question, answers and their `sort` of a row in PaddleNLP's form; counts, expected: as above."""
+) -> tuple[list[Message], list[Message], list[float]]:
+    """Prompt, answers and their `sort` of a row in PaddleNLP's form; counts, expected: as above."""
     sources = texts_of(row, "src", place)
     targets = texts_of(row, "tgt", place) if row.get("tgt", []) != [] else []
     if targets == [""] and len(sources) == 1:  # PaddleNLP's files write an empty tgt as "" too
@@ -105,7 +104,9 @@ def paddlenlp_answers(
         raise DataError(f"{place}: {len(answers)} entries in 'response' and {len(sort)} in 'sort'")
     if len(answers) not in counts:
         raise DataError(f"{place}: 'response' must hold {expected}; got {len(answers)}")
-    return list(zip(sources, targets, strict=False)), sources[-1], answers, sort
+    pairs = zip(sources, targets, strict=False)
+    earlier = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
+    return [*earlier, message("user", sources[-1])], [message("assistant", answer) for answer in answers], sort
 
 
 def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:
@@ -115,67 +116,54 @@ def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:
     if key is None:
         if not (isinstance(chosen, list) and isinstance(rejected, list)):
             raise DataError(f"{place}: no 'prompt', 'messages' or 'src'; the row has {keys_of(row)}")
-        if not chosen or chosen[:-1] != rejected[:-1]:
+        prompt, other = (
+            messages_of(value[:-1], name, place) for value, name in ((chosen, "chosen"), (rejected, "rejected"))
+        )
+        if not same_messages(prompt, other):
             raise DataError(
                 f"{place}: without 'prompt', 'chosen' and 'rejected' must differ in their last message only"
             )
-        system, rounds, question = conversation_of(chosen[:-1], "chosen", place)
     else:
-        system, rounds, question = prompt_of(row, key, ("chosen", "rejected"), place)
-    return without_empty_answers(PreferenceRow(rounds, question, answers, place, system=system))
+        prompt = prompt_of(row, key, ("chosen", "rejected"), place)
+    return checked(PreferenceRow(prompt, answers, place, context=context_of(row, place)))
 
 
-def conversation_of(value: Any, key: str, place: str) -> tuple[str | None, list[tuple[str, str]], str]:
-    """System text, earlier rounds and question of a string, or of messages that end with the user's."""
-    if isinstance(value, str):
-        return None, [], value
-    system, messages = split_system(messages_of(value, key, place))
-    roles = [role for role, _ in messages]
-    if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
-        raise DataError(
-            f"{place}: the messages before the answers must alternate user, assistant, ..., user; got {roles}"
-        )
-    texts = [text for _, text in messages]
-    return system, list(zip(texts[0::2], texts[1::2], strict=False)), texts[-1]
-
-
-def prompt_of(
-    row: dict[str, Any], key: str, answers: tuple[str, ...], place: str
-) -> tuple[str | None, list[tuple[str, str]], str]:
-    """System text, earlier rounds and question before the answers in the keys `answers`.
+def prompt_of(row: dict[str, Any], key: str, answers: tuple[str, ...], place: str) -> list[Message]:
+    """The messages before the answers in the keys `answers`.
 
     Where an answer is the last message of a whole conversation, everything before it is the prompt. Raises DataError
     unless that begins with row[key] and is the same for all answers.
     """
-    talks = [row[name][:-1] if isinstance(row[name], list) and len(row[name]) > 1 else None for name in answers]
+    given = [message("user", row[key])] if isinstance(row[key], str) else messages_of(row[key], key, place)
+    talks = [
+        messages_of(row[name][:-1], name, place) if isinstance(row[name], list) and len(row[name]) > 1 else None
+        for name in answers
+    ]
     whole = next((talk for talk in talks if talk is not None), None)
     if whole is None:
-        return conversation_of(row[key], key, place)
+        return given
     names = " and ".join(map(repr, answers))
-    messages = messages_of(whole, answers[0], place)
-    if isinstance(row[key], str):
-        prompt, start = [("user", row[key])], split_system(messages)[1]
-    else:
-        prompt, start = messages_of(row[key], key, place), messages
-    if start[: len(prompt)] != prompt:
+    start = split_system(whole)[1] if isinstance(row[key], str) else whole
+    if not same_messages(start[: len(given)], given):
         raise DataError(f"{place}: the conversation in {names} does not begin with {key!r}")
-    if any(talk != whole if talk is not None else start != prompt for talk in talks):
+    if not all(same_messages(talk, whole) if talk is not None else same_messages(start, given) for talk in talks):
         raise DataError(f"{place}: the conversations in {names} must differ in their last message only")
-    return conversation_of(whole, answers[0], place)
+    return whole
 
 
-def answer_of(value: Any, key: str, place: str) -> str:
+def answer_of(value: Any, key: str, place: str) -> Message:
     """The answer in a string, in a message of the assistant, or in the last of several messages."""
     if isinstance(value, str):
-        return value
+        return message("assistant", value)
     messages = messages_of([value] if isinstance(value, dict) else value, key, place)
-    if not messages or messages[-1][0] != "assistant":
+    if not messages or messages[-1]["role"] != "assistant":
         raise DataError(f"{place}: {key!r} must end with a message of the assistant")
-    return messages[-1][1]
+    return messages[-1]
 
 
-def without_empty_answers(row: PreferenceRow) -> PreferenceRow:
-    """The row itself. Raises DataError where one of its answers is blank."""
-    if not all(answer.strip() for answer in row.answers):
+def checked(row: PreferenceRow) -> PreferenceRow:
+    """The row itself. Raises DataError unless each of its answers continues the prompt, and none is blank."""
+    if any(map(is_blank, row.answers)):
         raise DataError(f"{row.place}: an answer is empty")
+    check_turns([*row.prompt, row.answers[0]], "the prompt with its answer", "assistant", row.place)
     return row

@@ -17,15 +17,16 @@ from ..averages import Collected, mean
 from ..config.arguments import Arguments
 from ..config.preference import PreferenceOptions, settle_options
 from ..data.lines import need
+from ..data.messages import context_of
 from ..data.packs import Batch, labels_within, with_paddlenlp_names
 from ..data.preferences import (
     AnswerForm,
     PreferenceRow,
     TokenRow,
     answer_of,
+    checked,
     paddlenlp_answers,
     prompt_of,
-    without_empty_answers,
 )
 from ..errors import DataError
 from ..processes import joined
@@ -142,19 +143,20 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
 
 
 def _read(row: dict[str, Any], place: str) -> PreferenceRow:
+    context = context_of(row, place)
     if "src" in row:
-        rounds, question, answers, sort = paddlenlp_answers(row, place, range(1, 2), "one answer for KTO")
+        prompt, answers, sort = paddlenlp_answers(row, place, range(1, 2), "one answer for KTO")
         if sort[0] not in (0, 1):
             raise DataError(f"{place}: 'sort' must be [1] (wanted) or [0] (not wanted) for KTO; got {sort!r}")
-        return without_empty_answers(PreferenceRow(rounds, question, answers, place, bool(sort[0])))
+        return checked(PreferenceRow(prompt, answers, place, bool(sort[0]), context))
     key = "prompt" if "prompt" in row else "messages"
     need(row, key, place)
     answer = answer_of(need(row, "completion", place), "completion", place)
-    system, rounds, question = prompt_of(row, key, ("completion",), place)
+    prompt = prompt_of(row, key, ("completion",), place)
     label = need(row, "label", place)
     if label not in (True, False, 0, 1):
         raise DataError(f"{place}: 'label' must be true or false; got {label!r:.80}")
-    return without_empty_answers(PreferenceRow(rounds, question, [answer], place, bool(label), system))
+    return checked(PreferenceRow(prompt, [answer], place, bool(label), context))
 
 
 def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> TokenRow:

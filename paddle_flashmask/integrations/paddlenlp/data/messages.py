@@ -1,0 +1,97 @@
+"""Messages in the form of Hugging Face data sets: reading, checking, comparing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import DataError
+
+Message = dict[str, Any]
+
+# The roles that may come before a message of each role; None stands for the beginning.
+_BEFORE = {"system": (None,), "user": (None, "system", "assistant"), "assistant": ("user", "tool"), "tool": ("tool",)}
+
+
+def message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def messages_of(value: Any, key: str, place: str) -> list[Message]:
+    """The messages of a list, without keys that are null. Raises DataError, which begins with `place`, otherwise.
+
+    Every message has a role and a text, which only a message with tool calls may lack.
+    """
+    if not (isinstance(value, list) and all(map(_is_message, value))):
+        raise DataError(f"{place}: {key!r} must be a string or a list of {{role, content}} messages; got {value!r:.80}")
+    return [{name: part for name, part in entry.items() if part is not None or name == "content"} for entry in value]
+
+
+def _is_message(value: Any) -> bool:
+    if not (isinstance(value, dict) and isinstance(value.get("role"), str)):
+        return False
+    return isinstance(value.get("content"), str) or (value.get("content") is None and bool(value.get("tool_calls")))
+
+
+def check_turns(messages: Sequence[Message], key: str, last: str, place: str) -> None:
+    """Raise DataError unless an optional system message, questions and answers follow each other, up to role `last`.
+
+    Messages of tools follow an answer with tool calls, and an answer follows them. No question is blank, and no answer
+    without tool calls.
+    """
+    roles = [entry["role"] for entry in messages]
+    turns = all(_may_follow(before, entry) for before, entry in zip([None, *messages], messages, strict=False))
+    if not turns or not roles or roles[-1] != last:
+        raise DataError(
+            f"{place}: {key} must alternate user, assistant, ..., with the messages of tools after their call, and end "
+            f"with the {last}'s; got {roles}"
+        )
+    for role, name in (("user", "question"), ("assistant", "answer")):
+        for number, entry in enumerate((entry for entry in messages if entry["role"] == role), start=1):
+            if is_blank(entry):
+                raise DataError(f"{place}: {name} {number} of {key} is empty")
+
+
+def _may_follow(before: Message | None, entry: Message) -> bool:
+    calls = before is not None and bool(before.get("tool_calls"))
+    if calls:
+        return entry["role"] == "tool"
+    return (before and before["role"]) in _BEFORE.get(entry["role"], ())
+
+
+def is_blank(entry: Message) -> bool:
+    return not entry.get("tool_calls") and not entry["content"].strip()
+
+
+def split_system(messages: Sequence[Message]) -> tuple[str | None, list[Message]]:
+    """Split off the text of a leading system message, None where there is none."""
+    if messages and messages[0]["role"] == "system":
+        return messages[0]["content"], list(messages[1:])
+    return None, list(messages)
+
+
+def same_messages(first: Iterable[Message], second: Iterable[Message]) -> bool:
+    """Whether both are the same conversation, whatever other keys their messages have."""
+    return _essence(first) == _essence(second)
+
+
+def _essence(messages: Iterable[Message]) -> list[tuple[Any, ...]]:
+    return [tuple(entry.get(key) for key in ("role", "content", "tool_calls")) for entry in messages]
+
+
+def texts_in_turns(messages: Sequence[Message], place: str) -> list[str]:
+    """Texts of user and assistant in turns. Raises DataError for messages of tools, which need a Jinja template."""
+    if any(entry["role"] == "tool" or entry.get("tool_calls") for entry in messages):
+        raise DataError(f"{place}: messages of tools need a Jinja chat template")
+    return [entry["content"] for entry in messages]
+
+
+def context_of(row: dict[str, Any], place: str) -> dict[str, Any]:
+    """The variables of the chat template in a row: its `context`, and its `tools` where it has any."""
+    context = row.get("context") or {}
+    if not isinstance(context, dict):
+        raise DataError(f"{place}: 'context' must be an object; got {type(context).__name__}")
+    tools = row.get("tools") or []
+    if not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise DataError(f"{place}: 'tools' must be a list of objects; got {tools!r:.80}")
+    return {**context, "tools": tools} if tools else context
