@@ -61,7 +61,8 @@ def flashmask_attention(
     * block_mask: the 128 x 128 block of (i, j) holds a non-zero value.
 
     A query that sees no key has out = 0 and lse = -inf (with a sink: lse = sink of its head) and passes no gradient to
-    query, key and value. Gradients flow through out and lse.
+    query, key and value. Gradients flow through out and lse. On the CPU, NaN and infinity reach only the results that
+    visible pairs connect with them.
 
     Args:
         query: [B, Sq, Hq, D], float32 (CPU only), bfloat16 or float16. D and Dv are 1 to 256; on a GPU they are
