@@ -104,7 +104,6 @@ def flashmask_attention(
         _arguments.check_block_mask(block_mask, query, key, startend_row_indices)
     if learnable_sink is not None:
         _arguments.check_learnable_sink(learnable_sink, query)
-        learnable_sink = learnable_sink.astype("float32")
     if fixed_seed_offset is not None:
         _arguments.check_seed_offset(fixed_seed_offset)
     deterministic = (

@@ -10,6 +10,7 @@ from support import mask_samples
 from support.call import Call, run
 from support.compare import Expectation, assert_same_bits
 from support.dense import GRADIENTS
+from support.dtypes import round_to
 from support.library import Kernels, Tensor
 from support.problem import Problem
 
@@ -175,3 +176,19 @@ def test_one_mask_and_one_key_for_all_by_strides_of_zero(kernels: Kernels, isa: 
     for tensor in (call.params.key, call.params.value):
         tensor.stride_batch = tensor.stride_head = 0
     assert_same_bits(expected, {**call.forward(), **call.backward()}, "with strides of zero")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_results_of_any_magnitude_are_rounded_to_nearest(kernels: Kernels, isa: str, dtype: str) -> None:
+    """dkey = softmax_scale * query / 2 in each head, for scales from 2^-149 to 1: subnormals, ties and underflow."""
+    problem = Problem(seqlen_q=1, seqlen_k=2, heads_q=200, heads_kv=200, head_dim=1, head_dim_v=1, dtype=dtype)
+    query = problem.inputs["query"]
+    inputs = {"query": query, "key": np.zeros((1, 2, 200, 1), np.float32)}
+    inputs["value"] = np.broadcast_to(np.array([1, -1], np.float32).reshape(1, 2, 1, 1), (1, 2, 200, 1)).copy()
+    inputs["dout"] = np.ones((1, 1, 200, 1), np.float32)
+    problem.__dict__["inputs"] = inputs
+    for exponent in np.linspace(-149, 0, 38):
+        problem.softmax_scale = float(np.float32(2.0**exponent))
+        half = query[0, 0] * np.float32(problem.scale) * np.float32(0.5)
+        expected = round_to(np.stack([half, -half]), dtype)
+        np.testing.assert_array_equal(run(kernels, problem)["dkey"][0], expected, err_msg=str(exponent))
