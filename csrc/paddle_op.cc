@@ -1,13 +1,13 @@
 // The Paddle operator: translates Paddle tensors to pfm_params. This is the only file that includes Paddle.
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/float16.h"
 #include "flashmask.h"
 #include "paddle/common/enforce.h"
 #include "paddle/phi/api/all.h"
+#include "workspace_buffer.h"
 
 // paddle::Tensor::stream() const, the CUDA stream on which Paddle runs this tensor's operators. The symbol is weak
 // because CPU builds of Paddle may lack it.
@@ -23,8 +23,6 @@ using OptionalShape = paddle::optional<Shape>;
 using Dtype = paddle::DataType;
 using OptionalDtype = paddle::optional<Dtype>;
 
-constexpr size_t kWorkspaceAlignment = 64;
-
 struct Options {
   float softmax_scale;
   bool causal;
@@ -38,7 +36,7 @@ struct Inputs {
   const Tensor& query;
   const Tensor& key;
   const Tensor& value;
-  const Tensor* learnable_sink;  // null: none
+  const Tensor* learnable_sink;  // float32; null: none
   const OptionalTensor& startend_row_indices;
   const OptionalTensor& block_mask;
   const OptionalTensor& seed_offset;
@@ -193,33 +191,25 @@ void CheckStatus(int32_t status) {
   Check(status == PFM_OK, pfm_last_error());
 }
 
-// CPU workspace of one thread, kept between calls and grown to the largest size requested. A new allocation per call
-// would cost the page faults of tens of megabytes in every layer.
-class WorkspaceBuffer {
- public:
-  void* AtLeast(size_t bytes) {
-    if (bytes > size_) {
-      size_ = 0;
-      memory_.reset(std::aligned_alloc(kWorkspaceAlignment, RoundUp(bytes)));
-      PADDLE_ENFORCE_NOT_NULL(memory_.get(), ::common::errors::ResourceExhausted(
-                                                 "paddle_flashmask_attention: no memory for %d bytes", bytes));
-      size_ = bytes;
-    }
-    return memory_.get();
-  }
+// Returns a sink of any floating dtype as float32, which is exact.
+Tensor Widened(const Tensor& sink) {
+  if (sink.dtype() == Dtype::FLOAT32) return sink;
+  const bool floating = sink.dtype() == Dtype::BFLOAT16 || sink.dtype() == Dtype::FLOAT16;
+  Check(floating, "learnable_sink has dtype ", sink.dtype(), ", expected float32, bfloat16 or float16");
+  return paddle::experimental::cast(sink, Dtype::FLOAT32);
+}
 
- private:
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
-
-  static size_t RoundUp(size_t bytes) {
-    return (bytes + kWorkspaceAlignment - 1) / kWorkspaceAlignment * kWorkspaceAlignment;
-  }
-
-  std::unique_ptr<void, Free> memory_;
-  size_t size_ = 0;
-};
+// Returns a float32 tensor in another floating dtype, rounded to nearest. Paddle's own cast to float16 on the CPU
+// gives up to 1e-4 for magnitudes around 2^-80.
+Tensor Rounded(const Tensor& tensor, Dtype dtype) {
+  if (tensor.dtype() == dtype) return tensor;
+  if (dtype != Dtype::FLOAT16 || !tensor.is_cpu()) return paddle::experimental::cast(tensor, dtype);
+  Tensor rounded = paddle::empty(tensor.shape(), dtype, tensor.place());
+  const float* from = static_cast<const float*>(tensor.data());
+  uint16_t* to = static_cast<uint16_t*>(rounded.data());
+  for (int64_t i = 0; i < tensor.numel(); ++i) to[i] = pfm::FloatToFloat16(from[i]);
+  return rounded;
+}
 
 // Runs `call` with a workspace of the size that `query_size` returns. On a GPU the workspace is a Paddle tensor: its
 // allocator reuses the memory only for later work of the same stream, and aligns it to 256 bytes.
@@ -232,10 +222,13 @@ void RunWithWorkspace(int32_t (*query_size)(const pfm_params*, size_t*), int32_t
     CheckStatus(call(&params));
     return;
   }
-  thread_local WorkspaceBuffer buffer;
+  thread_local pfm::WorkspaceBuffer buffer;
   params.num_workers = pfm_default_cpu_threads();
   CheckStatus(query_size(&params, &params.workspace_size));
   params.workspace = buffer.AtLeast(params.workspace_size);
+  PADDLE_ENFORCE_NOT_NULL(params.workspace,
+                          ::common::errors::ResourceExhausted("paddle_flashmask_attention: no memory for %d bytes",
+                                                              params.workspace_size));
   CheckStatus(call(&params));
 }
 
@@ -312,7 +305,8 @@ std::vector<Tensor> ForwardSink(const Tensor& query, const Tensor& key, const Te
                                 const OptionalTensor& block_mask, const OptionalTensor& seed_offset,
                                 float softmax_scale, bool causal, int64_t window_left, int64_t window_right,
                                 float dropout, bool deterministic) {
-  return RunForward({query, key, value, &learnable_sink, startend_row_indices, block_mask, seed_offset},
+  const Tensor sink = Widened(learnable_sink);
+  return RunForward({query, key, value, &sink, startend_row_indices, block_mask, seed_offset},
                     {softmax_scale, causal, window_left, window_right, dropout, deterministic});
 }
 
@@ -322,9 +316,12 @@ std::vector<Tensor> BackwardSink(const OptionalTensor& seed_offset, const Option
                                  const Tensor& lse, const Tensor& dout, const Tensor& dlse, float softmax_scale,
                                  bool causal, int64_t window_left, int64_t window_right, float dropout,
                                  bool deterministic) {
-  return RunBackward({query, key, value, &learnable_sink, startend_row_indices, block_mask, seed_offset},
-                     {out, lse, dout, dlse},
-                     {softmax_scale, causal, window_left, window_right, dropout, deterministic});
+  const Tensor sink = Widened(learnable_sink);
+  std::vector<Tensor> gradients =
+      RunBackward({query, key, value, &sink, startend_row_indices, block_mask, seed_offset}, {out, lse, dout, dlse},
+                  {softmax_scale, causal, window_left, window_right, dropout, deterministic});
+  gradients.back() = Rounded(gradients.back(), learnable_sink.dtype());
+  return gradients;
 }
 
 // Infers output shapes. Sizes that a static graph does not know are -1 and pass through.

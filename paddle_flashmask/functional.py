@@ -61,7 +61,8 @@ def flashmask_attention(
     * block_mask: the 128 x 128 block of (i, j) holds a non-zero value.
 
     A query that sees no key has out = 0 and lse = -inf (with a sink: lse = sink of its head) and passes no gradient to
-    query, key and value. Gradients flow through out and lse.
+    query, key and value. Gradients flow through out and lse. On the CPU, NaN and infinity reach only the results that
+    visible pairs connect with them.
 
     Args:
         query: [B, Sq, Hq, D], float32 (CPU only), bfloat16 or float16. D and Dv are 1 to 256; on a GPU they are
@@ -103,7 +104,6 @@ def flashmask_attention(
         _arguments.check_block_mask(block_mask, query, key, startend_row_indices)
     if learnable_sink is not None:
         _arguments.check_learnable_sink(learnable_sink, query)
-        learnable_sink = learnable_sink.astype("float32")
     if fixed_seed_offset is not None:
         _arguments.check_seed_offset(fixed_seed_offset)
     deterministic = (

@@ -8,6 +8,7 @@
 #include "attention.h"
 #include "backward_order.h"
 #include "huge_pages.h"
+#include "isolation.h"
 #include "mask_plan.h"
 #include "parallel.h"
 #include "tensor_access.h"
@@ -25,7 +26,9 @@ struct Scratch {
   float* dvalue;
   float* scores;  // [kTileQ][kScoreStride]
   float* dweights;
-  float* keep;
+  float* keep;      // dropout; then the visibility of an isolated tile
+  float* finite;    // a right operand without NaN and infinity
+  bool finite_key;  // whether all elements of `key` are finite
 };
 
 class BackwardPass {
@@ -49,6 +52,7 @@ class BackwardPass {
     dsink_ = arena->Take<double>(params.learnable_sink == nullptr ? 0 : query_items_);
     dquery_ = arena->Take<float>(query_items_ * QuerySize());
     has_dquery_ = arena->Take<bool>(query_items_);
+    finite_rows_ = arena->Take<bool>(query_items_);
     const int64_t partials = order_.groups() == 1 ? 0 : order_.groups() * key_items_;
     dkey_ = arena->Take<float>(partials * KeySize());
     dvalue_ = arena->Take<float>(partials * ValueSize());
@@ -72,7 +76,8 @@ class BackwardPass {
   int64_t ValueSize() const { return static_cast<int64_t>(kTileK) * padded_v_; }
   static constexpr int64_t kScoreSize = static_cast<int64_t>(kTileQ) * kScoreStride;
 
-  int64_t ScratchFloats() const { return 3 * KeySize() + 2 * ValueSize() + 3 * kScoreSize; }
+  int64_t ScratchFloats() const { return 3 * KeySize() + 2 * ValueSize() + 3 * kScoreSize + FiniteSize(); }
+  int64_t FiniteSize() const { return Max(KeySize(), static_cast<int64_t>(kTileQ) * padded_v_); }
 
   Scratch ScratchOf(int thread) const {
     float* at = scratch_ + thread * ScratchFloats();
@@ -90,6 +95,8 @@ class BackwardPass {
     scratch.scores = take(kScoreSize);
     scratch.dweights = take(kScoreSize);
     scratch.keep = take(kScoreSize);
+    scratch.finite = take(FiniteSize());
+    scratch.finite_key = true;
     return scratch;
   }
 
@@ -112,8 +119,9 @@ class BackwardPass {
     const int64_t head = item / mask_.query_tiles() % params_.heads_q;
     const int64_t row0 = query_tile * kTileQ;
     const int rows = mask_.Rows(query_tile);
-    kernels.pack_panels[params_.dtype](At(params_.query, params_.dtype, batch, row0, head), params_.query.stride_seq,
-                                       rows, dim_, params_.softmax_scale, queries_ + item * QuerySize(), kTileQ);
+    bool finite = kernels.pack_panels[params_.dtype](At(params_.query, params_.dtype, batch, row0, head),
+                                                     params_.query.stride_seq, rows, dim_, params_.softmax_scale,
+                                                     queries_ + item * QuerySize(), kTileQ);
     float* dout = douts_ + item * kTileQ * padded_v_;
     float* delta = delta_ + item * kTileQ;
     if (params_.dout.data == nullptr) {
@@ -121,7 +129,7 @@ class BackwardPass {
       for (int row = 0; row < rows; ++row) delta[row] = 0.0f;
     } else {
       const void* from = At(params_.dout, params_.dtype, batch, row0, head);
-      kernels.pack_panels[params_.dtype](from, params_.dout.stride_seq, rows, dim_v_, 1.0f, dout, kTileQ);
+      finite &= kernels.pack_panels[params_.dtype](from, params_.dout.stride_seq, rows, dim_v_, 1.0f, dout, kTileQ);
       kernels.row_dots[params_.dtype](from, params_.dout.stride_seq,
                                       At(params_.out, params_.dtype, batch, row0, head), params_.out.stride_seq, rows,
                                       dim_v_, delta);
@@ -133,10 +141,12 @@ class BackwardPass {
       const bool sees_nothing = lse == -std::numeric_limits<float>::infinity();
       if (params_.dlse != nullptr && !sees_nothing) delta[row] -= params_.dlse[first + row];
       lse_[item * kTileQ + row] = sees_nothing ? 0.0f : lse;
+      finite &= std::isfinite(lse_[item * kTileQ + row]);
       if (params_.learnable_sink != nullptr && !sees_nothing) {
         dsink -= std::exp(static_cast<double>(params_.learnable_sink[head]) - lse) * delta[row];
       }
     }
+    finite_rows_[item] = finite;
     if (params_.learnable_sink != nullptr) dsink_[item] = dsink;
     if (params_.dquery.data != nullptr) {
       has_dquery_[item] = false;
@@ -146,8 +156,8 @@ class BackwardPass {
     }
   }
 
-  void RunKeyTile(const BackwardItem& item, const Scratch& scratch) const {
-    StartKeyTile(item, scratch);
+  void RunKeyTile(const BackwardItem& item, Scratch scratch) const {
+    StartKeyTile(item, &scratch);
     for (int64_t head = item.head_begin; head < item.head_end; ++head) {
       int64_t begin, end;
       mask_.LiveQueryTiles(mask_.MaskOf(item.batch, head), item.key_tile, &begin, &end);
@@ -158,16 +168,17 @@ class BackwardPass {
     FinishKeyTile(item, scratch);
   }
 
-  void StartKeyTile(const BackwardItem& item, const Scratch& scratch) const {
+  void StartKeyTile(const BackwardItem& item, Scratch* scratch) const {
     const TileKernels& kernels = Kernels();
     const int keys = mask_.Keys(item.key_tile);
     const void* key = At(params_.key, params_.dtype, item.batch, item.key_tile * kTileK, item.kv_head);
     const void* value = At(params_.value, params_.dtype, item.batch, item.key_tile * kTileK, item.kv_head);
-    kernels.pack_transposed[params_.dtype](key, params_.key.stride_seq, keys, dim_, scratch.key_transposed);
-    kernels.pack_transposed[params_.dtype](value, params_.value.stride_seq, keys, dim_v_, scratch.value_transposed);
-    kernels.pack_panels[params_.dtype](key, params_.key.stride_seq, keys, dim_, 1.0f, scratch.key, kTileK);
-    for (int64_t i = 0; i < KeySize(); ++i) scratch.dkey[i] = 0.0f;
-    for (int64_t i = 0; i < ValueSize(); ++i) scratch.dvalue[i] = 0.0f;
+    kernels.pack_transposed[params_.dtype](key, params_.key.stride_seq, keys, dim_, scratch->key_transposed);
+    kernels.pack_transposed[params_.dtype](value, params_.value.stride_seq, keys, dim_v_, scratch->value_transposed);
+    scratch->finite_key =
+        kernels.pack_panels[params_.dtype](key, params_.key.stride_seq, keys, dim_, 1.0f, scratch->key, kTileK);
+    for (int64_t i = 0; i < KeySize(); ++i) scratch->dkey[i] = 0.0f;
+    for (int64_t i = 0; i < ValueSize(); ++i) scratch->dvalue[i] = 0.0f;
   }
 
   void RunTile(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const Scratch& scratch) const {
@@ -193,17 +204,27 @@ class BackwardPass {
     } else {
       kernels.softmax_backward(shape, lse, delta, scratch.scores, scratch.dweights);
     }
-    if (params_.dvalue.data != nullptr) {
-      kernels.accumulate_transposed(scratch.scores, dout, dim_v_, shape, scratch.dvalue);
+    const bool isolates = shape.masked && !(scratch.finite_key && finite_rows_[item]);
+    const IsolatedTile isolated = {shape, scratch.keep, scratch.finite};
+    if (isolates) {
+      mask_.Visibility(batch, head, query_tile, key_tile, shape, scratch.keep);
+      isolated.ClearHidden(scratch.scores);
     }
-    if (params_.dkey.data != nullptr) {
-      kernels.accumulate_transposed(scratch.dweights, query, dim_, shape, scratch.dkey);
-    }
+    const auto add_transposed = [&](const float* weights, const float* right, int dim, float* sums) {
+      if (isolates) return isolated.AccumulateTransposed(weights, right, dim, sums);
+      kernels.accumulate_transposed(weights, right, dim, shape, sums);
+    };
+    if (params_.dvalue.data != nullptr) add_transposed(scratch.scores, dout, dim_v_, scratch.dvalue);
+    if (params_.dkey.data != nullptr) add_transposed(scratch.dweights, query, dim_, scratch.dkey);
     if (params_.dquery.data != nullptr) {
       turns_.Await(item, key_tile);
       float* dquery = has_dquery_[item] ? DqueryOf(item) : ClearedDquery(item);
-      kernels.accumulate(scratch.dweights, scratch.key, dim_, shape, nullptr, dquery,
-                         {dquery + QuerySize(), static_cast<int>(QuerySize())});
+      if (isolates) {
+        isolated.Accumulate(scratch.dweights, scratch.key, dim_, nullptr, dquery);
+      } else {
+        kernels.accumulate(scratch.dweights, scratch.key, dim_, shape, nullptr, dquery,
+                           {dquery + QuerySize(), static_cast<int>(QuerySize())});
+      }
       const int64_t next = NextKeyTile(batch, head, query_tile, key_tile + 1);
       if (next == mask_.key_tiles()) StoreDquery(item, dquery);
       turns_.Pass(item, next);
@@ -286,15 +307,16 @@ class BackwardPass {
   int dim_, dim_v_, padded_, padded_v_;
   int64_t query_items_, key_items_;  // (batch, query head, query tile) and (batch, kv head, key tile)
   int threads_;
-  float* queries_;    // [query item], panels, times softmax_scale
-  float* douts_;      // [query item], panels
-  float* lse_;        // [query item][kTileQ], 0 for a row that sees no key
-  float* delta_;      // [query item][kTileQ]
-  double* dsink_;     // [query item]
-  Turns turns_;       // [query item]
-  float* dquery_;     // [query item], panels
-  bool* has_dquery_;  // [query item]: whether a key tile has added to it
-  float* dkey_;       // [group][key item], panels; absent when there is one group
+  float* queries_;     // [query item], panels, times softmax_scale
+  float* douts_;       // [query item], panels
+  float* lse_;         // [query item][kTileQ], 0 for a row that sees no key
+  float* delta_;       // [query item][kTileQ]
+  double* dsink_;      // [query item]
+  Turns turns_;        // [query item]
+  float* dquery_;      // [query item], panels
+  bool* has_dquery_;   // [query item]: whether a key tile has added to it
+  bool* finite_rows_;  // [query item]: whether its packed query and dout and its lse are finite
+  float* dkey_;        // [group][key item], panels; absent when there is one group
   float* dvalue_;
   float* scratch_;
 };

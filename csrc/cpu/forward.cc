@@ -7,6 +7,7 @@
 #include "arena.h"
 #include "attention.h"
 #include "huge_pages.h"
+#include "isolation.h"
 #include "mask_plan.h"
 #include "parallel.h"
 #include "tensor_access.h"
@@ -27,7 +28,8 @@ struct QueryTile {
 
 struct Scratch {
   float* scores;  // [kTileQ][kScoreStride]
-  float* keep;    // the same, under dropout
+  float* keep;    // the same, under dropout; then the visibility of an isolated tile
+  float* finite;  // a value tile without NaN and infinity
   QueryTile tiles[kBlockTiles];
 };
 
@@ -41,6 +43,7 @@ class ForwardPass {
     const int64_t key_tiles = params.batch * params.heads_kv * mask_.key_tiles();
     keys_ = arena->Take<float>(key_tiles * key_size_);
     values_ = arena->Take<float>(key_tiles * value_size_);
+    finite_values_ = arena->Take<bool>(key_tiles);
     threads_ = static_cast<int>(params.num_workers);
     scratch_ = arena->Take<float>(threads_ * ScratchFloats());
   }
@@ -65,7 +68,7 @@ class ForwardPass {
   int64_t ScratchFloats() const {
     const int64_t query_and_out = kTileQ * (PaddedDim(params_.head_dim) + PaddedDim(params_.head_dim_v));
     const int64_t state = sizeof(RowState) / sizeof(float);
-    return 2 * kTileQ * kScoreStride + kBlockTiles * (query_and_out + state);
+    return 2 * kTileQ * kScoreStride + value_size_ + kBlockTiles * (query_and_out + state);
   }
 
   Scratch ScratchOf(int thread) const {
@@ -78,6 +81,7 @@ class ForwardPass {
     Scratch scratch;
     scratch.scores = take(kTileQ * kScoreStride);
     scratch.keep = take(kTileQ * kScoreStride);
+    scratch.finite = take(value_size_);
     for (QueryTile& tile : scratch.tiles) {
       tile.query = take(kTileQ * PaddedDim(params_.head_dim));
       tile.out = take(kTileQ * PaddedDim(params_.head_dim_v));
@@ -94,8 +98,9 @@ class ForwardPass {
     const int dim = static_cast<int>(params_.head_dim), dim_v = static_cast<int>(params_.head_dim_v);
     Kernels().pack_transposed[params_.dtype](At(params_.key, params_.dtype, batch, key, head), params_.key.stride_seq,
                                              keys, dim, keys_ + at * key_size_);
-    Kernels().pack_panels[params_.dtype](At(params_.value, params_.dtype, batch, key, head), params_.value.stride_seq,
-                                         keys, dim_v, 1.0f, values_ + at * value_size_, kTileK);
+    finite_values_[at] = Kernels().pack_panels[params_.dtype](At(params_.value, params_.dtype, batch, key, head),
+                                                              params_.value.stride_seq, keys, dim_v, 1.0f,
+                                                              values_ + at * value_size_, kTileK);
   }
 
   void AttendQueryBlock(int64_t batch, int64_t head, int64_t block, Scratch* scratch) const {
@@ -146,8 +151,14 @@ class ForwardPass {
                            scratch.keep);
       kernels.scale_by(shape, scratch.keep, scratch.scores);
     }
-    kernels.accumulate(scratch.scores, value, static_cast<int>(params_.head_dim_v), shape, tile.state->rescale,
-                       tile.out, next_key);
+    const int dim_v = static_cast<int>(params_.head_dim_v);
+    if (shape.masked && !finite_values_[at]) {
+      mask_.Visibility(batch, head, tile.index, key_tile, shape, scratch.keep);
+      const IsolatedTile isolated = {shape, scratch.keep, scratch.finite};
+      isolated.Accumulate(scratch.scores, value, dim_v, tile.state->rescale, tile.out);
+      return;
+    }
+    kernels.accumulate(scratch.scores, value, dim_v, shape, tile.state->rescale, tile.out, next_key);
   }
 
   void FinishTile(int64_t batch, int64_t head, const QueryTile& tile) const {
@@ -169,6 +180,7 @@ class ForwardPass {
   int64_t key_size_, value_size_;  // floats per packed key tile
   float* keys_;                    // [B * Hkv][key tile], transposed
   float* values_;                  // [B * Hkv][key tile], panels
+  bool* finite_values_;            // [B * Hkv][key tile]
   int threads_;
   float* scratch_;
 };

@@ -1,5 +1,7 @@
 #include "mask_plan.h"
 
+#include <algorithm>
+
 #include "../core/order.h"
 #include "parallel.h"
 
@@ -126,6 +128,12 @@ void MaskPlan::ApplyMask(int64_t batch, int64_t head, int64_t query_tile, int64_
   if (!shape.masked) return;
   Kernels().mask(Columns(MaskOf(batch, head)), key_tile * kTileK, static_cast<int>(query_tile * kTileQ), shape,
                  scores);
+}
+
+void MaskPlan::Visibility(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const TileShape& shape,
+                          float* visibility) const {
+  std::fill_n(visibility, kTileQ * kScoreStride, 0.0f);
+  ApplyMask(batch, head, query_tile, key_tile, shape, visibility);
 }
 
 void MaskPlan::LiveQueryTiles(int64_t mask, int64_t key_tile, int64_t* begin, int64_t* end) const {

@@ -38,6 +38,10 @@ class MaskPlan {
   void ApplyMask(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const TileShape& shape,
                  float* scores) const;
 
+  // 0 for visible and -inf for hidden pairs inside the shape's bounding box, as a score tile.
+  void Visibility(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const TileShape& shape,
+                  float* visibility) const;
+
   // Query tiles outside [*begin, *end) see nothing of the key tile.
   void LiveQueryTiles(int64_t mask, int64_t key_tile, int64_t* begin, int64_t* end) const;
 

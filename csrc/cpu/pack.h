@@ -67,9 +67,12 @@ struct Pack {
 
   static int Count(int dim, int panel) { return dim - panel * kPanel < kPanel ? dim - panel * kPanel : kPanel; }
 
-  static void Panels(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
+  static bool Panels(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
                      int panel_rows) {
     const Float factor = Simd::Set(scale);
+    const Float zero = Simd::Set(0.0f);
+    Float zeros[kVectors];  // 0 times the elements: NaN once one is not finite
+    for (Float& lanes : zeros) lanes = zero;
     FetchFirstRows(src, row_stride, rows, dim);
     for (int row = 0; row < rows; ++row) {
       FetchRow(src, row_stride, row + kRowsAhead, rows, dim);
@@ -77,13 +80,20 @@ struct Pack {
       for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
         const Sixteen values = Load(from + panel * kPanel, Count(dim, panel));
         float* to = dst + (static_cast<int64_t>(panel) * panel_rows + row) * kPanel;
-        for (int j = 0; j < kVectors; ++j) Simd::Store(to + j * Simd::kLanes, Simd::Mul(values.v[j], factor));
+        for (int j = 0; j < kVectors; ++j) {
+          const Float scaled = Simd::Mul(values.v[j], factor);
+          Simd::Store(to + j * Simd::kLanes, scaled);
+          zeros[j] = Simd::Fma(scaled, zero, zeros[j]);
+        }
       }
     }
     for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
       float* rest = dst + (static_cast<int64_t>(panel) * panel_rows + rows) * kPanel;
       for (int i = 0; i < (panel_rows - rows) * kPanel; ++i) rest[i] = 0.0f;
     }
+    Float sum = zero;
+    for (const Float& lanes : zeros) sum = Simd::Add(sum, lanes);
+    return Simd::ReduceAdd(sum) == 0.0f;
   }
 
   static void Transposed(const void* src, int64_t row_stride, int keys, int dim, float* dst) {

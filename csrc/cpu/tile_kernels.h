@@ -62,8 +62,9 @@ struct Upcoming {
 };
 
 struct ProductKernels {
-  // [rows, dim] -> panels with room for panel_rows rows, times scale; indexed by pfm_dtype.
-  void (*pack_panels[3])(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
+  // [rows, dim] -> panels with room for panel_rows rows, times scale; indexed by pfm_dtype. Returns whether all
+  // packed elements are finite.
+  bool (*pack_panels[3])(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
                          int panel_rows);
   // [keys, dim] -> transposed panels of a whole key tile, missing keys as zeros.
   void (*pack_transposed[3])(const void* src, int64_t row_stride, int keys, int dim, float* dst);

@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 from support.compare import Expectation
+from support.dtypes import round_to
 from support.mask_samples import kinds, sample_mask
 from support.problem import Problem
 from tensors import array, attend, inputs_of, options_of, outer_gradients, results, tensor
@@ -182,6 +183,27 @@ def test_sink_may_have_the_dtype_of_query() -> None:
     out, _ = attend({**inputs, "sink": sink}, options_of(problem))
     out.sum().backward()
     assert sink.grad.dtype == paddle.bfloat16 and np.all(np.isfinite(array(sink.grad)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradient_of_a_16_bit_sink_is_the_float32_gradient_rounded(dtype: str) -> None:
+    """For magnitudes from 2^-150 to 1. Paddle's cast to float16 on the CPU is wrong below the smallest float16."""
+    heads = 1500
+    random = np.random.default_rng(0)
+    sinks = np.sort(random.uniform(-104, 0, heads)).astype(np.float32)
+    query, key = (paddle.zeros([1, 1, heads, 1]) for _ in range(2))
+    value = tensor(random.standard_normal((1, 1, heads, 1)).astype(np.float32))
+
+    def gradient(sink: paddle.Tensor) -> np.ndarray:
+        sink.stop_gradient = False
+        flashmask_attention(query, key, value, learnable_sink=sink).sum().backward()
+        assert sink.grad.dtype == sink.dtype
+        return array(sink.grad)
+
+    narrow = tensor(sinks, dtype)
+    exact = gradient(narrow.astype("float32"))
+    assert np.count_nonzero(np.abs(exact) < 2.0**-75) > 100
+    np.testing.assert_array_equal(gradient(narrow.detach().clone()), round_to(exact, dtype))
 
 
 def test_deterministic_may_be_asked_for() -> None:

@@ -40,7 +40,7 @@ LAYERS = (
     Layer("architecture", ("csrc/cuda/sm[0-9]*/",), sees=(*_KERNEL_BASE, "shared backward")),
     Layer("dispatch", ("csrc/cuda/*",), sees=(*_KERNEL_BASE, "shared backward", "architecture")),
     Layer("entry points", ("csrc/capi.cc", "csrc/no_cuda.cc"), sees=("core", "C ABI", "CPU kernels", "dispatch")),
-    Layer("Paddle operator", ("csrc/paddle_op.cc",), sees=("C ABI",)),
+    Layer("Paddle operator", ("csrc/paddle_op.cc", "csrc/workspace_buffer.h"), sees=("core", "C ABI")),
     Layer("mask module", ("csrc/python_module.cc",), sees=("core",)),
     Layer("reference", ("paddle_flashmask/reference.py",)),
     Layer("masks", ("paddle_flashmask/masks/",)),
