@@ -15,6 +15,7 @@ import paddle_flashmask
 SUBCOMMANDS = {
     "bench": "Measure the operator on this machine.",
     "info": "Show the build and the kernels that this machine runs.",
+    "inspect": "Show what a configuration would train on.",
     "mask": "Draw a mask and count the work that it saves.",
     "merge": "Add a LoRA adapter to the weights of its model.",
     "train": "Train from a PaddleNLP configuration file.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .train import quiet_paddlenlp
+from .configuration import quiet_paddlenlp
 
 
 @click.command()

@@ -14,6 +14,7 @@ from ._inputs import integer, order_text
 from .plotting import save_mask
 from .row_order import row_order
 from .statistics import MaskStatistics
+from .text import mask_as_text
 
 if TYPE_CHECKING:
     import paddle
@@ -230,6 +231,20 @@ class ColumnMask:
                 of integers of at least 1.
         """
         save_mask(self, path, batch=batch, head=head, tile=tile, title=title)
+
+    def to_text(self, *, batch: int = 0, head: int = 0, width: int = 64) -> str:
+        """Return a picture in characters: queries down, keys across, ``" ░▒▓█"`` from no visible pair to all.
+
+        A character stands for a block of pairs, twice as many queries as keys.
+
+        Args:
+            batch, head: batch row and mask head to draw.
+            width: most characters of a line, at least 1.
+
+        Raises:
+            TypeError, ValueError: an empty mask, a batch row or head that does not exist, or a width below 1.
+        """
+        return mask_as_text(self, batch, head, integer("width", width, 1))
 
     def equivalent(self, other: ColumnMask) -> bool:
         """True if both masks have the same visible pairs, whatever their forms. TypeError for another type."""

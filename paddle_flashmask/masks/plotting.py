@@ -75,12 +75,7 @@ def draw_mask(
         ValueError: an empty mask, a batch row or head that the mask does not have, or a tile side below 1.
     """
     rows, keys = mask.seqlen_q, mask.seqlen_k
-    if rows == 0 or keys == 0:
-        raise ValueError(f"an empty mask, {rows} x {keys}, has no picture")
-    batch, head = integer("batch", batch), integer("head", head)
-    if batch >= mask.batch or head >= mask.heads:
-        raise ValueError(f"batch {batch}, head {head} is not one of {mask.batch} x {mask.heads}")
-    columns = np.ascontiguousarray(mask.columns()[batch : batch + 1, head : head + 1])
+    columns = _columns_of(mask, batch, head)
     if tile is None:
         _draw_pairs(axes, columns, rows, keys)
     elif isinstance(tile, (tuple, list)) and len(tile) == 2:
@@ -101,7 +96,25 @@ def draw_mask(
         spine.set_color("#9aa5b1")
 
 
-def _visible_share(columns: np.ndarray, rows: int, keys: int, tile_q: int, tile_k: int) -> np.ndarray:
+def visible_share(mask: Drawable, batch: int, head: int, tile_q: int, tile_k: int) -> np.ndarray:
+    """float64 [tiles of queries, tiles of keys]: the visible share of each tile's pairs, of one batch row and head.
+
+    Raises as `draw_mask` does.
+    """
+    return _share(_columns_of(mask, batch, head), mask.seqlen_q, mask.seqlen_k, tile_q, tile_k)
+
+
+def _columns_of(mask: Drawable, batch: int, head: int) -> np.ndarray:
+    rows, keys = mask.seqlen_q, mask.seqlen_k
+    if rows == 0 or keys == 0:
+        raise ValueError(f"an empty mask, {rows} x {keys}, has no picture")
+    batch, head = integer("batch", batch), integer("head", head)
+    if batch >= mask.batch or head >= mask.heads:
+        raise ValueError(f"batch {batch}, head {head} is not one of {mask.batch} x {mask.heads}")
+    return np.ascontiguousarray(mask.columns()[batch : batch + 1, head : head + 1])
+
+
+def _share(columns: np.ndarray, rows: int, keys: int, tile_q: int, tile_k: int) -> np.ndarray:
     """float64 [tiles of queries, tiles of keys]: the visible share of each tile's pairs."""
     counts = _core.visible_per_tile(columns, rows, tile_q, tile_k)[0, 0]
     heights = np.minimum(tile_q, rows - tile_q * np.arange(counts.shape[0]))
@@ -123,7 +136,7 @@ def _draw_pairs(axes: Any, columns: np.ndarray, rows: int, keys: int) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     shrink = max(1, -(-max(rows, keys) // _MAX_PIXELS))
-    share = _visible_share(columns, rows, keys, shrink, shrink)
+    share = _share(columns, rows, keys, shrink, shrink)
     shades = LinearSegmentedColormap.from_list("visible", (HIDDEN, VISIBLE))
     axes.imshow(
         share, cmap=shades, vmin=0, vmax=1, extent=_extent(share.shape, shrink, shrink), interpolation="nearest"
@@ -139,7 +152,7 @@ def _draw_tiles(axes: Any, columns: np.ndarray, rows: int, keys: int, tile_q: in
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    share = _visible_share(columns, rows, keys, tile_q, tile_k)
+    share = _share(columns, rows, keys, tile_q, tile_k)
     classes = np.where(share == 0, 0, np.where(share == 1, 2, 1))
     colors = (HIDDEN, PARTIAL, VISIBLE)
     axes.imshow(

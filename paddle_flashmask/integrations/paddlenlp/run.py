@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import paddle
-
-import paddle_flashmask
 from paddle_flashmask.packing import PackingReport
 
 from .config.arguments import Arguments
 from .data.packs import PackDataset, Packs, PackStreamDataset, TokenRows
-from .errors import ConfigError, RunError
-from .loading import load_model, load_model_config, load_tokenizer
-from .models.positions import check_positions
+from .errors import RunError
+from .inputs import RunInputs, check_not_empty, packing_line
 from .processes import from_first, is_first
 from .runs.atomic import write_json
 from .runs.checkpoints import step_of
@@ -58,30 +53,6 @@ class TrainingResult:
         write_json(path, values)
 
 
-@contextlib.contextmanager
-def training_session(arguments: Arguments, write: Callable[[str], None]) -> Iterator[None]:
-    """Write the notes, enable the operator if the configuration needs it, and set the device and the environment."""
-    for note in arguments.notes + _thread_notes(arguments.training):
-        write(f"note: {note}")
-    wants_flash = arguments.model.flash_mask or arguments.training.use_flash_attention
-    wants_operator = wants_flash and arguments.backend == "paddle_flashmask"
-    operator = paddle_flashmask.enabled() if wants_operator else contextlib.nullcontext()
-    # PaddleNLP's switch that replaces every dense mask by a plain causal one: packed documents would see each other.
-    os.environ["USE_CASUAL_MASK"] = "False"
-    # Parameter names start afresh, because an optimizer state on disk has those of the first model of a process.
-    with operator, paddle.utils.unique_name.guard():
-        paddle.set_device(arguments.training.device)
-        yield
-
-
-def _thread_notes(training: Any) -> list[str]:
-    """A note on idle cores: importing Paddle sets an unset OMP_NUM_THREADS to 1, for its operators and for ours."""
-    cores = len(os.sched_getaffinity(0))
-    if training.device != "cpu" or training.world_size > 1 or cores == 1 or os.environ.get("OMP_NUM_THREADS") != "1":
-        return []
-    return [f"1 thread of {cores} cores; to use more set OMP_NUM_THREADS before the start (Paddle's default is 1)"]
-
-
 def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     """Load, pack, train, evaluate and save, inside a `training_session`."""
     output_dir = Path(arguments.training.output_dir)
@@ -103,10 +74,9 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
     from .runs.signals import StopOnSignal
 
     training = arguments.training
-    config = load_model_config(arguments, task.max_length(arguments))
-    tokenizer = load_tokenizer(arguments)
-    train_rows = task.rows(arguments, tokenizer, "train") if training.do_train else None
-    eval_rows = task.rows(arguments, tokenizer, "dev") if training.do_eval else None
+    inputs = RunInputs.load(task, arguments, write)
+    train_rows = inputs.rows("train") if training.do_train else None
+    eval_rows = inputs.rows("dev") if training.do_eval else None
     identity, start = {}, Start()
     if training.do_train and saves(training):
         identity = identity_of(task.key, arguments, train_rows.files)
@@ -114,28 +84,17 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
     if start.finished:
         return _nothing_done(training)
     set_seed(training.seed)
-    task.settle_model(arguments, config)
-    for note in check_positions(config, task.max_length(arguments), task.max_length_key):
-        write(f"note: {note}")
-    model = load_model(arguments, config, task.model_class(config), write)
+    inputs.settle_model()
+    model = inputs.model()
     check_weights(model, 0)
 
-    train_data = task.packs(arguments, train_rows, arguments.data.lazy) if train_rows is not None else None
-    eval_data = task.packs(arguments, eval_rows, lazy=False) if eval_rows is not None else None
+    train_data = inputs.packs(train_rows, "train") if train_rows is not None else None
+    eval_data = inputs.packs(eval_rows, "dev") if eval_rows is not None else None
     _announce("training", train_data, train_rows, write)
     _announce("evaluation", eval_data, eval_rows, write)
 
     progress, signals = ProgressLines(write), StopOnSignal(saves(training))
-    trainer = task.trainer(
-        arguments,
-        model,
-        args=training,
-        train_dataset=train_data,
-        eval_dataset=eval_data,
-        tokenizer=tokenizer,
-        data_collator=task.collator(arguments, tokenizer.pad_token_id),
-        callbacks=[progress, CSVLog(), FiniteGradients(), signals],
-    )
+    trainer = inputs.trainer(model, train_data, eval_data, [progress, CSVLog(), FiniteGradients(), signals])
     trainer.identity = identity
     if start.checkpoint is not None and (done := _steps_beyond(trainer, start.checkpoint)):
         write(f"nothing to do: {start.checkpoint} has {done} steps, and the run asks for {trainer.planned_steps()}")
@@ -159,9 +118,8 @@ def _announce(name: str, data: Packs | None, rows: TokenRows | None, write: Call
     """Report how the rows were packed. A stream is packed later. Raises ConfigError where there are no rows."""
     if not isinstance(data, PackDataset):
         return
-    write(_packing_line(name, data, rows))
-    if not len(data):
-        raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.files))}")
+    write(packing_line(name, data, rows))
+    check_not_empty(name, data, rows)
 
 
 def _run_to_end(
@@ -189,7 +147,7 @@ def _run_to_end(
             trainer.save_metrics("train", outcome.metrics)
             trainer.save_state()
         if isinstance(data, PackStreamDataset):
-            write(_packing_line("training (last pass)", data, rows))
+            write(packing_line("training (last pass)", data, rows))
     if training.do_eval:
         metrics = trainer.evaluate()
         if not training.benchmark:
@@ -223,7 +181,3 @@ def _stopped(trainer: Any, number: signal.Signals) -> RunError:
         + (saved if saves(training) else "nothing was saved"),
         exit_code=128 + number,
     )
-
-
-def _packing_line(name: str, data: Packs, rows: TokenRows) -> str:
-    return f"{name} data: {data.packs.report}" + (f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else "")

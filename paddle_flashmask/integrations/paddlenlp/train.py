@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from .config.values import read_values
+from .inputs import read_task
 from .processes import is_first
-from .run import TrainingResult, run, training_session
-from .tasks import task_of
+from .run import TrainingResult, run
+from .session import training_session
 
 
 def train(
@@ -28,11 +27,7 @@ def train(
     """
     if not is_first():
         write = _discard
-    values = read_values(config, overrides)
-    task, inferred = task_of(values, Path(config).stem)
-    if inferred:
-        write(f"note: task {task.key} ({inferred})")
-    arguments = task.arguments(values)
+    task, arguments = read_task(config, overrides, write)
     with training_session(arguments, write):
         return run(task, arguments, write)
 

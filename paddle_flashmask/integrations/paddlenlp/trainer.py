@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import paddle
@@ -45,6 +46,20 @@ class SeededBatchSampler(DistributedBatchSampler):
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch((self.seed * 1_000_003 + epoch) % 2**32)
+
+
+def train_sampler(dataset: Any, training: Any) -> SeededBatchSampler:
+    """The training batches of packs in memory. training: PaddleNLP's training arguments."""
+    return SeededBatchSampler(
+        dataset,
+        batch_size=training.per_device_train_batch_size,
+        num_replicas=training.dataset_world_size,
+        rank=training.dataset_rank,
+        shuffle=True,
+        drop_last=training.dataloader_drop_last,
+        seed=training.seed,
+        accumulated=training.gradient_accumulation_steps,
+    )
 
 
 class StreamLoader:
@@ -114,13 +129,4 @@ class PackedOrder(WholeSaves):
                 f"the training data makes {len(self.train_dataset)} packs, fewer than per_device_train_batch_size = "
                 f"{self.args.per_device_train_batch_size} on each of {self.args.dataset_world_size} processes"
             )
-        return SeededBatchSampler(
-            self.train_dataset,
-            batch_size=self.args.per_device_train_batch_size,
-            num_replicas=self.args.dataset_world_size,
-            rank=self.args.dataset_rank,
-            shuffle=True,
-            drop_last=self.args.dataloader_drop_last,
-            seed=self.args.seed,
-            accumulated=self.args.gradient_accumulation_steps,
-        )
+        return train_sampler(self.train_dataset, self.args)

@@ -18,6 +18,13 @@ from .finite import check_weights
 from .folder import UNFINISHED, publish_model
 
 
+def planned_steps(training: Any, batches: int) -> int:
+    """Steps of a run as PaddleNLP counts them. training: its arguments. batches: of an epoch, in one process."""
+    if training.max_steps > 0:
+        return training.max_steps
+    return int(max(batches // training.gradient_accumulation_steps, 1) * training.num_train_epochs)
+
+
 class WholeSaves:
     """Mixin for PaddleNLP trainers.
 
@@ -27,12 +34,10 @@ class WholeSaves:
     identity: dict[str, Any] = {}
 
     def planned_steps(self) -> int:
-        """Steps of the whole run, as PaddleNLP counts them."""
+        """Steps of the whole run."""
         if self.args.max_steps > 0:
             return self.args.max_steps
-        batches = len(self.get_train_dataloader())
-        per_epoch = max(batches // self.args.gradient_accumulation_steps, 1)
-        return int(per_epoch * self.args.num_train_epochs)
+        return planned_steps(self.args, len(self.get_train_dataloader()))
 
     def _inner_training_loop(self, args, model, loader, length, max_steps, epochs, *rest, **options):
         """Make no step from a checkpoint that has them all: PaddleNLP tests for the end after a step only."""

@@ -1,0 +1,59 @@
+"""`paddle-flashmask inspect`: what a configuration would train on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from .configuration import config_arguments, config_errors
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@config_arguments
+@click.option("--batches", default=1, show_default=True, type=click.IntRange(min=0), help="Batches to decode.")
+@click.option("--steps", default=0, type=click.IntRange(min=0), help="Run so many training steps to estimate the time.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a web page.")
+@click.option("--color/--no-color", default=None, help="Mark learned text by colour. By default in a terminal only.")
+def inspect(
+    config: str,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    batches: int,
+    steps: int,
+    html: Path | None,
+    color: bool | None,
+) -> None:
+    """Show what CONFIG would train on: packs, what is cut, steps, the mask, and the first batches as text.
+
+    Learned text is coloured, or stands between ⟦ and ⟧ where the output is no terminal. Nothing is trained or saved and
+    output_dir is not touched. The weights of the model are needed with --steps only.
+
+    OVERRIDES are those of `paddle-flashmask train`.
+    """
+    color = sys.stdout.isatty() if color is None else color
+    with config_errors(config, overrides, verbose):
+        from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect as inspect_config
+        from paddle_flashmask.integrations.paddlenlp.inspection.page import write_page
+        from paddle_flashmask.integrations.paddlenlp.inspection.text import lines_of
+
+        found = inspect_config(config, overrides, batches=batches, steps=steps, write=click.echo)
+        for line in lines_of(found, _coloured if color else _bracketed):
+            click.echo(line, color=color)
+    if html is not None:
+        try:
+            write_page(found, html)
+        except OSError as error:
+            raise click.ClickException(f"cannot write {html}: {error}") from error
+        except ImportError as error:
+            raise click.ClickException(f"a picture needs matplotlib: pip install matplotlib ({error})") from error
+        click.echo(f"\nwritten to {html}")
+
+
+def _coloured(text: str) -> str:
+    return click.style(text, fg="green", bold=True)
+
+
+def _bracketed(text: str) -> str:
+    return f"⟦{text}⟧"

@@ -1,0 +1,93 @@
+"""What a configuration names, from the task to the trainer. `train`, `inspect` and `verify` all load it here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config.arguments import Arguments
+from .config.values import read_values
+from .data.packs import PackCollator, PackDataset, Packs, TokenRows
+from .errors import ConfigError
+from .loading import load_model, load_model_config, load_tokenizer
+from .models.positions import check_positions
+from .tasks import Task, task_of
+
+
+def read_task(
+    config: str | os.PathLike, overrides: Sequence[str], write: Callable[[str], None]
+) -> tuple[Task, Arguments]:
+    """The task and the arguments of a configuration file, with a note where the task was inferred.
+
+    Raises ConfigError and UnsupportedConfigError as `train` does.
+    """
+    values = read_values(config, overrides)
+    task, inferred = task_of(values, Path(config).stem)
+    if inferred:
+        write(f"note: task {task.key} ({inferred})")
+    return task, task.arguments(values)
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """The inputs of a run, inside a `training_session`. config: of the model. write: gets the lines for the user."""
+
+    task: Task
+    arguments: Arguments
+    config: Any
+    tokenizer: Any
+    write: Callable[[str], None]
+
+    @classmethod
+    def load(cls, task: Task, arguments: Arguments, write: Callable[[str], None]) -> RunInputs:
+        """Load the model's configuration and the tokenizer, but no weights."""
+        config = load_model_config(arguments, task.max_length(arguments))
+        return cls(task, arguments, config, load_tokenizer(arguments), write)
+
+    def rows(self, split: str) -> TokenRows:
+        """Rows as tokens. split: "train" or "dev"."""
+        return self.task.rows(self.arguments, self.tokenizer, split)
+
+    def packs(self, rows: TokenRows, split: str) -> Packs:
+        """The rows of a split, packed. Only training data is streamed."""
+        return self.task.packs(self.arguments, rows, lazy=self.arguments.data.lazy and split == "train")
+
+    def collator(self) -> PackCollator:
+        return self.task.collator(self.arguments, self.tokenizer.pad_token_id)
+
+    def settle_model(self) -> None:
+        """Check and complete the model's configuration, with notes on its positions."""
+        self.task.settle_model(self.arguments, self.config)
+        for note in check_positions(self.config, self.task.max_length(self.arguments), self.task.max_length_key):
+            self.write(f"note: {note}")
+
+    def model(self) -> Any:
+        """The model of the settled configuration, without adapters."""
+        return load_model(self.arguments, self.config, self.task.model_class(self.config), self.write)
+
+    def trainer(self, model: Any, train_data: Packs | None, eval_data: Packs | None, callbacks: list[Any]) -> Any:
+        """The task's trainer of the model, which gets its adapters here."""
+        return self.task.trainer(
+            self.arguments,
+            model,
+            args=self.arguments.training,
+            train_dataset=train_data,
+            eval_dataset=eval_data,
+            tokenizer=self.tokenizer,
+            data_collator=self.collator(),
+            callbacks=callbacks,
+        )
+
+
+def packing_line(name: str, data: Packs, rows: TokenRows) -> str:
+    """How the rows of the data `name` were packed, and how many were cut or dropped."""
+    return f"{name} data: {data.packs.report}" + (f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else "")
+
+
+def check_not_empty(name: str, data: Packs, rows: TokenRows) -> None:
+    """Raise ConfigError where data that is packed already holds no rows."""
+    if isinstance(data, PackDataset) and not len(data):
+        raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.files))}")

@@ -1,0 +1,1 @@
+"""What a configuration would train on, shown before anything is trained."""
