@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from itertools import groupby
 from pathlib import Path
 
 import pytest
-
-from tools import build_kernels
+from host_programs import compile_program, lines_of
 
 PROGRAM = r"""
 #include <cstdio>
@@ -28,13 +26,7 @@ int main(int, char** arguments) {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("head_groups")
-    source, program = folder / "order.cc", folder / "order"
-    source.write_text(PROGRAM)
-    include = f"-I{build_kernels.ROOT / 'csrc'}"
-    flags = ["-std=c++17", "-DPFM_EMULATOR", include]
-    subprocess.run([build_kernels.find_compiler(), *flags, source, "-o", program], check=True)
-    return program
+    return compile_program(tmp_path_factory.mktemp("head_groups"), PROGRAM)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +41,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_order(program: Path, heads: int, size: int, sharing: int, cached: int, tiles: int, per_group: int) -> None:
-    command = [program, *map(str, (heads, size, sharing, cached, tiles))]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    items = [tuple(map(int, line.split())) for line in lines]
+    items = lines_of(program, heads, size, sharing, cached, tiles)
     assert sorted(items) == [(head, rank) for head in range(heads) for rank in range(tiles)]
     groups = [(group, list(of_group)) for group, of_group in groupby(items, lambda item: item[0] // per_group)]
     assert [group for group, _ in groups] == list(range(-(-heads // per_group)))

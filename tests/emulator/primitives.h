@@ -62,12 +62,28 @@ inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where) {
   return before;
 }
 
+inline float AtomicAdd(float* address, float value, Where where) {
+  emulator::Global().Atomic(address, sizeof(float), where);
+  const float before = *address;
+  *address = before + value;
+  return before;
+}
+
+inline bool HasVectorReductions() { return emulator::CurrentOptions().compute_capability >= 90; }
+
 inline void AtomicAddQuad(float* address, const float (&values)[4], Where where) {
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0) emulator::machine.Fail(where, "misaligned AtomicAddQuad");
   for (int i = 0; i < 4; ++i) {
     emulator::Global().Atomic(address + i, sizeof(float), where);
     address[i] += values[i];
   }
+}
+
+inline void Add(float* address, float value, Where where) {
+  emulator::Global().Read(address, sizeof(float), where);
+  const float sum = *address + value;
+  emulator::Global().Write(address, sizeof(float), where);
+  *address = sum;
 }
 
 inline void AddQuad(float* address, const float (&values)[4], Where where) {

@@ -19,12 +19,12 @@ struct BackwardArguments {
   MaskTable mask;
   DropoutStream dropout;
   int64_t padded_rows;  // Sq rounded up to kRowsPerBlock
-  float* lse;       // [B * Hq][padded row] in units of log2; +inf for rows that see no key: probabilities become 0
-  float* delta;     // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
-  float* dsink;     // [B * Hq][block of rows]
-  float* dquery;    // [B * Hq][block of 16 rows][block of 8 columns][lane][accumulator], or null: a pass of its own
-  int32_t* turns;   // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
-  int32_t* ticket;  // the next place in the order of work; null without turns
+  float* lse;          // [B * Hq][padded row] in units of log2; +inf for rows that see no key: probabilities become 0
+  float* delta;        // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
+  float* dsink;        // [B * Hq][block of rows]
+  float* dquery;       // sums in the order of dquery_sums.h, or null: a pass of its own
+  int32_t* turns;      // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
+  int32_t* ticket;     // the next place in the order of work; null without turns
   int32_t padded_dim;  // head dim of the instantiation
   int32_t row_blocks;  // padded_rows / kRowsPerBlock
 
@@ -46,15 +46,6 @@ PFM_DEVICE inline bool IsReached(const BackwardArguments& arguments, int64_t bat
   const MaskTable& mask = arguments.mask;
   const int64_t first = mask.MaskOf(batch, static_cast<int32_t>(head)) * (mask.query_tiles + 1);
   return ptx::LoadGlobal(mask.work + first + row / mask.tile_q) > 0;
-}
-
-// Of a 16x8 block in the sums of dquery.
-constexpr int kFragmentFloats = 16 * 8;
-
-// Address of a lane's four accumulators of a 16x8 block in the sums of dquery.
-PFM_DEVICE inline float* DqueryFragment(const BackwardArguments& arguments, int64_t row_block, int column_block,
-                                        int lane) {
-  return arguments.dquery + ((row_block * (arguments.padded_dim / 8) + column_block) * 32 + lane) * 4;
 }
 
 }  // namespace pfm::cuda

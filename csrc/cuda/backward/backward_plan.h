@@ -20,15 +20,18 @@ struct KeyPass {
   int head_dim, tile_q, tile_k;
   bool can_add_dquery;
   int blocks_per_multiprocessor;  // to aim for by splitting groups of query heads
-  bool is_ordered;  // takes key tiles longest first, and adds dquery in that order if it must be deterministic
+  bool is_ordered;     // takes key tiles longest first, and adds dquery in that order if it must be deterministic
+  bool sums_in_quads;  // of dquery, whatever the other kernels are compiled for
 };
 
 struct BackwardPlan {
   bool adds_dquery;  // in the pass over key tiles; otherwise a separate pass computes it
+  bool sums_in_quads;
   BackwardArguments arguments;
 
   BackwardPlan(const pfm_params& params, const KeyPass& pass, const ptx::DeviceLimits& limits, Arena* arena)
-      : adds_dquery(pass.can_add_dquery && (params.deterministic == 0 || pass.is_ordered)) {
+      : adds_dquery(pass.can_add_dquery && (params.deterministic == 0 || pass.is_ordered)),
+        sums_in_quads(pass.sums_in_quads) {
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, pass.tile_q, pass.tile_k, arena);
     if (pass.is_ordered) TakeKeyOrder(&arguments.mask, arena);
@@ -101,7 +104,7 @@ Result RunBackward(const BackwardPlan& plan, LaunchKeyPass&& launch_key_pass) {
     }
   }
   if (!Failed(result) && has_rows && plan.adds_dquery && params.dquery.data != nullptr) {
-    result = FromLaunch("the conversion of dquery", LaunchConvertQueryGradient<T>(arguments));
+    result = FromLaunch("the conversion of dquery", LaunchConvertQueryGradient<T>(arguments, plan.sums_in_quads));
   }
   return result;
 }

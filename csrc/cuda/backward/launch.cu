@@ -16,11 +16,11 @@ ptx::LaunchStatus LaunchSumSink(const BackwardArguments& arguments) {
 }
 
 template <class T>
-ptx::LaunchStatus LaunchConvertQueryGradient(const BackwardArguments& arguments) {
+ptx::LaunchStatus LaunchConvertQueryGradient(const BackwardArguments& arguments, bool sums_in_quads) {
   const pfm_params& params = arguments.params;
   const int64_t items = params.batch * params.heads_q * params.seqlen_q * (params.head_dim / kElementsPerCopy);
-  return ptx::Launch(ConvertQueryGradient<T>, CeilDiv<int64_t>(items, kConvertThreads), kConvertThreads, 0,
-                     params.stream, arguments);
+  const auto kernel = sums_in_quads ? ConvertQueryGradient<T, true> : ConvertQueryGradient<T, false>;
+  return ptx::Launch(kernel, CeilDiv<int64_t>(items, kConvertThreads), kConvertThreads, 0, params.stream, arguments);
 }
 
 template <class T>
@@ -43,7 +43,7 @@ ptx::LaunchStatus LaunchSumParts(const BackwardArguments& arguments) {
 
 template ptx::LaunchStatus LaunchSumParts<ptx::Float16>(const BackwardArguments& arguments);
 template ptx::LaunchStatus LaunchSumParts<ptx::BFloat16>(const BackwardArguments& arguments);
-template ptx::LaunchStatus LaunchConvertQueryGradient<ptx::Float16>(const BackwardArguments& arguments);
-template ptx::LaunchStatus LaunchConvertQueryGradient<ptx::BFloat16>(const BackwardArguments& arguments);
+template ptx::LaunchStatus LaunchConvertQueryGradient<ptx::Float16>(const BackwardArguments& arguments, bool);
+template ptx::LaunchStatus LaunchConvertQueryGradient<ptx::BFloat16>(const BackwardArguments& arguments, bool);
 
 }  // namespace pfm::cuda

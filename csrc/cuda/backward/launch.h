@@ -10,8 +10,9 @@ namespace pfm::cuda {
 ptx::LaunchStatus LaunchPrepareRows(const BackwardArguments& arguments);
 ptx::LaunchStatus LaunchSumSink(const BackwardArguments& arguments);
 
+// sums_in_quads: ConvertQueryGradient of postprocess.h.
 template <class T>
-ptx::LaunchStatus LaunchConvertQueryGradient(const BackwardArguments& arguments);
+ptx::LaunchStatus LaunchConvertQueryGradient(const BackwardArguments& arguments, bool sums_in_quads);
 template <class T>
 ptx::LaunchStatus LaunchSumParts(const BackwardArguments& arguments);
 

@@ -6,14 +6,16 @@
 #include <cstdint>
 
 #include "../common/elements.h"
-#include "backward_arguments.h"
+#include "dquery_sums.h"
 
 namespace pfm::cuda {
 
 constexpr int kConvertThreads = 256;
 
 // Writes dquery: the float32 sums times softmax_scale, zeros where no key tile added any. One thread per 8 columns.
-template <class T>
+// kInQuads: the sums lie in quads, whatever this kernel is compiled for; otherwise in the order of kernels compiled
+// for the same architectures.
+template <class T, bool kInQuads>
 PFM_KERNEL_BOUNDS(kConvertThreads, 1)
 void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const pfm_params& params = arguments.params;
@@ -26,15 +28,13 @@ void ConvertQueryGradient(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
   const int64_t batch = batch_head / params.heads_q, head = batch_head % params.heads_q;
   ptx::Vector16 packed = {};
   if (IsReached(arguments, batch, head, row)) {
-    // Row r of a 16-row block belongs to the four lanes of group r % 8, two columns per lane.
     const int64_t padded_row = batch_head * arguments.padded_rows + row;
-    const int first_lane = static_cast<int>(row % 8) * 4;
-    const int half = static_cast<int>(row % 16) / 8;
+    const float* block = DqueryBlock(arguments, padded_row / 16, static_cast<int>(chunk));
+    float sums[8];
+    LoadBlockRow(block, kInQuads || ptx::HasVectorReductions(), static_cast<int>(row % 16), sums);
 #pragma unroll
-    for (int quad = 0; quad < 4; ++quad) {
-      const float* sums = DqueryFragment(arguments, padded_row / 16, static_cast<int>(chunk), first_lane + quad);
-      const FloatPair pair = ptx::LoadGlobal(reinterpret_cast<const FloatPair*>(sums) + half);
-      packed.word[quad] = ptx::Pack<T>(pair.first * params.softmax_scale, pair.second * params.softmax_scale);
+    for (int p = 0; p < 4; ++p) {
+      packed.word[p] = ptx::Pack<T>(sums[2 * p] * params.softmax_scale, sums[2 * p + 1] * params.softmax_scale);
     }
   }
   char* out = RowOf(params.dquery, batch, row, head);

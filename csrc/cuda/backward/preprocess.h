@@ -7,7 +7,7 @@
 
 #include "../common/elements.h"
 #include "../common/score_scale.h"
-#include "backward_arguments.h"
+#include "dquery_sums.h"
 
 namespace pfm::cuda {
 
@@ -49,7 +49,7 @@ PFM_DEVICE inline float RowDelta(const pfm_params& params, int64_t batch, int64_
 // Clears the sums of dquery of kRowsPerBlock rows, which are contiguous.
 PFM_DEVICE inline void ClearSums(const BackwardArguments& arguments, int64_t first_padded_row) {
   const int vectors = kRowsPerBlock * arguments.padded_dim / 4;
-  float* const sums = DqueryFragment(arguments, first_padded_row / 16, 0, 0);
+  float* const sums = DqueryBlock(arguments, first_padded_row / 16, 0);
   for (int at = ptx::ThreadIndex(); at < vectors; at += kRowWarps * 32) {
     ptx::StoreGlobal(reinterpret_cast<ptx::Vector16*>(sums) + at, {});
   }

@@ -15,6 +15,11 @@ struct alignas(8) FloatPair {
   float first, second;
 };
 
+// Four adjacent float32 values.
+struct alignas(16) FloatQuad {
+  float value[4];
+};
+
 // Address of element [batch, seq, head, 0].
 PFM_DEVICE inline char* RowOf(const pfm_tensor& tensor, int64_t batch, int64_t seq, int64_t head) {
   return static_cast<char*>(tensor.data) +

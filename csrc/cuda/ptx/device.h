@@ -90,6 +90,15 @@ PFM_DEVICE inline void StoreGlobal(T* address, const typename SameType<T>::Type&
 }
 
 PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where) { return atomicAdd(address, value); }
+PFM_DEVICE inline float AtomicAdd(float* address, float value, Where) { return atomicAdd(address, value); }
+
+PFM_DEVICE inline bool HasVectorReductions() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  return true;
+#else
+  return false;
+#endif
+}
 
 PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -101,7 +110,8 @@ PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], W
 #endif
 }
 
-// A reduction, which needs no load and no wait.
+// Reductions, which need no load and no wait.
+PFM_DEVICE inline void Add(float* address, float value, Where where) { AtomicAdd(address, value, where); }
 PFM_DEVICE inline void AddQuad(float* address, const float (&values)[4], Where where) {
   AtomicAddQuad(address, values, where);
 }

@@ -43,11 +43,15 @@ PFM_DEVICE inline void StoreGlobal(T* address, const typename SameType<T>::Type&
 
 // Relaxed; returns the old value.
 PFM_DEVICE inline int32_t AtomicAdd(int32_t* address, int32_t value, Where where = Where::Here());
+PFM_DEVICE inline float AtomicAdd(float* address, float value, Where where = Where::Here());
 
-// address[i] += values[i], each atomically; address is a multiple of 16. One instruction from sm90 on.
+// Whether AtomicAddQuad is one instruction: in machine code for compute capability 9.0 and later.
+PFM_DEVICE inline bool HasVectorReductions();
+// address[i] += values[i], each atomically; address is a multiple of 16.
 PFM_DEVICE inline void AtomicAddQuad(float* address, const float (&values)[4], Where where = Where::Here());
 
 // The same for callers that order all additions to these floats: the emulator reports additions without an order.
+PFM_DEVICE inline void Add(float* address, float value, Where where = Where::Here());
 PFM_DEVICE inline void AddQuad(float* address, const float (&values)[4], Where where = Where::Here());
 
 // Order between blocks: writes of a thread before a release are visible to every thread that acquires the released

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "../backward/backward_arguments.h"
+#include "../backward/dquery_sums.h"
 #include "../common/candidate_tiles.h"
 #include "../common/shared_columns.h"
 #include "config.h"
@@ -150,8 +150,17 @@ struct BackwardKernel {
     }
   }
 
-  // dquery += dS * key for this warp's rows and columns of the query tile. The sums lie in the order of the
-  // accumulators (DqueryFragment), so that a lane adds four neighbours at once.
+  // Adds accumulators of dquery to their places from `first` on, that of the first one of this lane.
+  PFM_DEVICE static void AddAccumulators(float* first, const Accumulator& sums) {
+    if (ptx::HasVectorReductions()) {
+      ptx::AtomicAddQuad(first, sums);
+    } else {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) ptx::AtomicAdd(first + PlaceInBlock(false, 0, e), sums[e]);
+    }
+  }
+
+  // dquery += dS * key for this warp's rows and columns of the query tile.
   PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int32_t batch_head, int32_t row0,
                                           SharedTile<kTileQ> dscores, SharedTile<kDim> key) {
     const int warp = ptx::ThreadIndex() / 32;
@@ -177,12 +186,14 @@ struct BackwardKernel {
           }
         }
       }
+      const int64_t row_block = (batch_head * arguments.padded_rows + row0 + row) / 16;
+      float* const first = DqueryBlock(arguments, row_block, column / 8) +
+                           PlaceInBlock(ptx::HasVectorReductions(), ptx::LaneIndex(), 0);
 #pragma unroll
       for (int i = 0; i < kDqueryBlocks; ++i) {
-        const int64_t row_block = (batch_head * arguments.padded_rows + row0 + row) / 16 + i;
 #pragma unroll
         for (int n = 0; n < kDqueryPass / 8; ++n) {
-          ptx::AtomicAddQuad(DqueryFragment(arguments, row_block, column / 8 + n, ptx::LaneIndex()), sums[i][n]);
+          AddAccumulators(first + (i * (kDim / 8) + n) * kBlockFloats, sums[i][n]);  // an offset in the instruction
         }
       }
     }

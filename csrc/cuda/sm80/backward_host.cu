@@ -23,7 +23,7 @@ struct Plan {
 
  private:
   static KeyPass KeyPassOf(const BackwardTile& tile, const ptx::DeviceLimits& limits) {
-    return {tile.head_dim, tile.tile_q, tile.tile_k, tile.shared_bytes(true) <= limits.shared_bytes, 2, false};
+    return {tile.head_dim, tile.tile_q, tile.tile_k, tile.shared_bytes(true) <= limits.shared_bytes, 2, false, false};
   }
 };
 

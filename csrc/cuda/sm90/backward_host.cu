@@ -26,7 +26,7 @@ TensorSize ValueSize(const pfm_params& params) {
 }
 
 // One block fills a multiprocessor.
-KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1, true}; }
+KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1, true, true}; }
 
 ptx::LaunchStatus EncodeMaps(const BackwardTile& tile, TmaBackwardArguments* arguments) {
   const pfm_params& params = arguments->common.params;

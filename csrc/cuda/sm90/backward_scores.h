@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "../backward/dquery_sums.h"
 #include "../common/score_scale.h"
 #include "backward_arguments.h"
 #include "backward_shared.h"
@@ -56,7 +57,7 @@ PFM_DEVICE inline void AddQueryGradient(const BackwardArguments& common, const B
 #pragma unroll
   for (int n = 0; n < kCount / 4; ++n) {
     const float quad[4] = {sums[4 * n], sums[4 * n + 1], sums[4 * n + 2], sums[4 * n + 3]};
-    float* const to = first + n * kFragmentFloats;  // an offset in the instruction
+    float* const to = first + n * kBlockFloats;  // an offset in the instruction
     if constexpr (kDquerySums == DquerySums::kInTurn) {
       ptx::AddQuad(to, quad);
     } else {

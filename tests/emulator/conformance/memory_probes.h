@@ -112,7 +112,7 @@ inline void ProbeGlobalMoves(Recorder& recorder) {
 
 struct AtomicArrays {
   int32_t* integers;  // total; three values that thread 0 of block 0 saw in the last element
-  float* floats;      // totals of the quads
+  float* floats;      // totals of the quads, then of single floats; a value that thread 0 of block 0 saw in the last
 };
 
 PFM_KERNEL_BOUNDS(64, 1) void Atomics(PFM_KERNEL_ARGUMENT AtomicArrays arrays) {
@@ -129,21 +129,24 @@ PFM_KERNEL_BOUNDS(64, 1) void Atomics(PFM_KERNEL_ARGUMENT AtomicArrays arrays) {
   ptx::AtomicAdd(arrays.integers, thread * 7 - 11);
   const float number = static_cast<float>(thread);
   ptx::AtomicAddQuad(arrays.floats, {number, 2.0f * number, -number, 1.0f});
+  ptx::AtomicAdd(arrays.floats + 4 + thread % 3, ptx::HasVectorReductions() ? number : number);
   if (thread == 0 && ptx::BlockIndex() == 0) {
     ptx::StoreGlobal(arrays.integers + 1, ptx::AtomicAdd(arrays.integers + 4, 17));
     ptx::StoreGlobal(arrays.integers + 2, ptx::AtomicAdd(arrays.integers + 4, -40));
     ptx::StoreGlobal(arrays.integers + 3, ptx::LoadAcquire(arrays.integers + 4));
+    ptx::StoreGlobal(arrays.floats + 7, ptx::AtomicAdd(arrays.floats + 8, 2.5f));
   }
 }
 
 inline void ProbeAtomics(Recorder& recorder) {
   constexpr int kBlocks = 4;
   DeviceArray<int32_t> integers("integers", std::vector<int32_t>(5, 100));
-  DeviceArray<float> floats("floats", 4);
-  Require("ClearMemory", ptx::ClearMemory(floats.data(), 4 * sizeof(float), nullptr));
+  DeviceArray<float> floats("floats", 9);
+  Require("ClearMemory", ptx::ClearMemory(floats.data(), 9 * sizeof(float), nullptr));
   Run("Atomics", Atomics, kBlocks, 64, 4, {integers.data(), floats.data()});
   int32_t sum = 100, shared = -5;
-  std::vector<float> totals(4, 0.0f);
+  std::vector<float> totals(9, 0.0f);
+  totals[8] = 2.5f;
   for (int thread = 0; thread < 64; ++thread) shared += thread * 3 - 90;
   for (int block = 0; block < kBlocks; ++block) {
     sum += shared;
@@ -152,6 +155,7 @@ inline void ProbeAtomics(Recorder& recorder) {
       const float number = static_cast<float>(thread);
       const float added[] = {number, 2 * number, -number, 1};
       for (int i = 0; i < 4; ++i) totals[i] += added[i];
+      totals[4 + thread % 3] += number;
     }
   }
   std::vector<uint32_t> actual;
@@ -162,7 +166,7 @@ inline void ProbeAtomics(Recorder& recorder) {
   for (const float value : floats.Read()) actual.push_back(BitCast<uint32_t>(value));
   std::vector<uint32_t> expected_floats;
   for (const float total : totals) expected_floats.push_back(BitCast<uint32_t>(total));
-  recorder.Exact("AtomicAddQuad, ClearMemory", actual, expected_floats);
+  recorder.Exact("AtomicAddQuad, AtomicAdd of floats, ClearMemory", actual, expected_floats);
 }
 
 // ---- Order between blocks, which take tickets since they may start in any order: the block with ticket b reads what
@@ -170,7 +174,7 @@ inline void ProbeAtomics(Recorder& recorder) {
 
 struct ChainArrays {
   uint32_t* rows;  // [blocks + 1][threads], row 0 given
-  float* sums;     // [4][threads], by other threads in every block
+  float* sums;     // [5][threads], by other threads in every block
   int32_t *turn, *ticket;
 };
 
@@ -191,6 +195,7 @@ PFM_KERNEL_BOUNDS(64, 1) void Chain(PFM_KERNEL_ARGUMENT ChainArrays arrays) {
   ptx::StoreGlobal(arrays.rows + (block + 1) * 64 + thread, before * 5 + static_cast<uint32_t>(block));
   ptx::AddQuad(arrays.sums + 4 * ((thread + 5 * block) % 64),
                {Addend(block, 0), Addend(block, 1), Addend(block, 2), Addend(block, 3)});
+  ptx::Add(arrays.sums + 4 * 64 + (thread + 5 * block) % 64, Addend(block, 0));
   ptx::SyncThreads();
   if (thread == 0) ptx::StoreRelease(arrays.turn, block + 1);
 }
@@ -205,7 +210,7 @@ inline void ProbeChain(Recorder& recorder) {
     return start;
   }());
   DeviceArray<int32_t> turn("turn", std::vector<int32_t>(1, 0)), ticket("ticket", std::vector<int32_t>(1, 0));
-  DeviceArray<float> sums("sums", std::vector<float>(4 * 64, 0.1f));
+  DeviceArray<float> sums("sums", std::vector<float>(5 * 64, 0.1f));
   Run("Chain", Chain, kBlocks, 64, 4, {rows.data(), sums.data(), turn.data(), ticket.data()});
   for (uint32_t block = 0; block < kBlocks; ++block) {
     for (size_t thread = 0; thread < 64; ++thread) {
@@ -215,12 +220,12 @@ inline void ProbeChain(Recorder& recorder) {
   recorder.Exact("LoadAcquire, StoreRelease", rows.Read(), expected);
   std::vector<uint32_t> actual_sums, expected_sums;
   for (const float sum : sums.Read()) actual_sums.push_back(BitCast<uint32_t>(sum));
-  for (int at = 0; at < 4 * 64; ++at) {
+  for (int at = 0; at < 5 * 64; ++at) {
     float sum = 0.1f;
-    for (int block = 0; block < kBlocks; ++block) sum += Addend(block, at % 4);
+    for (int block = 0; block < kBlocks; ++block) sum += Addend(block, at < 4 * 64 ? at % 4 : 0);
     expected_sums.push_back(BitCast<uint32_t>(sum));
   }
-  recorder.Exact("AddQuad", actual_sums, expected_sums);
+  recorder.Exact("AddQuad, Add", actual_sums, expected_sums);
 }
 
 // ---- Asynchronous copies: two groups, the second with gaps
