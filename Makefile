@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build test test-paddleformers demo train-all killed-runs bench-cpu cuda-compiler cuda-compilers \
+.PHONY: all always venv build test test-paddleformers test-gpu-check demo train-all killed-runs bench-cpu cuda-compiler cuda-compilers \
   compile-cuda emulate-all lint format sanitize info clean
 
 all: build
@@ -85,6 +85,15 @@ $(STAMPS)/bench: $(STAMPS)/venv requirements/bench.txt
 	@test -x $(BENCH_VENV)/bin/python || $(BIN)/python -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt \
 	  -r requirements/build.txt -r requirements/bench.txt
+	@touch $@
+
+# What tools/gpu_check.sh runs on a GPU, on stand-ins for torch.cuda, the driver and the programs. In the environment of
+# `make bench-cpu`, because these tests need torch and are skipped without it.
+test-gpu-check: build $(STAMPS)/bench-test
+	$(BENCH_VENV)/bin/python -m pytest tests/tools/test_gpu_check_torch.py tests/benchmarks/test_gpu_torch.py
+$(STAMPS)/bench-test: $(STAMPS)/bench requirements/test.txt
+	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt \
+	  -r requirements/test.txt
 	@touch $@
 
 # nvcc from pip, for machines without a CUDA toolkit. Later builds include the CUDA kernels unless PFM_CUDA=0.

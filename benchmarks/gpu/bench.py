@@ -16,16 +16,16 @@ from tools.gpu_check.outcome import NotRun, WrongResult, loses_context
 from tools.gpu_check.plan import Settings
 from tools.gpu_check.with_torch import torch_device
 
-from . import flash_attention3, summary
+from . import summary
 from .load import LoadSampler
-from .paper_masks import PaperMask, paper_mask
+from .model_masks import mask_of
+from .paper_masks import PaperMask
 from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statistics_of, take_turns
 
 # FLOPs per visible pair for each element of head_dim and of head_dim_v: two products forward, five backward.
 FLOP = {"forward": (2, 2), "backward": (6, 4)}
 TOKENS = 32768  # batch * length
 HIDDEN = 4096  # heads * head_dim, as in the paper
-FLASH_ATTENTION = {"fa3": flash_attention3.MODULES, "fa4": flash_attention3.MODULES_4}
 OLDER_KERNELS = "ours_80"  # our 8.0 kernels, as a peer on a device that runs the 9.0 kernels
 _MATMUL_SIZE = 8192
 PEER_TURNS = {"rounds": 10, "warm_up": 3}  # of peers alone; beside ours they are measured in full
@@ -124,29 +124,30 @@ class Bench:
         yield load
         load.update(self.sampler.median_since(begin))
 
-    def measure_peers(self, row: Row, peers: list[str]) -> dict[str, Any]:
-        """Figures of the peers alone, which stay whatever our kernels do later. They are kept for measure_ours."""
+    def measure_peer(self, row: Row, name: str) -> dict[str, Any]:
+        """Figures of one peer alone, which stay whatever comes later. It is kept for measure_ours."""
+        from .peers import PEERS
+
         contest = self._prepared(row)
-        built, absent, seconds = {}, {}, {}
-        for name in peers:
-            begin = time.perf_counter()
-            try:
-                built[name] = self._peer(name, contest.mask, contest.problem, contest.inputs)
-                self._synchronize()
-            except Exception as refusal:  # a peer may raise anything; the others still run
-                if loses_context(refusal):
-                    raise
-                absent[name] = f"{type(refusal).__name__}: {refusal}"[:300]
-                continue
-            seconds[name] = round(time.perf_counter() - begin, 2)
-            if built[name].no_backward:
-                absent[f"{name} backward"] = built[name].no_backward[:300]
-        contest.peers, contest.absent, contest.seconds = built, absent, seconds
-        figures = {"peers_of": row.name, "absent": absent, "first_call_seconds": seconds}
+        figures: dict[str, Any] = {"peers_of": row.name}
+        begin = time.perf_counter()
+        try:
+            peer = PEERS[name](contest.mask, contest.inputs, contest.problem.scale)
+            self._synchronize()
+        except Exception as refusal:  # a peer may raise anything
+            if loses_context(refusal):
+                raise
+            contest.absent[name] = f"{type(refusal).__name__}: {refusal}"[:300]
+            return figures | {"absent": {name: contest.absent[name]}}
+        contest.peers[name] = peer
+        contest.seconds[name] = round(time.perf_counter() - begin, 2)
+        if peer.no_backward:
+            contest.absent[f"{name} backward"] = peer.no_backward[:300]
+        figures |= {"absent": dict(contest.absent), "first_call_seconds": contest.seconds[name]}
         for direction in FLOP:
-            calls = {name: getattr(call, direction) for name, call in built.items() if runs(call, direction)}
-            if calls:
-                figures[direction] = self._measure(row, contest.mask, direction, calls, PEER_TURNS)
+            if runs(peer, direction):
+                call = {name: getattr(peer, direction)}
+                figures[direction] = self._measure(row, contest.mask, direction, call, PEER_TURNS)
         return figures
 
     def measure_ours(self, row: Row) -> dict[str, Any]:
@@ -189,7 +190,7 @@ class Bench:
 
         if self._contest is None or self._contest.row != row:
             self._contest = None  # frees the memory of the last row first
-            mask = paper_mask(row.mask, row.seqlen)
+            mask = mask_of(row.mask, row.seqlen)
             problem = problem_of(row, mask)
             self._contest = Contest(row, mask, problem, random_inputs(problem, self.device))
         return self._contest
@@ -205,17 +206,6 @@ class Bench:
         from support.torch_call import synchronize
 
         synchronize(self.device)
-
-    def _peer(self, name: str, mask: PaperMask, problem: Problem, inputs: dict[str, Any]) -> Any:
-        from . import peers
-
-        if name in peers.SDPA:
-            if mask.columns is not None:
-                raise NotRun(f"torch's attention has no {mask.name} mask without a dense one")
-            return peers.sdpa(name, inputs, mask.causal, problem.scale)
-        if name in FLASH_ATTENTION:
-            return peers.flash_attention(mask, inputs, problem.scale, FLASH_ATTENTION[name])
-        return peers.flex(mask, inputs, problem.scale, idiomatic=name == "flex_idiomatic")
 
     def _difference(self, name: str, outputs: dict[str, Any], peer: Any) -> str:
         """Difference between our results and a peer's beyond the tolerance, or ""."""
@@ -271,7 +261,7 @@ class Bench:
 
         if self.rehearsal:
             raise NotRun("single kernels are timed on a GPU only")
-        problem = problem_of(row, paper_mask(row.mask, row.seqlen))
+        problem = problem_of(row, mask_of(row.mask, row.seqlen))
         call = TorchCall(self.kernels, problem, random_inputs(problem, self.device), backward=direction == "backward")
         call.forward()
         return kernel_microseconds(getattr(call, direction), repetitions)

@@ -40,13 +40,13 @@ def attention(module: ModuleType, mask: PaperMask, batch: int, scale: float, len
     Raises:
         NotRun: FlashAttention-3 does not support the mask.
     """
-    causal = mask.name in ("causal", "causal_document")
-    if mask.name in ("full", "causal"):
+    causal = mask.form in ("causal", "causal_document")
+    if mask.form in ("full", "causal"):
         return lambda *inputs: _out(module.flash_attn_func(*inputs, softmax_scale=scale, causal=causal))
-    if mask.name == "sliding_window":
+    if mask.form == "sliding_window":
         window = (mask.window - 1, 0)
         return lambda *inputs: _out(module.flash_attn_func(*inputs, softmax_scale=scale, window_size=window))
-    if mask.name in ("document", "causal_document"):
+    if mask.form in ("document", "causal_document"):
         starts = [0]
         for length in mask.documents * batch:
             starts.append(starts[-1] + length)

@@ -39,14 +39,21 @@ class PaperMask:
     seqlen: int
     columns: np.ndarray | None  # startend_row_indices int32 [1, 1, S, n]; None for full and causal
     causal: bool
-    documents: tuple[int, ...]  # lengths
-    prefixes: tuple[int, ...]
-    questions: tuple[tuple[int, ...], ...]  # lengths of each question and its answers, for share_question
+    documents: tuple[int, ...] = ()  # lengths
+    prefixes: tuple[int, ...] = ()
+    questions: tuple[tuple[int, ...], ...] = ()  # lengths of each question and its answers, for share_question
+    like: str = ""  # mask of the paper with the same form, for a mask with another name
+    width: int = 0  # of the window masks, in tokens; 0: the paper's
+
+    @property
+    def form(self) -> str:
+        """Name by which peers choose their call: of the paper's mask with this form."""
+        return self.like or self.name
 
     @property
     def window(self) -> int:
         """Width of the window masks, in tokens."""
-        return window_of(self.seqlen)
+        return self.width or window_of(self.seqlen)
 
     @functools.cached_property
     def pairs(self) -> int:

@@ -1,6 +1,6 @@
-"""Program that Nsight Compute profiles: one forward and one backward of each kernel set.
+"""Program that Nsight Compute profiles: one launch of the newest forward or backward on this device.
 
-python3 -m benchmarks.gpu.profile_driver LIBRARY KIND HEAD_DIM
+python3 -m benchmarks.gpu.profile_driver LIBRARY MASK HEAD_DIM KERNEL
 """
 
 from __future__ import annotations
@@ -8,33 +8,22 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-from support import mask_samples
-from support.problem import Problem
-
 from tools.gpu_check.device import CudaDevice
 
+from .bench import Row, problem_of
+from .model_masks import mask_of
+
 SEQLEN, HEADS = 8192, 16
+# Kernel -> regular expression of its demangled name.
+KERNELS = {"forward": "sm[89]0::Forward<", "backward": "sm[89]0::Backward<"}
 
 
 def main() -> None:
-    library, kind, head_dim = sys.argv[1:]
-    startend, causal = mask_samples.sample_mask(kind, np.random.default_rng(0), 1, 1, SEQLEN, SEQLEN)
-    problem = Problem(
-        seqlen_q=SEQLEN,
-        seqlen_k=SEQLEN,
-        heads_q=HEADS,
-        heads_kv=HEADS,
-        head_dim=int(head_dim),
-        head_dim_v=int(head_dim),
-        dtype="bfloat16",
-        causal=causal,
-        startend=startend,
-    )
-    device = CudaDevice(Path(library))
-    for _ in device.newest_kernels():
-        call = device.call(problem)
-        call.forward()
+    library, mask, head_dim, kernel = sys.argv[1:]
+    row = Row(mask, SEQLEN, int(head_dim), HEADS, HEADS, 1)
+    call = CudaDevice(Path(library)).call(problem_of(row, mask_of(mask, SEQLEN)))
+    call.forward()
+    if kernel == "backward":
         call.backward()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.gpu import bench, bench_rows, flash_attention3, paper_masks, timing
+from benchmarks.gpu import bench, bench_rows, flash_attention3, model_masks, paper_masks, timing
 from tools.gpu_check import plan
 from tools.gpu_check.outcome import FAILED, Case, DeviceLost, NotRun, run_case
 
@@ -87,19 +87,26 @@ def test_flash_attention3_that_is_absent_or_lacks_a_mask_is_not_run(monkeypatch)
 SLOWEST = {"ours": (500, 400), "ours_80": (280, 220), "sdpa_flash": (330, 280), "sdpa_cudnn": (480, 380)}
 SLOWEST["ours_deterministic"] = (500, 370)  # its forward is not measured, which the estimate leaves in
 SLOWEST |= {"flex": (230, 150), "flex_idiomatic": (230, 150), "fa3": (480, 380), "fa4": (480, 380)}
+SLOWEST |= {"fa3_jax": (480, 380), "cudnn_flex": (300, 200), "flex_flash": (400, 300)}
 OURS = ["ours", "ours_deterministic", bench.OLDER_KERNELS]
-FIRST_CALLS = 6.0  # seconds per row: compiling FlexAttention, comparing
+# Seconds of the first call in a row, on average, for those that compile, and of the comparison of results.
+FIRST_CALLS = {"flex": 3, "flex_idiomatic": 3, "fa3_jax": 1, "fa4": 1, "cudnn_flex": 8, "flex_flash": 10}
+COMPARISON = 2.0
+PARTS = [name for name in plan.PARTS if name.startswith("bench")]
+SUBSETS = {"bench-first": "first", "bench-masks": "bench"}
 
 
-@pytest.mark.parametrize("part", ["bench-first", "bench", "bench-shapes", "bench-masks", "bench-flex", "bench-long"])
+@pytest.mark.parametrize("part", PARTS)
 def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) -> None:
     """The order is that in which they matter, so that a slow machine loses the last ones."""
     seconds = []
 
     def measured(settings: plan.Settings, rows: list, peers: list[str]) -> list[Case]:
         for row in rows:
-            shorter = min(row.seqlen, 32768)  # about as dense, and quickly counted
-            density = paper_masks.paper_mask(row.mask, shorter).pairs / shorter**2
+            if row.mask in model_masks.WITHOUT_COLUMNS:
+                continue
+            shorter = min(row.seqlen, 32768)  # at least as dense, and quickly counted
+            density = model_masks.mask_of(row.mask, shorter).pairs / shorter**2
             pairs = density * row.seqlen**2 * row.batch * row.heads
             slower = 0.6 if row.head_dim == 64 else 1.0
             taken = 0.0
@@ -110,12 +117,12 @@ def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) ->
                 work = sum(4 / SLOWEST[name][0] + 10 / SLOWEST[name][1] for name in rates)
                 launches = len(rates) * 2 * rounds * 2e-3  # the cache is overwritten, the GPU waits for the host
                 taken += work * row.head_dim * pairs / 1e12 / slower * rounds + launches
-            seconds.append(taken + FIRST_CALLS)
+            seconds.append(taken + COMPARISON + sum(FIRST_CALLS.get(name, 0) for name in peers))
         return []
 
     monkeypatch.setattr(bench_rows, "measured", measured)
     getattr(bench_rows, plan.PARTS[part].function)(plan.Settings(part, tmp_path, tmp_path))
-    budget = plan.SUBSETS[{"bench-first": "first", "bench-masks": "bench"}.get(part, part)][part]
+    budget = plan.SUBSETS[SUBSETS.get(part, part)][part]
     assert sum(seconds) < budget, f"{sum(seconds):.0f} of {budget} s in {len(seconds)} rows"
 
 
@@ -145,12 +152,15 @@ def stubbed_bench(monkeypatch: pytest.MonkeyPatch) -> bench.Bench:
     stub.timer, stub.turns, stub.sampler = timing.HostTimer(), {"rounds": 2, "warm_up": 1}, bench.LoadSampler()
     stub.__dict__["matmul_tflops"] = 800.0
 
-    def peer(name: str, *others: object) -> Kept:
-        if name == "absent":
-            raise NotRun("cannot be imported")
-        return Kept()
+    def absent(*arguments: object) -> Kept:
+        raise NotRun("cannot be imported")
 
-    monkeypatch.setattr(stub, "_peer", peer, raising=False)
+    def lost(*arguments: object) -> Kept:
+        raise DeviceLost("700")
+
+    peers = types.ModuleType("benchmarks.gpu.peers")
+    peers.PEERS = {"sdpa_flash": lambda *arguments: Kept(), "absent": absent, "lost": lost}
+    monkeypatch.setitem(sys.modules, "benchmarks.gpu.peers", peers)
     monkeypatch.setattr(stub, "_difference", lambda *arguments: "", raising=False)
     return stub
 
@@ -159,17 +169,19 @@ ROW = bench.toy_row("causal")
 
 
 def test_peers_are_measured_before_ours_and_in_turns_with_them(stubbed_bench: bench.Bench) -> None:
-    alone = stubbed_bench.measure_peers(ROW, ["sdpa_flash", "absent"])
-    assert set(alone["backward"]["contestants"]) == {"sdpa_flash"}
-    assert alone["absent"] == {"absent": "NotRun: cannot be imported"}
+    alone = stubbed_bench.measure_peer(ROW, "sdpa_flash")
+    assert set(alone["forward"]["contestants"]) == set(alone["backward"]["contestants"]) == {"sdpa_flash"}
+    assert alone["absent"] == {}
+    absent = {"absent": "NotRun: cannot be imported"}
+    assert stubbed_bench.measure_peer(ROW, "absent") == {"peers_of": ROW.name, "absent": absent}
     figures = stubbed_bench.measure_ours(ROW)
     assert set(figures["forward"]["contestants"]) == {"ours", "sdpa_flash"}
     assert set(figures["backward"]["contestants"]) == {"ours", "ours_deterministic", "sdpa_flash"}
-    assert figures["absent"] == alone["absent"]
+    assert figures["absent"] == absent
 
 
 def test_figures_of_a_wrong_result_are_kept_and_marked(stubbed_bench: bench.Bench, monkeypatch) -> None:
-    stubbed_bench.measure_peers(ROW, ["sdpa_flash"])
+    stubbed_bench.measure_peer(ROW, "sdpa_flash")
     wrong = "sdpa_flash: relative difference 5.00e-01 in forward"
     monkeypatch.setattr(stubbed_bench, "_difference", lambda *arguments: wrong)
     result = run_case(Case("ours", lambda: stubbed_bench.measure_ours(ROW)))
@@ -178,16 +190,16 @@ def test_figures_of_a_wrong_result_are_kept_and_marked(stubbed_bench: bench.Benc
     assert result.figures["wrong"] == [wrong] and "ours" in result.figures["forward"]["contestants"]
 
 
-def test_a_peer_that_loses_the_context_fails_its_case(stubbed_bench: bench.Bench, monkeypatch) -> None:
-    def lost(*arguments: object) -> None:
-        raise DeviceLost("700")
-
-    monkeypatch.setattr(stubbed_bench, "_peer", lost)
+def test_a_peer_that_loses_the_context_fails_its_case(stubbed_bench: bench.Bench) -> None:
     with pytest.raises(DeviceLost):
-        stubbed_bench.measure_peers(ROW, ["flex"])
+        stubbed_bench.measure_peer(ROW, "lost")
 
 
 def test_the_peers_of_a_row_come_right_before_it(tmp_path: Path) -> None:
-    names = [case.name for case in bench_rows.first(plan.Settings("bench-first", tmp_path, tmp_path))]
+    names = [case.name for case in bench_rows.peers(plan.Settings("bench-peers", tmp_path, tmp_path))]
     ours = [index for index, name in enumerate(names) if name.startswith("ours, ")]
-    assert ours and all(names[index - 1] == names[index].replace("ours", "peers", 1) for index in ours)
+    assert len(ours) == 3
+    for index in ours:
+        row = names[index].removeprefix("ours, ")
+        before = names[index - len(bench_rows.ALL_PEERS) : index]
+        assert before == [f"{peer}, {row}" for peer in bench_rows.ALL_PEERS]

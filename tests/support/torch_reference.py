@@ -35,20 +35,17 @@ class TorchExpectation(Expectation):
         plain = self._dense(inputs, problem.dtype)
         self.plain_errors = {name: _largest_error(plain[name], self.truth[name]) for name in plain}
 
-    def check_tensors(self, results: Tensors, context: str) -> None:
-        """Compare the chosen heads of whole tensors by name; dsink only if all heads are chosen."""
-        self.check(self._chosen(results), context)
-
     def expect(self, truth: dict[str, np.ndarray], tolerance: float) -> None:
         """Raises AssertionError unless the float64 results and their bounds equal those of dense.py."""
         names = [name for name in truth if " " not in name]
-        whole = self._chosen({name: torch.from_numpy(np.ascontiguousarray(truth[name])) for name in names})
+        whole = self.chosen({name: torch.from_numpy(np.ascontiguousarray(truth[name])) for name in names})
         for name in truth:
             ours, theirs = self.truth[name], whole.get(name, truth[name])
             scale = float(np.max(truth.get(f"scale of {name}", theirs), initial=0.0))
             np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * scale, err_msg=name)
 
-    def _chosen(self, results: Tensors) -> dict[str, np.ndarray]:
+    def chosen(self, results: Tensors) -> dict[str, np.ndarray]:
+        """The chosen heads of whole tensors by name, [heads, ...]; dsink only if all heads are chosen."""
         group = self.problem.heads_q // self.problem.heads_kv
         chosen = {}
         for name, tensor in results.items():

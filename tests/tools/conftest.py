@@ -1,10 +1,14 @@
-"""Fixtures of the tests that read machine code."""
+"""Fixtures of the tests that read machine code. Tests that need torch are collected where it is installed."""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import pytest
 
 from tools import build_kernels, sass
+
+collect_ignore_glob = [] if find_spec("torch") else ["*_torch.py"]
 
 
 @pytest.fixture(scope="session")

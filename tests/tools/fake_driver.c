@@ -7,7 +7,15 @@
 enum { kGuard = 256 };
 static int status = 0;
 
+// Functions of the emulator, which must know the memory that its kernels use; without them any memory may be used.
+static void (*know)(void*, size_t, const char*, int) = NULL;
+static void (*forget)(void*) = NULL;
+
 void fake_fail_from_now_on(int code) { status = code; }
+void fake_emulator(void (*register_memory)(void*, size_t, const char*, int), void (*unregister)(void*)) {
+  know = register_memory;
+  forget = unregister;
+}
 
 int cuInit(unsigned flags) { return flags ? 1 : status; }
 int cuDeviceGet(int* device, int ordinal) {
@@ -23,9 +31,11 @@ int cuCtxSynchronize(void) { return status; }
 int cuMemAlloc_v2(uint64_t* address, size_t size) {
   const size_t rounded = (size + kGuard - 1) / kGuard * kGuard;
   *address = (uint64_t)(uintptr_t)aligned_alloc(kGuard, rounded);
+  if (know != NULL) know((void*)(uintptr_t)*address, rounded, "device memory", 1);
   return status;
 }
 int cuMemFree_v2(uint64_t address) {
+  if (forget != NULL) forget((void*)(uintptr_t)address);
   free((void*)(uintptr_t)address);
   return status;
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from pathlib import Path
 
+import fake_programs
 import numpy as np
 import pytest
 from support.call import Call
@@ -69,10 +69,7 @@ def test_a_wrong_result_is_a_failure(kernels: Kernels, broken: str, monkeypatch)
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tmp_path_factory.mktemp("driver") / "libcuda.so"
-    source = Path(__file__).with_name("fake_driver.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", source, "-o", library], check=True)
-    return library
+    return fake_programs.build_driver(tmp_path_factory.mktemp("driver") / "libcuda.so")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fake_programs
 import faulty_cases
 import pytest
 from support.library import Kernels
@@ -22,9 +23,7 @@ HERE = Path(__file__).parent
 
 def start(out: Path, kernels: Kernels, *arguments: str) -> subprocess.Popen[bytes]:
     """The tool with the faulty part, over a fake driver and the CPU kernels."""
-    driver = out / faulty_cases.DRIVER
-    driver.parent.mkdir(parents=True)
-    subprocess.run(["gcc", "-shared", "-fPIC", HERE / "fake_driver.c", "-o", driver], check=True)
+    fake_programs.build_driver(out / faulty_cases.DRIVER)
     environment = python_environment() | {"OUT": str(out), "GPU_CHECK_COMMIT": "0123abc", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] += f":{HERE}"
     command = [sys.executable, "-m", "faulty_cases", "--emulated", "--library", str(kernels.path), *arguments]

@@ -41,6 +41,8 @@ PARTS = {
         Part("bench-first", f"{BENCHMARKS}.bench_rows", 240, "bench.log", "first"),
         Part("bench", f"{BENCHMARKS}.bench_rows", 240, "bench.log", "dense"),
         Part("bench-shapes", f"{BENCHMARKS}.bench_rows", 300, "bench.log", "shapes"),
+        Part("bench-peers", f"{BENCHMARKS}.bench_rows", 400, "bench.log", "peers"),
+        Part("bench-forms", f"{BENCHMARKS}.bench_rows", 400, "bench.log", "forms"),
         Part("bench-masks", f"{BENCHMARKS}.bench_rows", 400, "bench.log", "masks"),
         Part("bench-flex", f"{BENCHMARKS}.bench_rows", 540, "bench.log", "flex"),
         Part("bench-long", f"{BENCHMARKS}.bench_rows", 500, "bench.log", "long"),
@@ -60,6 +62,8 @@ SUBSETS: dict[str, dict[str, float]] = {
     "determinism": {"determinism": 200},
     "bench": {"bench": 200, "bench-masks": 330},
     "bench-shapes": {"bench-shapes": 300},
+    "bench-peers": {"bench-peers": 400},
+    "bench-forms": {"bench-forms": 500},
     "bench-flex": {"bench-flex": 540},
     "bench-long": {"bench-long": 540},
     "profile": {"profile": 200},
@@ -75,6 +79,8 @@ EMULATED_PARTS = (
     "bench-first",
     "bench",
     "bench-shapes",
+    "bench-peers",
+    "bench-forms",
     "bench-masks",
 )
 

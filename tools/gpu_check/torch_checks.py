@@ -15,10 +15,15 @@ from support.torch_call import OUTPUTS, TORCH_DTYPES, TorchCall, random_inputs, 
 from support.torch_reference import TorchExpectation
 
 from .cases import grid, problem_of
+from .grid import judge
 from .large_problems import huge_problem
 from .outcome import NotRun
 
 REPLAYS = 20
+BUSY_SEQLEN = {"cuda": 1000, "cpu": 100}
+BUSY: dict[str, Any] = {"heads_q": 8, "heads_kv": 2, "head_dim": 128, "head_dim_v": 128}
+NOISE_SIZE = 2048  # of matrix products beside our kernels
+AGREEING = 8  # problems on which the two references are compared
 _BYTES_NEEDED = 50 << 30  # for many_elements: four tensors of 4.25 GiB, the sums of dquery, the float64 reference
 
 
@@ -33,11 +38,15 @@ class Checks:
     def check(self, problem: Problem, deterministic: bool = False) -> None:
         call = self.call(problem, deterministic)
         self._run_poisoned(call)
-        TorchExpectation(problem, call.inputs).check_tensors(call.outputs, "")
+        self._judge(TorchExpectation(problem, call.inputs), call)
+
+    def _judge(self, expectation: TorchExpectation, call: TorchCall) -> None:
+        judge(expectation, expectation.chosen(call.outputs), f"of (batch, key head) {expectation.heads}")
 
     def reference_agrees(self) -> dict[str, Any]:
         """Compare the torch reference, used at real sizes, with the NumPy reference of the grid."""
-        choices = grid()[:: len(grid()) // 8]
+        rows = grid()
+        choices = rows[:: len(rows) // AGREEING][:AGREEING]
         for choice in choices:
             problem = problem_of(choice | {"batch": 1, "size": (130, 150), "layout": "packed"})
             inputs = {name: torch.from_numpy(values.copy()) for name, values in problem.inputs.items()}
@@ -57,8 +66,8 @@ class Checks:
 
     def busy_problem(self, seed: int = 0, **changes: Any) -> Problem:
         """Problem with every feature that depends on timing: ragged rows, dropout, a sink, grouped heads."""
-        size = 1000 if self.device.type == "cuda" else 100
-        fields = {"heads_q": 8, "heads_kv": 2, "head_dim": 128, "head_dim_v": 128, "dtype": "bfloat16", "dropout": 0.1}
+        size = BUSY_SEQLEN[self.device.type]
+        fields = BUSY | {"dtype": "bfloat16", "dropout": 0.1}
         startend, causal = mask_samples.sample_mask("random_4", np.random.default_rng(seed), 1, 1, size, size)
         return Problem(
             seqlen_q=size,
@@ -79,7 +88,7 @@ class Checks:
         call = self.call(problem)
         self._run_poisoned(call)
         heads = [(0, problem.heads_kv - 1)]  # the last head lies beyond 2^31 elements in every row's stride
-        TorchExpectation(problem, call.inputs, heads).check_tensors(call.outputs, "")
+        self._judge(TorchExpectation(problem, call.inputs, heads), call)
         figures = {"elements": call.outputs["out"].numel()}
         for name, tensor in call.outputs.items():
             assert bool(torch.isfinite(tensor.view(-1)[-(1 << 20) :]).all()), f"{name}: the last elements are unwritten"
@@ -142,7 +151,7 @@ class Checks:
         self._run_poisoned(call)
         expected = {name: tensor.clone() for name, tensor in call.outputs.items()}
         side = torch.cuda.Stream() if self.device.type == "cuda" else None
-        noise = torch.randn(2048, 2048, device=self.device) if side else None
+        noise = torch.randn(NOISE_SIZE, NOISE_SIZE, device=self.device) if side else None
         for repetition in range(repetitions):
             if side and repetition % 2:
                 with torch.cuda.stream(side):
