@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack, Pack
+from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack, Pack, TreePack
 
 from .data.packs import Packs, PackStreamDataset
 from .trainer import train_sampler
@@ -17,10 +17,10 @@ from .trainer import train_sampler
 
 @dataclass(frozen=True)
 class Part:
-    """A text of SFT, or the prompt or one answer of a question.
+    """A text of SFT, a path of a prefix tree, or the prompt or one answer of a question.
 
-    name: "document", "prompt" or the role of the answer. tokens: int64 [T], in reading order. learned: bool [T], the
-    tokens that the loss reads: those that are predicted, or for reward models the one that is scored.
+    name: "document", "path", "prompt" or the role of the answer. tokens: int64 [T], in reading order. learned:
+    bool [T], the tokens that the loss reads: those that are predicted, or for reward models the one that is scored.
     """
 
     name: str
@@ -28,21 +28,30 @@ class Part:
     learned: np.ndarray
 
 
-def documents_of(pack: Pack | AnswerPack) -> list[list[Part]]:
+def documents_of(pack: Pack | TreePack | AnswerPack) -> list[list[Part]]:
     """The parts of every document of the pack."""
     ends = np.cumsum(pack.document_lengths)
     if isinstance(pack, AnswerPack):
         return [_question(pack, number, int(start)) for number, start in enumerate(ends - pack.document_lengths)]
-    return [[_text(pack, int(end - length), int(end))] for end, length in zip(ends, pack.document_lengths, strict=True)]
+    spans = [np.arange(end - length, end) for end, length in zip(ends, pack.document_lengths, strict=True)]
+    if isinstance(pack, TreePack):
+        return [_paths(pack, places) for places in spans]
+    return [[_text("document", pack, places)] for places in spans]
 
 
-def _text(pack: Pack, start: int, end: int) -> Part:
+def _text(name: str, pack: Pack | TreePack, places: np.ndarray) -> Part:
     """A label stands at the place before its token, and the last token of a text is a label only."""
-    tokens, learned = pack.input_ids[start:end], np.zeros(end - start, dtype=bool)
-    learned[1:] = pack.labels[start : end - 1] != IGNORED_LABEL
-    if pack.labels[end - 1] != IGNORED_LABEL:
-        tokens, learned = np.append(tokens, pack.labels[end - 1]), np.append(learned, True)
-    return Part("document", tokens, learned)
+    tokens, labels = pack.input_ids[places], pack.labels[places]
+    learned = np.append(False, labels[:-1] != IGNORED_LABEL)
+    if labels[-1] != IGNORED_LABEL:
+        tokens, learned = np.append(tokens, labels[-1]), np.append(learned, True)
+    return Part(name, tokens, learned)
+
+
+def _paths(pack: TreePack, places: np.ndarray) -> list[Part]:
+    """The path to every leaf: a place that no other sees. A sequence that ends before a leaf is part of its path."""
+    leaves = places[pack.key_ends[places] == places + 1]
+    return [_text("path", pack, places[(places <= leaf) & (pack.key_ends[places] > leaf)]) for leaf in leaves]
 
 
 def _question(pack: AnswerPack, number: int, start: int) -> list[Part]:

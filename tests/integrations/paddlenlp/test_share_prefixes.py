@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect
 from paddle_flashmask.integrations.paddlenlp.train import train
 
 ROWS = [
@@ -108,3 +109,16 @@ def test_models_that_trees_do_not_support(run, model_folders, tmp_path: Path, co
     (folder / "config.json").write_text(json.dumps({**values, **config}))
     with pytest.raises(UnsupportedConfigError, match=message):
         run(share_prefixes=True, model_name_or_path=str(folder))
+
+
+def test_inspect_shows_the_path_of_every_row(run, tmp_path: Path) -> None:
+    def texts(found) -> list[list[tuple[str, bool]]]:
+        (batch,) = found.batches
+        return sorted(part.spans for documents in batch.packs for document in documents for part in document)
+
+    run(max_steps=1, share_prefixes=True)  # writes the configuration
+    path = tmp_path / "config.json"
+    documents = inspect(path, ["--share_prefixes", "false"], write=lambda line: None)
+    trees = inspect(path, write=lambda line: None)
+    assert texts(trees) == texts(documents)
+    assert len(texts(trees)) == len(ROWS)
