@@ -1,0 +1,154 @@
+"""Time of training steps on rollouts as prefix trees, as packed documents, and as a padded batch.
+
+    PYTHONPATH=examples python -m benchmarks.training.prefix_trees    # a few minutes; writes a CSV file and its table
+
+Eight rollouts of one prompt share half of their tokens; packed as documents they fill one pack. The tokens are random,
+the model is that of benchmarks/training/throughput.py with random weights. The contestants take the same rollouts and
+alternate, step by step: packing, collation, forward, backward, optimizer. The first round is not timed.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.collator import cpu_name
+
+FIELDS = ["pack_tokens", "contestant", "round", "tokens", "loss", "seconds", "threads", "cpu"]
+ROLLOUTS = 8
+VOCABULARY = 4000
+CONTESTANTS = ("trees", "documents", "padded")
+
+
+def rollouts(tokens: int) -> list[dict[str, np.ndarray]]:
+    """Rollouts of tokens / ROLLOUTS tokens each, half of them the prompt, which is not learned."""
+    rng = np.random.default_rng(0)
+    length = tokens // ROLLOUTS
+    prompt = rng.integers(0, VOCABULARY, length // 2)
+    rows = []
+    for _ in range(ROLLOUTS):
+        text = np.concatenate([prompt, rng.integers(0, VOCABULARY, length - len(prompt) + 1)])
+        labels = np.where(np.arange(len(text)) < len(prompt), -100, text)
+        rows.append({"input_ids": text[:-1], "labels": labels[1:]})
+    return rows
+
+
+def packs_of(contestant: str, rows: list[dict], tokens: int) -> list[Any]:
+    from paddle_flashmask.packing import pack_sft, pack_tree
+
+    if contestant == "trees":
+        return list(pack_tree(rows, tokens))
+    return list(pack_sft(rows, tokens, order="sequential" if contestant == "documents" else "single"))
+
+
+def stepper(
+    contestant: str, model_folder: Path, tokenizer: Any, rows: list[dict], tokens: int, output: Path
+) -> Callable:
+    """A function that trains one step and returns its part of FIELDS."""
+    import paddle
+
+    from . import tasks as shared
+
+    shared.set_seed(42)
+    with shared.attention("columns"):
+        model = shared.make_model("sft", model_folder, "columns", None)
+        model.config.flash_mask_causal = True
+        trainer = shared.make_trainer(
+            "sft", model, tokenizer, [packs_of(contestant, rows, tokens)], [], "columns", output, max_steps=100,
+            learning_rate=1e-4,
+        )  # fmt: skip
+        trainer.create_optimizer_and_scheduler(num_training_steps=100)
+    collate = shared.collator("sft", "columns", tokenizer.pad_token_id)
+
+    def step() -> dict[str, Any]:
+        with shared.attention("columns"):
+            started = time.perf_counter()
+            packs = packs_of(contestant, rows, tokens)
+            batch = {key: paddle.to_tensor(value) for key, value in collate(packs).items()}
+            loss = trainer.training_step(trainer.model, batch)
+            trainer.optimizer.step()
+            trainer.optimizer.clear_grad()
+            ended = time.perf_counter()
+        return {"tokens": sum(map(len, packs)), "loss": float(loss), "seconds": ended - started}
+
+    return step
+
+
+def measure(folder: Path, lengths: tuple[int, ...], rounds: int, output: Path) -> list[dict[str, Any]]:
+    from . import tasks as shared
+    from .throughput import SHAPE
+
+    model_folder = shared.prepare(folder, 24, SHAPE)
+    tokenizer = shared.load_tokenizer(model_folder)
+    surroundings = {"threads": os.environ.get("OMP_NUM_THREADS", "1"), "cpu": cpu_name()}
+    measured: list[dict[str, Any]] = []
+    for tokens in lengths:
+        rows = rollouts(tokens)
+        steps = {
+            contestant: stepper(contestant, model_folder, tokenizer, rows, tokens, folder / contestant)
+            for contestant in CONTESTANTS
+        }
+        for turn in range(rounds + 1):
+            for contestant, step in steps.items():
+                found = step()
+                if turn:
+                    row = {"pack_tokens": tokens, "contestant": contestant, "round": turn, **found, **surroundings}
+                    measured.append({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()})
+        with open(output, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(measured)
+        click.echo(markdown(output).splitlines()[-1])
+    return measured
+
+
+def markdown(results: Path) -> str:
+    """The CSV as a table: one row per length. Ratios are medians of the ratios within a round."""
+    with results.open() as file:
+        rows = list(csv.DictReader(file))
+    lines = [
+        "| rollouts | tokens, documents | tokens, trees | ratio | x documents | x padded | losses differ by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for length in dict.fromkeys(row["pack_tokens"] for row in rows):
+        of = {name: [r for r in rows if (r["pack_tokens"], r["contestant"]) == (length, name)] for name in CONTESTANTS}
+        tokens = {name: int(of[name][0]["tokens"]) for name in CONTESTANTS}
+        seconds = {name: [float(row["seconds"]) for row in of[name]] for name in CONTESTANTS}
+        ratios = [
+            median(theirs / ours for theirs, ours in zip(seconds[name], seconds["trees"], strict=True))
+            for name in ("documents", "padded")
+        ]
+        losses = [[float(row["loss"]) for row in of[name]] for name in CONTESTANTS]
+        gap = max(abs(loss - losses[0][i]) / losses[0][i] for other in losses for i, loss in enumerate(other))
+        lines.append(
+            f"| {ROLLOUTS} x {int(length) // ROLLOUTS} | {tokens['documents']} | {tokens['trees']} | "
+            f"{tokens['documents'] / tokens['trees']:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} | {gap:.0e} |"
+        )
+    return "\n".join(lines)
+
+
+@click.command(help=__doc__)
+@click.option("--tokens", multiple=True, type=int, default=(2048, 4096, 8192), show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default="benchmarks/results/training_prefix_trees.csv")
+def main(tokens: tuple[int, ...], rounds: int, output: Path) -> None:
+    from paddlenlp.utils.log import logger
+
+    logger.set_level("ERROR")
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), tokens, rounds, output)
+    output.with_suffix(".md").write_text(markdown(output) + "\n")
+    click.echo(markdown(output))
+
+
+if __name__ == "__main__":
+    main()
