@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
-from chat_templates import CHATML, GEMMA, LLAMA2, PLAIN, QWEN3, R1, TEMPLATES, Template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from piece_tokenizer import PieceTokenizer, as_messages
+from support.chat_templates import CHATML, GEMMA, LLAMA2, PLAIN, QWEN3, R1, TEMPLATES, Template
+from support.piece_tokenizer import PieceTokenizer, as_messages
 
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.jinja_chat import encode_messages

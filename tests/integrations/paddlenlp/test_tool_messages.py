@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from chat_templates import CHATML, HERMES, MISTRAL_TOOLS, PLAIN, TOOL_TEMPLATES, Template
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from piece_tokenizer import PieceTokenizer
+from support.chat_templates import CHATML, HERMES, MISTRAL_TOOLS, PLAIN, TOOL_TEMPLATES, Template
+from support.piece_tokenizer import PieceTokenizer
 
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.jinja_chat import encode_messages

@@ -11,7 +11,7 @@ from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
 from .chat import Chat, Turn, encode_chat, size_of, with_system
-from .lines import read_objects, texts_of
+from .lines import Line, each_row, object_of, read_lines, texts_of
 from .messages import Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 ENDINGS = (".json", ".jsonl")
@@ -50,8 +50,14 @@ class SFTLines:
             )
 
     def __iter__(self) -> Iterator[SFTRow]:
-        for row, place in read_objects(self.files):
-            yield _parse_row(row, place)
+        return each_row(self.lines(), self.parse, every_error=False)
+
+    def lines(self) -> Iterator[Line]:
+        return read_lines(self.files)
+
+    def parse(self, line: bytes, place: str) -> SFTRow:
+        """The row of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
+        return _parse_row(object_of(line, place), place)
 
 
 def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
@@ -93,15 +99,23 @@ class SFTTokens:
         return self.rows.files
 
     def __iter__(self) -> Iterator[dict[str, list[int]]]:
+        return self._read(every_error=False)
+
+    def checked(self) -> Iterator[dict[str, list[int]]]:
+        return self._read(every_error=True)
+
+    def _read(self, every_error: bool) -> Iterator[dict[str, list[int]]]:
         self.cut_rows = 0
+        yield from each_row(self.rows.lines(), self._tokens_of, every_error)
+
+    def _tokens_of(self, line: bytes, place: str) -> dict[str, list[int]]:
         encode = self._encode_single if self.tokenizer.chat_template is None else self._encode_conversation
-        for row in self.rows:
-            tokens, answer, cut = encode(row)
-            self.cut_rows += cut
-            labels = [token if wanted else IGNORED_LABEL for token, wanted in zip(tokens, answer, strict=True)]
-            if len(tokens) < 2:
-                raise DataError(f"{row.place}: the row has fewer than two tokens")
-            yield {"input_ids": tokens[:-1], "labels": labels[1:]}
+        tokens, answer, cut = encode(self.rows.parse(line, place))
+        self.cut_rows += cut
+        labels = [token if wanted else IGNORED_LABEL for token, wanted in zip(tokens, answer, strict=True)]
+        if len(tokens) < 2:
+            raise DataError(f"{place}: the row has fewer than two tokens")
+        return {"input_ids": tokens[:-1], "labels": labels[1:]}
 
     def _encode_single(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
         system, messages = split_system(row.messages)

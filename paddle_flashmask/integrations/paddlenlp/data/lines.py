@@ -1,28 +1,78 @@
-"""Objects of JSON-lines files, with the place of each for error messages."""
+"""Lines of JSON-lines files to rows, with the place of each for error messages."""
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import DataError
 
+SHOWN = 20
+ONE_OBJECT = "a file holds one object per line, not an array or object over several lines"
 
-def read_objects(files: Sequence[Path]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every object with its place, "file:line". Blank lines are skipped, and a byte-order mark is ignored.
+Line = tuple[bytes, str]
+Row = TypeVar("Row")
 
-    Raises DataError, which begins with the place, for a line that is not UTF-8, or not a JSON object of valid text.
+
+def read_lines(files: Sequence[Path]) -> Iterator[Line]:
+    """Every line that is not blank, without a byte-order mark, and its place, "file:line".
+
+    Raises DataError for a file that begins as one array or object over several lines.
     """
     for path in files:
+        first = True
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
-                place = f"{path}:{number}"
-                text = _decode(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line, place)
-                if text.strip():
-                    yield _parse_object(text, place), place
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if not line.strip():
+                    continue
+                if first and (line.startswith(b"[") or line.strip() == b"{"):
+                    raise DataError(f"{path}:{number}: {ONE_OBJECT}")
+                first = False
+                yield line, f"{path}:{number}"
+
+
+def each_row(lines: Iterable[Line], convert: Callable[[bytes, str], Row], every_error: bool) -> Iterator[Row]:
+    """convert(line, place) of every line.
+
+    Raises DataError for the first line for which `convert` raises an error; with every_error only after the last line,
+    with the first errors and their number.
+    """
+    messages: list[str] = []
+    count = 0
+    for line, place in lines:
+        try:
+            row = _convert(convert, line, place)
+        except DataError as error:
+            if not every_error:
+                raise
+            messages += [str(error)] * (count < SHOWN)
+            count += 1
+            continue
+        yield row
+    if count == 1:
+        raise DataError(messages[0])
+    if count:
+        which = f", the first {SHOWN} are" if count > SHOWN else ""
+        raise DataError("\n  ".join([f"{count} rows cannot be used{which}:", *messages]))
+
+
+def _convert(convert: Callable[[bytes, str], Row], line: bytes, place: str) -> Row:
+    """The converted line. Other errors than DataError, those of a tokenizer for example, become one with the place."""
+    try:
+        return convert(line, place)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{place}: the row cannot be turned into tokens: {type(error).__name__}: {error}") from error
+
+
+def object_of(line: bytes, place: str) -> dict[str, Any]:
+    """The JSON object of a line. Raises DataError, which begins with the place, unless it is one of valid text."""
+    return _parse_object(_decode(line, place), place)
 
 
 def _decode(line: bytes, place: str) -> str:
@@ -37,8 +87,8 @@ def _parse_object(line: str, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        spread = "; a file holds one object per line, not an array or object over several lines"
-        hint = spread if line.strip() in ("[", "{") else ""
+        text = line.strip()
+        hint = f"; {ONE_OBJECT}" if text[:1] in "[]}" or text == "{" or text.endswith(",") else ""
         raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno}){hint}") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected one JSON object per line; got {type(row).__name__}")

@@ -18,6 +18,8 @@ Batch = dict[str, np.ndarray]
 class TokenRows(Protocol):
     """Rows as tokens, in the form that the task's packing function takes. Iterating reads the files again.
 
+    Iterating stops with a DataError at the first row that cannot be used.
+
     cut_rows: rows that lost tokens in the last pass, for the reason that `cut_means` states.
     """
 
@@ -28,6 +30,9 @@ class TokenRows(Protocol):
     def files(self) -> Sequence[Path]: ...
 
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+    def checked(self) -> Iterator[dict[str, Any]]:
+        """All rows, for packs in memory: a DataError after the last row lists those that cannot be used."""
 
 
 class PackDataset(paddle.io.Dataset):

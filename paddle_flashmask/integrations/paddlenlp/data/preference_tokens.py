@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ..errors import DataError
 from .chat import Chat, Turn, encode_chat, with_system
+from .lines import each_row
 from .messages import Message, split_system, texts_in_turns
 from .preferences import PreferenceLines, PreferenceRow, TokenRow
 
@@ -38,15 +39,22 @@ class PreferenceTokens:
         return self.rows.files
 
     def __iter__(self) -> Iterator[TokenRow]:
+        return self._read(every_error=False)
+
+    def checked(self) -> Iterator[TokenRow]:
+        return self._read(every_error=True)
+
+    def _read(self, every_error: bool) -> Iterator[TokenRow]:
         self.cut_rows = 0
         try:
-            yield from self.rows.form.complete(map(self._tokens_of, self.rows))
+            yield from self.rows.form.complete(each_row(self.rows.lines(), self._tokens_of, every_error))
         except DataError:
             raise
         except ValueError as error:
             raise DataError(f"{', '.join(map(str, self.files))}: {error}") from error
 
-    def _tokens_of(self, row: PreferenceRow) -> TokenRow:
+    def _tokens_of(self, line: bytes, place: str) -> TokenRow:
+        row = self.rows.parse(line, place)
         encode = self._encode_chat if self.chat else self._encode
         system, earlier, question, answers = encode(row)
         if len(answers) > self.max_length:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from .lines import keys_of, need, read_objects, texts_of
+from .lines import Line, each_row, keys_of, need, object_of, read_lines, texts_of
 from .messages import Message, check_turns, context_of, is_blank, message, messages_of, same_messages, split_system
 
 TokenRow = dict[str, Any]
@@ -68,8 +69,14 @@ class PreferenceLines:
             raise DataError(f"no preference data: {path} is neither a file nor a folder with *.json or *.jsonl files")
 
     def __iter__(self) -> Iterator[PreferenceRow]:
-        for row, place in read_objects(self.files):
-            yield self.form.read(row, place)
+        return each_row(self.lines(), self.parse, every_error=False)
+
+    def lines(self) -> Iterator[Line]:
+        return read_lines(self.files)
+
+    def parse(self, line: bytes, place: str) -> PreferenceRow:
+        """The row of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
+        return self.form.read(object_of(line, place), place)
 
 
 def ranked_row(row: dict[str, Any], place: str, counts: range, expected: str) -> PreferenceRow:
@@ -98,7 +105,7 @@ def paddlenlp_answers(
         )
     answers, sort = texts_of(row, "response", place), need(row, "sort", place)
     sort = sort if isinstance(sort, list) else [sort]
-    if not all(isinstance(rank, (int, float)) for rank in sort):
+    if not all(isinstance(rank, (int, float)) and math.isfinite(rank) for rank in sort):
         raise DataError(f"{place}: 'sort' must hold numbers; got {sort!r:.80}")
     if len(sort) != len(answers):
         raise DataError(f"{place}: {len(answers)} entries in 'response' and {len(sort)} in 'sort'")

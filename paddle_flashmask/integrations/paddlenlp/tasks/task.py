@@ -108,11 +108,14 @@ class Task:
         return getattr(arguments.data, self.max_length_key)
 
     def packs(self, arguments: Arguments, rows: TokenRows, lazy: bool) -> Packs:
-        """Pack the rows; with `lazy` as a stream that keeps no packs."""
+        """Pack the rows; with `lazy` as a stream that keeps no packs.
+
+        Raises DataError with all rows that cannot be used; a stream, when it is read, with the first.
+        """
         options = self.packing_options(arguments)
         if lazy:
             return PackStreamDataset(self.stream(rows, self.max_length(arguments), **options))
-        return PackDataset(self.pack(rows, self.max_length(arguments), **options))
+        return PackDataset(self.pack(rows.checked(), self.max_length(arguments), **options))
 
     def collator(self, arguments: Arguments, pad_token_id: int) -> PackCollator:
         """Collator from packs to the batch of NumPy arrays that the trainer and the model take."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
-from chat_templates import Template
 from paddlenlp.transformers.tokenizer_utils import ChatTemplate
+
+from .chat_templates import Template
 
 
 class PieceTokenizer:
-    """Tokens are words with the blank before them, runs of line feeds, and single characters: they decode exactly.
+    """Tokens are special tokens, words with the blank before them, runs of line feeds, and single characters.
+
+    They decode exactly.
 
     characters: how many were tokenized so far.
     """
@@ -25,7 +28,7 @@ class PieceTokenizer:
     def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
         assert not add_special_tokens
         self.characters += len(text)
-        pieces = re.findall(r"</?s>| ?\w+|\n+|.", text)
+        pieces = re.findall(r"</?\w+>|<\|\w+\|>| ?\w+|\n+|.", text)
         self.pieces += [piece for piece in dict.fromkeys(pieces) if piece not in self.pieces]
         return {"input_ids": [self.pieces.index(piece) for piece in pieces]}
 

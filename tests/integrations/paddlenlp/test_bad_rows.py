@@ -1,0 +1,112 @@
+"""Rows that cannot be used are listed together, in plain words, with their file and line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
+from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
+from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
+from paddle_flashmask.integrations.paddlenlp.errors import DataError
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, dpo, kto, rm
+
+FORMS = {"dpo": dpo.FORM, "rm": rm.FORM, "kto": kto.FORM}
+GOOD = {
+    "sft": {"src": "a", "tgt": "b"},
+    "dpo": {"prompt": "a", "chosen": "b", "rejected": "c"},
+    "rm": {"src": "a", "response": ["b", "c", "d"], "sort": [3, 2, 1]},
+    "kto": {"prompt": "a", "completion": "b", "label": True},
+}
+USER, BLANK = {"role": "user", "content": "a"}, {"role": "assistant", "content": "\n "}
+
+
+def token_rows(task: str, tokenizer, folder, lines: list):
+    text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    (folder / "train.json").write_text(text, encoding="utf-8")
+    if task == "sft":
+        return SFTTokens(SFTLines(str(folder), "train"), tokenizer, 40, 64)
+    return PreferenceTokens(PreferenceLines(str(folder / "train.json"), FORMS[task]), tokenizer, 64)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_all_bad_rows_are_listed(task, task_config, tokenizer, tmp_path):
+    """Those that are no JSON, lack a key, or cannot be tokenized. A stream stops at the first."""
+    record, good = TASKS[task], GOOD[task]
+    arguments = record.arguments(task_config(task))
+    lines = ["{", good, {}, good, '{"a": 1},', {**good, "extra": 1}, "[1]"]
+    rows = token_rows(task, tokenizer, tmp_path, [good, *lines])
+    with pytest.raises(DataError) as caught:
+        record.packs(arguments, rows, lazy=False)
+    first, *listed = str(caught.value).splitlines()
+    assert first == "4 rows cannot be used:"
+    assert [line.split("train.json:")[1].split(":")[0] for line in listed] == ["2", "4", "6", "8"]
+    with pytest.raises(DataError, match="train.json:2: not valid JSON") as caught:
+        list(record.packs(arguments, rows, lazy=True).packs)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_first_twenty_of_many_are_shown(tokenizer, tmp_path):
+    rows = token_rows("sft", tokenizer, tmp_path, [GOOD["sft"], *[{"src": "a"}] * 57])
+    with pytest.raises(DataError) as caught:
+        list(rows.checked())
+    first, *listed = str(caught.value).splitlines()
+    assert first == "57 rows cannot be used, the first 20 are:" and len(listed) == 20
+    assert "train.json:21: no 'tgt'" in listed[-1]
+    one = token_rows("sft", tokenizer, tmp_path, [GOOD["sft"], {"src": "a"}])
+    with pytest.raises(DataError, match=r"^[^\n]*train.json:2: no 'tgt'[^\n]*$"):
+        list(one.checked())
+
+
+class FailingTokenizer:
+    """Stands for a tokenizer that fails for some texts."""
+
+    chat_template, eos_token_id = None, 2
+
+    def __call__(self, text: str, **options) -> dict[str, list[int]]:
+        if "!" in text:
+            raise RuntimeError("unable to cast")
+        return {"input_ids": [1, 5]}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_errors_of_the_tokenizer_name_file_and_line(task, tmp_path):
+    bad = json.loads(json.dumps(GOOD[task]).replace('"b"', '"b!"'))
+    rows = token_rows(task, FailingTokenizer(), tmp_path, [GOOD[task], bad])
+    message = r"train.json:2: the row cannot be turned into tokens: RuntimeError: unable to cast"
+    for read in (rows, rows.checked()):
+        with pytest.raises(DataError, match=message):
+            list(read)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "text"),
+    [
+        ("sft", {"src": "", "tgt": "b"}, "'src' is empty"),
+        ("sft", {"src": "a", "tgt": " \n"}, "'tgt' is empty"),
+        ("sft", {"src": ["a", "b"], "tgt": ["c", ""]}, "'tgt' is empty in one of the rounds"),
+        ("sft", {"messages": [USER, BLANK]}, "answer 1 of 'messages' is empty"),
+        ("dpo", {"prompt": "a", "chosen": "b", "rejected": ""}, "an answer is empty"),
+        ("dpo", {"prompt": " ", "chosen": "b", "rejected": "c"}, "question 1 of the prompt .* is empty"),
+        ("dpo", {"src": ["a", "b"], "tgt": [""], "response": ["c", "d"], "sort": [1, 0]}, "answer 1 .* is empty"),
+        ("dpo", {"chosen": [USER, BLANK], "rejected": [USER, {**BLANK, "content": "b"}]}, "an answer is empty"),
+        ("rm", {"src": "a", "response": ["b", "c", "\t"], "sort": [1, 2, 3]}, "an answer is empty"),
+        ("rm", {"src": "a", "response": ["b", "c"], "sort": [float("nan"), 1]}, "'sort' must hold numbers"),
+        ("kto", {"src": "a", "response": [""], "sort": [1]}, "an answer is empty"),
+        ("kto", {"prompt": "a", "completion": [BLANK], "label": False}, "an answer is empty"),
+        ("kto", {"prompt": [USER, BLANK, USER], "completion": "b", "label": False}, "answer 1 .* is empty"),
+    ],
+)
+def test_empty_texts_are_refused_in_every_form(task, row, text, tokenizer, tmp_path):
+    with pytest.raises(DataError, match=f"train.json:1: .*{text}"):
+        list(token_rows(task, tokenizer, tmp_path, [row, GOOD[task]]).checked())
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_array_or_object_over_several_lines_is_told_once(indent, tokenizer, tmp_path):
+    array = json.dumps([GOOD["sft"]] * 30, indent=indent)
+    for text in (array, "\n" + json.dumps(GOOD["sft"], indent=2), array.replace("}, {", "},\n{")):
+        with pytest.raises(DataError, match=r"train.json:\d: a file holds one object per line, not an array") as caught:
+            list(token_rows("sft", tokenizer, tmp_path, [text]).checked())
+        assert "\n" not in str(caught.value)
