@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, UnsupportedConfigError
 from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect
 from paddle_flashmask.integrations.paddlenlp.train import train
 
@@ -122,3 +122,52 @@ def test_inspect_shows_the_path_of_every_row(run, tmp_path: Path) -> None:
     trees = inspect(path, write=lambda line: None)
     assert texts(trees) == texts(documents)
     assert len(texts(trees)) == len(ROWS)
+
+
+def test_answers_of_a_row_are_rows_of_their_own(run, tmp_path: Path) -> None:
+    alone, _ = run(share_prefixes=True)
+    rows = {}
+    for row in ROWS:
+        rows.setdefault(row["src"], []).append(row["tgt"])
+    lines = [{"prompt": prompt, "answers": answers} for prompt, answers in rows.items()]
+    (tmp_path / "shared" / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    together, _ = run(share_prefixes=True)
+    assert losses(together) == losses(alone)
+
+
+def test_a_weight_is_the_factor_of_the_loss(run, tmp_path: Path) -> None:
+    """The loss is linear in the weights."""
+    halves = [ROWS[:6], ROWS[6:]]
+
+    def loss_of(weights: tuple[float, float]) -> float:
+        rows = [{**row, "weight": weight} for half, weight in zip(halves, weights, strict=True) for row in half]
+        (tmp_path / "shared" / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return losses(run(share_prefixes=True, max_steps=1)[0])[0]
+
+    first, second = loss_of((1, 0)), loss_of((0, 1))
+    np.testing.assert_allclose(loss_of((0.75, -2)), 0.75 * first - 2 * second, rtol=1e-5)
+    np.testing.assert_allclose(loss_of((1, 1)), first + second, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"src": "a", "tgt": "b", "weight": "1"}, "train.json:1: 'weight' must be a finite number; got '1'"),
+        ({"src": "a", "tgt": "b", "weight": True}, "'weight' must be a finite number; got True"),
+        ({"prompt": "a", "answers": ["b", "c"], "weights": [1]}, "'weights' must be a list of 2 numbers"),
+        ({"prompt": "a", "answers": []}, "'answers' must be a list of at least one answer"),
+        ({"answers": ["b"]}, "no 'prompt'"),
+        ({"prompt": "a", "answers": ["b", " "]}, r"answer 1 of 'prompt' with answers\[1\] is empty"),
+        ({"prompt": "a", "answers": [["b"]]}, r"'answers\[0\]' must be a string or a list of"),
+    ],
+)
+def test_bad_weights_and_answers(run, tmp_path: Path, row: dict, message: str) -> None:
+    (tmp_path / "shared" / "train.json").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=message):
+        run(share_prefixes=True)
+
+
+def test_weights_need_trees(run, tmp_path: Path) -> None:
+    (tmp_path / "shared" / "train.json").write_text(json.dumps({**ROWS[0], "weight": 2}) + "\n")
+    with pytest.raises(DataError, match="train.json:1: a weight needs share_prefixes = true"):
+        run()

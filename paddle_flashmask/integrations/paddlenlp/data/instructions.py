@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
 from .chat import Chat, Turn, encode_chat, size_of, with_system
-from .lines import Line, each_row, object_of, read_lines, texts_of
+from .lines import Line, each_row, need, object_of, read_lines, texts_of
 from .messages import Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 ENDINGS = (".json", ".jsonl")
@@ -21,12 +23,14 @@ ENDINGS = (".json", ".jsonl")
 class SFTRow:
     """One row of a data file: a conversation that ends with the assistant.
 
-    context: variables for the chat template. place: file and line.
+    context: variables for the chat template. place: file and line. weight: the factor of the row's loss, None where the
+    file has none.
     """
 
     messages: list[Message]
     context: dict[str, Any]
     place: str
+    weight: float | None = None
 
 
 class SFTLines:
@@ -34,7 +38,8 @@ class SFTLines:
 
     A row is a JSON object on one line. It has `src` and `tgt`, strings, or lists of strings for a conversation, and
     optionally a `context` object for the chat template; or it has `messages`: optionally one of the system, then of
-    user and assistant in turns. Iterating reads the files again.
+    user and assistant in turns; and optionally a `weight`. Or it has `prompt`, a string or messages, and `answers` to
+    it, strings or lists of messages, with `weights`: a row for each answer. Iterating reads the files again.
     """
 
     def __init__(self, folder: str, split: str):
@@ -50,14 +55,46 @@ class SFTLines:
             )
 
     def __iter__(self) -> Iterator[SFTRow]:
-        return each_row(self.lines(), self.parse, every_error=False)
+        return itertools.chain.from_iterable(each_row(self.lines(), self.parse, every_error=False))
 
     def lines(self) -> Iterator[Line]:
         return read_lines(self.files)
 
-    def parse(self, line: bytes, place: str) -> SFTRow:
-        """The row of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
-        return _parse_row(object_of(line, place), place)
+    def parse(self, line: bytes, place: str) -> list[SFTRow]:
+        """The rows of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
+        row = object_of(line, place)
+        if "answers" in row and "src" not in row and "messages" not in row:
+            return _parse_answers(row, place)
+        return [_parse_row(row, place)]
+
+
+def _parse_answers(row: dict[str, Any], place: str) -> list[SFTRow]:
+    prompt, answers, context = need(row, "prompt", place), row["answers"], context_of(row, place)
+    if not (isinstance(answers, list) and answers):
+        raise DataError(f"{place}: 'answers' must be a list of at least one answer; got {answers!r:.80}")
+    weights = row.get("weights")
+    if weights is None:
+        weights = [None] * len(answers)
+    if not isinstance(weights, list) or len(weights) != len(answers):
+        raise DataError(
+            f"{place}: 'weights' must be a list of {len(answers)} numbers, one per answer; got {weights!r:.80}"
+        )
+    question = [message("user", prompt)] if isinstance(prompt, str) else messages_of(prompt, "prompt", place)
+    rows = []
+    for number, (answer, weight) in enumerate(zip(answers, weights, strict=True)):
+        key = f"answers[{number}]"
+        rounds = [message("assistant", answer)] if isinstance(answer, str) else messages_of(answer, key, place)
+        check_turns([*question, *rounds], f"'prompt' with {key}", "assistant", place)
+        rows.append(SFTRow([*question, *rounds], context, place, _weight_of(weight, f"weights[{number}]", place)))
+    return rows
+
+
+def _weight_of(value: Any, key: str, place: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise DataError(f"{place}: {key!r} must be a finite number; got {value!r:.80}")
+    return float(value)
 
 
 def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
@@ -74,7 +111,7 @@ def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
         pairs = zip(sources, targets, strict=True)
         messages = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
     check_turns(messages, "'messages'", "assistant", place)
-    return SFTRow(messages, context, place)
+    return SFTRow(messages, context, place, _weight_of(row.get("weight"), "weight", place))
 
 
 @dataclass
@@ -85,12 +122,15 @@ class SFTTokens:
     PaddleNLP's run_finetune.py passes has no effect), source and target together are cut at max_length, and eos
     follows if it fits. With a chat template the latest rounds that fit are kept. `cut_rows` counts the rows that lost
     tokens in the last pass over the data.
+
+    weighted: whether rows have a `weight`, 1 where the file has none; without it a weight in the file is an error.
     """
 
     rows: SFTLines
     tokenizer: Any
     src_length: int
     max_length: int
+    weighted: bool = False
     cut_rows: int = field(default=0, init=False)
     cut_means: ClassVar[str] = "rows cut to src_length or max_length"
 
@@ -98,24 +138,31 @@ class SFTTokens:
     def files(self) -> list[Path]:
         return self.rows.files
 
-    def __iter__(self) -> Iterator[dict[str, list[int]]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         return self._read(every_error=False)
 
-    def checked(self) -> Iterator[dict[str, list[int]]]:
+    def checked(self) -> Iterator[dict[str, Any]]:
         return self._read(every_error=True)
 
-    def _read(self, every_error: bool) -> Iterator[dict[str, list[int]]]:
+    def _read(self, every_error: bool) -> Iterator[dict[str, Any]]:
         self.cut_rows = 0
-        yield from each_row(self.rows.lines(), self._tokens_of, every_error)
+        for rows in each_row(self.rows.lines(), self._rows_of, every_error):
+            yield from rows
 
-    def _tokens_of(self, line: bytes, place: str) -> dict[str, list[int]]:
+    def _rows_of(self, line: bytes, place: str) -> list[dict[str, Any]]:
+        return [self._tokens_of(row) for row in self.rows.parse(line, place)]
+
+    def _tokens_of(self, row: SFTRow) -> dict[str, Any]:
+        if row.weight is not None and not self.weighted:
+            raise DataError(f"{row.place}: a weight needs share_prefixes = true")
         encode = self._encode_single if self.tokenizer.chat_template is None else self._encode_conversation
-        tokens, answer, cut = encode(self.rows.parse(line, place))
+        tokens, answer, cut = encode(row)
         self.cut_rows += cut
         labels = [token if wanted else IGNORED_LABEL for token, wanted in zip(tokens, answer, strict=True)]
         if len(tokens) < 2:
-            raise DataError(f"{place}: the row has fewer than two tokens")
-        return {"input_ids": tokens[:-1], "labels": labels[1:]}
+            raise DataError(f"{row.place}: the row has fewer than two tokens")
+        weight = {"weight": 1.0 if row.weight is None else row.weight} if self.weighted else {}
+        return {"input_ids": tokens[:-1], "labels": labels[1:], **weight}
 
     def _encode_single(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
         system, messages = split_system(row.messages)

@@ -127,8 +127,8 @@ def _check_attention(options: SFTOptions) -> None:
 
 
 def _rows(arguments: Arguments, tokenizer: Any, split: str) -> SFTTokens:
-    data = arguments.data
-    return SFTTokens(SFTLines(data.dataset_name_or_path, split), tokenizer, data.src_length, data.max_length)
+    data, lines = arguments.data, SFTLines(arguments.data.dataset_name_or_path, split)
+    return SFTTokens(lines, tokenizer, data.src_length, data.max_length, weighted=arguments.options.share_prefixes)
 
 
 def _packing_options(arguments: Arguments) -> dict[str, Any]:
