@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "mask": "Draw a mask and count the work that it saves.",
     "merge": "Add a LoRA adapter to the weights of its model.",
     "train": "Train from a PaddleNLP configuration file.",
+    "verify": "Check that a configuration leaks nothing between documents.",
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, UnsupportedConfigError
 from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect
 from paddle_flashmask.integrations.paddlenlp.train import train
+from paddle_flashmask.integrations.paddlenlp.verification.configuration import verify_config
 
 ROWS = [
     {"src": f"baling {question} mor gra rix fol", "tgt": f"{answer} {end}"}
@@ -171,3 +172,11 @@ def test_weights_need_trees(run, tmp_path: Path) -> None:
     (tmp_path / "shared" / "train.json").write_text(json.dumps({**ROWS[0], "weight": 2}) + "\n")
     with pytest.raises(DataError, match="train.json:1: a weight needs share_prefixes = true"):
         run()
+
+
+def test_verify_names_what_it_reads_instead(run, tmp_path: Path) -> None:
+    run(max_steps=1, share_prefixes=True)  # writes the configuration
+    path = tmp_path / "config.json"
+    with pytest.raises(UnsupportedConfigError, match="--share_prefixes false checks the same rows"):
+        verify_config(path, write=lambda line: None)
+    assert verify_config(path, ["--share_prefixes", "false"], write=lambda line: None).passed

@@ -20,7 +20,7 @@ from ..data.packs import Batch, labels_within, with_paddlenlp_names
 from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
 from ..errors import ConfigError, UnsupportedConfigError
 from ..token_loss import TokenLoss
-from .preference import PreferenceTrainer, model_and_reference, model_inputs, preference_task
+from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
 
 # Loss types of PaddleNLP's DPOCriterion, by how they use a reference model.
 REFERENCE_FREE_ONLY = ("or", "simpo")
@@ -192,5 +192,6 @@ DPO = preference_task(
     stream=functools.partial(stream_answers, "preference"),
     collator_class=PreferenceCollator,
     adapt_batch=_adapt_batch,
+    labels=functools.partial(labels_of_answers, "chosen_labels", "rejected_labels"),
     trainer=_trainer,
 )

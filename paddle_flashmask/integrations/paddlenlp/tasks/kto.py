@@ -31,7 +31,7 @@ from ..data.preferences import (
 from ..errors import DataError
 from ..processes import joined
 from ..token_loss import TokenLoss
-from .preference import PreferenceTrainer, model_and_reference, model_inputs, preference_task
+from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
 
 
 @dataclass
@@ -189,5 +189,6 @@ KTO = preference_task(
     stream=functools.partial(stream_answers, "kto"),
     collator_class=KTOCollator,
     adapt_batch=_adapt_batch,
+    labels=functools.partial(labels_of_answers, "response_labels", "response_kl_labels"),
     trainer=_trainer,
 )

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import paddle
 from paddlenlp.trl import ModelConfig
 
 from ..averages import Collected, StepAverages
 from ..config.arguments import Arguments
 from ..config.preference import PreferenceData, PreferenceTraining
+from ..data.packs import Batch
 from ..data.preference_tokens import PreferenceTokens
 from ..data.preferences import AnswerForm, PreferenceLines
 from ..errors import UnsupportedConfigError
 from ..lora import with_lora
 from ..models.positions import extend_rotary_tables
+from ..token_loss import IGNORED
 from ..trainer import PackedOrder
 from .task import Task
 
@@ -124,6 +127,19 @@ def model_inputs(inputs: dict[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
     """The part of a batch that the model takes."""
     names = ("input_ids", "position_ids", "attention_mask", "attn_mask_startend_row_indices")
     return {name: inputs[name] for name in names if name in inputs}
+
+
+def labels_of_answers(first: str, second: str, batch: Batch) -> np.ndarray:
+    """The labels of both answers of every question, int64 [B, S], -100 elsewhere.
+
+    first, second: the keys with the labels of each. PaddleNLP's criteria read them within the spans of response_indexs,
+    (batch row, start, end of the first answer and start of the second, end of the second, ...).
+    """
+    labels = np.full_like(batch["input_ids"], IGNORED)
+    for row, start, middle, end in batch["response_indexs"][:, :4]:
+        labels[row, start:middle] = batch[first][row, start:middle]
+        labels[row, middle:end] = batch[second][row, middle:end]
+    return labels
 
 
 def model_and_reference(arguments: Arguments, model: Any) -> dict[str, Any]:

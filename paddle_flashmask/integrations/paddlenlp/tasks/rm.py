@@ -154,6 +154,7 @@ REWARD = preference_task(
     stream=functools.partial(stream_answers, "reward"),
     collator_class=RewardCollator,
     adapt_batch=with_paddlenlp_names,
+    labels=lambda batch: None,
     model_class=reward_model_class,
     trainer=_trainer,
 )

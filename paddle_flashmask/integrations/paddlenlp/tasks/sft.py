@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -198,6 +199,7 @@ SFT = Task(
     packing_options=_packing_options,
     collator_class=SFTCollator,
     adapt_batch=with_paddlenlp_names,
+    labels=operator.itemgetter("labels"),
     settle_model=_settle_model,
     trainer=_trainer,
 )

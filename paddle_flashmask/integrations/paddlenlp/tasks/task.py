@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from paddle_flashmask.packing import PackedRows, PackedStream, SFTCollator
 
 from ..config.arguments import (
@@ -67,6 +69,8 @@ class Task:
     """The collator of `paddle_flashmask.packing` for these packs."""
     adapt_batch: Callable[[Batch], Batch]
     """Gives a batch of that collator the keys that PaddleNLP's trainer expects."""
+    labels: Callable[[Batch], np.ndarray | None]
+    """The labels that the loss reads of an adapted batch, int64 [B, S], -100 elsewhere; None where it reads none."""
     trainer: Callable[..., Any]
     """Trainer from the arguments, the model, and the keyword arguments of PaddleNLP's Trainer."""
     own_keys: tuple[str, ...] = ()

@@ -1,0 +1,104 @@
+"""Changes of tokens that must not reach the outputs of other documents, other answers, or earlier tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import paddle
+
+from .layout import Segment, places_of
+from .outputs import Batch, array, row_outputs
+from .report import Check
+
+DOCUMENTS = "other documents do not change"
+ANSWERS = "question and other answers do not change"
+FUTURE = "earlier tokens do not change"
+
+Trial = tuple[list[Segment], list[Segment]]
+"""Segments whose tokens are changed, and those whose outputs must stay the same bits."""
+
+
+def document_trials(segments: list[Segment]) -> Iterator[Trial]:
+    """Trials in which every document is changed at least once while any given other one is not.
+
+    Two numbers differ in at least one bit, so two trials per bit are enough. Padding is changed as well.
+    """
+    count = 1 + max(segment.document for segment in segments)
+    for bit, value in _bits(count):
+        changed = [segment for segment in segments if segment.document >> bit & 1 == value]
+        kept = [segment for segment in segments if segment.document >> bit & 1 != value and not segment.padding]
+        yield changed, kept
+
+
+def answer_trials(segments: list[Segment]) -> Iterator[Trial]:
+    """The same for the answers of every question, at the outputs of its other answers and of its shared part."""
+    answered = {segment.document for segment in segments if segment.answer >= 0}
+    count = 1 + max((segment.answer for segment in segments), default=-1)
+    for bit, value in _bits(count):
+        changed = [segment for segment in segments if segment.answer >= 0 and segment.answer >> bit & 1 == value]
+        kept = [segment for segment in segments if segment.document in answered and segment not in changed]
+        yield changed, kept
+
+
+def future_trials(segments: list[Segment]) -> Iterator[Trial]:
+    """One trial: the second half of every segment is changed, its first half must not notice.
+
+    Answers follow their question, so the question's first half is checked against its second half only.
+    """
+    halves = [_halves(segment) for segment in segments if segment.answer == -1 and not segment.padding]
+    yield [late for _, late in halves], [early for early, _ in halves]
+    halves = [_halves(segment) for segment in segments if segment.answer >= 0]
+    yield [late for _, late in halves], [early for early, _ in halves]
+
+
+def _halves(segment: Segment) -> tuple[Segment, Segment]:
+    middle = (segment.start + segment.end) // 2
+    row, document, answer = segment.row, segment.document, segment.answer
+    return Segment(row, segment.start, middle, document, answer), Segment(row, middle, segment.end, document, answer)
+
+
+def _bits(count: int) -> Iterator[tuple[int, int]]:
+    yield from ((bit, value) for bit in range((max(count, 1) - 1).bit_length()) for value in (0, 1))
+    if count == 1:
+        yield 0, 0
+
+
+def find_leaks(name: str, model: Any, batch: Batch, outputs: paddle.Tensor, trials: Iterable[Trial]) -> Check:
+    """Run the trials and count the outputs that changed by a single bit.
+
+    outputs: of the unchanged batch, [B, S, V]. The check counts rows of outputs, each once per trial.
+    """
+    ids, generator = array(batch["input_ids"]), np.random.default_rng(0)
+    checked = wrong = 0
+    largest, first = 0.0, ""
+    for changed, kept in trials:
+        places = places_of(kept)
+        if not len(places) or not changed:
+            continue
+        other = row_outputs(model, {**batch, "input_ids": _replaced(ids, places_of(changed), generator)})
+        index = paddle.to_tensor(places)
+        before, after = outputs.gather_nd(index), other.gather_nd(index)
+        same = (before == after) | (before.isnan() & after.isnan())
+        differ = paddle.logical_not(same.all(axis=-1)).numpy()
+        checked += len(places)
+        wrong += int(differ.sum())
+        if differ.any():
+            largest = max(largest, float((before - after).abs().max()))
+            row, place = places[int(differ.argmax())]
+            first = first or f"first at batch row {row}, place {place}"
+    detail = f"largest change {largest:.1e}, {first}" if wrong else ""
+    return Check(name, checked, wrong, detail)
+
+
+def _replaced(ids: np.ndarray, places: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Put another token of the batch at every one of the places."""
+    known = np.unique(ids)
+    if len(known) == 1:
+        known = np.array([known[0], known[0] + 1 if known[0] == 0 else known[0] - 1])
+    replaced = ids.copy()
+    rows, columns = places[:, 0], places[:, 1]
+    shifts = generator.integers(1, len(known), size=len(places)) if len(known) > 2 else 1
+    replaced[rows, columns] = known[(np.searchsorted(known, ids[rows, columns]) + shifts) % len(known)]
+    return replaced

@@ -1,0 +1,103 @@
+"""Labels of batches decoded, beside the answers that the data files hold."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from paddle_flashmask.packing import IGNORED_LABEL
+
+from ..data.instructions import SFTTokens
+from ..data.packs import TokenRows
+from ..decoding import decode
+from .layout import Segment
+from .report import Check
+
+NAME = "labels decode to the answers"
+LONGEST_END = 64
+"""Characters that an end token with the blanks around it may have."""
+
+
+def answers_in(rows: TokenRows) -> Iterator[list[str]]:
+    """The answers of every row of the data files, as text."""
+    for row in rows.rows:
+        yield row.targets if isinstance(rows, SFTTokens) else row.answers
+
+
+class AnswerTexts:
+    """Decodes what is learned and looks it up among the answers of the files.
+
+    Both sides pass through the tokenizer, which may change blanks and unknown characters, and lose the blanks around
+    them, which chat templates trim. What is learned is an answer and an end, which is the same behind every answer. The
+    learned parts of one text belong to one row. Where rows were cut, as many answers may be incomplete.
+    """
+
+    def __init__(self, tokenizer: Any, rows: TokenRows):
+        self._tokenizer = tokenizer
+        self._rows_of: dict[str, set[int]] = {}
+        self._most = 1
+        for number, answers in enumerate(answers_in(rows)):
+            self._most = max(self._most, len(answers))
+            for answer in answers:
+                ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+                self._rows_of.setdefault(decode(tokenizer, ids).strip(), set()).add(number)
+        self._rows_of.pop("", None)
+        self._sorted = sorted(self._rows_of)
+        self._ends: Counter[str] = Counter()
+        self._checked = self._wrong = self._beginnings = 0
+        self._first = ""
+
+    def add(self, ids: np.ndarray, labels: np.ndarray | None, segments: list[Segment]) -> None:
+        """Look up a batch. ids, labels: int64 [B, S]; labels None for a reward model, whose answers are read whole."""
+        for segment in (segment for segment in segments if not segment.padding):
+            if labels is None:
+                runs = [ids[segment.row, segment.start : segment.end]] if segment.answer >= 0 else []
+            else:
+                runs = _runs(labels[segment.row, segment.start : segment.end])
+            rows: set[int] | None = None
+            for run in runs:
+                own = self._look_up(decode(self._tokenizer, run))
+                rows = own if rows is None else rows & own
+                self._checked += 1
+                if not rows:
+                    self._wrong += 1
+                    self._first = self._first or repr(decode(self._tokenizer, run))[:60]
+
+    def _look_up(self, text: str) -> set[int]:
+        """The rows that have the answer, or one that begins so."""
+        for size in range(min(LONGEST_END, len(text)) + 1):
+            answer = text[: len(text) - size].strip()
+            if answer in self._rows_of:
+                self._ends[text[len(text) - size :].strip()] += 1
+                return self._rows_of[answer]
+        self._beginnings += 1
+        beginning = text.strip().rstrip("\ufffd")  # half a character at the cut
+        rows: set[int] = set()
+        for answer in self._sorted[bisect.bisect_left(self._sorted, beginning) :]:
+            if not answer.startswith(beginning):
+                break
+            rows |= self._rows_of[answer]
+        return rows
+
+    def check(self, cut_rows: int) -> Check:
+        """The result. cut_rows: rows that lost tokens."""
+        end, usual = self._ends.most_common(1)[0] if self._ends else ("", 0)
+        without = self._ends[""] if end else 0
+        other = self._ends.total() - usual - without
+        excess = max(0, self._beginnings + without - cut_rows * self._most)
+        wrong = max(self._wrong, excess) + other
+        detail = f"each with the end {end!r}" if end else "no end token is learned"
+        if wrong and self._first:
+            detail = f"first learned text that is no answer: {self._first}"
+        return Check(NAME, self._checked, wrong, detail if self._checked else "")
+
+
+def _runs(labels: np.ndarray) -> list[np.ndarray]:
+    """The labels of every contiguous learned part."""
+    learned = np.concatenate([[False], labels != IGNORED_LABEL, [False]])
+    edges = np.flatnonzero(learned[1:] != learned[:-1])
+    return [labels[start:end] for start, end in zip(edges[0::2], edges[1::2], strict=True)]

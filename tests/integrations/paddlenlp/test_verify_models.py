@@ -1,0 +1,104 @@
+"""`verify` as a function, on a script's own model."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+from model_cases import GROUPS, LENGTH, MODELS, ROWS, batch_of, build
+
+import paddle_flashmask
+from paddle_flashmask.integrations.paddlenlp.verification import alone, leaks, structure
+from paddle_flashmask.integrations.paddlenlp.verification.layout import segments_of
+from paddle_flashmask.integrations.paddlenlp.verification.verify import verify
+from paddle_flashmask.packing import DocumentAttention
+
+CAUSAL, SHARED = "causal documents, n=1", "share question, n=1"
+
+
+def inputs(kind: str) -> dict[str, np.ndarray]:
+    batch = batch_of(kind)
+    columns = batch.mask.startend_row_indices
+    return {
+        "input_ids": batch.input_ids,
+        "position_ids": batch.position_ids,
+        "attn_mask_startend_row_indices": columns[..., 0] if columns.shape[-1] == 1 else columns,
+    }
+
+
+@pytest.mark.parametrize(("kind", "documents"), [(CAUSAL, ROWS), (SHARED, GROUPS)])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_passes_and_a_mask_off_by_one_fails(name, kind, documents):
+    model, batch = build(name), inputs(kind)
+    with paddle_flashmask.enabled():
+        report = verify(model, batch, documents)
+        assert report.passed and model.training, report
+        columns = batch["attn_mask_startend_row_indices"]
+        wider = np.where(columns > 0, np.minimum(columns + 1, LENGTH), 0).astype(np.int32)
+        report = verify(model, {**batch, "attn_mask_startend_row_indices": wider}, documents)
+    found = {check.name for check in report.checks if not check.passed}
+    assert {leaks.DOCUMENTS, alone.OUTPUTS} <= found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_attention_in_both_directions(name):
+    model, batch = build(name, flash_mask_causal=False), inputs("documents, n=2")
+    with paddle_flashmask.enabled():
+        assert verify(model, batch, ROWS, attention=DocumentAttention("document")).passed
+        model.config.flash_mask_causal = True
+        report = verify(model, batch, ROWS, attention=DocumentAttention("document"))
+    assert alone.OUTPUTS in {check.name for check in report.checks if not check.passed}
+
+
+def test_attention_that_was_not_enabled_is_found():
+    """With use_flash_attention = False PaddleNLP's Llama takes column indices and ignores them."""
+    model, batch = build("llama"), inputs(CAUSAL)
+    found = {check.name for check in verify(model, batch, ROWS).checks if not check.passed}
+    assert found >= {leaks.DOCUMENTS, alone.LOSSES, alone.OUTPUTS}
+    with paddle_flashmask.enabled():
+        assert verify(model, {key: paddle.to_tensor(value) for key, value in batch.items()}, ROWS).passed
+
+
+def test_dropout_is_off_meanwhile():
+    model, batch = build("qwen2", attention_dropout=0.5), inputs(CAUSAL)
+    with paddle_flashmask.enabled():
+        assert verify(model, batch, ROWS).passed and model.training
+
+
+def test_labels_and_positions_of_ones_own_batch():
+    model, batch = build("llama"), inputs(CAUSAL)
+    labels = np.full_like(batch["input_ids"], -100)
+    labels[:, :-1] = batch["input_ids"][:, 1:]
+    for row, lengths in enumerate(ROWS):
+        labels[row, np.cumsum(lengths) - 1] = -100
+        labels[row, sum(lengths) :] = -100
+    with paddle_flashmask.enabled():
+        assert verify(model, {**batch, "labels": labels}, ROWS).passed
+        shifted = verify(model, {**batch, "labels": batch["input_ids"]}, ROWS)
+        without = verify(model, {key: value for key, value in batch.items() if key != "position_ids"}, ROWS)
+    assert {check.name for check in shifted.checks if not check.passed} == {structure.LABELS}
+    assert structure.POSITIONS in {check.name for check in without.checks if not check.passed}
+
+
+def test_lengths_that_do_not_fit_are_named():
+    model, batch = build("llama"), inputs(CAUSAL)
+    with pytest.raises(ValueError, match="documents are given for 1 batch rows, input_ids have 2"):
+        verify(model, batch, ROWS[:1])
+    with pytest.raises(ValueError, match="documents of batch row 1 have 25 tokens, the row has 24 places"):
+        verify(model, batch, [ROWS[0], [12, 8, 5]])
+    with pytest.raises(ValueError, match="documents of batch row 0: a length is -1"):
+        verify(model, batch, [[[3, -1]], ROWS[1]])
+
+
+@pytest.mark.parametrize("documents", [[[4]], [[3, 1, 2]], [[[2, 3, 1], 2, [1, 1]]], [[1] * 9, [4, [2, 2, 2, 2]]]])
+def test_trials_change_every_pair_apart(documents):
+    """Every document is changed while any other is watched, and every answer while its question and the others are."""
+    segments = segments_of(documents, 12)
+    covered = set()
+    for changed, kept in [*leaks.document_trials(segments), *leaks.answer_trials(segments)]:
+        covered |= {(source, target) for source in changed for target in kept}
+    for source in segments:
+        for target in (segment for segment in segments if not segment.padding):
+            apart = source.document != target.document
+            answers = source.document == target.document and source.answer >= 0 and source != target
+            assert ((source, target) in covered) == (apart or answers), (source, target)
