@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from host_programs import compile_program, lines_of
 

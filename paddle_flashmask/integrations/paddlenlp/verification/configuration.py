@@ -43,7 +43,7 @@ def verify_config(
     task, arguments = read_task(config, overrides, write)
     if getattr(arguments.options, "share_prefixes", False):
         raise UnsupportedConfigError(
-            "verify does not read prefix trees in this release; --share_prefixes false checks the same rows as documents"
+            "verify does not read prefix trees in this release; --share_prefixes false checks the same rows apart"
         )
     with training_session(arguments, write):
         inputs = RunInputs.load(task, arguments, write)
