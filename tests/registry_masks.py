@@ -64,6 +64,7 @@ def build_mask(name: str, seqlen: int, batch: int, heads: int) -> masks.ColumnMa
         "block_diffusion": lambda: masks.block_diffusion(
             [length // 2 for length in documents], scaled(256, seqlen), seqlen
         ),
+        "multi_token_prediction": lambda: masks.multi_token_prediction(documents, 2, scaled(1024, seqlen), seqlen),
         "draft_training": lambda: masks.draft_training(documents, 2, seqlen),
         "random_eviction": lambda: masks.random_eviction(seqlen, scaled(4096, seqlen), batch=batch, heads=heads),
     }

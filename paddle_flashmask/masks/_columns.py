@@ -98,6 +98,13 @@ def chunked_document(lengths: Integers, chunk: int) -> tuple[np.ndarray]:
     return (start + np.minimum(end - start, (offset // max(chunk, 1) + 1) * chunk),)
 
 
+def multi_token_prediction(lengths: Integers, depth: int, window: int) -> tuple[np.ndarray]:
+    """LTS of causal documents with windows, without the last ``depth`` rows of each, which see and show nothing."""
+    end, start = document(lengths)
+    (window_end,) = sliding_window_document(lengths, window)
+    return (np.minimum(window_end, np.maximum(start, end - min(depth, len(end)))),)
+
+
 def image_spans(lengths: Integers, spans: Sequence[tuple[int, int]], window: int) -> tuple[np.ndarray, np.ndarray]:
     """LTS and UTE of causal documents with windows, in which each (offset, length) span also sees all of itself."""
     (window_end,) = sliding_window_document(lengths, window)

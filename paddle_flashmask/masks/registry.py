@@ -35,6 +35,7 @@ from .full import full
 from .global_sliding_window import global_sliding_window
 from .hash_sparse import hash_random_tokens, hash_sparse
 from .image_spans import image_spans
+from .multi_token_prediction import multi_token_prediction
 from .prefix_lm_causal import prefix_lm_causal
 from .prefix_lm_document import prefix_lm_document
 from .prefix_tree import prefix_tree
@@ -56,6 +57,7 @@ __all__ = [
     "global_sliding_window",
     "hash_sparse",
     "image_spans",
+    "multi_token_prediction",
     "prefix_lm_causal",
     "prefix_lm_document",
     "prefix_tree",
@@ -142,6 +144,7 @@ SINK = Option("sink", "sink", INTEGER, "Leading tokens of a document that all it
 CHUNK = Option("chunk", "chunk", INTEGER, "Tokens of a chunk.")
 SPANS = Option("spans", "spans", PAIRS, "offset:length of each image.")
 BLOCK = Option("block", "block", INTEGER, "Tokens of a block.")
+DEPTH = Option("depth", "depth", INTEGER, "Depth of the module, from 0.")
 STEP = Option("step", "step", INTEGER, "Draft step, from 0.")
 START = Option("start", "start", INTEGER, "Cache size, the first row that evicts.")
 
@@ -194,4 +197,9 @@ MASKS = (
     ),
     MaskEntry(Call(block_diffusion, [5, 3], block=2), "arXiv 2503.09573", (DOCUMENTS, BLOCK, SEQLEN)),
     MaskEntry(Call(draft_training, [5, 3], step=2), "arXiv 2503.01840", (DOCUMENTS, STEP, SEQLEN)),
+    MaskEntry(
+        Call(multi_token_prediction, [9, 7], depth=2, window=4),
+        "arXiv 2412.19437, section 2.2",
+        (DOCUMENTS, DEPTH, WINDOW, SEQLEN),
+    ),
 )

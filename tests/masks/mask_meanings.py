@@ -339,5 +339,26 @@ def draft_training(documents: list[int], step: int, seqlen: int) -> np.ndarray:
     return dense(seqlen, sees, (step + 1) * seqlen)
 
 
+def with_depth(arguments: Arguments) -> st.SearchStrategy[Arguments]:
+    """Add a depth, and a window or none, in place of the padding."""
+    pairs = st.tuples(st.integers(0, 9), st.none() | st.integers(1, 9))
+    kept = {"documents": arguments["documents"], "seqlen": arguments["seqlen"]}
+    return pairs.map(lambda drawn: {**kept, "depth": drawn[0], "window": drawn[1]})
+
+
+@meaning(DOCUMENTS.flatmap(with_depth))
+def multi_token_prediction(documents: list[int], depth: int, window: int | None, seqlen: int) -> np.ndarray:
+    """A row is whole if the token `depth` places later is of the same document; only whole rows see and are seen."""
+    labels = label_tokens(documents, seqlen)
+    later = [*labels[depth:], *[None] * depth]
+    whole = [label is not None and label == other for label, other in zip(labels, later, strict=False)]
+
+    def sees(query: int, key: int) -> bool:
+        near = window is None or query - key < window
+        return whole[query] and whole[key] and labels[query] == labels[key] and key <= query and near
+
+    return dense(seqlen, sees)
+
+
 def hash_buckets(queries: list[int], keys: list[int], query_at: list[int], key_at: list[int]) -> np.ndarray:
     return dense(len(queries), lambda q, k: queries[q] == keys[k] and key_at[k] <= query_at[q])

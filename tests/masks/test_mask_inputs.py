@@ -59,6 +59,8 @@ BAD_VALUES = [
     (lambda: masks.image_spans([4], [(3, 2)]), r"span \(3, 2\) of batch row 0 is not inside one document"),
     (lambda: masks.block_diffusion([4], 0), "block must be at least 1"),
     (lambda: masks.block_diffusion([4], 2, 7), "both copies of the documents of batch row 0 hold 8 tokens, more than"),
+    (lambda: masks.multi_token_prediction([4], -1), "depth must be at least 0"),
+    (lambda: masks.multi_token_prediction([4], 1, 0), "window must be at least 1"),
     (lambda: masks.draft_training([4], -1), "step must be at least 0"),
     (lambda: masks.random_eviction(4, 0), "start must be at least 1"),
     (lambda: masks.random_eviction(4, 2, seed=-1), "seed must be at least 0"),
