@@ -22,6 +22,7 @@ from paddle_flashmask.integrations.paddlenlp.tasks import dpo, kto, rm
 WORDS = ["yes", "no", "B", "<", "<b>", "assistant", "user", "PROBE", "s", " ", "\n", "Is it A or B", "</s", "[/INST]"]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map("".join)
 FILLED = TEXTS.filter(str.strip)
+ANSWERS = FILLED.filter(lambda text: not text.startswith("\n"))
 
 
 def conversation(turns, system=None) -> list[tuple[str, str]]:
@@ -79,6 +80,21 @@ def test_thinking_that_later_rounds_lack_is_not_learned_there():
     everything, learned, rendering = decoded(QWEN3, conversation([("a", think + "b"), ("c", think + "d")]))
     assert learned == ["", think + "d<|im_end|>"]
     assert everything == rendering.rstrip() and everything.count("hm") == 1
+
+
+THINKING = st.none() | st.sampled_from(["hm", "yes", "<b>", "PROBE\nno"])
+
+
+@settings(max_examples=300)
+@given(turns=st.lists(st.tuples(FILLED, THINKING, ANSWERS), min_size=1, max_size=4))
+def test_thinking_is_learned_where_it_is_written(turns):
+    talk = [(user, answer if t is None else f"<think>\n{t}\n</think>\n\n{answer}") for user, t, answer in turns]
+    everything, learned, rendering = decoded(QWEN3, conversation(talk))
+    assert everything == rendering.rstrip()
+    last = len(turns) - 1
+    for place, (text, (_, thinking, _)) in enumerate(zip(learned, turns, strict=True)):
+        dropped = thinking is not None and place < last
+        assert text == ("" if dropped else talk[place][1] + "<|im_end|>")
 
 
 @pytest.mark.parametrize(

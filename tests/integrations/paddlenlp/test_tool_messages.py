@@ -102,6 +102,24 @@ def test_rows_of_every_task_have_tool_messages(templated, tmp_path):
         list(PreferenceTokens(lines, tokenizer, 1000))
 
 
+def test_tools_may_be_a_string_of_json(tmp_path):
+    given = [{"tools": [ADD]}, {"tools": json.dumps([ADD])}, {"tools": None}, {"tools": ""}, {}]
+    (tmp_path / "train.json").write_text("".join(json.dumps({"messages": CALL, **tools}) + "\n" for tools in given))
+    lines = SFTLines(str(tmp_path), "train")
+    assert [row.context for row in lines] == [{"tools": [ADD]}] * 2 + [{}] * 3
+    for tools in ("add", '{"a": 1}', ["add"], 5):
+        (tmp_path / "train.json").write_text(json.dumps({"messages": CALL, "tools": tools}))
+        with pytest.raises(DataError, match="train.json:1: 'tools' must be a list of objects; got"):
+            list(lines)
+
+
+def test_tools_are_none_where_a_row_has_none():
+    """Templates compare them with none, as Hugging Face's transformers pass them."""
+    source = "{% if tools is not none %}{{ 'tools' }}{% endif %}" + CHATML.source
+    ((before, _),) = encode_messages(tokenizer := PieceTokenizer(Template(source, "")), CALL[::3], {}, "train.json:1")
+    assert tokenizer.decode(before).startswith("<|im_start|>")
+
+
 def test_earlier_turns_that_do_not_fit_are_left_out_with_their_calls(templated, tmp_path):
     tokenizer = templated(HERMES.source)
     lines = [{"messages": messages} for messages in (CALL, [*CALL * 4, user("B"), assistant("yes")])]

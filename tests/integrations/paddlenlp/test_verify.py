@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chat_templates import TEMPLATES
 from click.testing import CliRunner
 from sentences import sentence, write_rows
+from support.chat_templates import TEMPLATES
 
 from paddle_flashmask import functional
 from paddle_flashmask.cli import main

@@ -53,7 +53,9 @@ class _Conversation:
         filters = self.template.environment.filters
         if filters.get("tojson") is jinja2.filters.do_tojson:
             filters["tojson"] = _to_json
-        self.variables = {**tokenizer.special_tokens_map, **context, "add_generation_prompt": False}
+        # Hugging Face's transformers pass these too; templates compare `tools` with none.
+        always = {"tools": None, "documents": None, "add_generation_prompt": False}
+        self.variables = {**tokenizer.special_tokens_map, **always, **context}
         self.end_token = tokenizer.eos_token
         self.messages = list(messages)
         self.answers = [index for index, entry in enumerate(messages) if entry["role"] == "assistant"]
@@ -62,7 +64,7 @@ class _Conversation:
 
     def check_tools(self) -> None:
         """Raise DataError where the template ignores the variable `tools`."""
-        if "tools" in self.variables and self._render(self.messages, tools=[]) == self.text:
+        if self.variables["tools"] and self._render(self.messages, tools=None) == self.text:
             raise DataError(f"{self.place}: the chat template does not write 'tools'")
 
     def learned_spans(self) -> list[Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -87,11 +88,20 @@ def texts_in_turns(messages: Sequence[Message], place: str) -> list[str]:
 
 
 def context_of(row: dict[str, Any], place: str) -> dict[str, Any]:
-    """The variables of the chat template in a row: its `context`, and its `tools` where it has any."""
+    """The variables of the chat template in a row: its `context`, and its `tools` where it has any.
+
+    `tools` may also be a string with the JSON of a list, because Hugging Face's data sets cannot hold objects with
+    different keys in one column.
+    """
     context = row.get("context") or {}
     if not isinstance(context, dict):
         raise DataError(f"{place}: 'context' must be an object; got {type(context).__name__}")
-    tools = row.get("tools") or []
+    tools = given = row.get("tools") or []
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except json.JSONDecodeError:
+            tools = None
     if not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        raise DataError(f"{place}: 'tools' must be a list of objects; got {tools!r:.80}")
+        raise DataError(f"{place}: 'tools' must be a list of objects; got {given!r:.80}")
     return {**context, "tools": tools} if tools else context

@@ -57,7 +57,7 @@ class PreferenceTokens:
         row = self.rows.parse(line, place)
         encode = self._encode_chat if self.chat else self._encode
         system, earlier, question, answers = encode(row)
-        if len(answers) > self.max_length:
+        if len(answers) >= self.max_length:
             raise DataError(f"{row.place}: {len(answers)} answers do not fit into {self.max_length} tokens")
         if not question:
             raise DataError(f"{row.place}: the question has no tokens")
