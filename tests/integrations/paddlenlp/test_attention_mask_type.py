@@ -66,7 +66,7 @@ def test_every_kind_is_another_mask(run):
         ({"attention_mask_type": "sliding_window"}, "needs attention_window_size"),
         ({"attention_mask_type": "document", "attention_window_size": 3}, "belongs to sliding_window, not to 'docum"),
         ({"attention_mask_type": "sliding_window", "attention_window_size": 0}, "must be at least 1"),
-        ({"task": "dpo", "attention_mask_type": "document"}, "attention_mask_type is a key of SFT; in dpo, answers"),
+        ({"task": "dpo", "attention_mask_type": "document"}, "'attention_mask_type' is a key of sft alone"),
     ],
 )
 def test_what_does_not_go_together_is_named(run, changes, message):

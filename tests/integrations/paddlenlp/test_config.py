@@ -54,9 +54,9 @@ def test_flash_mask_switches_on_what_it_needs_and_says_so(load, key):
     [
         ({"flash_maks": True}, "unknown key 'flash_maks'; the nearest known one is 'flash_mask'"),
         ({"max_lenght": 8}, "unknown key 'max_lenght'; the nearest known one is 'max_length'"),
-        ({"max_seq_len": 8}, "unknown key 'max_seq_len'"),
-        ({"max_length": "long"}, "argument --max_length: invalid int value: 'long'"),
-        ({"lazy": "perhaps"}, "argument --lazy"),
+        ({"max_seq_len": 8}, "'max_seq_len' is a key of dpo, rm, kto; use 'max_length' here"),
+        ({"max_length": "long"}, "max_length = 'long' must be an integer"),
+        ({"lazy": "perhaps"}, "lazy = 'perhaps' must be true or false"),
         ({"src_length": 96}, "src_length = 96 must be positive and below max_length = 96"),
         ({"flash_mask": False, "zero_padding": False}, "greedy_zero_padding = true needs zero_padding = true"),
         ({"do_train": False}, "neither do_train nor do_eval"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.config.known import OWN_KEYS, PADDLENLP_KEYS
+from paddle_flashmask.integrations.paddlenlp.config import keys as tables
 from paddle_flashmask.integrations.paddlenlp.config.switches import GPU_ONLY, LORA_ONLY, REFUSED, WITHOUT_EFFECT
 from paddle_flashmask.integrations.paddlenlp.config.values import check_early, read_values
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
@@ -43,9 +45,35 @@ def fields(task) -> list[dataclasses.Field]:
     return [field for group in task.groups for field in dataclasses.fields(group) if field.init]
 
 
-def test_the_list_of_keys_is_that_of_the_tasks():
-    names = {field.name for task in TASKS.values() for field in fields(task)}
-    assert names | {"task", "flashmask_backend"} == OWN_KEYS | PADDLENLP_KEYS
+TABLES = {bool: "SWITCHES", int: "INTEGERS", float: "NUMBERS", str: "TEXTS", list: "LISTS", dict: "OBJECTS"}
+
+
+def type_of(group: type, name: str) -> type:
+    """Type of a field, without Optional and the types of elements."""
+    declared = typing.get_type_hints(group)[name]
+    if typing.get_origin(declared) is typing.Union:
+        declared = typing.get_args(declared)[0]
+    return typing.get_origin(declared) or declared
+
+
+def test_the_tables_of_keys_are_those_of_the_tasks():
+    tasks_of: dict[str, set[str]] = {}
+    for task in TASKS.values():
+        for group in task.groups:
+            for field in (field for field in dataclasses.fields(group) if field.init):
+                tasks_of.setdefault(field.name, set()).add(task.key)
+                kind = type_of(group, field.name)
+                choices = [choice.value for choice in kind] if issubclass(kind, enum.Enum) else None
+                assert list(tables.CHOICES.get(field.name, ())) == (choices or [])
+                assert choices or field.name in getattr(tables, TABLES[kind]), field.name
+                if field.name in tables.UNSUPPORTED_KEYS:
+                    assert tables.UNSUPPORTED_KEYS[field.name] == field.default
+    assert tasks_of.keys() | {"task", "flashmask_backend"} == tables.KEYS
+    assert {key: set(tasks) for key, tasks in tables.TASKS_OF.items()} == {
+        key: tasks for key, tasks in tasks_of.items() if len(tasks) < len(TASKS)
+    }
+    assert tuple(TASKS) == tables.TASKS and not tables.OTHER_RELEASES & tables.KEYS
+    assert sum(len(getattr(tables, name)) for name in (*TABLES.values(), "CHOICES")) == len(tables.KEYS)
 
 
 SWITCHES = [
@@ -118,6 +146,9 @@ def test_impossible_numbers_are_refused_by_name(key, value, expected, sft_config
         ("colour", None),
         ("use_liger_kernel", None),
         ("warmup", None),
+        ("use_flash_attn", "use_flash_attention"),
+        ("gradient_accumulation", "gradient_accumulation_steps"),
+        ("max_new_tokens", None),
     ],
 )
 def test_a_suggestion_is_near_or_not_made(key, suggestion, sft_config, config_file):
@@ -138,16 +169,51 @@ print("imported" if any(name.partition(".")[0] in ("paddle", "paddlenlp") for na
 """
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"learning_rate": -1}, "learning_rate = -1 must be above 0"),
-        ({"learnig_rate": 1}, "unknown key 'learnig_rate'; the nearest known one is 'learning_rate'"),
-        ({"use_async_save": True}, "use_async_save = true is not supported in this release"),
-    ],
-)
+# Every kind of error that the configuration shows by itself, with a change to an SFT configuration that has it.
+EARLY = [
+    ({"learning_rate": -1}, "learning_rate = -1 must be above 0"),
+    ({"learnig_rate": 1}, "unknown key 'learnig_rate'; the nearest known one is 'learning_rate'"),
+    ({"use_async_save": True}, "use_async_save = true is not supported in this release"),
+    ({"max_seq_len": 96}, "'max_seq_len' is a key of dpo, rm, kto; use 'max_length' here"),
+    ({"desirable_weight": 1}, "'desirable_weight' is a key of kto alone"),
+    ({"task": "ppo"}, "task = 'ppo' must be one of sft, dpo, rm, kto"),
+    ({"task": "dpo"}, "'dataset_name_or_path' is a key of sft; use 'train_dataset_path' here"),
+    ({"max_steps": 1.5}, "max_steps = 1.5 must be an integer"),
+    ({"max_steps": True}, "max_steps = True must be an integer"),
+    ({"max_length": "long"}, "max_length = 'long' must be an integer"),
+    ({"save_total_limit": "two"}, "save_total_limit = 'two' must be an integer"),
+    ({"learning_rate": "fast"}, "learning_rate = 'fast' must be a number"),
+    ({"learning_rate": [1e-5, 1e-6]}, "learning_rate = [1e-05, 1e-06] must be one value"),
+    ({"model_name_or_path": ["a", "b"]}, "model_name_or_path = ['a', 'b'] must be one value"),
+    ({"flash_mask": "perhaps"}, "flash_mask = 'perhaps' must be true or false"),
+    ({"flash_mask": 2}, "flash_mask = 2 must be true or false"),
+    ({"use_expert_parallel": "maybe"}, "use_expert_parallel = 'maybe' must be true or false"),
+    ({"evaluation_strategy": "sometimes"}, "evaluation_strategy = 'sometimes' must be one of no, steps, epoch"),
+    ({"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not supported in this release"),
+    ({"prefix_tuning": True}, "prefix_tuning = True is not supported in this release"),
+    ({"model_name_or_path": None}, "model_name_or_path is missing from the configuration"),
+    ({"dataset_name_or_path": None}, "dataset_name_or_path is missing from the configuration"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), EARLY)
+def test_errors_need_no_import(changes, message, sft_config, config_file):
+    with pytest.raises((ConfigError, UnsupportedConfigError)) as caught:
+        check_early(config_file({**sft_config, **changes}))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(("changes", "message"), EARLY[:3] + EARLY[3:-2:4])
 def test_errors_come_before_paddle_is_imported(changes, message, sft_config, config_file):
     path = config_file({**sft_config, **changes})
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith(message), done.stdout + done.stderr
     assert done.stdout.endswith("\nnot imported\n")
+
+
+@pytest.mark.parametrize("value", [True, "yes", "F", 0, "1"])
+def test_what_the_parser_reads_is_a_switch(value, sft_config, config_file):
+    path = config_file({**sft_config, "disable_tqdm": value})
+    check_early(path)
+    expected = str(value).lower() in ("true", "yes", "1")
+    assert TASKS["sft"].arguments(read_values(path)).training.disable_tqdm is expected

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, UnsupportedConfigError
-from .known import UNSUPPORTED_KEYS, check_known
+from .known import check_known
+from .unsupported import check_unsupported
+from .value_types import check_types
 
 if TYPE_CHECKING:
     from paddlenlp.trl import ModelConfig, SFTConfig
@@ -60,12 +62,14 @@ def parse_groups(values: dict[str, Any], groups: tuple[type, ...]) -> tuple[Any,
     """Parse the values into one instance of every dataclass with PaddleNLP's parser.
 
     In a launched run this joins the other processes. Raises ConfigError for an unknown key (naming the nearest known
-    one), a wrong type, and whatever PaddleNLP's own checks reject.
+    one), a wrong type, and whatever PaddleNLP's own checks reject, and UnsupportedConfigError.
     """
     from paddlenlp.trainer import PdArgumentParser
 
     known = frozenset(field.name for group in groups for field in dataclasses.fields(group) if field.init)
     check_known(values, known)
+    check_types(values)
+    check_unsupported(values)
 
     parser = PdArgumentParser(groups)
 
@@ -85,20 +89,10 @@ def parse_groups(values: dict[str, Any], groups: tuple[type, ...]) -> tuple[Any,
 
 
 def check_common(arguments: Arguments, data_keys: Sequence[str]) -> None:
-    """Reject unsupported keys, and configurations without a model, data or work.
+    """Reject configurations without a model, data or work.
 
     data_keys: keys that name the data of this run.
     """
-    for group in (arguments.model, arguments.data, arguments.training):
-        for field in dataclasses.fields(group):
-            if field.name not in UNSUPPORTED_KEYS:
-                continue
-            default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-            value = getattr(group, field.name)
-            if value and value != default:
-                raise UnsupportedConfigError(
-                    f"{field.name} = {value!r} is not supported in this release (only its default, {default!r})"
-                )
     training = arguments.training
     named = [("model_name_or_path", arguments.model), *((key, arguments.data) for key in data_keys)]
     for key, group in named:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UnsupportedConfigError
+from .value_types import is_on
 
 REFUSED = {
     "auto_parallel_resume_form_hybrid_parallel": "there is no automatic parallelism here",
@@ -73,4 +74,4 @@ def settle_switches(values: dict[str, Any], has_gpu: bool) -> list[str]:
 
 
 def _switched_on(values: dict[str, Any]) -> list[str]:
-    return [key for key, value in values.items() if str(value).lower() in ("true", "1", "yes", "y", "t")]
+    return [key for key, value in values.items() if is_on(value)]

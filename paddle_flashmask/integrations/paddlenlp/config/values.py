@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .known import check_known
+from .known import check_known, keys_of
 from .numbers import check_numbers
 from .switches import check_switches
+from .task_name import task_name
+from .unsupported import check_unsupported
+from .value_types import check_types, is_on
 
 
 def read_values(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -31,13 +34,27 @@ def read_values(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[
 def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
     """Report what is wrong with a configuration by itself, without importing Paddle.
 
-    The arguments are those of `read_values`. Raises ConfigError, also for unknown keys and impossible numbers, and
-    UnsupportedConfigError.
+    The arguments are those of `read_values`. Raises ConfigError, also for unknown keys, keys of other tasks, wrong
+    types and impossible numbers, and UnsupportedConfigError.
     """
     values = read_values(path, overrides)
-    check_known(values)
+    task, _ = task_name(values, Path(path).stem)
+    check_known(values, keys_of(task))
+    check_types(values)
     check_numbers(values)
     check_switches(values)
+    check_unsupported(values)
+    check_needed(values, task)
+
+
+def check_needed(values: dict[str, Any], task: str) -> None:
+    """Raise ConfigError for a configuration without a model, or without data to train on."""
+    needed = ["model_name_or_path", "dataset_name_or_path" if task == "sft" else "train_dataset_path"]
+    if task != "sft" and not is_on(values.get("do_train")):
+        needed.pop()
+    for key in needed:
+        if not values.get(key):
+            raise ConfigError(f"{key} is missing from the configuration")
 
 
 def default_report_to() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..config.arguments import Arguments
+from ..config.value_types import is_on
 
 
 def settle_run(arguments: Arguments, values: dict[str, Any]) -> None:
@@ -21,6 +22,8 @@ def settle_run(arguments: Arguments, values: dict[str, Any]) -> None:
         if training.load_best_model_at_end:
             training.load_best_model_at_end = False
             notes.append("load_best_model_at_end has no effect: there is no evaluation to choose by")
+    if training.do_eval and "do_eval" in values and not is_on(values["do_eval"]):
+        notes.append(f'do_eval is switched on: evaluation_strategy = "{training.evaluation_strategy.value}"')
     if not saves(training):
         notes.append(f"{_benchmark_key(training)} = true: no model and no checkpoint is saved")
     if training.unified_checkpoint and "async_save" in training.unified_checkpoint_config:

@@ -21,9 +21,6 @@ from ..token_loss import IGNORED
 from ..trainer import PackedOrder
 from .task import Task
 
-DATA_KEYS = ("train_dataset_path", "dev_dataset_path", "max_seq_len", "max_prompt_len")
-CAUSAL_ANSWERS = "is a key of SFT; in {}, answers see their question and themselves, causally"
-
 
 def preference_task(key: str, options: type, form: AnswerForm, **record: Any) -> Task:
     """A task with the keys of PaddleNLP's llm/alignment scripts.
@@ -53,8 +50,6 @@ def preference_task(key: str, options: type, form: AnswerForm, **record: Any) ->
         rows=rows,
         packing_options=_packing_options,
         settle_model=settle_model,
-        shared_keys=DATA_KEYS,
-        rejected_keys=dict.fromkeys(("attention_mask_type", "attention_window_size"), CAUSAL_ANSWERS.format(key)),
         **record,
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from ..config.machine import check_data_parallel, settle_machine, uses_gpu
 from ..config.numbers import check_numbers
 from ..config.switches import settle_switches
 from ..data.packs import Batch, PackCollator, PackDataset, Packs, PackStreamDataset, TokenRows
-from ..errors import ConfigError
 from ..runs.settle import settle_run
 
 
@@ -73,12 +72,6 @@ class Task:
     """The labels that the loss reads of an adapted batch, int64 [B, S], -100 elsewhere; None where it reads none."""
     trainer: Callable[..., Any]
     """Trainer from the arguments, the model, and the keyword arguments of PaddleNLP's Trainer."""
-    own_keys: tuple[str, ...] = ()
-    """Keys that only this task has; any of them identifies it."""
-    shared_keys: tuple[str, ...] = ()
-    """Keys that identify a group of tasks that includes this one."""
-    rejected_keys: Mapping[str, str] = field(default_factory=dict)
-    """Keys of other tasks, with the rest of the error message that begins with the key."""
     model_class: Callable[[Any], Any] = causal_lm_class
     """Class of the model, from the model's configuration."""
     settle_model: Callable[[Arguments, Any], None] = lambda arguments, config: None
@@ -91,9 +84,6 @@ class Task:
         UnsupportedConfigError for what this release does not support.
         """
         values = {key: value for key, value in values.items() if key != "task"}
-        for key, reason in self.rejected_keys.items():
-            if key in values:
-                raise ConfigError(f"{key} {reason}")
         backend = take_backend(values)
         check_numbers(values)
         check_data_parallel(values)
