@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack, Pack
+from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack, Pack, TreePack
 
 from .data.packs import Packs, PackStreamDataset
 from .trainer import train_sampler
@@ -17,10 +17,11 @@ from .trainer import train_sampler
 
 @dataclass(frozen=True)
 class Part:
-    """A text of SFT, or the prompt or one answer of a question.
+    """A text of SFT, the prompt or one answer of a question, or a branch of a prefix tree.
 
-    name: "document", "prompt" or the role of the answer. tokens: int64 [T], in reading order. learned: bool [T], the
-    tokens that the loss reads: those that are predicted, or for reward models the one that is scored.
+    name: "document", "prompt", the role of the answer, or where the branch begins. tokens: int64 [T], in reading order.
+    learned: bool [T], the tokens that the loss reads: those that are predicted, or for reward models the one that is
+    scored.
     """
 
     name: str
@@ -28,9 +29,11 @@ class Part:
     learned: np.ndarray
 
 
-def documents_of(pack: Pack | AnswerPack) -> list[list[Part]]:
+def documents_of(pack: Pack | AnswerPack | TreePack) -> list[list[Part]]:
     """The parts of every document of the pack."""
     ends = np.cumsum(pack.document_lengths)
+    if isinstance(pack, TreePack):
+        return [_tree(pack, start, end) for start, end in zip(ends - pack.document_lengths, ends, strict=True)]
     if isinstance(pack, AnswerPack):
         return [_question(pack, number, int(start)) for number, start in enumerate(ends - pack.document_lengths)]
     return [[_text(pack, int(end - length), int(end))] for end, length in zip(ends, pack.document_lengths, strict=True)]
@@ -69,6 +72,52 @@ def _roles(pack: AnswerPack, number: int, predicted: bool, count: int) -> list[s
     if predicted:
         return ["chosen", "rejected"]
     return [f"answer of rank {rank}" for rank in range(1, count + 1)]
+
+
+def _tree(pack: TreePack, start: int, end: int) -> list[Part]:
+    """A branch begins with the last token that it shares; a label at the end of a leaf is its last token."""
+    depths, labels = pack.position_ids[start:end], pack.labels[start:end]
+    branches = branches_of(depths)
+    inner = {branch.parent for branch in branches}
+    parts = []
+    for number, branch in enumerate(branches):
+        tokens = pack.input_ids[start + branch.start : start + branch.end]
+        follows = labels[branch.start : branch.end] != IGNORED_LABEL
+        head = branch.parent is not None and labels[branches[branch.parent].end - 1] != IGNORED_LABEL
+        learned = np.append(head, follows[:-1])
+        if number not in inner and follows[-1]:
+            tokens, learned = np.append(tokens, labels[branch.end - 1]), np.append(learned, True)
+        name = "shared prefix" if number in inner else "branch"
+        parts.append(Part(f"{name} from token {depths[branch.start]}", tokens, learned))
+    return parts
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Places start..end - 1 of a tree, each the only successor of the one before it. parent: number of the branch that
+    ends at the token before, None for the root."""
+
+    start: int
+    end: int
+    parent: int | None
+
+
+def branches_of(depths: np.ndarray) -> list[Branch]:
+    """The branches of a tree in depth-first order. depths: int64 [T], those of its places, from 0."""
+    parents = np.full(len(depths), -1)
+    path: dict[int, int] = {}  # the place at every depth of the current path
+    for place, depth in enumerate(depths.tolist()):
+        parents[place] = path.get(depth - 1, -1)
+        path[depth] = place
+    children = np.bincount(parents[parents >= 0], minlength=len(depths))
+    starts = [t for t in range(len(depths)) if t == 0 or parents[t] != t - 1 or children[t - 1] > 1]
+    number_at = np.searchsorted(starts, np.arange(len(depths)), side="right") - 1
+    ends = [*starts[1:], len(depths)]
+    heads = (parents[start] for start in starts)
+    return [
+        Branch(start, end, int(number_at[head]) if head >= 0 else None)
+        for start, end, head in zip(starts, ends, heads, strict=True)
+    ]
 
 
 def batches_of(data: Packs, split: str, training: Any) -> Iterator[list[Any]]:
