@@ -113,6 +113,20 @@ class PackingReport:
         self.tokens += len(pack)
         self.visible_pairs += pack.visible_pairs
 
+    @property
+    def lost(self) -> list[str]:
+        """What was cut, dropped or left out, in words."""
+        found = []
+        if self.truncated_rows:
+            found.append(f"{self.truncated_rows} rows cut by {self.truncated_tokens} tokens in all")
+        if longer := self.dropped_rows - self.equal_answer_rows:
+            found.append(f"{longer} rows dropped, longer than {self.max_length}")
+        if self.equal_answer_rows:
+            found.append(f"{self.equal_answer_rows} rows dropped, whose answers are the same")
+        if self.equal_answers:
+            found.append(f"{self.equal_answers} answers left out, the same as a better one")
+        return found
+
     def to_dict(self) -> dict[str, int | float]:
         return {
             **asdict(self),
@@ -128,12 +142,4 @@ class PackingReport:
             f"efficiency {self.efficiency:.1%}, {self.documents_per_pack:.1f} documents per pack, "
             f"mask density {self.mask_density:.1%}"
         )
-        if self.truncated_rows:
-            text += f"; {self.truncated_rows} rows cut by {self.truncated_tokens} tokens in all"
-        if longer := self.dropped_rows - self.equal_answer_rows:
-            text += f"; {longer} rows dropped, longer than {self.max_length}"
-        if self.equal_answer_rows:
-            text += f"; {self.equal_answer_rows} rows dropped, whose answers are the same"
-        if self.equal_answers:
-            text += f"; {self.equal_answers} answers left out, the same as a better one"
-        return text
+        return "; ".join([text, *self.lost])

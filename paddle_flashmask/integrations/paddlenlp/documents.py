@@ -17,10 +17,11 @@ from .trainer import train_sampler
 
 @dataclass(frozen=True)
 class Part:
-    """A text of SFT, a path of a prefix tree, or the prompt or one answer of a question.
+    """A text of SFT, the prompt or one answer of a question, or a branch of a prefix tree.
 
-    name: "document", "path", "prompt" or the role of the answer. tokens: int64 [T], in reading order. learned:
-    bool [T], the tokens that the loss reads: those that are predicted, or for reward models the one that is scored.
+    name: "document", "prompt", the role of the answer, or where the branch begins. tokens: int64 [T], in reading order.
+    learned: bool [T], the tokens that the loss reads: those that are predicted, or for reward models the one that is
+    scored.
     """
 
     name: str
@@ -28,30 +29,23 @@ class Part:
     learned: np.ndarray
 
 
-def documents_of(pack: Pack | TreePack | AnswerPack) -> list[list[Part]]:
+def documents_of(pack: Pack | AnswerPack | TreePack) -> list[list[Part]]:
     """The parts of every document of the pack."""
     ends = np.cumsum(pack.document_lengths)
+    if isinstance(pack, TreePack):
+        return [_tree(pack, start, end) for start, end in zip(ends - pack.document_lengths, ends, strict=True)]
     if isinstance(pack, AnswerPack):
         return [_question(pack, number, int(start)) for number, start in enumerate(ends - pack.document_lengths)]
-    spans = [np.arange(end - length, end) for end, length in zip(ends, pack.document_lengths, strict=True)]
-    if isinstance(pack, TreePack):
-        return [_paths(pack, places) for places in spans]
-    return [[_text("document", pack, places)] for places in spans]
+    return [[_text(pack, int(end - length), int(end))] for end, length in zip(ends, pack.document_lengths, strict=True)]
 
 
-def _text(name: str, pack: Pack | TreePack, places: np.ndarray) -> Part:
+def _text(pack: Pack, start: int, end: int) -> Part:
     """A label stands at the place before its token, and the last token of a text is a label only."""
-    tokens, labels = pack.input_ids[places], pack.labels[places]
-    learned = np.append(False, labels[:-1] != IGNORED_LABEL)
-    if labels[-1] != IGNORED_LABEL:
-        tokens, learned = np.append(tokens, labels[-1]), np.append(learned, True)
-    return Part(name, tokens, learned)
-
-
-def _paths(pack: TreePack, places: np.ndarray) -> list[Part]:
-    """The path to every leaf: a place that no other sees. A sequence that ends before a leaf is part of its path."""
-    leaves = places[pack.key_ends[places] == places + 1]
-    return [_text("path", pack, places[(places <= leaf) & (pack.key_ends[places] > leaf)]) for leaf in leaves]
+    tokens, learned = pack.input_ids[start:end], np.zeros(end - start, dtype=bool)
+    learned[1:] = pack.labels[start : end - 1] != IGNORED_LABEL
+    if pack.labels[end - 1] != IGNORED_LABEL:
+        tokens, learned = np.append(tokens, pack.labels[end - 1]), np.append(learned, True)
+    return Part("document", tokens, learned)
 
 
 def _question(pack: AnswerPack, number: int, start: int) -> list[Part]:
@@ -78,6 +72,52 @@ def _roles(pack: AnswerPack, number: int, predicted: bool, count: int) -> list[s
     if predicted:
         return ["chosen", "rejected"]
     return [f"answer of rank {rank}" for rank in range(1, count + 1)]
+
+
+def _tree(pack: TreePack, start: int, end: int) -> list[Part]:
+    """A branch begins with the last token that it shares; a label at the end of a leaf is its last token."""
+    depths, labels = pack.position_ids[start:end], pack.labels[start:end]
+    branches = branches_of(depths)
+    inner = {branch.parent for branch in branches}
+    parts = []
+    for number, branch in enumerate(branches):
+        tokens = pack.input_ids[start + branch.start : start + branch.end]
+        follows = labels[branch.start : branch.end] != IGNORED_LABEL
+        head = branch.parent is not None and labels[branches[branch.parent].end - 1] != IGNORED_LABEL
+        learned = np.append(head, follows[:-1])
+        if number not in inner and follows[-1]:
+            tokens, learned = np.append(tokens, labels[branch.end - 1]), np.append(learned, True)
+        name = "shared prefix" if number in inner else "branch"
+        parts.append(Part(f"{name} from token {depths[branch.start]}", tokens, learned))
+    return parts
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Places start..end - 1 of a tree, each the only successor of the one before it. parent: number of the branch that
+    ends at the token before, None for the root."""
+
+    start: int
+    end: int
+    parent: int | None
+
+
+def branches_of(depths: np.ndarray) -> list[Branch]:
+    """The branches of a tree in depth-first order. depths: int64 [T], those of its places, from 0."""
+    parents = np.full(len(depths), -1)
+    path: dict[int, int] = {}  # the place at every depth of the current path
+    for place, depth in enumerate(depths.tolist()):
+        parents[place] = path.get(depth - 1, -1)
+        path[depth] = place
+    children = np.bincount(parents[parents >= 0], minlength=len(depths))
+    starts = [t for t in range(len(depths)) if t == 0 or parents[t] != t - 1 or children[t - 1] > 1]
+    number_at = np.searchsorted(starts, np.arange(len(depths)), side="right") - 1
+    ends = [*starts[1:], len(depths)]
+    heads = (parents[start] for start in starts)
+    return [
+        Branch(start, end, int(number_at[head]) if head >= 0 else None)
+        for start, end, head in zip(starts, ends, heads, strict=True)
+    ]
 
 
 def batches_of(data: Packs, split: str, training: Any) -> Iterator[list[Any]]:

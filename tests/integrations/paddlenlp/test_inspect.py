@@ -96,6 +96,27 @@ def test_learned_text_is_the_answers(written, data_folder, preference_file):
     assert {"prompt", "wanted", "not wanted"} < names
 
 
+def test_prefix_trees_are_shown_branch_by_branch(written, tmp_path):
+    rows = [{"src": "baling dimor", "tgt": f"chene {end}"} for end in ("rix", "folne rix", "folne hune")]
+    (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = written(
+        "sft", dataset_name_or_path=str(tmp_path), share_prefixes=True, lazy=False, gradient_accumulation_steps=1
+    )
+    found = inspect_config(path, write=discard)
+    assert "in 1 trees" in facts(found)["sharing"] and facts(found)["rows"].startswith("3 of 3")
+    ((parts,),) = found.batches[0].packs
+    shown = sorted((part.name, "".join(text for text, _ in part.spans).strip()) for part in parts)
+    assert shown == [
+        ("branch from token 3", "chene rix</s>"),  # a branch begins with the token before it
+        ("branch from token 4", "folne hune</s>"),
+        ("branch from token 4", "folne rix</s>"),
+        ("shared prefix from token 0", "<s>baling dimor"),
+        ("shared prefix from token 3", "chene"),
+    ]
+    assert {learned for part in parts[1:] for _, learned in part.spans} == {True}
+    assert [learned for _, learned in parts[0].spans] == [False]
+
+
 def test_what_is_cut_is_told(written, tmp_path):
     rows = [{"src": "baling", "tgt": "chene dimor " * 60}, *[{"src": "rix", "tgt": "gramor ne"}] * 20]
     (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -104,7 +125,7 @@ def test_what_is_cut_is_told(written, tmp_path):
     row = {"src": "baling " * 90, "response": ["hune " * 90, "dine"], "sort": [1, 0]}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
     path = written("dpo", train_dataset_path=str(tmp_path / "pairs.jsonl"), lazy=False)
-    assert re.fullmatch(r"1 rows cut to 128 by \d+ tokens", facts(inspect_config(path, write=discard))["cut, dropped"])
+    assert re.fullmatch(r"1 rows cut by \d+ tokens in all", facts(inspect_config(path, write=discard))["cut, dropped"])
 
 
 def test_the_mask_is_that_of_the_batch(written):

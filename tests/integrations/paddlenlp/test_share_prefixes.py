@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect
 from paddle_flashmask.integrations.paddlenlp.train import train
-from paddle_flashmask.integrations.paddlenlp.verification.configuration import verify_config
 
 ROWS = [
     {"src": f"baling {question} mor gra rix fol", "tgt": f"{answer} {end}"}
@@ -112,19 +110,6 @@ def test_models_that_trees_do_not_support(run, model_folders, tmp_path: Path, co
         run(share_prefixes=True, model_name_or_path=str(folder))
 
 
-def test_inspect_shows_the_path_of_every_row(run, tmp_path: Path) -> None:
-    def texts(found) -> list[list[tuple[str, bool]]]:
-        (batch,) = found.batches
-        return sorted(part.spans for documents in batch.packs for document in documents for part in document)
-
-    run(max_steps=1, share_prefixes=True)  # writes the configuration
-    path = tmp_path / "config.json"
-    documents = inspect(path, ["--share_prefixes", "false"], write=lambda line: None)
-    trees = inspect(path, write=lambda line: None)
-    assert texts(trees) == texts(documents)
-    assert len(texts(trees)) == len(ROWS)
-
-
 def test_answers_of_a_row_are_rows_of_their_own(run, tmp_path: Path) -> None:
     alone, _ = run(share_prefixes=True)
     rows = {}
@@ -172,11 +157,3 @@ def test_weights_need_trees(run, tmp_path: Path) -> None:
     (tmp_path / "shared" / "train.json").write_text(json.dumps({**ROWS[0], "weight": 2}) + "\n")
     with pytest.raises(DataError, match="train.json:1: a weight needs share_prefixes = true"):
         run()
-
-
-def test_verify_names_what_it_reads_instead(run, tmp_path: Path) -> None:
-    run(max_steps=1, share_prefixes=True)  # writes the configuration
-    path = tmp_path / "config.json"
-    with pytest.raises(UnsupportedConfigError, match="--share_prefixes false checks the same rows"):
-        verify_config(path, write=lambda line: None)
-    assert verify_config(path, ["--share_prefixes", "false"], write=lambda line: None).passed

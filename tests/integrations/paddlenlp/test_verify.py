@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from sentences import sentence, write_rows
-from support.chat_templates import TEMPLATES
+from support.chat_templates import TEMPLATES, TOOL_TEMPLATES, Template
 
 from paddle_flashmask import functional
 from paddle_flashmask.cli import main
@@ -46,6 +46,14 @@ def wrong(report: Report) -> set[str]:
     return {check.name for check in report.checks if not check.passed}
 
 
+def model_with(folder: Path, model_folders: dict[str, Path], template: Template) -> Template:
+    """Copy the tiny Llama and give its tokenizer the chat template."""
+    shutil.copytree(model_folders["llama"], folder)
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "chat_template": template.source}))
+    return template
+
+
 def plant(monkeypatch, change: Callable[[dict], None]) -> None:
     """Change every collated batch."""
     collate = PackCollator.__call__
@@ -65,7 +73,7 @@ def test_every_task_passes(key, options, verified):
     assert report.passed, report
     names = {check.name for check in report.checks if check.checked}
     assert {leaks.DOCUMENTS, leaks.FUTURE, alone.LOSSES, alone.OUTPUTS, structure.POSITIONS, texts.NAME} <= names
-    assert (leaks.ANSWERS in names) == (key != "sft")
+    assert (leaks.BRANCHES in names) == (key != "sft")
     assert (structure.SCORED if key == "rm" else structure.LABELS) in names
 
 
@@ -94,7 +102,7 @@ def test_a_mask_off_by_one_is_found(key, by, verified, monkeypatch):
     found = wrong(verified(key))
     assert alone.OUTPUTS in found
     if by == 1:
-        assert leaks.DOCUMENTS in found and (leaks.ANSWERS in found) == (key != "sft")
+        assert leaks.DOCUMENTS in found and (leaks.BRANCHES in found) == (key != "sft")
 
 
 def test_a_mask_of_both_directions_off_by_one_is_found(verified, monkeypatch):
@@ -111,7 +119,7 @@ def test_a_mask_of_both_directions_off_by_one_is_found(verified, monkeypatch):
 def test_a_dense_path_without_its_mask_is_found(key, verified, monkeypatch):
     plant(monkeypatch, lambda batch: batch.pop("attention_mask"))
     found = wrong(verified(key, **DENSE))
-    assert {leaks.DOCUMENTS, alone.OUTPUTS} <= found and (leaks.ANSWERS in found) == (key != "sft")
+    assert {leaks.DOCUMENTS, alone.OUTPUTS} <= found and (leaks.BRANCHES in found) == (key != "sft")
 
 
 def test_an_operator_that_ignores_the_columns_is_found(verified, monkeypatch):
@@ -207,9 +215,7 @@ def test_as_many_answers_may_be_cut_as_rows_were(verified, tmp_path, monkeypatch
 @pytest.mark.parametrize("name", ["chatml", "llama2", "llama3", "qwen3", "gemma", "mistral"])
 def test_chat_templates_pass(name, key, verified, model_folders, tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(model_folders["llama"], folder)
-    settings = folder / "tokenizer_config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "chat_template": TEMPLATES[name].source}))
+    model_with(folder, model_folders, TEMPLATES[name])
     rng = random.Random(7)
     talks = []
     for number in range(12):
@@ -229,6 +235,40 @@ def test_chat_templates_pass(name, key, verified, model_folders, tmp_path):
     report = verified(key, batches=0, model_name_or_path=str(folder), lazy=False, **data)
     assert report.passed, report
     assert repr(TEMPLATES[name].end.strip()) in str(report)
+
+
+def test_prefix_trees_pass_and_faults_in_them_are_found(verified, tmp_path, monkeypatch):
+    rng = random.Random(9)
+    starts = [sentence(rng, 2, 4) for _ in range(3)]
+    rows = [{"src": rng.choice(starts), "tgt": f"{rng.choice(starts)} {sentence(rng, 1, 3)}"} for _ in range(30)]
+    write_rows(tmp_path / "train.json", rows)
+    options = {"dataset_name_or_path": str(tmp_path), "share_prefixes": True, "lazy": False}
+    report = verified("sft", **options)
+    assert report.passed and report.checks[1].name == leaks.BRANCHES and report.checks[1].checked, report
+    plant(monkeypatch, lambda batch: np.copyto(batch[COLUMNS], batch[COLUMNS].max(), where=batch[COLUMNS] > 0))
+    assert {leaks.DOCUMENTS, leaks.BRANCHES, alone.OUTPUTS} <= wrong(verified("sft", **options))
+
+
+def test_tool_calls_pass(verified, model_folders, tmp_path):
+    folder = tmp_path / "model"
+    template = model_with(folder, model_folders, TOOL_TEMPLATES["hermes"])
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 4}}}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"baling {number}"},
+                {"role": "assistant", "content": "chene", "tool_calls": [call]},
+                {"role": "tool", "content": "4"},
+                {"role": "assistant", "content": "dimor"},
+            ]
+        }
+        for number in range(6)
+    ]
+    write_rows(tmp_path / "train.json", rows)
+    options = {"dataset_name_or_path": str(tmp_path), "max_length": 512, "src_length": 256, "lazy": False}
+    report = verified("sft", batches=0, model_name_or_path=str(folder), **options)
+    assert report.passed and next(check for check in report.checks if check.name == texts.NAME).checked == 12, report
+    assert template.end.strip() in str(report)
 
 
 def test_exit_status_and_table(task_config, tmp_path, monkeypatch):

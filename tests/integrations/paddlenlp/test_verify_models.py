@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import paddle
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from model_cases import GROUPS, LENGTH, MODELS, ROWS, batch_of, build
 
 import paddle_flashmask
@@ -90,15 +92,26 @@ def test_lengths_that_do_not_fit_are_named():
         verify(model, batch, [[[3, -1]], ROWS[1]])
 
 
-@pytest.mark.parametrize("documents", [[[4]], [[3, 1, 2]], [[[2, 3, 1], 2, [1, 1]]], [[1] * 9, [4, [2, 2, 2, 2]]]])
+DOCUMENTS = st.recursive(
+    st.integers(1, 3),
+    lambda branch: st.lists(branch, min_size=1, max_size=3).map(lambda tree: [1, *tree]),
+    max_leaves=6,
+)
+
+
+@given(documents=st.lists(st.lists(DOCUMENTS, min_size=1, max_size=4), min_size=1, max_size=3))
 def test_trials_change_every_pair_apart(documents):
-    """Every document is changed while any other is watched, and every answer while its question and the others are."""
-    segments = segments_of(documents, 12)
+    """Every segment is changed while any other one is watched that does not continue it."""
+    segments = segments_of(documents, 200)
+    continued = []
+    for number, segment in enumerate(segments):
+        continued.append({number} | (continued[segment.parent] if segment.parent >= 0 else set()))
+    numbers = {id(segment): number for number, segment in enumerate(segments)}
     covered = set()
-    for changed, kept in [*leaks.document_trials(segments), *leaks.answer_trials(segments)]:
-        covered |= {(source, target) for source in changed for target in kept}
-    for source in segments:
-        for target in (segment for segment in segments if not segment.padding):
-            apart = source.document != target.document
-            answers = source.document == target.document and source.answer >= 0 and source != target
-            assert ((source, target) in covered) == (apart or answers), (source, target)
+    for changed, kept in [*leaks.document_trials(segments), *leaks.branch_trials(segments)]:
+        pairs = {(numbers[id(source)], numbers[id(target)]) for source in changed for target in kept}
+        assert not any(source in continued[target] for source, target in pairs)
+        covered |= pairs
+    for source in range(len(segments)):
+        for target in (target for target in range(len(segments)) if not segments[target].padding):
+            assert ((source, target) in covered) == (source not in continued[target]), (source, target)

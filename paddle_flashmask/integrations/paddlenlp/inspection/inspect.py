@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from paddle_flashmask.masks import ColumnMask
+from paddle_flashmask.packing.tree import TreeReport
 
 from ..data.packs import Batch, Packs, PackStreamDataset, TokenRows
 from ..decoding import spans_of
@@ -118,17 +119,17 @@ def _read(data: Packs, split: str, training: Any, batches: int) -> tuple[list[li
 
 def _data_facts(split: str, rows: TokenRows, data: Packs, statistics: DataStatistics) -> list[tuple[str, str]]:
     name, lengths, report = _NAMES[split], statistics.lengths, data.packs.report
-    lost = [f"{rows.cut_rows} {rows.cut_means}"] if rows.cut_rows else []
-    if report.truncated_rows:
-        lost.append(f"{report.truncated_rows} rows cut to {report.max_length} by {report.truncated_tokens} tokens")
-    if report.dropped_rows:
-        lost.append(f"{report.dropped_rows} rows dropped, longer than {report.max_length}")
+    lost = [f"{rows.cut_rows} {rows.cut_means}"] * bool(rows.cut_rows) + report.lost
+    shared = []
+    if isinstance(report, TreeReport):
+        shared = [("sharing", f"{report.sequence_tokens:,} tokens of rows in {report.trees:,} trees")]
     return [
         (f"{name} data", ", ".join(map(str, rows.files))),
         ("rows", f"{report.packed_rows:,} of {report.rows:,} in {report.packs:,} packs of {report.max_length:,}"),
         ("cut, dropped", "; ".join(lost) or "nothing"),
         ("efficiency", f"{report.efficiency:.1%}: {report.tokens:,} tokens in {report.capacity:,} places"),
-        ("documents", f"{_range(lengths)}; {report.documents_per_pack:.1f} in a pack"),
+        ("documents", f"{_range(lengths)}; {len(lengths) / report.packs:.1f} in a pack"),
+        *shared,
         ("learned", f"{statistics.learned:,} of {statistics.tokens:,} tokens"),
         ("mask", f"{report.mask_density:.1%} of the pairs of a full pack are visible"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import paddle
 from paddle_flashmask.packing import IGNORED_LABEL, DocumentAttention
 
 from ..token_loss import TokenLoss
-from .layout import Segment, sequences_of
+from .layout import Path, Segment, paths_of, places_of
 from .outputs import ANSWER_PLACES, Batch, array, eager_attention, row_outputs
 from .report import Check
 
@@ -28,33 +29,32 @@ def compare_with_alone(
     batch: Batch,
     outputs: paddle.Tensor,
     labels: np.ndarray,
-    segments: list[Segment],
+    segments: Sequence[Segment],
     attention: DocumentAttention,
     tolerance: float,
 ) -> list[Check]:
-    """Run every text, and every answer with its question, as a batch of one row.
+    """Run every text, every answer with its question, and every path of a tree as a batch of one row.
 
     A row alone has no column mask and no position ids: PaddleNLP's eager attention and the model's own positions. Where
     `attention` is not plain causal it has the dense mask of its kind, but columns in Mistral, which makes dense masks
     causal.
 
-    outputs: of the packed batch, [B, S, V]. labels: int64 [B, S]. The loss of a row is the mean over its labels, or for
-    a reward model the score at its last token.
+    outputs: of the packed batch, [B, S, V]. labels: int64 [B, S]. A segment that several rows share is compared in the
+    first. Its loss is the mean over its labels, or for a reward model the score of the answer.
     """
     losses, vectors = _Differences(), _Differences()
-    for parts, own in sequences_of(segments):
-        apart = _run_alone(model, batch, parts, labels, attention)[-len(own) :]
-        together = outputs[own.row, own.start : own.end]
-        length = float(apart.norm())
-        vectors.add(float((together - apart).norm()) / length if length else float(together.norm()), tolerance)
-        targets = labels[own.row, own.start : own.end]
-        if ANSWER_PLACES in batch:
-            expected, found = float(apart[-1, 0]), float(together[-1, 0])
-        elif (targets == IGNORED_LABEL).all():
-            continue
-        else:
-            expected, found = _mean_loss(apart, targets), _mean_loss(together, targets)
-        losses.add(abs(found - expected) / max(1.0, abs(expected)), tolerance)
+    for path in paths_of(segments):
+        alone = _run_alone(model, batch, path, labels, attention)
+        for segment in filter(len, path.own):
+            apart = alone[segment.first : segment.first + len(segment)]
+            together = outputs[segment.row, segment.start : segment.end]
+            length = float(apart.norm())
+            vectors.add(float((together - apart).norm()) / length if length else float(together.norm()), tolerance)
+            targets = labels[segment.row, segment.start : segment.end]
+            if ANSWER_PLACES not in batch and (targets != IGNORED_LABEL).any():
+                losses.compare(_mean_loss(together, targets), _mean_loss(apart, targets), tolerance)
+            elif ANSWER_PLACES in batch and segment is path.leaf:
+                losses.compare(float(together[-1, 0]), float(apart[-1, 0]), tolerance)
     return [losses.check(LOSSES, tolerance), vectors.check(OUTPUTS, tolerance)]
 
 
@@ -63,6 +63,9 @@ class _Differences:
     checked: int = 0
     wrong: int = 0
     largest: float = 0.0
+
+    def compare(self, found: float, expected: float, tolerance: float) -> None:
+        self.add(abs(found - expected) / max(1.0, abs(expected)), tolerance)
 
     def add(self, difference: float, tolerance: float) -> None:
         self.checked += 1
@@ -75,11 +78,9 @@ class _Differences:
         return Check(name, self.checked, self.wrong, detail)
 
 
-def _run_alone(
-    model: Any, batch: Batch, parts: list[Segment], labels: np.ndarray, attention: DocumentAttention
-) -> paddle.Tensor:
-    """Outputs [T, V] of the segments as a sequence of their own."""
-    row, places = parts[0].row, np.concatenate([np.arange(part.start, part.end) for part in parts])
+def _run_alone(model: Any, batch: Batch, path: Path, labels: np.ndarray, attention: DocumentAttention) -> paddle.Tensor:
+    """Outputs [T, V] of a path as a sequence of its own."""
+    row, places = path.leaf.row, places_of(path.segments)[:, 1]
     alone: dict[str, Any] = {"input_ids": array(batch["input_ids"])[row, places][None]}
     if ANSWER_PLACES in batch:
         alone[ANSWER_PLACES] = ()

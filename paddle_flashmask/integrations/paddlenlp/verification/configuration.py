@@ -10,7 +10,6 @@ from typing import Any
 from ..config.arguments import Arguments
 from ..data.packs import Batch, Packs, TokenRows
 from ..documents import batches_of
-from ..errors import UnsupportedConfigError
 from ..inputs import RunInputs, check_not_empty, read_task
 from ..scratch import scratch_trainer
 from ..session import training_session
@@ -37,14 +36,9 @@ def verify_config(
     overrides, write: as for `train`. batches: how many run on the model, of the first those with several documents; 0
     needs no weights.
 
-    Raises what `train` raises for a configuration, its data and its model, and UnsupportedConfigError for
-    share_prefixes.
+    Raises what `train` raises for a configuration, its data and its model.
     """
     task, arguments = read_task(config, overrides, write)
-    if getattr(arguments.options, "share_prefixes", False):
-        raise UnsupportedConfigError(
-            "verify does not read prefix trees in this release; --share_prefixes false checks the same rows apart"
-        )
     with training_session(arguments, write):
         inputs = RunInputs.load(task, arguments, write)
         inputs.settle_model()

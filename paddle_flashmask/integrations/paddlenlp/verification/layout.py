@@ -8,58 +8,73 @@ from typing import Any
 
 import numpy as np
 
-from paddle_flashmask.packing import AnswerPack
+from paddle_flashmask.packing import AnswerPack, TreePack
 
-Documents = Sequence[int | Sequence[int]]
-"""The documents of one batch row in order: the length of a text, or [shared, answer, answer, ...], the lengths of a
-question and of its answers, as `masks.share_question` takes them."""
+from ..documents import branches_of
+
+Document = int | Sequence["Document"]
+"""The length of a text, or [length, branch, ...], its length up to where it branches and the branches, each such a
+document: [question, answer, answer] is a question with the lengths of its answers, as `masks.share_question` takes it.
+"""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens with the same permissions: a text, the shared part of a question, one answer, or the padding of a row.
+    """Tokens with the same permissions: a text, a question, an answer, a branch of a tree, or the padding of a row.
 
-    row: of the batch. start, end: places. document: its number in the batch. answer: number of the answer, -1 for
-    other segments.
+    row: of the batch. start, end: places. document: its number in the batch. parent: number of the segment that it
+    continues, -1 for a root. level: how many it continues. sibling: its number among the branches of its parent.
+    first: tokens before it in its document. padding: whether it is the padding of its row.
     """
 
     row: int
     start: int
     end: int
     document: int
-    answer: int = -1
+    parent: int = -1
+    level: int = 0
+    sibling: int = 0
+    first: int = 0
     padding: bool = False
 
     def __len__(self) -> int:
         return self.end - self.start
 
 
-def segments_of(documents: Sequence[Documents], size: int) -> list[Segment]:
-    """All segments of a batch. documents: those of every batch row. size: places of a row.
+def segments_of(documents: Sequence[Sequence[Document]], size: int) -> list[Segment]:
+    """All segments of a batch, parents before their branches. documents: of every batch row. size: places of a row.
 
     Raises ValueError where a length is negative, or documents are longer than a row.
     """
     found: list[Segment] = []
     number = 0
-    for row, lengths in enumerate(documents):
+    for row, entries in enumerate(documents):
         place = 0
-        for entry in lengths:
-            shared, *answers = [entry] if isinstance(entry, (int, np.integer)) else entry
-            for answer, length in enumerate((shared, *answers), start=-1):
+        for entry in entries:
+            waiting: list[tuple[Document, int, int]] = [(entry, -1, 0)]
+            while waiting:
+                node, parent, sibling = waiting.pop()
+                length, *branches = [node] if isinstance(node, (int, np.integer)) else node
                 if length < 0:
                     raise ValueError(f"documents of batch row {row}: a length is {length}")
-                found.append(Segment(row, place, place + int(length), number, answer))
-                place += int(length)
+                above = found[parent] if parent >= 0 else None
+                level, first = (above.level + 1, above.first + len(above)) if above else (0, 0)
+                waiting += [(branch, len(found), i) for i, branch in reversed(list(enumerate(branches)))]
+                found.append(Segment(row, place, place + length, number, parent, level, sibling, first))
+                place += length
             number += 1
         if place > size:
             raise ValueError(f"documents of batch row {row} have {place} tokens, the row has {size} places")
         found.append(Segment(row, place, size, number, padding=True))
         number += 1
-    return [segment for segment in found if len(segment)]
+    return found
 
 
-def documents_in(pack: Any) -> Documents:
+def documents_in(pack: Any) -> list[Document]:
     """The documents of a pack of `paddle_flashmask.packing`."""
+    if isinstance(pack, TreePack):
+        ends = np.cumsum(pack.document_lengths)
+        return [_tree(pack.position_ids[a:b]) for a, b in zip(ends - pack.document_lengths, ends, strict=True)]
     if not isinstance(pack, AnswerPack):
         return pack.document_lengths.tolist()
     lengths = [[total] for total in pack.document_lengths.tolist()]
@@ -69,14 +84,44 @@ def documents_in(pack: Any) -> Documents:
     return lengths
 
 
-def sequences_of(segments: Iterable[Segment]) -> list[tuple[list[Segment], Segment]]:
-    """Every text, and every answer behind its question, as (its segments, the one whose outputs are its own)."""
-    shared = {segment.document: segment for segment in segments if segment.answer == -1 and not segment.padding}
-    answered = {segment.document for segment in segments if segment.answer >= 0}
-    whole = [([segment], segment) for number, segment in shared.items() if number not in answered]
-    answers = [segment for segment in segments if segment.answer >= 0]
-    heads = ([shared[answer.document]] if answer.document in shared else [] for answer in answers)
-    return whole + [([*head, answer], answer) for head, answer in zip(heads, answers, strict=True)]
+def _tree(depths: np.ndarray) -> Document:
+    nodes: list[list[Any]] = []
+    for branch in branches_of(depths):
+        nodes.append([branch.end - branch.start])
+        if branch.parent is not None:
+            nodes[branch.parent].append(nodes[-1])
+    return nodes[0]
+
+
+@dataclass(frozen=True)
+class Path:
+    """A text, an answer behind its question, or a path to a leaf of a tree. segments: from the root. own: those of them
+    that no earlier path has."""
+
+    segments: tuple[Segment, ...]
+    own: tuple[Segment, ...]
+
+    @property
+    def leaf(self) -> Segment:
+        return self.segments[-1]
+
+
+def paths_of(segments: Sequence[Segment]) -> list[Path]:
+    """All paths, in the order of their leaves."""
+    inner = {segment.parent for segment in segments}
+    seen: set[int] = set()
+    paths = []
+    for leaf, segment in enumerate(segments):
+        if segment.padding or leaf in inner:
+            continue
+        numbers, number = [], leaf
+        while number >= 0:
+            numbers.append(number)
+            number = segments[number].parent
+        path = tuple(segments[n] for n in reversed(numbers))
+        paths.append(Path(path, tuple(segments[n] for n in reversed(numbers) if n not in seen)))
+        seen.update(numbers)
+    return [path for path in paths if any(map(len, path.segments))]
 
 
 def places_of(segments: Iterable[Segment]) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from .outputs import Batch, array, row_outputs
 from .report import Check
 
 DOCUMENTS = "other documents do not change"
-ANSWERS = "question and other answers do not change"
+BRANCHES = "question and other answers do not change"
 FUTURE = "earlier tokens do not change"
 
 Trial = tuple[list[Segment], list[Segment]]
 """Segments whose tokens are changed, and those whose outputs must stay the same bits."""
 
 
-def document_trials(segments: list[Segment]) -> Iterator[Trial]:
+def document_trials(segments: Sequence[Segment]) -> Iterator[Trial]:
     """Trials in which every document is changed at least once while any given other one is not.
 
     Two numbers differ in at least one bit, so two trials per bit are enough. Padding is changed as well.
@@ -32,31 +33,31 @@ def document_trials(segments: list[Segment]) -> Iterator[Trial]:
         yield changed, kept
 
 
-def answer_trials(segments: list[Segment]) -> Iterator[Trial]:
-    """The same for the answers of every question, at the outputs of its other answers and of its shared part."""
-    answered = {segment.document for segment in segments if segment.answer >= 0}
-    count = 1 + max((segment.answer for segment in segments), default=-1)
-    for bit, value in _bits(count):
-        changed = [segment for segment in segments if segment.answer >= 0 and segment.answer >> bit & 1 == value]
-        kept = [segment for segment in segments if segment.document in answered and segment not in changed]
-        yield changed, kept
+def branch_trials(segments: Sequence[Segment]) -> Iterator[Trial]:
+    """The same for the answers of a question or the branches of a tree, at the outputs of all that is not behind them:
+    what they continue, and the other branches. Branches are changed with all that continues them."""
+    for level in range(1, 1 + max(segment.level for segment in segments)):
+        heads = {number for number, segment in enumerate(segments) if segment.level == level}
+        for bit, value in _bits(1 + max(segments[number].sibling for number in heads)):
+            chosen = {number for number in heads if segments[number].sibling >> bit & 1 == value}
+            documents = {segments[number].document for number in chosen}
+            changed: set[int] = set()
+            for number, segment in enumerate(segments):  # parents come before their branches
+                if number in chosen or segment.parent in changed:
+                    changed.add(number)
+            kept = [s for n, s in enumerate(segments) if n not in changed and s.document in documents]
+            yield [segments[number] for number in changed], kept
 
 
-def future_trials(segments: list[Segment]) -> Iterator[Trial]:
-    """One trial: the second half of every segment is changed, its first half must not notice.
-
-    Answers follow their question, so the question's first half is checked against its second half only.
-    """
-    halves = [_halves(segment) for segment in segments if segment.answer == -1 and not segment.padding]
-    yield [late for _, late in halves], [early for early, _ in halves]
-    halves = [_halves(segment) for segment in segments if segment.answer >= 0]
-    yield [late for _, late in halves], [early for early, _ in halves]
-
-
-def _halves(segment: Segment) -> tuple[Segment, Segment]:
-    middle = (segment.start + segment.end) // 2
-    row, document, answer = segment.row, segment.document, segment.answer
-    return Segment(row, segment.start, middle, document, answer), Segment(row, middle, segment.end, document, answer)
+def future_trials(segments: Sequence[Segment]) -> Iterator[Trial]:
+    """The second half of every segment is changed, the first half must not notice; level by level, because a branch
+    may notice what it continues."""
+    for level in range(1 + max(segment.level for segment in segments)):
+        chosen = [segment for segment in segments if segment.level == level and not segment.padding]
+        middles = [(segment.start + segment.end) // 2 for segment in chosen]
+        late = [dataclasses.replace(s, start=middle) for s, middle in zip(chosen, middles, strict=True)]
+        early = [dataclasses.replace(s, end=middle) for s, middle in zip(chosen, middles, strict=True)]
+        yield late, early
 
 
 def _bits(count: int) -> Iterator[tuple[int, int]]:
@@ -74,10 +75,10 @@ def find_leaks(name: str, model: Any, batch: Batch, outputs: paddle.Tensor, tria
     checked = wrong = 0
     largest, first = 0.0, ""
     for changed, kept in trials:
-        places = places_of(kept)
-        if not len(places) or not changed:
+        places, replaced = places_of(kept), places_of(changed)
+        if not len(places) or not len(replaced):
             continue
-        other = row_outputs(model, {**batch, "input_ids": _replaced(ids, places_of(changed), generator)})
+        other = row_outputs(model, {**batch, "input_ids": _replaced(ids, replaced, generator)})
         index = paddle.to_tensor(places)
         before, after = outputs.gather_nd(index), other.gather_nd(index)
         same = (before == after) | (before.isnan() & after.isnan())

@@ -16,30 +16,28 @@ SCORED = "scores are read at the last token"
 
 
 def check_positions_restart(batch: Batch, segments: list[Segment]) -> Check:
-    """Positions count from 0 in every document, and in an answer go on from those of its question.
+    """Positions count from 0 in every document, and in an answer or a branch go on from those that it continues.
 
     Without position_ids the model counts over the whole row.
     """
     ids = array(batch["input_ids"])
     given = batch.get("position_ids")
     positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape) if given is None else array(given)
-    shared = {segment.document: len(segment) for segment in segments if segment.answer == -1}
     checked = wrong = 0
     for segment in (segment for segment in segments if not segment.padding):
-        first = shared.get(segment.document, 0) if segment.answer >= 0 else 0
         found = positions[segment.row, segment.start : segment.end]
         checked += len(segment)
-        wrong += int((found != first + np.arange(len(segment))).sum())
+        wrong += int((found != segment.first + np.arange(len(segment))).sum())
     return Check(POSITIONS, checked, wrong)
 
 
 def check_next_tokens(ids: np.ndarray, labels: np.ndarray, segments: list[Segment]) -> Check:
-    """Every label is the token at the next place of its text or answer, and none stands in padding.
+    """Every label is the token at the next place of its segment, and none stands in padding.
 
-    The last label of a text or an answer has no next place and is not checked here.
+    The last label of a segment has no next place and is not checked here.
     """
     checked = wrong = 0
-    for segment in segments:
+    for segment in filter(len, segments):
         own = labels[segment.row, segment.start : segment.end]
         if segment.padding:
             wrong += int((own != IGNORED_LABEL).sum())
@@ -54,7 +52,7 @@ def check_next_tokens(ids: np.ndarray, labels: np.ndarray, segments: list[Segmen
 def check_scored_places(batch: Batch, segments: list[Segment]) -> Check:
     """The answer_places of a reward model are the last tokens of the answers, in order."""
     given = array(batch[ANSWER_PLACES])[:, :2].tolist()
-    expected = [[segment.row, segment.end - 1] for segment in segments if segment.answer >= 0]
+    expected = [[segment.row, segment.end - 1] for segment in segments if segment.level > 0]
     wrong = abs(len(given) - len(expected)) + sum(a != b for a, b in zip(given, expected, strict=False))
     return Check(SCORED, len(expected), wrong)
 
@@ -62,6 +60,6 @@ def check_scored_places(batch: Batch, segments: list[Segment]) -> Check:
 def next_token_labels(ids: np.ndarray, segments: list[Segment]) -> np.ndarray:
     """Labels for a batch without any: the next token everywhere within a text or an answer."""
     labels = np.full_like(ids, IGNORED_LABEL)
-    for segment in (segment for segment in segments if not segment.padding):
+    for segment in (segment for segment in segments if len(segment) and not segment.padding):
         labels[segment.row, segment.start : segment.end - 1] = ids[segment.row, segment.start + 1 : segment.end]
     return labels

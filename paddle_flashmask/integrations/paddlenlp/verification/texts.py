@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import numpy as np
 from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..data.instructions import SFTTokens
+from ..data.messages import Message
 from ..data.packs import TokenRows
 from ..decoding import decode
-from .layout import Segment
+from .layout import Segment, paths_of, places_of
 from .report import Check
 
 NAME = "labels decode to the answers"
@@ -22,10 +23,13 @@ LONGEST_END = 64
 """Characters that an end token with the blanks around it may have."""
 
 
-def answers_in(rows: TokenRows) -> Iterator[list[str]]:
-    """The answers of every row of the data files, as text."""
+def answers_in(rows: TokenRows) -> Iterator[list[Message]]:
+    """The messages of the assistant that every row of the data files may learn."""
     for row in rows.rows:
-        yield row.targets if isinstance(rows, SFTTokens) else row.answers
+        if isinstance(rows, SFTTokens):
+            yield [message for message in row.messages if message["role"] == "assistant"]
+        else:
+            yield row.answers
 
 
 class AnswerTexts:
@@ -33,35 +37,42 @@ class AnswerTexts:
 
     Both sides pass through the tokenizer, which may change blanks and unknown characters, and lose the blanks around
     them, which chat templates trim. What is learned is an answer and an end, which is the same behind every answer. The
-    learned parts of one text belong to one row. Where rows were cut, as many answers may be incomplete.
+    learned parts of one text belong to one row. Where rows were cut, as many answers may be incomplete. An answer with
+    tool calls begins with its text and has the names of the functions, in the words of the template.
     """
 
     def __init__(self, tokenizer: Any, rows: TokenRows):
         self._tokenizer = tokenizer
         self._rows_of: dict[str, set[int]] = {}
+        self._callers: dict[tuple[str, ...], dict[str, set[int]]] = {}
         self._most = 1
         for number, answers in enumerate(answers_in(rows)):
             self._most = max(self._most, len(answers))
             for answer in answers:
-                ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
-                self._rows_of.setdefault(decode(tokenizer, ids).strip(), set()).add(number)
+                text = self._as_decoded(answer["content"] or "")
+                calls = answer.get("tool_calls")
+                known = self._callers.setdefault(_names(calls), {}) if calls else self._rows_of
+                known.setdefault(text, set()).add(number)
         self._rows_of.pop("", None)
         self._sorted = sorted(self._rows_of)
         self._ends: Counter[str] = Counter()
         self._checked = self._wrong = self._beginnings = 0
         self._first = ""
 
-    def add(self, ids: np.ndarray, labels: np.ndarray | None, segments: list[Segment]) -> None:
+    def _as_decoded(self, text: str) -> str:
+        return decode(self._tokenizer, self._tokenizer(text, add_special_tokens=False)["input_ids"]).strip()
+
+    def add(self, ids: np.ndarray, labels: np.ndarray | None, segments: Sequence[Segment]) -> None:
         """Look up a batch. ids, labels: int64 [B, S]; labels None for a reward model, whose answers are read whole."""
-        for segment in (segment for segment in segments if not segment.padding):
-            if labels is None:
-                runs = [ids[segment.row, segment.start : segment.end]] if segment.answer >= 0 else []
-            else:
-                runs = _runs(labels[segment.row, segment.start : segment.end])
+        for path in paths_of(segments):
+            places = places_of([path.leaf] if labels is None else path.segments)
+            run_of = ids if labels is None else labels
+            runs = _runs(run_of[places[:, 0], places[:, 1]])
             rows: set[int] | None = None
             for run in runs:
                 own = self._look_up(decode(self._tokenizer, run))
-                rows = own if rows is None else rows & own
+                # Paths of a tree have the labels of all rows that share them.
+                rows = own if rows is None or len(path.segments) > 1 else rows & own
                 self._checked += 1
                 if not rows:
                     self._wrong += 1
@@ -74,6 +85,8 @@ class AnswerTexts:
             if answer in self._rows_of:
                 self._ends[text[len(text) - size :].strip()] += 1
                 return self._rows_of[answer]
+        if callers := self._look_up_calls(text):
+            return callers
         self._beginnings += 1
         beginning = text.strip().rstrip("\ufffd")  # half a character at the cut
         rows: set[int] = set()
@@ -82,6 +95,14 @@ class AnswerTexts:
                 break
             rows |= self._rows_of[answer]
         return rows
+
+    def _look_up_calls(self, text: str) -> set[int]:
+        for names, contents in self._callers.items():
+            if all(name in text for name in names):
+                for size in range(len(text), -1, -1):
+                    if (content := text[:size].strip()) in contents:
+                        return contents[content]
+        return set()
 
     def check(self, cut_rows: int) -> Check:
         """The result. cut_rows: rows that lost tokens."""
@@ -94,6 +115,11 @@ class AnswerTexts:
         if wrong and self._first:
             detail = f"first learned text that is no answer: {self._first}"
         return Check(NAME, self._checked, wrong, detail if self._checked else "")
+
+
+def _names(calls: Any) -> tuple[str, ...]:
+    """The functions of tool calls, in either of the forms of Hugging Face data sets."""
+    return tuple(str((call.get("function") or call).get("name", "")) for call in calls)
 
 
 def _runs(labels: np.ndarray) -> list[np.ndarray]:

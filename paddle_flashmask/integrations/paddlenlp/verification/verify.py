@@ -8,8 +8,8 @@ from typing import Any
 from paddle_flashmask.packing import DocumentAttention
 
 from .alone import TOLERANCES, compare_with_alone
-from .layout import Documents, segments_of
-from .leaks import ANSWERS, DOCUMENTS, FUTURE, answer_trials, document_trials, find_leaks, future_trials
+from .layout import Document, segments_of
+from .leaks import BRANCHES, DOCUMENTS, FUTURE, branch_trials, document_trials, find_leaks, future_trials
 from .outputs import ANSWER_PLACES, Batch, array, evaluating, row_outputs
 from .report import Check, Report
 from .structure import check_next_tokens, check_positions_restart, check_scored_places, next_token_labels
@@ -20,7 +20,7 @@ CAUSAL = DocumentAttention()
 def verify(
     model: Any,
     batch: Batch,
-    documents: Sequence[Documents],
+    documents: Sequence[Sequence[Document]],
     *,
     attention: DocumentAttention = CAUSAL,
     tolerance: float | None = None,
@@ -32,15 +32,15 @@ def verify(
     batch: arrays or tensors, as the model takes them: `input_ids` and `position_ids`, int64 [B, S], with
         `attn_mask_startend_row_indices` or `attention_mask`; and optionally `labels`, int64 [B, S], already shifted
         (-100: none), without which the next tokens are the labels. A reward model's batch has `answer_places`.
-    documents: for every batch row the lengths of its documents in order, each an integer, or [shared, answer, ...] for
-        a question with answers. The places after them are padding.
+    documents: for every batch row the lengths of its documents in order, each an integer, or [question, answer, ...]
+        for a question with answers; an answer may branch again, as in a prefix tree. Places after them are padding.
     attention: attention within each document.
     tolerance: largest accepted difference from a row alone, as in `TOLERANCES`, which has the default for the model's
         precision.
 
     Returns a `Report`: outputs that changed by a bit because a token changed in another document, in another answer or
-    later in the same text; losses and outputs that are not those of the row alone; positions that do not restart;
-    labels that are not the next tokens. Raises ValueError for lengths that do not fit the batch.
+    branch, or later in the same text; losses and outputs that are not those of the row alone; positions that do not
+    restart; labels that are not the next tokens. Raises ValueError for lengths that do not fit the batch.
     """
     ids = array(batch["input_ids"])
     if len(documents) != len(ids):
@@ -51,8 +51,8 @@ def verify(
     with evaluating(model):
         outputs = row_outputs(model, batch)
         checks = [find_leaks(DOCUMENTS, model, batch, outputs, document_trials(segments))]
-        if any(segment.answer >= 0 for segment in segments):
-            checks.append(find_leaks(ANSWERS, model, batch, outputs, answer_trials(segments)))
+        if any(segment.level for segment in segments):
+            checks.append(find_leaks(BRANCHES, model, batch, outputs, branch_trials(segments)))
         if attention.causal:
             checks.append(find_leaks(FUTURE, model, batch, outputs, future_trials(segments)))
         tolerance = tolerance if tolerance is not None else _tolerance(model)
@@ -60,7 +60,7 @@ def verify(
     return Report((*checks, *check_structure({**batch, "labels": given}, documents)))
 
 
-def check_structure(batch: Batch, documents: Sequence[Documents]) -> list[Check]:
+def check_structure(batch: Batch, documents: Sequence[Sequence[Document]]) -> list[Check]:
     """The checks of positions and labels, which need no model. Arguments as for `verify`."""
     ids = array(batch["input_ids"])
     segments = segments_of(documents, ids.shape[1])
