@@ -6,8 +6,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-import fake_programs
 import pytest
+from support import fake_programs
 from support.emulated import emulated_library
 from support.library import DEVICE_ERROR, KernelError, Kernels, Params
 from support.repository import python_environment
