@@ -54,7 +54,7 @@ PARTS = {
 # The build always comes first and takes seconds when nothing changed. These limits replace those of the parts.
 SUBSETS: dict[str, dict[str, float]] = {
     "first": {"conformance": 40, "ladder": 120, "test": 100, "bench-first": 240, "determinism": 30},
-    "quick": {"conformance": 40, "test": 100, "test-large": 60, "sanitize": 60, "determinism": 30, "bench": 120},
+    "quick": {"conformance": 40, "test": 100, "test-large": 60, "sanitize": 60, "determinism": 30, "bench": 250},
     "build": {},
     "ladder": {"ladder": 300},
     "conformance": {"conformance": 90},
