@@ -16,7 +16,7 @@ FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: all always venv build test test-paddleformers test-gpu-check demo train-all killed-runs bench-cpu cuda-compiler cuda-compilers \
-  compile-cuda emulate-all lint format sanitize info clean
+  compile-cuda sweep-variants emulate-all lint format sanitize info clean
 
 all: build
 
@@ -90,7 +90,8 @@ $(STAMPS)/bench: $(STAMPS)/venv requirements/bench.txt
 # What tools/gpu_check.sh runs on a GPU, on stand-ins for torch.cuda, the driver and the programs. In the environment of
 # `make bench-cpu`, because these tests need torch and are skipped without it.
 test-gpu-check: build $(STAMPS)/bench-test
-	$(BENCH_VENV)/bin/python -m pytest tests/tools/test_gpu_check_torch.py tests/benchmarks/test_gpu_torch.py
+	$(BENCH_VENV)/bin/python -m pytest tests/tools/test_gpu_check_torch.py tests/benchmarks/test_gpu_torch.py \
+	  tests/benchmarks/test_gpu_sweep_torch.py
 $(STAMPS)/bench-test: $(STAMPS)/bench requirements/test.txt
 	$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt \
 	  -r requirements/test.txt
@@ -109,6 +110,10 @@ cuda-compilers: $(STAMPS)/cuda
 # Compile every CUDA kernel with nvcc and print a table of registers and spills; unexpected spills are an error.
 compile-cuda: venv
 	$(BIN)/python -m tools.compile_cuda --csv benchmarks/results/cuda_compile.csv --markdown
+
+# Variants of the sm90 tile rows in one library, which `tools/gpu_check.sh sweep` times on a GPU; SWEEP_ARGS="--help"
+sweep-variants: venv
+	$(BIN)/python -m tools.sweep_variants build/variants.so $(SWEEP_ARGS)
 
 # The full product of cases, of which `make test` runs a pairwise cover; about an hour on two cores.
 emulate-all: venv

@@ -86,10 +86,14 @@ class TorchCall:
         sizes = [kernels.forward_workspace(self.params)]
         if backward:
             sizes.append(kernels.backward_workspace(self.params))
-        self._memory = torch.empty(max(sizes) + WORKSPACE_ALIGNMENT, dtype=torch.uint8, device=self.device)
+        self.reserve(max(sizes))
+
+    def reserve(self, size: int) -> None:
+        """Take a workspace of this many bytes."""
+        self._memory = torch.empty(size + WORKSPACE_ALIGNMENT, dtype=torch.uint8, device=self.device)
         address = self._memory.data_ptr()
         self.params.workspace = address + -address % WORKSPACE_ALIGNMENT
-        self.params.workspace_size = max(sizes)
+        self.params.workspace_size = size
 
     def _mask(self, field: str, prefix: str, values: np.ndarray | None) -> torch.Tensor | None:
         if values is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from support import mask_samples
 from support.library import DEVICE_ERROR, UNSUPPORTED, KernelError
 
 from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check import build, cases, plan, sanitize
+from tools.gpu_check import build, caches, cases, plan, sanitize
 from tools.gpu_check.journal import Journal
 from tools.gpu_check.outcome import (
     FAILED,
@@ -180,6 +181,25 @@ def test_nothing_fits_into_no_time(tmp_path: Path, monkeypatch) -> None:
     status, record = run_main(monkeypatch, tmp_path, "--library", "none.so", "--budget", "0", "test")
     assert status == 2 and record["outcome"] == NOT_RUN
     assert all(case["outcome"] == NOT_RUN for part in record["parts"] for case in part["cases"])
+
+
+def test_compiler_caches_travel_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in caches.FOLDERS:
+        monkeypatch.delenv(variable, raising=False)
+    first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "out"
+    out.mkdir()
+    caches.pack(first, out)
+    assert not (out / caches.ARCHIVE).exists()
+    caches.use(first)
+    folder = Path(os.environ["TRITON_CACHE_DIR"])
+    (folder / "kernel").mkdir(parents=True)
+    (folder / "kernel" / "a.cubin").write_bytes(b"code")
+    (folder / "large").write_bytes(os.urandom(2000))
+    monkeypatch.setattr(caches, "MOST_BYTES", 1500)
+    caches.pack(first, out)
+    caches.use(second, out / caches.ARCHIVE)
+    assert [path.name for path in second.rglob("*") if path.is_file()] == ["a.cubin"]
+    assert (second / "triton" / "kernel" / "a.cubin").read_bytes() == b"code"
 
 
 # --- Output of other programs

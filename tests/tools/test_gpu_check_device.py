@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 
-import fake_programs
 import numpy as np
 import pytest
+from support import fake_programs
 from support.call import Call
 from support.compare import Expectation
 from support.library import Kernels

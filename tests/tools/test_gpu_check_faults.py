@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fake_programs
 import faulty_cases
 import pytest
+from support import fake_programs
 from support.library import Kernels
 from support.repository import REPOSITORY, python_environment
 

@@ -11,9 +11,10 @@ from support import mask_samples
 from support.call import Call
 from support.emulated import emulated_library
 
-from tools.gpu_check import cases, ladder, plan
+from tools.gpu_check import cases, ladder, plan, preparation
 from tools.gpu_check.device import EmulatedDevice
 from tools.gpu_check.error_map import error_map
+from tools.gpu_check.outcome import PASSED, run_case
 
 D128 = (128, 128)
 
@@ -39,8 +40,11 @@ def test_every_row_of_the_tables_climbs_every_rung() -> None:
 
 def test_rungs_are_processes_of_their_own_within_their_limit() -> None:
     listed = ladder.cases(plan.Settings("ladder", Path(), Path()))
-    assert all(case.alone and case.row and case.seconds <= 15 for case in listed)
-    assert listed[0].row == "9.0 forward D128,128"
+    compiled, *climbed = listed
+    assert compiled.alone and compiled.seconds == preparation.BUILD_SECONDS
+    assert all(case.alone and case.row and case.seconds <= 15 for case in climbed)
+    assert [case.row for case in climbed[: len(preparation.RUNGS)]] == ["mask preparation"] * len(preparation.RUNGS)
+    assert climbed[len(preparation.RUNGS)].row == "9.0 forward D128,128"
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,20 @@ def test_every_row_of_the_stratum_runs_on_the_9_0_kernels() -> None:
     assert len(rows) > 100
     assert all(cases.runs_on_90(cases.problem_of(row)) for row in rows)
     assert {row["dims"] for row in rows} == set(cases.forward_dims_90())
+
+
+def test_mask_preparation_is_that_of_numpy(settings: plan.Settings) -> None:
+    results = [run_case(case) for case in preparation.cases(settings)]
+    assert [result.outcome for result in results] == [PASSED] * 4, results
+
+
+@pytest.mark.parametrize("name", ["columns", "bounds", "groups", "work", "order", "key_work", "key_order"])
+def test_a_wrong_array_of_mask_preparation_is_named(name: str) -> None:
+    choice, tiles = preparation.RUNGS[1]
+    problem = cases.problem_of({"dtype": "bfloat16", "dims": (64, 64), **choice})
+    found = preparation.prepare(preparation.build(emulated=True), problem, tiles)
+    preparation.check(problem, tiles, found)
+    wrong = found[name].copy()
+    wrong[1] += 1
+    with pytest.raises(AssertionError, match=f"{name} of mask 0: .* of .* differ"):
+        preparation.check(problem, tiles, found | {name: wrong})

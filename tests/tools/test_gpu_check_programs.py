@@ -6,8 +6,8 @@ import sys
 import tarfile
 from pathlib import Path
 
-import fake_programs
 import pytest
+from support import fake_programs
 from support.emulated import emulated_library
 from support.library import DEVICE_ERROR, KernelError, Kernels, Params
 from support.repository import python_environment
@@ -143,6 +143,16 @@ def test_sanitizers_are_started_with_their_tool(settings: Settings, programs: Pa
     assert "--tool memcheck" in detail and "tools.gpu_check.sanitize_driver" in detail and "no dropout" in detail
 
 
+def test_advisory_tools_do_not_fail_the_9_0_kernels(settings: Settings, programs: Path) -> None:
+    fake_programs.put_on_path(programs, "compute-sanitizer", 'echo "results are right"; exit 99')
+    found = {case.name: run_case(case) for case in sanitize.cases(settings)}
+    on_90, on_80 = "head_dim 128, no dropout", "head_dim 128, holes"
+    assert found[f"racecheck: {on_90}"].outcome == NOT_RUN and "advisory" in found[f"racecheck: {on_90}"].detail
+    assert {found[f"{tool}: {on_80}"].outcome for tool in sanitize.TOOLS} == {FAILED}
+    assert found[f"memcheck: {on_90}"].outcome == found[f"synccheck: {on_90}"].outcome == FAILED
+    assert next(iter(found)) == f"memcheck: {on_90}"
+
+
 def test_the_library_is_built_and_its_kernels_listed(settings: Settings, programs: Path, monkeypatch) -> None:
     library, resources = build.cases(settings)
     calls = []
@@ -192,6 +202,9 @@ def test_the_machine_is_described(programs: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv(machine.COMMIT_VARIABLE, raising=False)
     assert machine.commit()
     fake_programs.put_on_path(programs, "nvidia-smi", "exit 9")
+    assert machine.describe()["gpu"] is None
+    monkeypatch.setattr(machine, "_SECONDS", 0.1)
+    fake_programs.put_on_path(programs, "nvidia-smi", "sleep 60")
     assert machine.describe()["gpu"] is None
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from support.repository import REPOSITORY
 
-from . import machine, table
+from . import caches, machine, table
 from .outcome import FAILED, INCOMPLETE, NOT_RUN, PASSED, Result
 from .plan import SUBSETS, Settings, choose
 from .record import FILE, Record, keep_previous
 from .runner import Runner
 
 SCHEMA = 2
+CACHES = REPOSITORY / "build" / "gpu_check_caches"
 EXIT_STATUS = {PASSED: 0, FAILED: 1, INCOMPLETE: 2, NOT_RUN: 2}
 _LEAST_SECONDS = 5.0
 
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="REGEX", help="run only matching cases, after the build")
     parser.add_argument("--emulated", action="store_true", help="rehearse without a GPU, at toy sizes")
     parser.add_argument("--library", type=Path, help="kernel library to check instead of building one")
+    parser.add_argument("--caches", type=Path, help=f"{caches.ARCHIVE} of an earlier run, to compile less")
     given = parser.parse_args(arguments)
     subsets = given.subsets or ["quick"]
     try:
@@ -52,8 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
         "budget_seconds": given.budget,
         "machine": machine.describe(),
     }
+    caches.use(CACHES, given.caches)
     record = Record(out, content)
     run_parts(record, chosen, library.resolve(), out, given.budget, given.emulated, given.only)
+    caches.pack(CACHES, out)
     print(table.of(record.content), flush=True)
     print(f"{out / FILE}: {record.content['outcome']}")
     return EXIT_STATUS[record.content["outcome"]]

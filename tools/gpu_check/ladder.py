@@ -1,4 +1,5 @@
-"""First light: the smallest problem of each kernel first, then one more mechanism per rung, each in its own process.
+"""First light: mask preparation, then the smallest problem of each kernel and one more mechanism per rung, each in a
+process of its own.
 
 Where a rung fails, the mechanism that it adds is the suspect: the tile loop, the ring of stages, the scheduler, masks,
 groups of heads, the sums of dquery.
@@ -16,6 +17,7 @@ from support.compare import Expectation
 from support.dense import GRADIENTS
 from support.problem import Problem
 
+from . import preparation
 from .cases import backward_dims_90, forward_dims_90, problem_of
 from .device import Device, open_device, with_generation
 from .grid import judge
@@ -74,7 +76,7 @@ def rungs(emulated: bool) -> Iterator[tuple[int, str, tuple[int, int], Rung]]:
 
 
 def cases(settings: Settings) -> list[Case]:
-    found = []
+    found = preparation.cases(settings)
     for generation, direction, dims, rung in rungs(settings.emulated):
         row = f"{generation / 10} {direction} D{dims[0]},{dims[1]}"
         climb = functools.partial(check, settings, generation, dims, rung)

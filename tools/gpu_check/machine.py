@@ -11,6 +11,9 @@ from typing import Any
 
 from support.repository import REPOSITORY
 
+from .processes import run_program
+
+_SECONDS = 10.0
 COMMIT_VARIABLE = "GPU_CHECK_COMMIT"
 _PACKAGES = (
     "torch",
@@ -23,6 +26,8 @@ _PACKAGES = (
     "flash-attn3-jax",
     "flash-attn-4",
     "nvidia-cudnn-frontend",
+    "nvidia-cutlass-dsl",
+    "jax",
 )
 _DESCRIPTION = (
     "name",
@@ -81,8 +86,11 @@ def _last_line(text: str) -> str:
 
 
 def _output(*command: str) -> str:
-    """Standard output, or "" if the command is missing or fails."""
+    """Output, or "" if the command is missing, fails or hangs."""
     if not shutil.which(command[0]):
         return ""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = run_program(list(command), _SECONDS)
+    except subprocess.TimeoutExpired:  # as of a driver that hangs
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -46,14 +46,15 @@ PARTS = {
         Part("bench-masks", f"{BENCHMARKS}.bench_rows", 400, "bench.log", "masks"),
         Part("bench-flex", f"{BENCHMARKS}.bench_rows", 540, "bench.log", "flex"),
         Part("bench-long", f"{BENCHMARKS}.bench_rows", 500, "bench.log", "long"),
-        Part("profile", f"{BENCHMARKS}.profile", 120, "profile.log"),
+        Part("sweep", f"{BENCHMARKS}.sweep", 360, "bench.log"),
+        Part("profile", f"{BENCHMARKS}.profile", 300, "profile.log"),
     )
 }
 
 # The build always comes first and takes seconds when nothing changed. These limits replace those of the parts.
 SUBSETS: dict[str, dict[str, float]] = {
     "first": {"conformance": 40, "ladder": 120, "test": 100, "bench-first": 240, "determinism": 30},
-    "quick": {"conformance": 40, "test": 100, "test-large": 60, "sanitize": 60, "determinism": 30, "bench": 120},
+    "quick": {"conformance": 40, "test": 100, "test-large": 60, "sanitize": 60, "determinism": 30, "bench": 250},
     "build": {},
     "ladder": {"ladder": 300},
     "conformance": {"conformance": 90},
@@ -66,7 +67,8 @@ SUBSETS: dict[str, dict[str, float]] = {
     "bench-forms": {"bench-forms": 500},
     "bench-flex": {"bench-flex": 540},
     "bench-long": {"bench-long": 540},
-    "profile": {"profile": 200},
+    "sweep": {"sweep": 360},
+    "profile": {"profile": 400},
     "all": {name: part.seconds for name, part in PARTS.items() if name != "build"},
 }
 # Parts of a rehearsal without a GPU: the emulator and the CPU kernels, at toy sizes.
@@ -82,6 +84,7 @@ EMULATED_PARTS = (
     "bench-peers",
     "bench-forms",
     "bench-masks",
+    "sweep",
 )
 
 
