@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +22,28 @@ from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 from paddle_flashmask.integrations.paddlenlp.train import train
 from paddle_flashmask.integrations.paddlenlp.trainer import SeededBatchSampler, StreamLoader
 
+SCRIPT = Path(sys.executable).with_name("paddle-flashmask")
 PROGRAM = Path(__file__).with_name("data_parallel_rank.py")
 FIGURES = ("loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins", "eval_loss", "eval_accuracy")
 DATA_PARALLEL = {"tensor_parallel_degree": 1, "sharding": "", "load_best_model_at_end": False, "max_steps": 5}
 
 
-def launch(program: str | Path, arguments: list, folder: Path) -> str:
-    """Launch two processes and return the log of the first."""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(program: str | Path, arguments: list, folder: Path) -> list[str]:
+    """The command that launches two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = ["--nproc_per_node", "2", "--master", f"127.0.0.1:{port}", "--log_dir", str(folder / "log")]
-    command = [sys.executable, "-m", "paddle.distributed.launch", *options, str(program), *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    return [sys.executable, "-m", "paddle.distributed.launch", *options, str(program), *map(str, arguments)]
+
+
+def launch(program: str | Path, arguments: list, folder: Path) -> str:
+    """Launch two processes and return the log of the first."""
+    launched = command(program, arguments, folder)
+    done = subprocess.run(launched, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
     log = (folder / "log" / "workerlog.0").read_text(errors="replace")
     assert done.returncode == 0, done.stderr[-2000:] + log[-4000:]
     return log
@@ -98,20 +110,61 @@ def test_the_console_script_streams_evaluates_and_resumes(sft_config, tmp_path):
     train(one, write=lambda line: None)
     config = {**sft_config, **options, "gradient_accumulation_steps": 2}
     two = write(config, tmp_path / "two")
-    script = Path(sys.executable).with_name("paddle-flashmask")
-    log = launch(script, ["train", two], tmp_path)
+    log = launch(SCRIPT, ["train", two], tmp_path)
     assert "step 5/5" in log
     compare(summary(two), summary(one))
     assert "step 5/5" not in (tmp_path / "log" / "workerlog.1").read_text(errors="replace")
-    assert "nothing to do" in launch(script, ["train", two], tmp_path)
+    assert "nothing to do" in launch(SCRIPT, ["train", two], tmp_path)
 
     resumed = write(
         {**config, "resume_from_checkpoint": str(two.parent / "out" / "checkpoint-2")}, tmp_path / "resumed"
     )
-    launch(script, ["train", resumed], tmp_path)
+    launch(SCRIPT, ["train", resumed], tmp_path)
     assert [step for step, _ in summary(resumed)["losses"]] == [3, 4, 5]
     losses = [[loss for _, loss in summary(path)["losses"]] for path in (resumed, two)]
     np.testing.assert_allclose(losses[0], losses[1][2:], rtol=1e-5)
+
+
+def test_a_signal_to_one_process_stops_both_with_a_checkpoint(sft_config, tmp_path):
+    options = {"lazy": False, "gradient_accumulation_steps": 1, "save_strategy": "steps", "save_steps": 100}
+    stopped = write({**sft_config, **options}, tmp_path / "stopped")
+    stopped.write_text(json.dumps({**json.loads(stopped.read_text()), "max_steps": 40}))
+    launched = command(SCRIPT, ["train", stopped], stopped.parent)
+    running = subprocess.Popen(launched, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    first_log = stopped.parent / "log" / "workerlog.0"
+    wait_until(lambda: first_log.exists() and "step 2/40" in first_log.read_text(errors="replace"))
+    workers = [pid_of(rank, running.pid) for rank in (0, 1)]
+    os.kill(workers[1], signal.SIGTERM)
+    wait_until(lambda: all(is_over(pid) for pid in workers))
+    running.kill()  # it waits half a minute for processes that are gone
+    running.wait()
+    log = first_log.read_text(errors="replace")
+    saved = re.search(r"stopped by SIGTERM after step (\d+) of 40: saved checkpoint-(\d+)", log)
+    assert saved and saved[1] == saved[2]
+    assert "continue" in launch(SCRIPT, ["train", stopped], tmp_path)
+    assert [step for step, _ in summary(stopped)["losses"]] == list(range(int(saved[1]) + 1, 41))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_over(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "State:\tZ" in status.read_text()
+
+
+def pid_of(rank: int, launcher: int) -> int:
+    """The process of a rank among the launcher's children."""
+    for children in Path(f"/proc/{launcher}/task").glob("*/children"):
+        for child in children.read_text().split():
+            environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            if f"PADDLE_TRAINER_ID={rank}".encode() in environment:
+                return int(child)
+    raise AssertionError(f"no process of rank {rank}")
 
 
 @pytest.mark.parametrize("packs", [7, 8, 12, 13])
