@@ -190,6 +190,19 @@ def test_rounds_that_do_not_fit_are_left_out_before_rendering(templated, tmp_pat
     assert sum(map(len, pair.values())) <= 200
 
 
+def test_a_round_that_does_not_fit_keeps_the_header_of_its_answer(templated, tmp_path):
+    tokenizer = templated(CHATML.source)
+    write(tmp_path, {"messages": as_messages(conversation([("baling " * 90, "chene " * 90)], system="be kind"))})
+    rows = SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 40, 60)
+    (row,) = rows
+    learned = [label for label in row["labels"] if label != -100]
+    assert (rows.cut_rows, len(row["labels"]), len(learned)) == (1, 59, 20)
+    before = tokenizer.decode(
+        [token for token, label in zip(row["input_ids"][1:], row["labels"], strict=False) if label == -100]
+    )
+    assert before.rstrip().endswith("assistant") and tokenizer.decode(learned).split()[0] == "chene"
+
+
 def test_answers_with_different_prompts_are_refused(templated, tmp_path):
     file = write(tmp_path, {"prompt": "a", "chosen": "<think>\nhm\n</think>\n\nb", "rejected": "b"})
     with pytest.raises(DataError, match="train.json:1: with the chat template, the prompts before the answers differ"):

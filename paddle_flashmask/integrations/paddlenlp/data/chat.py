@@ -50,6 +50,14 @@ def encode_chat(tokenizer: Any, chat: Chat, room: int) -> tuple[list[int], list[
     return tokens, [[pair] for pair in encoded]
 
 
+def cut_prompt(tokenizer: Any, prompt: list[int], size: int) -> list[int]:
+    """Cut the tokens before an answer to `size`, at least one.
+
+    Of a Jinja template's the last are kept, which hold the header of the answer; of PaddleNLP's the first, as there.
+    """
+    return prompt[-size:] if isinstance(tokenizer.chat_template, jinja2.Template) else prompt[:size]
+
+
 def with_system(system: str | None, sources: Sequence[str]) -> list[str]:
     """The user's texts, the first preceded by a line with the system text."""
     return [f"{system}\n{sources[0]}", *sources[1:]] if system else list(sources)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
-from .chat import Chat, Turn, encode_chat, size_of, with_system
+from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
 from .lines import Line, each_row, need, object_of, read_lines, texts_of
 from .messages import Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
@@ -200,7 +200,8 @@ class SFTTokens:
             kept.insert(0, turn)
         if not kept:
             (question, answer), *later = turns[-1]
-            kept = [[(question[: max(0, self.src_length - len(system))], answer), *later]]
+            question = cut_prompt(self.tokenizer, question, max(1, self.src_length - len(system)))
+            kept = [[(question, answer), *later]]
         tokens, learned = list(system), [False] * len(system)
         for before, answer in (pair for turn in kept for pair in turn):
             tokens += before + answer
