@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 import json
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.config import keys as tables
+from paddle_flashmask.integrations.paddlenlp.config.keys import OTHER_RELEASES, TYPES, UNSUPPORTED_KEYS
+from paddle_flashmask.integrations.paddlenlp.config.known import SYNONYMS
 from paddle_flashmask.integrations.paddlenlp.config.switches import GPU_ONLY, LORA_ONLY, REFUSED, WITHOUT_EFFECT
 from paddle_flashmask.integrations.paddlenlp.config.values import check_early, read_values
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
-from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
+from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, write_keys
 
 # Switches that do in this trainer what they do in PaddleNLP's, or what docs/training.md states.
 WORKING = {
@@ -45,35 +44,9 @@ def fields(task) -> list[dataclasses.Field]:
     return [field for group in task.groups for field in dataclasses.fields(group) if field.init]
 
 
-TABLES = {bool: "SWITCHES", int: "INTEGERS", float: "NUMBERS", str: "TEXTS", list: "LISTS", dict: "OBJECTS"}
-
-
-def type_of(group: type, name: str) -> type:
-    """Type of a field, without Optional and the types of elements."""
-    declared = typing.get_type_hints(group)[name]
-    if typing.get_origin(declared) is typing.Union:
-        declared = typing.get_args(declared)[0]
-    return typing.get_origin(declared) or declared
-
-
-def test_the_tables_of_keys_are_those_of_the_tasks():
-    tasks_of: dict[str, set[str]] = {}
-    for task in TASKS.values():
-        for group in task.groups:
-            for field in (field for field in dataclasses.fields(group) if field.init):
-                tasks_of.setdefault(field.name, set()).add(task.key)
-                kind = type_of(group, field.name)
-                choices = [choice.value for choice in kind] if issubclass(kind, enum.Enum) else None
-                assert list(tables.CHOICES.get(field.name, ())) == (choices or [])
-                assert choices or field.name in getattr(tables, TABLES[kind]), field.name
-                if field.name in tables.UNSUPPORTED_KEYS:
-                    assert tables.UNSUPPORTED_KEYS[field.name] == field.default
-    assert tasks_of.keys() | {"task", "flashmask_backend"} == tables.KEYS
-    assert {key: set(tasks) for key, tasks in tables.TASKS_OF.items()} == {
-        key: tasks for key, tasks in tasks_of.items() if len(tasks) < len(TASKS)
-    }
-    assert tuple(TASKS) == tables.TASKS and not tables.OTHER_RELEASES & tables.KEYS
-    assert sum(len(getattr(tables, name)) for name in (*TABLES.values(), "CHOICES")) == len(tables.KEYS)
+def test_the_table_of_keys_is_that_of_the_tasks():
+    assert write_keys.PATH.read_text() == write_keys.text(), "run the module write_keys"
+    assert TYPES.keys() >= UNSUPPORTED_KEYS and not OTHER_RELEASES & TYPES.keys()
 
 
 SWITCHES = [
@@ -148,6 +121,9 @@ def test_impossible_numbers_are_refused_by_name(key, value, expected, sft_config
         ("warmup", None),
         ("use_flash_attn", "use_flash_attention"),
         ("gradient_accumulation", "gradient_accumulation_steps"),
+        ("gradient_checkpointing", "recompute"),
+        ("eval_strategy", "evaluation_strategy"),
+        ("neat_packing", "greedy_zero_padding"),
         ("max_new_tokens", None),
     ],
 )
@@ -171,6 +147,7 @@ print("imported" if any(name.partition(".")[0] in ("paddle", "paddlenlp") for na
 
 # Every kind of error that the configuration shows by itself, with a change to an SFT configuration that has it.
 EARLY = [
+    ({"flashmask_backend": "torch"}, "flashmask_backend = 'torch' must be one of paddle_flashmask, paddle"),
     ({"learning_rate": -1}, "learning_rate = -1 must be above 0"),
     ({"learnig_rate": 1}, "unknown key 'learnig_rate'; the nearest known one is 'learning_rate'"),
     ({"use_async_save": True}, "use_async_save = true is not supported in this release"),
@@ -191,6 +168,22 @@ EARLY = [
     ({"evaluation_strategy": "sometimes"}, "evaluation_strategy = 'sometimes' must be one of no, steps, epoch"),
     ({"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not supported in this release"),
     ({"prefix_tuning": True}, "prefix_tuning = True is not supported in this release"),
+    ({"lr_scheduler_type": "exponential"}, "lr_scheduler_type = 'exponential' must be one of linear, cosine"),
+    ({"optim": "sgd"}, "optim = 'sgd' must be one of adamw"),
+    ({"src_length": 96}, "src_length = 96 must be positive and below max_length = 96"),
+    ({"pad_to_multiple_of": 0}, "pad_to_multiple_of = 0 must be at least 1"),
+    ({"pad_to_multiple_of": 7, "pad_to_max_length": True}, "max_length = 96 is not a multiple of pad_to_multiple_of"),
+    ({"bf16": False}, "fp16_opt_level = 'O2' needs bf16 or fp16"),
+    ({"fp16": True}, "fp16 and bf16 are both true"),
+    ({"do_train": False}, "neither do_train nor do_eval"),
+    (
+        {"load_best_model_at_end": True, "evaluation_strategy": "steps", "save_strategy": "epoch"},
+        "load_best_model_at_end = true needs one value of evaluation_strategy and save_strategy",
+    ),
+    (
+        {"load_best_model_at_end": True, "do_eval": True, "save_strategy": "steps", "eval_steps": 3, "save_steps": 4},
+        "load_best_model_at_end = true needs save_steps = 4 to be a multiple of eval_steps = 3",
+    ),
     ({"model_name_or_path": None}, "model_name_or_path is missing from the configuration"),
     ({"dataset_name_or_path": None}, "dataset_name_or_path is missing from the configuration"),
 ]
@@ -217,3 +210,7 @@ def test_what_the_parser_reads_is_a_switch(value, sft_config, config_file):
     check_early(path)
     expected = str(value).lower() in ("true", "yes", "1")
     assert TASKS["sft"].arguments(read_values(path)).training.disable_tqdm is expected
+
+
+def test_every_synonym_is_a_key():
+    assert all(set(words) <= TYPES.keys() - UNSUPPORTED_KEYS for words in SYNONYMS.values())

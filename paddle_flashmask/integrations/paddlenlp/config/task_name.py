@@ -8,8 +8,6 @@ from typing import Any
 from ..errors import ConfigError
 from .keys import IDENTIFYING, TASKS, TASKS_OF
 
-DEFAULT = "sft"
-
 
 def task_name(values: dict[str, Any], name: str) -> tuple[str, str]:
     """The task of a configuration, and what it was inferred from, where neither `task` nor the default decides.
@@ -26,9 +24,10 @@ def task_name(values: dict[str, Any], name: str) -> tuple[str, str]:
         if named not in TASKS:
             raise ConfigError(f"task = {named!r} must be one of {', '.join(TASKS)}")
         return named, ""
-    for key, task in sorted(IDENTIFYING.items(), key=lambda item: TASKS.index(item[1])):
+    default = TASKS[0]
+    for key, task in IDENTIFYING.items():
         if key in values:
-            return task, "" if task == DEFAULT else f"from the key {key}"
+            return task, "" if task == default else f"from the key {key}"
     words = {word for word in re.split(r"[^a-z]+", name.lower()) if word in TASKS}
     if len(words) == 1:
         return words.pop(), "from the file's name"
@@ -39,4 +38,4 @@ def task_name(values: dict[str, Any], name: str) -> tuple[str, str]:
             f"the configuration fits several tasks: select one with the key task ({', '.join(possible)}), or put its "
             "name into the file's name"
         )
-    return DEFAULT, ""
+    return default, ""

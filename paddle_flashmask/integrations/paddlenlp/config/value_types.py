@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ConfigError
-from .keys import CHOICES, INTEGERS, LISTS, NUMBERS, OBJECTS, SWITCHES
+from .keys import CHOICES, TYPES
 
+_NUMERIC = {"integer": int, "number": float}
 TRUE, FALSE = ("true", "1", "yes", "y", "t"), ("false", "0", "no", "n", "f")
 
 
@@ -26,20 +27,29 @@ def is_on(value: Any) -> bool:
     return str(value).lower() in TRUE
 
 
+def converted(key: str, value: Any) -> Any:
+    """The value of a key as PaddleNLP's parser reads it."""
+    kind = TYPES[key]
+    if kind == "switch":
+        return is_on(value)
+    if kind in _NUMERIC:
+        return _NUMERIC[kind](str(value))
+    return value
+
+
 def _expected(key: str, value: Any) -> str | None:
     """What the value of a key should be, if it is something else."""
-    if key in LISTS or key in OBJECTS:
+    kind = TYPES.get(key)
+    if kind in (None, "list", "object"):
         return None
     if isinstance(value, list):
         return "one value"
-    if key in CHOICES and str(value) not in CHOICES[key]:
+    if kind == "choice" and str(value) not in CHOICES[key]:
         return f"one of {', '.join(CHOICES[key])}"
-    if key in SWITCHES and str(value).lower() not in TRUE + FALSE:
+    if kind == "switch" and str(value).lower() not in TRUE + FALSE:
         return "true or false"
-    if key in INTEGERS and not _reads_as(int, value):
-        return "an integer"
-    if key in NUMBERS and not _reads_as(float, value):
-        return "a number"
+    if kind in _NUMERIC and not _reads_as(_NUMERIC[kind], value):
+        return "an integer" if kind == "integer" else "a number"
     return None
 
 

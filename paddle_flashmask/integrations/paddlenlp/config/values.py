@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .contradictions import check_contradictions
 from .known import check_known, keys_of
 from .numbers import check_numbers
 from .switches import check_switches
 from .task_name import task_name
 from .unsupported import check_unsupported
-from .value_types import check_types, is_on
+from .value_types import check_types
 
 
 def read_values(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
     """Report what is wrong with a configuration by itself, without importing Paddle.
 
     The arguments are those of `read_values`. Raises ConfigError, also for unknown keys, keys of other tasks, wrong
-    types and impossible numbers, and UnsupportedConfigError.
+    types, impossible numbers and contradictions, and UnsupportedConfigError.
     """
     values = read_values(path, overrides)
     task, _ = task_name(values, Path(path).stem)
@@ -44,17 +45,7 @@ def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
     check_numbers(values)
     check_switches(values)
     check_unsupported(values)
-    check_needed(values, task)
-
-
-def check_needed(values: dict[str, Any], task: str) -> None:
-    """Raise ConfigError for a configuration without a model, or without data to train on."""
-    needed = ["model_name_or_path", "dataset_name_or_path" if task == "sft" else "train_dataset_path"]
-    if task != "sft" and not is_on(values.get("do_train")):
-        needed.pop()
-    for key in needed:
-        if not values.get(key):
-            raise ConfigError(f"{key} is missing from the configuration")
+    check_contradictions(values, task)
 
 
 def default_report_to() -> str:

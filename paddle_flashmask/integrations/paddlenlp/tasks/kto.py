@@ -183,6 +183,7 @@ KTO = preference_task(
     "kto",
     KTOOptions,
     FORM,
+    own_keys=("desirable_weight", "undesirable_weight"),
     settle=_settle,
     pack=pack_kto,
     stream=functools.partial(stream_answers, "kto"),

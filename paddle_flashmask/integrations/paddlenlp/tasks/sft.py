@@ -187,6 +187,7 @@ def _accuracy(predictions: Any) -> dict[str, float]:
 
 SFT = Task(
     key="sft",
+    own_keys=("dataset_name_or_path", "zero_padding", "src_length", "max_length"),
     groups=(ModelConfig, DataConfig, SFTConfig, SFTOptions),
     settle=_settle,
     data_keys=lambda training: ["dataset_name_or_path"],

@@ -72,6 +72,8 @@ class Task:
     """The labels that the loss reads of an adapted batch, int64 [B, S], -100 elsewhere; None where it reads none."""
     trainer: Callable[..., Any]
     """Trainer from the arguments, the model, and the keyword arguments of PaddleNLP's Trainer."""
+    own_keys: tuple[str, ...] = ()
+    """Keys that only this task has; any of them identifies it."""
     model_class: Callable[[Any], Any] = causal_lm_class
     """Class of the model, from the model's configuration."""
     settle_model: Callable[[Arguments, Any], None] = lambda arguments, config: None

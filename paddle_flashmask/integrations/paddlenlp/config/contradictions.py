@@ -1,0 +1,55 @@
+"""Contradictions between keys, checked as after parsing, but without importing Paddle."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ..errors import ConfigError
+from .arguments import Arguments, check_common, check_lengths
+from .keys import DATA_KEYS, DEFAULTS, LENGTH_KEYS
+from .known import keys_of
+from .value_types import converted
+
+
+def check_contradictions(values: dict[str, Any], task: str) -> None:
+    """Raise ConfigError for values that do not go together, or without a model, data or work.
+
+    values: of known keys and the right types.
+    """
+    keys = _parsed(values, task)
+    if keys.fp16 and keys.bf16:
+        raise ConfigError("fp16 and bf16 are both true; use one of them")
+    if keys.load_best_model_at_end:
+        _check_best_model(keys)
+    if keys.benchmark or keys.autotuner_benchmark:
+        keys.do_train, keys.do_eval = True, False
+    needed = [key for mode, names in DATA_KEYS[task].items() if getattr(keys, mode) for key in names]
+    arguments = Arguments(model=keys, data=keys, training=keys, options=keys)
+    check_common(arguments, list(dict.fromkeys(needed)))
+    check_lengths(arguments, *LENGTH_KEYS[task])
+
+
+def _parsed(values: dict[str, Any], task: str) -> Any:
+    """All keys of a task as attributes, as PaddleNLP parses them; None for a default that depends on the task."""
+    keys = {key: DEFAULTS[key] for key in keys_of(task)}
+    keys.update((key, converted(key, value)) for key, value in values.items())
+    if keys["evaluation_strategy"] != "no":
+        keys["do_eval"] = True
+    elif keys["do_eval"]:
+        keys["evaluation_strategy"] = "steps"
+    return SimpleNamespace(**keys)
+
+
+def _check_best_model(keys: Any) -> None:
+    if keys.evaluation_strategy != keys.save_strategy:
+        raise ConfigError(
+            "load_best_model_at_end = true needs one value of evaluation_strategy and save_strategy; they are "
+            f"{keys.evaluation_strategy!r} and {keys.save_strategy!r}"
+        )
+    every = keys.eval_steps or keys.logging_steps
+    if keys.evaluation_strategy == "steps" and keys.save_steps % every:
+        raise ConfigError(
+            f"load_best_model_at_end = true needs save_steps = {keys.save_steps} to be a multiple of "
+            f"eval_steps = {every}"
+        )
