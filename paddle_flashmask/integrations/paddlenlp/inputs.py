@@ -43,7 +43,13 @@ class RunInputs:
 
     @classmethod
     def load(cls, task: Task, arguments: Arguments, write: Callable[[str], None]) -> RunInputs:
-        """Load the model's configuration and the tokenizer, but no weights."""
+        """Load the model's configuration and the tokenizer, but no weights.
+
+        Raises ConfigError for a stream without max_steps: PaddleNLP counts num_train_epochs by the length of the data.
+        """
+        training = arguments.training
+        if arguments.data.lazy and training.do_train and training.max_steps <= 0:
+            raise ConfigError("lazy = true needs max_steps: the length of a stream is not known before it is read")
         config = load_model_config(arguments, task.max_length(arguments))
         return cls(task, arguments, config, load_tokenizer(arguments), write)
 

@@ -214,6 +214,11 @@ def test_a_missing_checkpoint_is_named(run, name):
         run(resume_from_checkpoint=name)
 
 
+def test_a_stream_without_a_number_of_steps_is_refused(run):
+    with pytest.raises(ConfigError, match="lazy = true needs max_steps"):
+        run(lazy=True, max_steps=-1, num_train_epochs=2)
+
+
 def test_command_line(sft_config, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(sft_config))

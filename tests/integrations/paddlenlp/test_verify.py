@@ -91,6 +91,13 @@ def test_every_kind_of_attention_passes(kind, mask, verified):
     assert report.passed and (leaks.FUTURE in str(report)) == (kind["attention_mask_type"] == "sliding_window"), report
 
 
+@pytest.mark.parametrize("kind", ["document", "prefix_lm_document"])
+def test_one_document_in_both_directions_passes_on_the_flash_path(kind, verified):
+    options = {"zero_padding": False, "greedy_zero_padding": False, "flash_mask": False, "use_flash_attention": True}
+    report = verified("sft", attention_mask_type=kind, **options)
+    assert report.passed, report
+
+
 @pytest.mark.parametrize("by", [1, -1])
 @pytest.mark.parametrize("key", TASKS)
 def test_a_mask_off_by_one_is_found(key, by, verified, monkeypatch):

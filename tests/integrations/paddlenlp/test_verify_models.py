@@ -52,6 +52,22 @@ def test_attention_in_both_directions(name):
     assert alone.OUTPUTS in {check.name for check in report.checks if not check.passed}
 
 
+@pytest.mark.parametrize("name", sorted(set(MODELS) - {"mistral"}))  # makes every dense mask causal
+@pytest.mark.parametrize("prefix", [0, 5, LENGTH])
+def test_a_dense_mask_that_shows_the_future_is_kept_on_the_flash_path(name, prefix):
+    """PaddleNLP takes the mask of one document without padding for causal, whatever of the future it shows."""
+    model, places = build(name, flash=True), np.arange(LENGTH)
+    ids = batch_of(CAUSAL).input_ids[1:]
+    mask = (places <= places[:, None]) | (places < prefix)
+    labels = np.where(places < prefix - 1, -100, np.roll(ids, -1, axis=1))
+    labels[:, -1] = ids[:, 0]
+    with paddle_flashmask.enabled():
+        kind = DocumentAttention("prefix_lm_document")
+        batch = {"input_ids": ids, "labels": labels, "attention_mask": mask[None, None]}
+        report = verify(model, batch, [[LENGTH]], attention=kind if prefix else DocumentAttention())
+        assert report.passed, report
+
+
 def test_attention_that_was_not_enabled_is_found():
     """With use_flash_attention = False PaddleNLP's Llama takes column indices and ignores them."""
     model, batch = build("llama"), inputs(CAUSAL)

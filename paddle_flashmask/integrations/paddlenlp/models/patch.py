@@ -80,8 +80,11 @@ class PaddleNLPPatch:
         if "attn_mask_startend_row_indices" not in inspect.signature(function).parameters:
             return  # this version of the model takes no indices, so it cannot ignore them
         from .attention import RoutedAttentionFunction
+        from .causal_masks import exact
 
         self._replacements.put(layer_class, "attn_func", RoutedAttentionFunction())
+        if hasattr(module, "is_casual_mask"):
+            self._replacements.put(module, "is_casual_mask", exact(module.is_casual_mask))
 
     def _patch_expert_router(self, module: ModuleType) -> None:
         from . import expert_router

@@ -18,6 +18,7 @@ import paddle
 from paddle_flashmask import functional
 
 from .attention import as_columns, attention_over, columns_and_causal, refuse_what_would_lose_the_mask
+from .causal_masks import exact
 from .replacements import Replacements, unknown_version
 from .table import Family, Route
 
@@ -50,7 +51,7 @@ def patch(module: ModuleType, family: Family, replacements: Replacements) -> Non
     prepare = _attribute(base, "_prepare_decoder_attention_mask")
     replacements.put(base, "_prepare_decoder_attention_mask", _let_columns_pass(prepare))
     if hasattr(module, "is_casual_mask"):
-        replacements.put(module, "is_casual_mask", _columns_are_not_causal(module.is_casual_mask))
+        replacements.put(module, "is_casual_mask", _columns_are_not_causal(exact(module.is_casual_mask)))
     if family.route is Route.MODULE_FUNCTION:
         attention = _attribute(module, "scaled_dot_product_attention")
         if "attention_mask" not in inspect.signature(attention).parameters:
