@@ -26,7 +26,7 @@ def mistake(
 CASES: dict[str, Mistake] = {
     "no wait for the turn": mistake(AWAIT, "", RACE),
     "no wait for the turn, one stage": mistake(AWAIT, "", RACE, head_dim=256),
-    "the turn is not passed on": mistake(PASS, "", "deadlock"),
+    "the turn is not passed on": mistake(PASS, ";", "deadlock"),
     "the turn is passed on before all have added": mistake(ALL_ADDED, "", RACE),
     "the turn is passed on without a release": mistake("ptx::StoreRelease(", "ptx::StoreGlobal(", RACE, TURNS),
     "the turn is looked at without an acquire": mistake(
