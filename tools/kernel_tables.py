@@ -36,8 +36,7 @@ int main() {
   for (const auto& t : sm80::kForward) Print("sm80 Forward", row++, t, t.head_dim_v, t.shared_bytes()), std::puts("");
   row = 0;
   for (const auto& t : sm80::kBackward) {
-    const bool adds_dquery = t.shared_bytes(true) <= sm80::kSharedMedium;
-    Print("sm80 Backward", row++, t, t.head_dim, t.shared_bytes(adds_dquery)), std::puts("");
+    Print("sm80 Backward", row++, t, t.head_dim, t.shared_bytes(t.adds_dquery())), std::puts("");
   }
   row = 0;
   for (const auto& t : sm80::kQueryGradient) {

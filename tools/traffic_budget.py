@@ -1,12 +1,12 @@
-"""Bytes that the sm90 kernels move through L2 and DRAM, and the rate that DRAM bounds.
+"""Bytes that the CUDA kernels move through L2 and DRAM, and the rate that DRAM bounds.
 
     python3 -m tools.traffic_budget > benchmarks/results/traffic_budget.md
 
-A simulation of the launch, nothing is measured. As many blocks as the GPU has multiprocessors take work items in the
-order of csrc/cuda/common/head_groups.h and visit one tile per step: in lockstep, where blocks of one head share each
-tile at once, or spread evenly over the tiles, where they share it only as long as L2 keeps it. A run on a GPU lies
-between. L2 is one LRU cache of tiles. The mask is full, so that every block visits every tile. Left out: lse, delta,
-columns of the mask, and the kernels before and after.
+A simulation of the launch, nothing is measured. As many blocks as the GPU holds at a time take work items in the order
+of csrc/cuda/common/head_groups.h and visit one tile per step: in lockstep, where blocks of one head share each tile at
+once, or spread evenly over the tiles, where they share it only as long as L2 keeps it. A run on a GPU lies between. L2
+is one LRU cache of tiles. The mask is full, so that every block visits every tile. Left out: lse, delta, columns of the
+mask, and the kernels before and after.
 """
 
 from __future__ import annotations
@@ -16,29 +16,35 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tools import build_kernels, config_budget
+from tools import build_kernels, kernel_tables
 
 ELEMENT_BYTES = 2  # of query, key, value, out and their gradients
 SUM_BYTES = 4  # of the sums of dquery
 # Floating-point operations per pair are these times head_dim: two per multiply-add of each product.
 OPERATIONS = {"Forward": 4, "Backward": 10}
-# Dense 16-bit products of H100 and H200 (SXM data sheets).
-PEAK_TFLOPS = 989
 # The source file that names the bytes which the heads of a group may take.
 HEAD_GROUPS = "csrc/cuda/common/head_groups.h"
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Multiprocessors, L2 in bytes, and DRAM bytes per second that a kernel reaches (about nine tenths of the peak)."""
+    """Multiprocessors, L2 in bytes, DRAM bytes per second that a kernel reaches (about nine tenths of the peak), and
+    TFLOP/s of dense 16-bit products (data sheets of the SXM cards)."""
 
     name: str
     multiprocessors: int
     l2_bytes: int
     dram_rate: float
+    peak_tflops: int
 
 
-GPUS = (Gpu("H100", 132, 50 << 20, 3.0e12), Gpu("H200", 132, 50 << 20, 4.3e12))
+# Folder of the kernels -> GPUs that run them.
+GPUS = {
+    "sm90": (Gpu("H100", 132, 50 << 20, 3.0e12, 989), Gpu("H200", 132, 50 << 20, 4.3e12, 989)),
+    "sm80": (Gpu("A100 40 GB", 108, 40 << 20, 1.4e12, 312), Gpu("A100 80 GB", 108, 40 << 20, 1.8e12, 312)),
+}
+# Blocks of a multiprocessor at head dim 128. The forward for 8.0 has 128 threads of 255 registers and 66 KiB.
+BLOCKS_PER_MULTIPROCESSOR = {("sm80", "Forward"): 2}
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Launch:
     added_bytes: int  # per visited tile: read and written in L2
     item_bytes: int  # read and written once per item
     pairs_per_tile: int
+    blocks_per_multiprocessor: int = 1
 
     @property
     def head_bytes(self) -> int:
@@ -102,13 +109,11 @@ class Traffic:
     dram: float
 
 
-def launch_of(kernel: str, problem: Problem) -> Launch:
-    """Describe the launch of "Forward" or "Backward" with the tile of csrc/cuda/sm90."""
-    (tile,) = (
-        row
-        for row in config_budget.budgets()
-        if (row.kernel, row.head_dim_v) == (kernel, problem.head_dim) and row.head_dim == problem.head_dim
-    )
+def launch_of(folder: str, kernel: str, problem: Problem) -> Launch:
+    """Describe the launch of "Forward" or "Backward" with the first tile of this head dim in csrc/cuda/`folder`."""
+    dims = problem.head_dim, problem.head_dim
+    tile = next(row for row in kernel_tables.table(folder, kernel) if (row.head_dim, row.head_dim_v) == dims)
+    blocks = BLOCKS_PER_MULTIPROCESSOR.get((folder, kernel), 1)
     group = problem.heads_q // problem.heads_kv
     row_bytes = 2 * problem.head_dim * ELEMENT_BYTES  # key and value, query and out, query and dout
     query_tiles, key_tiles = -(-problem.seqlen // tile.tile_q), -(-problem.seqlen // tile.tile_k)
@@ -123,6 +128,7 @@ def launch_of(kernel: str, problem: Problem) -> Launch:
             added_bytes=0,
             item_bytes=tile.tile_q * row_bytes,
             pairs_per_tile=tile.tile_q * tile.tile_k,
+            blocks_per_multiprocessor=blocks,
         )
     return Launch(
         heads=problem.batch * problem.heads_kv,
@@ -134,13 +140,16 @@ def launch_of(kernel: str, problem: Problem) -> Launch:
         added_bytes=tile.tile_q * problem.head_dim * SUM_BYTES,
         item_bytes=2 * tile.tile_k * row_bytes,
         pairs_per_tile=tile.tile_q * tile.tile_k,
+        blocks_per_multiprocessor=blocks,
     )
 
 
-def cached_bytes() -> int:
-    """Read kCachedBytes, the bytes that the heads of a group may take."""
+def cached_bytes(folder: str, gpu: Gpu) -> int:
+    """Read kCachedBytes or CachedBytes, the bytes that the heads of a group may take."""
     source = (build_kernels.ROOT / HEAD_GROUPS).read_text()
-    return int(re.search(r"kCachedBytes = (\d+) << 20;", source)[1]) << 20
+    if folder == "sm90":
+        return int(re.search(r" kCachedBytes = (\d+) << 20;", source)[1]) << 20
+    return gpu.l2_bytes // int(re.search(r" CachedBytes\(int64_t l2_bytes\) { return l2_bytes / (\d+); }", source)[1])
 
 
 def _steps(launch: Launch, heads_per_group: int, blocks: int, spread: bool) -> Iterator[set[tuple[int, int, int]]]:
@@ -161,7 +170,8 @@ def traffic(launch: Launch, heads_per_group: int, gpu: Gpu, spread: bool = False
     entries = gpu.l2_bytes // (launch.read_bytes + launch.added_bytes)
     cache: OrderedDict[tuple[int, int, int], None] = OrderedDict()
     misses = 0
-    for visited in _steps(launch, heads_per_group, gpu.multiprocessors, spread):
+    blocks = gpu.multiprocessors * launch.blocks_per_multiprocessor
+    for visited in _steps(launch, heads_per_group, blocks, spread):
         for tile in sorted(visited):
             if tile in cache:
                 cache.move_to_end(tile)
@@ -183,6 +193,25 @@ def rate(kernel: str, problem: Problem, found: Traffic, gpu: Gpu) -> float:
     return OPERATIONS[kernel] * problem.head_dim / found.dram * gpu.dram_rate / 1e12
 
 
+def _table(folder: str) -> list[str]:
+    gpus = GPUS[folder]
+    lines = [
+        "| kernel | problem | heads per group | L2 bytes | DRAM bytes | " + " | ".join(gpu.name for gpu in gpus) + " |",
+        "|" + "---|" * (5 + len(gpus)),
+    ]
+    for kernel in OPERATIONS:
+        for problem in PROBLEMS:
+            launch = launch_of(folder, kernel, problem)
+            for heads in (launch.heads, launch.heads_per_group(cached_bytes(folder, gpus[0]))):
+                found = [traffic(launch, heads, gpus[0], spread) for spread in (False, True)]
+                cells = [f"{found[0].l2:.2f}", " / ".join(f"{f.dram:.2f}" for f in found)]
+                for gpu in gpus:
+                    rates = [rate(kernel, problem, f, gpu) for f in found]
+                    cells.append(" / ".join(f"{r:.0f}" if r < gpu.peak_tflops else "-" for r in rates))
+                lines.append(f"| {kernel} | {problem} | {heads} of {launch.heads} | {' | '.join(cells)} |")
+    return lines
+
+
 def markdown() -> str:
     """Format every kernel and problem, with all heads in one group and with the groups of the build."""
     lines = [
@@ -191,21 +220,12 @@ def markdown() -> str:
         "",
         "* DRAM bytes and rates: blocks in lockstep / spread evenly over the tiles.",
         "* With all heads in one group, heads are the fastest index over the whole launch.",
-        f"* A dash: DRAM does not bound the kernel below the {PEAK_TFLOPS} TFLOP/s of the tensor cores.",
-        "",
-        "| kernel | problem | heads per group | L2 bytes | DRAM bytes | " + " | ".join(gpu.name for gpu in GPUS) + " |",
-        "|" + "---|" * (5 + len(GPUS)),
+        "* A dash: DRAM does not bound the kernel below the rate of the tensor cores, "
+        + " and ".join(f"{gpus[0].peak_tflops} TFLOP/s for {folder}" for folder, gpus in GPUS.items())
+        + ".",
     ]
-    for kernel in OPERATIONS:
-        for problem in PROBLEMS:
-            launch = launch_of(kernel, problem)
-            for heads in (launch.heads, launch.heads_per_group(cached_bytes())):
-                found = [traffic(launch, heads, GPUS[0], spread) for spread in (False, True)]
-                cells = [f"{found[0].l2:.2f}", " / ".join(f"{f.dram:.2f}" for f in found)]
-                for gpu in GPUS:
-                    rates = [rate(kernel, problem, f, gpu) for f in found]
-                    cells.append(" / ".join(f"{r:.0f}" if r < PEAK_TFLOPS else "-" for r in rates))
-                lines.append(f"| {kernel} | {problem} | {heads} of {launch.heads} | {' | '.join(cells)} |")
+    for folder in GPUS:
+        lines += ["", f"Kernels of `csrc/cuda/{folder}`:", "", *_table(folder)]
     return "\n".join(lines)
 
 

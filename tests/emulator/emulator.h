@@ -24,6 +24,7 @@ struct Options {
   int shared_limit = 227 * 1024;
   int compute_capability = 90;
   int multiprocessors = 4;
+  int l2_bytes = 256 << 10;  // small, so that the heads of small problems form several groups
 };
 Options& CurrentOptions();
 

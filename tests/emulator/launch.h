@@ -13,7 +13,7 @@ namespace pfm::cuda::ptx {
 
 inline LaunchStatus ReadDeviceLimits(DeviceLimits* limits) {
   const emulator::Options& options = emulator::CurrentOptions();
-  *limits = {options.compute_capability, options.multiprocessors, options.shared_limit};
+  *limits = {options.compute_capability, options.multiprocessors, options.shared_limit, options.l2_bytes};
   return {};
 }
 

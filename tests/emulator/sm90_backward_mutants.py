@@ -7,7 +7,7 @@ KERNEL, PRODUCER = "sm90/backward.h", "sm90/backward_producer.h"
 OWN_KEYS, SHARE_KEYS = "sm90/backward_own_keys.h", "sm90/backward_share_keys.h"
 GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/wgmma_tiles.h"
 SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
-TURNS = "sm90/dquery_order.h"
+TURNS, RANKS, BLOCK = "sm90/dquery_order.h", "backward/dquery_turns.h", "backward/backward_block.h"
 ROWS, CONVERSION = "backward/preprocess.h", "backward/postprocess.h"
 KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "backward/launch.cu"
 
@@ -49,8 +49,8 @@ def row_mistake(old: str, new: str, expected: str | None, what: str = "halves", 
     return file, old, new, ROWS_OBJECT, what, expected
 
 
-def turn_mistake(old: str, new: str, expected: str) -> Mistake:
-    return mistake(TURNS, old, new, "turns", expected)
+def turn_mistake(old: str, new: str, expected: str, file: str = RANKS) -> Mistake:
+    return mistake(file, old, new, "turns", expected)
 
 
 CASES: dict[int, dict[str, Mistake]] = {
@@ -192,7 +192,7 @@ CASES: dict[int, dict[str, Mistake]] = {
             OWN_KEYS, ZEROS_STORED + "        " + PROXY_FENCE, ZEROS_STORED, "halves", NO_PROXY_FENCE
         ),
         "two blocks with the same keys": mistake(
-            PRODUCER, "KeyTileOf(arguments.mask, rank)", "KeyTileOf(arguments.mask, rank / 2 * 2)", "backward", RACE
+            BLOCK, "KeyTileOf(arguments.mask, rank)", "KeyTileOf(arguments.mask, rank / 2 * 2)", "backward", RACE
         ),
         "who sees nothing keeps the stage": mistake(
             OWN_KEYS, "      FinishTile(common, shared, warpgroup, *stages, dquery);\n", "", "halves", "deadlock"
@@ -218,19 +218,20 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "the turn is not passed on": turn_mistake(
-            "      if (ptx::LaneIndex() == 0) ptx::StoreRelease(LastMark(common, tile), MarkOf(block.rank));\n",
+            "      if (ptx::LaneIndex() == 0) PassTurn(common, block, tile.row_block);\n",
             "",
             "deadlock",
+            TURNS,
         ),
         "the turn is passed on without a release": turn_mistake("ptx::StoreRelease(", "ptx::StoreGlobal(", RACE),
         "the turn is passed on before all have added": turn_mistake(
-            "      stages.WaitAlong(shared.added());\n", "", f"{RACE}|{LATE}"
+            "      stages.WaitAlong(shared.added());\n", "", f"{RACE}|{LATE}", TURNS
         ),
         "the turn is looked at without an acquire": turn_mistake(
             "ptx::LoadAcquire(", "ptx::LoadGlobal(", f"{RACE}|endless loop"
         ),
         "the turn has come before it was waited for": turn_mistake(
-            "      if (before != 0 && ptx::LaneIndex() == 0) {\n", "      if (false) {\n", RACE
+            "  if (before != 0 && ptx::LaneIndex() == 0) {\n", "  if (false) {\n", RACE
         ),
         "the turn after the next lower rank": turn_mistake(
             "MarkOf(end - 1 - ptx::LowestBit(found))", "MarkOf(end - 1)", f"deadlock|{RACE}"
@@ -239,8 +240,8 @@ CASES: dict[int, dict[str, Mistake]] = {
             "ptx::LowestBit(found)", "31 + ptx::LowestBit(found) / 32 - __builtin_clz(found)", f"deadlock|{RACE}"
         ),
         "turns of the first head of a block for all": turn_mistake(
-            "mask(common.mask, block.batch, tile.head)",
-            "mask(common.mask, block.batch, block.first_head)",
+            "mask(arguments.mask, block.batch, head)",
+            "mask(arguments.mask, block.batch, block.first_head)",
             f"deadlock|{RACE}",
         ),
         "turns by what bounds do not rule out, taken by what columns do not": mistake(
@@ -305,7 +306,7 @@ CASES: dict[int, dict[str, Mistake]] = {
     256: {
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "the turn is passed on before all have added": turn_mistake(
-            "      stages.WaitAlong(shared.added());\n", "", f"{RACE}|{LATE}"
+            "      stages.WaitAlong(shared.added());\n", "", f"{RACE}|{LATE}", TURNS
         ),
         "no wait for the scores": mistake(
             SHARE_KEYS, "      ptx::WarpgroupWait<1>();\n", "", "deterministic", IN_FLIGHT

@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 from overrun_mutants import CASES as OVERRUNS
 from release_mutants import CASES as RELEASES
+from sm80_backward_mutants import CASES as SM80_BACKWARD
 from sm90_backward_mutants import CASES as SM90_BACKWARD
 from support.repository import python_environment
 
 from tools import kernel_tables
 
 MUTANTS = Path(__file__).resolve().parent / "mutants"
-FORWARD, BACKWARD, QUERY_GRADIENT = "sm80/forward.h", "sm80/backward.h", "sm80/query_gradient.h"
+FORWARD, BACKWARD = "sm80/forward.h", "sm80/backward.h"
 FRAGMENTS, PREPARE = "sm80/fragments.h", "common/prepare_kernels.h"
 FORWARD_OBJECT, BACKWARD_OBJECT, PREPARE_OBJECT = "sm80/forward_bf16.cu", "sm80/backward_bf16.cu", "common/prepare.cu"
 
@@ -133,8 +134,8 @@ CASES = {
     ),
     "backward: the stage in flight is read": Mutant(
         BACKWARD,
-        "const Stage stage = stage_of(current);",
-        "const Stage stage = stage_of(1 - current);",
+        "stage_of(kStages == 2 ? current : 0);",
+        "stage_of(kStages == 2 ? 1 - current : 0);",
         BACKWARD_OBJECT,
         "backward",
         ORDER,
@@ -147,6 +148,10 @@ CASES = {
         "forward",
         "race in global memory|which nobody has written",
     ),
+}
+
+CASES |= {
+    f"backward: {name}": Mutant(*mistake, head_dim=head_dim) for name, (*mistake, head_dim) in SM80_BACKWARD.items()
 }
 
 SM90_FORWARD, SM90_LOADER, SM90_SCHEDULER = "sm90/forward.h", "sm90/forward_loader.h", "sm90/tile_scheduler.h"

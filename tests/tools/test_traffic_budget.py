@@ -1,4 +1,4 @@
-"""Bytes through L2 and DRAM: small launches counted by hand, and the launches of the sm90 kernels."""
+"""Bytes through L2 and DRAM: small launches counted by hand, and the launches of the kernels."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ LAUNCH = Launch(
     pairs_per_tile=8,
 )
 PAIRS = 2 * 2 * 4 * 8
+H100, A100 = traffic_budget.GPUS["sm90"][0], traffic_budget.GPUS["sm80"][0]
 
 
 def gpu(tiles_in_l2: int) -> Gpu:
-    return Gpu("small", multiprocessors=2, l2_bytes=tiles_in_l2 * 96, dram_rate=1e12)
+    return Gpu("small", multiprocessors=2, l2_bytes=tiles_in_l2 * 96, dram_rate=1e12, peak_tflops=1)
 
 
 def dram_bytes(launch: Launch, heads_per_group: int, tiles_in_l2: int, spread: bool = False) -> float:
@@ -72,24 +73,43 @@ def test_the_backward_at_head_dim_128() -> None:
     """A tile of 64 queries and 128 keys: query and dout take 32 KiB, the sums of dquery 32 KiB, which DRAM moves twice.
     At 12 bytes per pair, 3 TB/s bound 1280 operations per pair at 320 TFLOP/s."""
     problem = Problem(4, 32, 32, 8192)
-    launch = traffic_budget.launch_of("Backward", problem)
+    launch = traffic_budget.launch_of("sm90", "Backward", problem)
     assert (launch.heads, launch.items_per_head, launch.tiles_per_stream) == (128, 64, 128)
     assert launch.read_bytes + 2 * launch.added_bytes == 96 * 1024 and launch.pairs_per_tile == 64 * 128
-    assert launch.heads_per_group(traffic_budget.cached_bytes()) == 3
+    assert launch.heads_per_group(traffic_budget.cached_bytes("sm90", H100)) == 3
     at_12_bytes = traffic_budget.Traffic(l2=8.0, dram=12.0)
-    assert traffic_budget.rate("Backward", problem, at_12_bytes, traffic_budget.GPUS[0]) == pytest.approx(320)
+    assert traffic_budget.rate("Backward", problem, at_12_bytes, H100) == pytest.approx(320)
 
 
 def test_the_forward_at_head_dim_128() -> None:
     """Keys and values of a head of 8192 take 4 MiB. Eight query heads share them."""
-    launch = traffic_budget.launch_of("Forward", Problem(1, 64, 8, 8192))
+    launch = traffic_budget.launch_of("sm90", "Forward", Problem(1, 64, 8, 8192))
     assert launch.head_bytes == 4 << 20 and launch.added_bytes == 0
-    assert launch.heads_per_group(traffic_budget.cached_bytes()) == 6 * 8
+    assert launch.heads_per_group(traffic_budget.cached_bytes("sm90", H100)) == 6 * 8
 
 
 def test_groups_of_heads_lift_the_bound_of_dram() -> None:
     problem = Problem(4, 32, 32, 8192)
-    launch = traffic_budget.launch_of("Backward", problem)
-    heads = launch.heads_per_group(traffic_budget.cached_bytes())
-    found = traffic_budget.traffic(launch, heads, traffic_budget.GPUS[0], spread=True)
-    assert traffic_budget.rate("Backward", problem, found, traffic_budget.GPUS[0]) > traffic_budget.PEAK_TFLOPS
+    launch = traffic_budget.launch_of("sm90", "Backward", problem)
+    heads = launch.heads_per_group(traffic_budget.cached_bytes("sm90", H100))
+    found = traffic_budget.traffic(launch, heads, H100, spread=True)
+    assert traffic_budget.rate("Backward", problem, found, H100) > H100.peak_tflops
+
+
+def test_groups_of_heads_lift_the_bound_of_dram_on_an_a100() -> None:
+    """Half of 40 MB holds query, dout and the sums of dquery of two heads of 8192. All heads at once need 12 bytes per
+    pair, and 1.4 TB/s bound 1280 operations per pair at 150 of 312 TFLOP/s."""
+    problem = Problem(4, 32, 32, 8192)
+    launch = traffic_budget.launch_of("sm80", "Backward", problem)
+    heads = launch.heads_per_group(traffic_budget.cached_bytes("sm80", A100))
+    assert heads == 2
+    rates = [
+        traffic_budget.rate("Backward", problem, traffic_budget.traffic(launch, per_group, A100), A100)
+        for per_group in (launch.heads, heads)
+    ]
+    assert rates[0] < A100.peak_tflops / 2 and rates[1] > A100.peak_tflops
+
+
+def test_two_blocks_of_the_forward_share_a_multiprocessor_of_an_a100() -> None:
+    launch = traffic_budget.launch_of("sm80", "Forward", Problem(1, 8, 8, 8192))
+    assert launch.blocks_per_multiprocessor == 2 and launch.pairs_per_tile == 128 * 64

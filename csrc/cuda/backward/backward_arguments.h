@@ -23,7 +23,7 @@ struct BackwardArguments {
   float* delta;        // [B * Hq][padded row]: rowsum(dout * out) - dlse, so that dS = P * (dP - delta)
   float* dsink;        // [B * Hq][block of rows]
   float* dquery;       // sums in the order of dquery_sums.h, or null: a pass of its own
-  int32_t* turns;      // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order (sm90 only)
+  int32_t* turns;      // [B * Hq][block of kRowsPerBlock rows], or null: dquery is added in any order
   int32_t* ticket;     // the next place in the order of work; null without turns
   int32_t padded_dim;  // head dim of the instantiation
   int32_t row_blocks;  // padded_rows / kRowsPerBlock

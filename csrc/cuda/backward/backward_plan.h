@@ -12,16 +12,13 @@
 
 namespace pfm::cuda {
 
-// kCachedBytes of an ordered dquery. More heads run at once, so that fewer blocks of one head wait for each other.
-constexpr int64_t kTurnCachedBytes = 40 << 20;
-
 // Shape and abilities of the pass over key tiles.
 struct KeyPass {
   int head_dim, tile_q, tile_k;
-  bool can_add_dquery;
-  int blocks_per_multiprocessor;  // to aim for by splitting groups of query heads
-  bool is_ordered;     // takes key tiles longest first, and adds dquery in that order if it must be deterministic
-  bool sums_in_quads;  // of dquery, whatever the other kernels are compiled for
+  bool adds_dquery;
+  int blocks_per_multiprocessor;            // to aim for by splitting groups of query heads
+  bool sums_in_quads;                       // of dquery, whatever the other kernels are compiled for
+  int64_t cached_bytes, turn_cached_bytes;  // for what the heads of a group share (head_groups.h)
 };
 
 struct BackwardPlan {
@@ -30,11 +27,10 @@ struct BackwardPlan {
   BackwardArguments arguments;
 
   BackwardPlan(const pfm_params& params, const KeyPass& pass, const ptx::DeviceLimits& limits, Arena* arena)
-      : adds_dquery(pass.can_add_dquery && (params.deterministic == 0 || pass.is_ordered)),
-        sums_in_quads(pass.sums_in_quads) {
+      : adds_dquery(pass.adds_dquery), sums_in_quads(pass.sums_in_quads) {
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, pass.tile_q, pass.tile_k, arena);
-    if (pass.is_ordered) TakeKeyOrder(&arguments.mask, arena);
+    TakeKeyOrder(&arguments.mask, arena);
     arguments.dropout = MakeDropout(params.dropout, params.seed, params.offset);
     const int64_t heads = params.batch * params.heads_q;
     arguments.padded_rows = RoundUp<int64_t>(params.seqlen_q, Max(kRowsPerBlock, pass.tile_q));
@@ -54,7 +50,7 @@ struct BackwardPlan {
     arguments.turns = arena->Take<int32_t>(takes_turns ? heads * arguments.row_blocks : 0, "turns of dquery");
     arguments.ticket = arena->Take<int32_t>(takes_turns ? 1 : 0, "ticket of blocks");
     if (!takes_turns) arguments.turns = arguments.ticket = nullptr;
-    arguments.groups = GroupsOf(pass.head_dim);
+    arguments.groups = GroupsOf(pass, takes_turns);
     const int64_t sums = adds_dquery ? heads * arguments.padded_rows * pass.head_dim : 0;
     arguments.dquery = arena->Take<float>(sums, "sums of dquery");
     if (!adds_dquery || params.dquery.data == nullptr) arguments.dquery = nullptr;
@@ -62,11 +58,11 @@ struct BackwardPlan {
 
  private:
   // What the blocks of a head share: query, dout, and the float32 sums of dquery.
-  HeadGroups GroupsOf(int head_dim) const {
-    const int64_t bytes_per_row = head_dim * (2 * kElementBytes + (adds_dquery ? kFloatBytes : 0));
+  HeadGroups GroupsOf(const KeyPass& pass, bool takes_turns) const {
+    const int64_t bytes_per_row = pass.head_dim * (2 * kElementBytes + (adds_dquery ? kFloatBytes : 0));
     const int64_t bytes_per_head = arguments.heads_per_split() * arguments.padded_rows * bytes_per_row;
     const int64_t heads = arguments.params.batch * arguments.params.heads_kv * arguments.splits;
-    return HeadGroups::Make(heads, bytes_per_head, 1, arguments.turns == nullptr ? kCachedBytes : kTurnCachedBytes);
+    return HeadGroups::Make(heads, bytes_per_head, 1, takes_turns ? pass.turn_cached_bytes : pass.cached_bytes);
   }
 
   // Smallest divisor of the group that, as the number of blocks per key tile and key-value head, gives enough blocks.

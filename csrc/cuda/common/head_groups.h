@@ -14,6 +14,11 @@ namespace pfm::cuda {
 // a copy. The rest is for what is not shared and for lines about to be evicted.
 constexpr int64_t kCachedBytes = 24 << 20;
 
+// The same on a device with an L2 cache of this size, and the budget if key tiles take turns at dquery: more heads
+// then run at once, so that fewer blocks of one head wait for each other.
+constexpr int64_t CachedBytes(int64_t l2_bytes) { return l2_bytes / 2; }
+constexpr int64_t TurnCachedBytes(int64_t l2_bytes) { return l2_bytes / 5 * 4; }
+
 struct HeadGroups {
   int32_t heads;            // over all batches
   int32_t heads_per_group;  // the last group may have fewer

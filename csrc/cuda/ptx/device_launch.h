@@ -20,6 +20,7 @@ inline LaunchStatus ReadDeviceLimits(DeviceLimits* limits) {
   read(&minor, cudaDevAttrComputeCapabilityMinor);
   read(&limits->multiprocessors, cudaDevAttrMultiProcessorCount);
   read(&limits->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  read(&limits->l2_bytes, cudaDevAttrL2CacheSize);
   limits->compute_capability = 10 * major + minor;
   return StatusOf(error);
 }

@@ -18,6 +18,7 @@ struct DeviceLimits {
   int compute_capability;  // 10 * major + minor
   int multiprocessors;
   int shared_bytes;  // maximum per block
+  int l2_bytes;
 };
 
 // Dynamic shared memory of a block. `most` is a property of the kernel, the same for every launch on a device: it is

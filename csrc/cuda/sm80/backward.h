@@ -8,15 +8,18 @@
 #include <cstdint>
 
 #include "../backward/dquery_sums.h"
+#include "../backward/dquery_turns.h"
 #include "../common/candidate_tiles.h"
 #include "../common/shared_columns.h"
 #include "config.h"
 #include "fragments.h"
 #include "mask_dropout.h"
+#include "shared_block.h"
 
 namespace pfm::cuda::sm80 {
 
-template <class T, int kRow>
+// kInTurn: key tiles add to dquery in the order of their ranks, for the same bits in every run.
+template <class T, int kRow, bool kInTurn>
 struct BackwardKernel {
   static constexpr BackwardTile kTile = kBackward[kRow];
   static constexpr int kDim = kTile.head_dim;
@@ -36,17 +39,20 @@ struct BackwardKernel {
   static constexpr int kDqueryPass = kQueryColumns % 32 == 0 ? 32 : kQueryColumns;  // columns at a time
   static_assert(kDqueryPass <= 48, "few registers");
 
-  // Shared memory: key tile, value tile, the stages of query, dout, lse, delta and columns, dS^T.
+  // Shared memory: key tile, value tile, the stages of query, dout, lse, delta and columns, the work of the block,
+  // dS^T.
   static constexpr int kKeyBytes = kTileK * row_bytes(kDim);
   static constexpr int kQueryBytes = kTileQ * row_bytes(kDim);
   static constexpr int kRowBytes = kTileQ * static_cast<int>(sizeof(float));
   using Columns = SharedColumns<kTileK>;
   static constexpr int kStageBytes = 2 * (kQueryBytes + kRowBytes) + Columns::kBytes;
-  static_assert(2 * kKeyBytes + kStages * kStageBytes == kTile.input_bytes(), "the plan is what the table says");
+  static_assert(2 * kKeyBytes + kStages * kStageBytes + kBlockBytes == kTile.input_bytes(),
+                "the plan is what the table says");
   static_assert(kStageBytes % 128 == 0, "every stage and dS^T start a line");
 
-  using Tiles = CandidateTiles<Walk::kQueryTiles, kTileQ, kTileK>;
+  using Tiles = CandidateTiles<kInTurn ? Walk::kQueryTilesFromLast : Walk::kQueryTiles, kTileQ, kTileK>;
   using Scores = Accumulator[1][kScoreBlocks];
+  using PackedScores = Packed<1, kScoreBlocks>;
   using Sums = Accumulator[1][kSumBlocks];
 
   struct Stage {
@@ -63,63 +69,80 @@ struct BackwardKernel {
   // Iterator over the candidate tiles of all query heads of the block, head by head.
   class Work {
    public:
-    PFM_DEVICE Work(const BackwardArguments& arguments, int32_t batch, int32_t first_head, int32_t key_tile)
-        : arguments_(arguments), batch_(batch), key_tile_(key_tile), head_(first_head), tiles_(mask(), key_tile) {}
+    PFM_DEVICE Work(const BackwardArguments& arguments, SharedBlock block)
+        : arguments_(arguments), block_(block), head_(block.Load().first_head), tiles_(mask(), block.key_tile()) {}
 
-    PFM_DEVICE CandidateTile Next() {
+    PFM_DEVICE QueryTile Next() {
       while (true) {
         const CandidateTile tile = tiles_.Next();
-        if (tile.exists()) return tile;
-        if ((head_ + 1) % arguments_.heads_per_split() == 0) return tile;
+        if (tile.exists() || (head_ + 1) % arguments_.heads_per_split() == 0) {
+          return {tile.index, head_, tile.undecided};
+        }
         ++head_;
-        tiles_ = Tiles(mask(), key_tile_);
+        tiles_ = Tiles(mask(), block_.key_tile());
       }
     }
 
-    PFM_DEVICE int32_t head() const { return head_; }
-    PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, batch_, head_); }
-
    private:
+    PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, block_.batch(), head_); }
+
     const BackwardArguments& arguments_;
-    int32_t batch_, key_tile_, head_;
+    SharedBlock block_;
+    int32_t head_;
     Tiles tiles_;
   };
 
-  PFM_DEVICE static void CopyQueryTile(const BackwardArguments& arguments, int32_t batch, const Work& work,
-                                       int32_t key_tile, const CandidateTile& tile, const Stage& stage) {
+  PFM_DEVICE static void CopyKeys(const BackwardArguments& arguments, const BackwardBlock& block,
+                                  SharedTile<kDim> key, SharedTile<kDim> value) {
+    const pfm_params& params = arguments.params;
+    const int32_t key0 = block.key_tile * kTileK;
+    CopyTile<kTileK, kDim, kThreads>(RowOf(params.key, block.batch, 0, block.kv_head), params.key.stride_seq, key0,
+                                     params.seqlen_k, static_cast<int>(params.head_dim), key);
+    CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, block.batch, 0, block.kv_head), params.value.stride_seq,
+                                     key0, params.seqlen_k, static_cast<int>(params.head_dim_v), value);
+  }
+
+  PFM_DEVICE static void CopyQueryTile(const BackwardArguments& arguments, SharedBlock block, const QueryTile& tile,
+                                       const Stage& stage) {
     const pfm_params& params = arguments.params;
     if (tile.exists()) {
+      const int32_t batch = block.batch();
       const int32_t row0 = tile.index * kTileQ;
-      const int64_t batch_head = batch * params.heads_q + work.head();
+      const int64_t batch_head = batch * params.heads_q + tile.head;
       const int chunk = ptx::ThreadIndex() % (kRowBytes / 16);
       if (ptx::ThreadIndex() < 2 * kRowBytes / 16) {
         const bool is_lse = ptx::ThreadIndex() < kRowBytes / 16;
         const float* numbers = (is_lse ? arguments.lse : arguments.delta) + batch_head * arguments.padded_rows + row0;
         ptx::CopyAsync16((is_lse ? stage.lse : stage.delta) + 16 * chunk, numbers + 4 * chunk, true);
       }
-      const char* query = RowOf(params.query, batch, 0, work.head());
+      const char* query = RowOf(params.query, batch, 0, tile.head);
       const bool has_dout = params.dout.data != nullptr;
       CopyTile<kTileQ, kDim, kThreads>(query, params.query.stride_seq, row0, params.seqlen_q,
                                        static_cast<int>(params.head_dim), stage.query);
-      CopyTile<kTileQ, kDim, kThreads>(has_dout ? RowOf(params.dout, batch, 0, work.head()) : query,
+      CopyTile<kTileQ, kDim, kThreads>(has_dout ? RowOf(params.dout, batch, 0, tile.head) : query,
                                        has_dout ? params.dout.stride_seq : 0, row0, has_dout ? params.seqlen_q : 0,
                                        static_cast<int>(params.head_dim_v), stage.dout);
-      if (tile.undecided) stage.columns.template Copy<kThreads>(work.mask(), key_tile);
+      if (tile.undecided)
+        stage.columns.template Copy<kThreads>(HeadMask(arguments.mask, batch, tile.head), block.key_tile());
     }
     ptx::CommitCopies();
   }
 
-  // scores: S^T in, P^T after dropout out; dscores: dP^T in, dS^T out. Rows are the 16 keys of this warp from key0
-  // on.
-  PFM_DEVICE static void Softmax(const BackwardArguments& arguments, uint32_t batch_head, int32_t row0, int32_t key0,
-                                 const Stage& stage, Scores& scores, Scores& dscores) {
+  // Computes P^T after dropout and dS^T, rounded, from S^T and dP^T. Rows are the 16 keys of this warp, from warp_key
+  // on; `which` names the query tile.
+  PFM_DEVICE static void Softmax(const BackwardArguments& arguments, SharedBlock block, int which, int warp_key,
+                                 const Stage& stage, const Scores& scores, const Scores& dprobabilities,
+                                 PackedScores& probabilities, PackedScores& dscores) {
     const pfm_params& params = arguments.params;
     const float factor = ScoreScale(params.softmax_scale).factor;
     uint32_t dropped = 0;
     float keep_scale = 1.0f;
     if (params.dropout > 0.0f) {
       const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
-      dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, batch_head, row0, key0);
+      const QueryTile tile = block.LoadTile(which);
+      const auto batch_head = static_cast<uint32_t>(block.batch() * params.heads_q + tile.head);
+      dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, batch_head, tile.index * kTileQ,
+                                                    block.key_tile() * kTileK + warp_key);
       keep_scale = dropout.keep_scale;
     }
 #pragma unroll
@@ -127,41 +150,56 @@ struct BackwardKernel {
       const int offset = (8 * n + ptx::LaneIndex() % 4 * 2) * static_cast<int>(sizeof(float));
       const FloatPair lse = ptx::LoadShared<FloatPair>(stage.lse + offset);
       const FloatPair delta = ptx::LoadShared<FloatPair>(stage.delta + offset);
+      Accumulator kept, gradient;
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const bool keeps = (dropped >> (kBitsPerBlock * n + e) & 1) == 0;
         const float probability = ptx::Exp2(scores[0][n][e] * factor - (e % 2 == 0 ? lse.first : lse.second));
-        const float dprobability = keeps ? dscores[0][n][e] * keep_scale : 0.0f;
-        dscores[0][n][e] = probability * (dprobability - (e % 2 == 0 ? delta.first : delta.second));
-        scores[0][n][e] = keeps ? probability : 0.0f;
+        const float dprobability = keeps ? dprobabilities[0][n][e] * keep_scale : 0.0f;
+        gradient[e] = probability * (dprobability - (e % 2 == 0 ? delta.first : delta.second));
+        kept[e] = keeps ? probability : 0.0f;
       }
+      PackBlock<T>(kept, probabilities[0][n]);
+      PackBlock<T>(gradient, dscores[0][n]);
     }
   }
 
-  PFM_DEVICE static void StoreScores(const Scores& dscores, int key, SharedTile<kTileQ> tile) {
+  PFM_DEVICE static void StoreScores(const PackedScores& dscores, int key, SharedTile<kTileQ> tile) {
     const int lane = ptx::LaneIndex();
 #pragma unroll
     for (int n = 0; n < kScoreBlocks; ++n) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        ptx::StoreShared(tile.Element(key + 8 * half + lane / 4, 8 * n + lane % 4 * 2),
-                         ptx::Pack<T>(dscores[0][n][2 * half], dscores[0][n][2 * half + 1]));
+        ptx::StoreShared(tile.Element(key + 8 * half + lane / 4, 8 * n + lane % 4 * 2), dscores[0][n][half]);
       }
     }
+  }
+
+  // Block of 16 rows in which a query tile starts, over the padded rows of all heads.
+  PFM_DEVICE static int32_t RowBlock(const BackwardArguments& arguments, SharedBlock block, const QueryTile& tile) {
+    const int32_t batch_head = block.batch() * static_cast<int32_t>(arguments.params.heads_q) + tile.head;
+    return static_cast<int32_t>((batch_head * arguments.padded_rows + tile.index * kTileQ) / 16);
   }
 
   // Adds accumulators of dquery to their places from `first` on, that of the first one of this lane.
   PFM_DEVICE static void AddAccumulators(float* first, const Accumulator& sums) {
     if (ptx::HasVectorReductions()) {
-      ptx::AtomicAddQuad(first, sums);
-    } else {
+      kInTurn ? ptx::AddQuad(first, sums) : ptx::AtomicAddQuad(first, sums);
+      return;
+    }
 #pragma unroll
-      for (int e = 0; e < 4; ++e) ptx::AtomicAdd(first + PlaceInBlock(false, 0, e), sums[e]);
+    for (int e = 0; e < 4; ++e) {
+      float* const to = first + PlaceInBlock(false, 0, e);
+      if constexpr (kInTurn) {
+        ptx::Add(to, sums[e]);
+      } else {
+        ptx::AtomicAdd(to, sums[e]);
+      }
     }
   }
 
   // dquery += dS * key for this warp's rows and columns of the query tile.
-  PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int32_t batch_head, int32_t row0,
+  PFM_DEVICE static void AddQueryGradient(const BackwardArguments& arguments, int32_t row_block,
                                           SharedTile<kTileQ> dscores, SharedTile<kDim> key) {
     const int warp = ptx::ThreadIndex() / 32;
     const int row = warp % kQueryWarps * 16 * kDqueryBlocks;
@@ -170,7 +208,7 @@ struct BackwardKernel {
     for (int column = column0; column < column0 + kQueryColumns; column += kDqueryPass) {
       Accumulator sums[kDqueryBlocks][kDqueryPass / 8];
       Clear(sums);
-#pragma unroll 1
+#pragma unroll 2
       for (int k = 0; k < kTileK; k += 16) {
         Fragment a[kDqueryBlocks];
 #pragma unroll
@@ -186,8 +224,7 @@ struct BackwardKernel {
           }
         }
       }
-      const int64_t row_block = (batch_head * arguments.padded_rows + row0 + row) / 16;
-      float* const first = DqueryBlock(arguments, row_block, column / 8) +
+      float* const first = DqueryBlock(arguments, row_block + row / 16, column / 8) +
                            PlaceInBlock(ptx::HasVectorReductions(), ptx::LaneIndex(), 0);
 #pragma unroll
       for (int i = 0; i < kDqueryBlocks; ++i) {
@@ -199,17 +236,12 @@ struct BackwardKernel {
     }
   }
 
-  PFM_DEVICE static int32_t SplitOf(const BackwardArguments& arguments) {
-    const int32_t kv_heads = static_cast<int32_t>(arguments.params.batch * arguments.params.heads_kv);
-    return ptx::BlockIndex() / kv_heads % arguments.splits;
-  }
-
   // Stores the sums of this block, rows from key0 on, as parts for SumParts.
-  PFM_DEVICE static void StoreParts(const BackwardArguments& arguments, int32_t batch_kv_head, int32_t key0,
+  PFM_DEVICE static void StoreParts(const BackwardArguments& arguments, const BackwardBlock& block, int32_t key0,
                                     int column0, const Sums& dkey, const Sums& dvalue) {
     const pfm_params& params = arguments.params;
     const int lane = ptx::LaneIndex();
-    const int64_t head = SplitOf(arguments) * (params.batch * params.heads_kv) + batch_kv_head;
+    const int64_t head = (block.split * params.batch + block.batch) * params.heads_kv + block.kv_head;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t row = head * arguments.mask.padded_keys + key0 + 8 * half + lane / 4;
@@ -227,99 +259,105 @@ struct BackwardKernel {
 
   PFM_DEVICE static void Run(const BackwardArguments& arguments) {
     const pfm_params& params = arguments.params;
-    const int32_t kv_heads = static_cast<int32_t>(params.batch * params.heads_kv);
-    const int32_t batch = ptx::BlockIndex() % kv_heads / static_cast<int32_t>(params.heads_kv);
-    const int32_t kv_head = ptx::BlockIndex() % kv_heads % static_cast<int32_t>(params.heads_kv);
-    const int32_t key_tile = ptx::BlockIndex() / kv_heads / arguments.splits;
-    const int32_t first_head = (kv_head * arguments.splits + SplitOf(arguments)) * arguments.heads_per_split();
-    const int32_t key0 = key_tile * kTileK;
     const int warp = ptx::ThreadIndex() / 32;
     const int warp_key = warp / kTile.column_split * 16;
     const int column0 = warp % kTile.column_split * kColumns;
-    const int dim = static_cast<int>(params.head_dim), dim_v = static_cast<int>(params.head_dim_v);
-    const bool adds_dquery = arguments.dquery != nullptr;
+    const bool adds_dquery = kInTurn || arguments.dquery != nullptr;
 
     const SharedTile<kDim> key = {ptx::DynamicShared()};
     const SharedTile<kDim> value = {key.base + kKeyBytes};
     const ptx::SharedAddress stages = value.base + kKeyBytes;
     const auto stage_of = [&](int stage) { return StageAt(stages + stage * kStageBytes, arguments.mask.holes); };
-    const SharedTile<kTileQ> shared_dscores = {stages + kStages * kStageBytes};
+    const SharedBlock shared_block = {stages + kStages * kStageBytes};
+    const SharedTile<kTileQ> shared_dscores = {shared_block.base + kBlockBytes};
 
-    CopyTile<kTileK, kDim, kThreads>(RowOf(params.key, batch, 0, kv_head), params.key.stride_seq, key0,
-                                     params.seqlen_k, dim, key);
-    CopyTile<kTileK, kDim, kThreads>(RowOf(params.value, batch, 0, kv_head), params.value.stride_seq, key0,
-                                     params.seqlen_k, dim_v, value);
-    Work work(arguments, batch, first_head, key_tile);
-    CandidateTile tile = work.Next();
-    int32_t head = work.head();
-    CopyQueryTile(arguments, batch, work, key_tile, tile, stage_of(0));
+    shared_block.Take<kInTurn>(arguments);
+    CopyKeys(arguments, shared_block.Load(), key, value);
+    Work work(arguments, shared_block);
+    const QueryTile first = work.Next();
+    shared_block.StoreTile(0, first);
+    CopyQueryTile(arguments, shared_block, first, stage_of(0));
 
     Sums dkey, dvalue;
     Clear(dkey);
     Clear(dvalue);
     int current = 0;
-    while (tile.exists()) {
-      const CandidateTile next = work.Next();
+    for (bool exists = first.exists(); exists; current = 1 - current) {
+      const QueryTile next = work.Next();
+      shared_block.StoreTile(1 - current, next);
+      exists = next.exists();
       if constexpr (kStages == 2) {
-        CopyQueryTile(arguments, batch, work, key_tile, next, stage_of(1 - current));
+        CopyQueryTile(arguments, shared_block, next, stage_of(1 - current));
         ptx::WaitCopies<1>();
       } else {
         ptx::WaitCopies<0>();
       }
       ptx::SyncThreads();  // the current stage has arrived
-      const Stage stage = stage_of(current);
-      const int32_t row0 = tile.index * kTileQ;
-      const int32_t batch_head = batch * static_cast<int32_t>(params.heads_q) + head;
+      const Stage stage = stage_of(kStages == 2 ? current : 0);
 
       KeySlice<kScoreBlocks> slice;
-      if (tile.undecided) slice.Read(stage.columns, warp_key, row0, static_cast<int32_t>(params.seqlen_q));
-      Scores scores, dscores;
-      Clear(scores);
-      Clear(dscores);
+      {
+        const QueryTile tile = shared_block.LoadTile(current);
+        if (tile.undecided) {
+          slice.Read(stage.columns, warp_key, tile.index * kTileQ, static_cast<int32_t>(params.seqlen_q));
+        }
+      }
+      PackedScores probabilities = {}, dscores = {};
       if (!slice.empty) {
+        Scores scores, dprobabilities;
+        Clear(scores);
+        Clear(dprobabilities);
         Multiply<1, kScoreBlocks, kDim, T>(key, warp_key, stage.query, scores);
         ScaleScores(ScoreScale(params.softmax_scale), scores);
         if (!slice.full) slice.Hide(scores[0]);
-        Multiply<1, kScoreBlocks, kDim, T>(value, warp_key, stage.dout, dscores);
-        Softmax(arguments, static_cast<uint32_t>(batch_head), row0, key0 + warp_key, stage, scores, dscores);
+        Multiply<1, kScoreBlocks, kDim, T>(value, warp_key, stage.dout, dprobabilities);
+        Softmax(arguments, shared_block, current, warp_key, stage, scores, dprobabilities, probabilities, dscores);
       }
       if (adds_dquery && column0 == 0) StoreScores(dscores, warp_key, shared_dscores);
       if (!slice.empty) {
-        MultiplyRegisters<T>(scores, stage.dout.FromColumn(column0), dvalue);
-        MultiplyRegisters<T>(dscores, stage.query.FromColumn(column0), dkey);
+        MultiplyPacked<T>(probabilities, stage.dout.FromColumn(column0), dvalue);
+        MultiplyPacked<T>(dscores, stage.query.FromColumn(column0), dkey);
+      }
+      const QueryTile tile = shared_block.LoadTile(current);
+      const int32_t row_block = RowBlock(arguments, shared_block, tile);
+      if constexpr (kInTurn) {
+        if (warp == kTile.warps - 1) {
+          AwaitTurn<kTileQ>(arguments, shared_block.Load(), tile.head, tile.index, row_block);
+        }
       }
       ptx::SyncThreads();  // no warp reads the stage any more, and dS^T is complete
-      if (adds_dquery) AddQueryGradient(arguments, batch_head, row0, shared_dscores, key);
-      if constexpr (kStages == 1) {
-        ptx::SyncThreads();  // without it the compiler interleaves copies and product, and spills
-        CopyQueryTile(arguments, batch, work, key_tile, next, stage_of(0));
+      if (adds_dquery) AddQueryGradient(arguments, row_block, shared_dscores, key);
+      // Turns: all have added. One stage: without a barrier the compiler interleaves copies and product, and spills.
+      if constexpr (kInTurn || kStages == 1) ptx::SyncThreads();
+      if constexpr (kStages == 1)
+        CopyQueryTile(arguments, shared_block, shared_block.LoadTile(1 - current), stage_of(0));
+      if constexpr (kInTurn) {
+        if (ptx::ThreadIndex() == 0) PassTurn(arguments, shared_block.Load(), row_block);
       }
-      if constexpr (kStages == 2) current = 1 - current;
-      tile = next;
-      head = work.head();
     }
     ptx::WaitCopies<0>();
+    const BackwardBlock block = shared_block.Load();
+    const int32_t key0 = block.key_tile * kTileK + warp_key;
     if (arguments.splits > 1) {
-      StoreParts(arguments, batch * static_cast<int32_t>(params.heads_kv) + kv_head, key0 + warp_key, column0, dkey,
-                 dvalue);
+      StoreParts(arguments, block, key0, column0, dkey, dvalue);
       return;
     }
     const float keep_scale = params.dropout > 0.0f ? arguments.dropout.keep_scale : 1.0f;
     if (params.dkey.data != nullptr) {
-      StoreRows<T>(dkey, params.dkey, batch, kv_head, key0 + warp_key, params.seqlen_k, column0, dim,
-                   [&](int, int) { return params.softmax_scale; });
+      StoreRows<T>(dkey, params.dkey, block.batch, block.kv_head, key0, params.seqlen_k, column0,
+                   static_cast<int>(params.head_dim), [&](int, int) { return params.softmax_scale; });
     }
     if (params.dvalue.data != nullptr) {
-      StoreRows<T>(dvalue, params.dvalue, batch, kv_head, key0 + warp_key, params.seqlen_k, column0, dim_v,
-                   [&](int, int) { return keep_scale; });
+      StoreRows<T>(dvalue, params.dvalue, block.batch, block.kv_head, key0, params.seqlen_k, column0,
+                   static_cast<int>(params.head_dim_v), [&](int, int) { return keep_scale; });
     }
   }
 };
 
-template <class T, int kRow>
-PFM_KERNEL_BOUNDS((BackwardKernel<T, kRow>::kThreads), 1)
+template <class T, int kRow, bool kInTurn>
+PFM_KERNEL_BOUNDS((kBackward[kRow].threads()), 1)
 void Backward(PFM_KERNEL_ARGUMENT BackwardArguments arguments) {
-  BackwardKernel<T, kRow>::Run(arguments);
+  BackwardKernel<T, kRow, kInTurn>::Run(arguments);
 }
 
 }  // namespace pfm::cuda::sm80

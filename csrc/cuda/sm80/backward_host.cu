@@ -2,6 +2,7 @@
 #include "../common/workspace.h"
 #include "backward_host.h"
 #include "config.h"
+#include "head_order.h"
 #include "launch.h"
 
 namespace pfm::cuda::sm80 {
@@ -12,18 +13,28 @@ struct Plan {
   int query_row;  // of kQueryGradient
   BackwardPlan shared;
   MaskTable query_mask = {};  // of the separate pass for dquery
+  HeadGroups query_groups = {};
 
   Plan(const pfm_params& params, const ptx::DeviceLimits& limits, Arena* arena)
       : row(BackwardRowFor(Max(params.head_dim, params.head_dim_v), limits.shared_bytes)),
         query_row(RowFor(kQueryGradient, params.head_dim, params.head_dim_v)),
         shared(params, KeyPassOf(kBackward[row], limits), limits, arena) {
     const QueryGradientTile& tile = kQueryGradient[query_row];
-    if (!shared.adds_dquery) query_mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
+    if (shared.adds_dquery) return;
+    query_mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
+    query_groups = QueryHeadGroups(params, limits.l2_bytes);
   }
 
  private:
   static KeyPass KeyPassOf(const BackwardTile& tile, const ptx::DeviceLimits& limits) {
-    return {tile.head_dim, tile.tile_q, tile.tile_k, tile.shared_bytes(true) <= limits.shared_bytes, 2, false, false};
+    return {tile.head_dim,
+            tile.tile_q,
+            tile.tile_k,
+            tile.adds_dquery(),
+            2,
+            false,
+            CachedBytes(limits.l2_bytes),
+            TurnCachedBytes(limits.l2_bytes)};
   }
 };
 
@@ -32,6 +43,7 @@ template <class T>
 Result RunQueryGradient(const Plan& plan) {
   BackwardArguments arguments = plan.shared.arguments;
   arguments.mask = plan.query_mask;
+  arguments.groups = plan.query_groups;
   const Result mask = FromLaunch("mask preparation", PrepareMask(arguments.params, arguments.mask));
   if (Failed(mask)) return mask;
   return FromLaunch("the dquery kernel", LaunchQueryGradient<T>(plan.query_row, arguments));

@@ -13,13 +13,14 @@ ptx::LaunchStatus LaunchBackward(int row, const BackwardArguments& arguments) {
   return DispatchRow<kBackwardRows>(row, [&](auto instance) {
     constexpr BackwardTile kTile = kBackward[instance()];
     const pfm_params& params = arguments.params;
-    // The row adds to dquery on every device of its shared-memory class, or on none.
-    constexpr int kClass = kTile.shared_bytes(false) <= kSharedSmall ? kSharedSmall : kSharedMedium;
-    constexpr int kMost = kTile.shared_bytes(kTile.shared_bytes(true) <= kClass);
-    const int used = kTile.shared_bytes(arguments.dquery != nullptr);
+    const ptx::SharedBytes shared = {kTile.shared_bytes(arguments.dquery != nullptr),
+                                     kTile.shared_bytes(kTile.adds_dquery())};
     const int64_t blocks = params.batch * params.heads_kv * arguments.splits * arguments.mask.key_tiles;
-    return ptx::Launch(Backward<T, instance()>, blocks, kTile.threads(), {used, Max(kMost, used)}, params.stream,
-                       arguments);
+    auto kernel = Backward<T, instance(), false>;
+    if constexpr (kTile.adds_dquery()) {
+      if (arguments.dquery != nullptr && arguments.turns != nullptr) kernel = Backward<T, instance(), true>;
+    }
+    return ptx::Launch(kernel, blocks, kTile.threads(), shared, params.stream, arguments);
   });
 }
 

@@ -19,6 +19,9 @@ constexpr int row_bytes(int head_dim) { return (head_dim + 63) / 64 * 64 * kElem
 // Begins and ends of the visible range and of two holes for every key of a tile.
 constexpr int column_bytes(int tile_k) { return 6 * tile_k * 4; }
 
+// Addresses of keys and values, in shared memory because registers are scarce.
+constexpr int kAddressBytes = 2 * 8;
+
 // D and Dv are padded to head_dim and head_dim_v.
 struct ForwardTile {
   int head_dim, head_dim_v;
@@ -27,7 +30,8 @@ struct ForwardTile {
 
   constexpr int threads() const { return 32 * warps; }
   constexpr int shared_bytes() const {
-    return (tile_q + tile_k) * row_bytes(head_dim) + tile_k * row_bytes(head_dim_v) + column_bytes(tile_k);
+    return (tile_q + tile_k) * row_bytes(head_dim) + tile_k * row_bytes(head_dim_v) + column_bytes(tile_k) +
+           kAddressBytes;
   }
 };
 
@@ -42,6 +46,9 @@ constexpr ForwardTile kForward[] = {
     {256, 256, 64, 64, 4},   // one 16-row block: the output alone takes 128 registers
 };
 
+constexpr int kBlockBytes =
+    128;  // for the work of the block (shared_block.h): a line, so that the next tile starts one
+
 struct BackwardTile {
   int head_dim;  // of query, key and value
   int tile_q, tile_k;
@@ -55,11 +62,17 @@ struct BackwardTile {
   constexpr int stage_bytes() const {
     return 2 * tile_q * (row_bytes(head_dim) + kFloatBytes) + column_bytes(tile_k);
   }
-  // key and value, the stages
-  constexpr int input_bytes() const { return 2 * tile_k * row_bytes(head_dim) + stages * stage_bytes(); }
+  // key and value, the stages, the work of the block
+  constexpr int input_bytes() const {
+    return 2 * tile_k * row_bytes(head_dim) + stages * stage_bytes() + kBlockBytes;
+  }
   // input_bytes, and dS if dquery is summed, which alone reads it from shared memory
   constexpr int shared_bytes(bool adds_dquery) const {
     return input_bytes() + (adds_dquery ? tile_q * tile_k * kElementBytes : 0);
+  }
+  // Whether the row adds to dquery: on every device of its shared-memory class, or on none.
+  constexpr bool adds_dquery() const {
+    return shared_bytes(true) <= (shared_bytes(false) <= kSharedSmall ? kSharedSmall : kSharedMedium);
   }
 };
 
@@ -84,9 +97,11 @@ struct QueryGradientTile {
   }
 };
 
-// dquery of a query tile, summed over its key tiles in ascending order.
+// dquery of a query tile, summed over its key tiles in ascending order, for head dims whose pass over key tiles lacks
+// the shared memory.
 constexpr QueryGradientTile kQueryGradient[] = {
-    {64, 64, 64, 64, 4}, {96, 96, 64, 64, 4}, {128, 128, 64, 64, 4}, {192, 128, 64, 64, 4}, {256, 256, 64, 32, 4},
+    {192, 128, 64, 64, 4},
+    {256, 256, 64, 32, 4},
 };
 
 constexpr int kForwardRows = sizeof(kForward) / sizeof(kForward[0]);
@@ -113,7 +128,7 @@ constexpr bool BackwardTableIsSound() {
     for (const BackwardTile& other : kBackward) {
       if (other.head_dim != tile.head_dim) continue;
       fits_small |= other.shared_bytes(false) <= kSharedSmall;
-      adds_on_medium |= other.shared_bytes(true) <= kSharedMedium;
+      adds_on_medium |= other.adds_dquery();
     }
     if (!fits_small || !adds_on_medium) return false;
   }

@@ -98,12 +98,12 @@ struct ForwardKernel {
   static constexpr int kScoreBlocks = kTileK / 8;
   static constexpr int kOutBlocks = kDimV / 8;
 
-  // Shared memory: query tile, key tile, value tile, columns of the key tile.
+  // Shared memory: query tile, key tile, value tile, columns of the key tile, addresses of keys and values.
   static constexpr int kQueryBytes = kTileQ * row_bytes(kDim);
   static constexpr int kKeyBytes = kTileK * row_bytes(kDim);
   static constexpr int kValueBytes = kTileK * row_bytes(kDimV);
   using Columns = SharedColumns<kTileK>;
-  static_assert(kQueryBytes + kKeyBytes + kValueBytes + Columns::kBytes == kTile.shared_bytes(),
+  static_assert(kQueryBytes + kKeyBytes + kValueBytes + Columns::kBytes + kAddressBytes == kTile.shared_bytes(),
                 "the plan is what the table says");
 
   using Tiles = CandidateTiles<Walk::kKeyTiles, kTileQ, kTileK>;
@@ -112,19 +112,18 @@ struct ForwardKernel {
     int32_t batch, head, query_tile;
   };
 
-  PFM_DEVICE static uint32_t BatchHeadOf(const pfm_params& params) {
-    return static_cast<uint32_t>(ptx::BlockIndex()) % static_cast<uint32_t>(params.batch * params.heads_q);
+  // Blocks start in the order of their index, so the longest query tiles of a group of heads come first.
+  PFM_DEVICE static HeadGroups::Item PlaceOf(const ForwardArguments& arguments) {
+    return arguments.groups.At(ptx::BlockIndex(), arguments.mask.query_tiles);
   }
 
-  // Blocks start in the order of their index, so the longest query tiles of all heads come first.
   PFM_DEVICE static Item ItemOf(const ForwardArguments& arguments) {
-    const uint32_t heads_q = static_cast<uint32_t>(arguments.params.heads_q);
-    const uint32_t batch_head = BatchHeadOf(arguments.params);
-    const int32_t batch = static_cast<int32_t>(batch_head / heads_q);
-    const int32_t head = static_cast<int32_t>(batch_head % heads_q);
-    const int32_t rank = ptx::BlockIndex() / static_cast<int32_t>(arguments.params.batch * heads_q);
+    const int32_t heads_q = static_cast<int32_t>(arguments.params.heads_q);
+    const HeadGroups::Item place = PlaceOf(arguments);
+    const int32_t batch = place.head / heads_q;
+    const int32_t head = place.head % heads_q;
     const int64_t mask = arguments.mask.MaskOf(batch, head);
-    return {batch, head, ptx::LoadGlobal(arguments.mask.order + mask * arguments.mask.query_tiles + rank)};
+    return {batch, head, ptx::LoadGlobal(arguments.mask.order + mask * arguments.mask.query_tiles + place.rank)};
   }
 
   PFM_DEVICE static void Run(const ForwardArguments& arguments) {
@@ -140,10 +139,14 @@ struct ForwardKernel {
     const SharedTile<kDim> key = {query.base + kQueryBytes};
     const SharedTile<kDimV> value = {key.base + kKeyBytes};
     const Columns columns = {value.base + kValueBytes, arguments.mask.holes};
-    const void* keys = RowOf(params.key, item.batch, 0, kv_head);
-    const void* values = RowOf(params.value, item.batch, 0, kv_head);
+    const ptx::SharedAddress addresses = columns.base + Columns::kBytes;
+    const void* const first_keys = RowOf(params.key, item.batch, 0, kv_head);
+    if (ptx::ThreadIndex() == 0) {
+      ptx::StoreShared(addresses, first_keys);
+      ptx::StoreShared<const void*>(addresses + 8, RowOf(params.value, item.batch, 0, kv_head));
+    }
     const HeadMask mask(arguments.mask, item.batch, item.head);
-    const auto copy_key = [&](const CandidateTile& tile) {
+    const auto copy_key = [&](const void* keys, const CandidateTile& tile) {
       if (tile.exists()) {
         CopyTile<kTileK, kDim, kThreads>(keys, params.key.stride_seq, tile.index * kTileK, params.seqlen_k, dim, key);
         if (tile.undecided) columns.template Copy<kThreads>(mask, tile.index);
@@ -155,7 +158,7 @@ struct ForwardKernel {
     CandidateTile tile = tiles.Next();
     CopyTile<kTileQ, kDim, kThreads>(RowOf(params.query, item.batch, 0, item.head), params.query.stride_seq, row0,
                                      params.seqlen_q, dim, query);
-    copy_key(tile);
+    copy_key(first_keys, tile);
 
     RowStates<kRowBlocks> rows;
     rows.Start(params.learnable_sink == nullptr ? nullptr : params.learnable_sink + item.head);
@@ -167,36 +170,41 @@ struct ForwardKernel {
       const int32_t key0 = tile.index * kTileK;
       ptx::WaitCopies<0>();
       ptx::SyncThreads();  // the key tile has arrived, and no warp reads the value tile any more
-      CopyTile<kTileK, kDimV, kThreads>(values, params.value.stride_seq, key0, params.seqlen_k, dim_v, value);
+      CopyTile<kTileK, kDimV, kThreads>(ptx::LoadShared<const void*>(addresses + 8), params.value.stride_seq, key0,
+                                        params.seqlen_k, dim_v, value);
       ptx::CommitCopies();
       const CandidateTile next = tiles.Next();
 
       QuerySlice<kRowBlocks, kScoreBlocks> slice;
       if (tile.undecided) slice.Read(columns, row0 + warp_row, seqlen_q);
-      Accumulator scores[kRowBlocks][kScoreBlocks];
-      Clear(scores);
+      Packed<kRowBlocks, kScoreBlocks> probabilities = {};
       if (!slice.empty) {
+        Accumulator scores[kRowBlocks][kScoreBlocks];
+        Clear(scores);
         Multiply<kRowBlocks, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
         ScaleScores(scale, scores);
         if (!slice.full) slice.Hide(scores);
-      }
-
-      ptx::WaitCopies<0>();
-      ptx::SyncThreads();  // the value tile has arrived, and no warp reads the key tile any more
-      copy_key(next);
-
-      if (!slice.empty) {
         rows.Update(scale.factor, scores, out);
         if (params.dropout > 0.0f) {
           const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
-          const uint32_t batch_head = BatchHeadOf(params);
+          const uint32_t batch_head = static_cast<uint32_t>(PlaceOf(arguments).head);
 #pragma unroll
           for (int i = 0; i < kRowBlocks; ++i) {
             Drop(DroppedBits<kScoreBlocks>(dropout, batch_head, row0 + warp_row + 16 * i, key0), scores[i]);
           }
         }
-        MultiplyRegisters<T>(scores, value, out);
+#pragma unroll
+        for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+          for (int n = 0; n < kScoreBlocks; ++n) PackBlock<T>(scores[i][n], probabilities[i][n]);
+        }
       }
+
+      ptx::WaitCopies<0>();
+      ptx::SyncThreads();  // the value tile has arrived, and no warp reads the key tile any more
+      copy_key(ptx::LoadShared<const void*>(addresses), next);
+
+      if (!slice.empty) MultiplyPacked<T>(probabilities, value, out);
       tile = next;
     }
     ptx::WaitCopies<0>();

@@ -4,6 +4,7 @@
 
 #include "../../core/dropout.h"
 #include "../../flashmask.h"
+#include "../common/head_groups.h"
 #include "../common/mask_table.h"
 
 namespace pfm::cuda::sm80 {
@@ -12,6 +13,7 @@ struct ForwardArguments {
   pfm_params params;
   MaskTable mask;
   DropoutStream dropout;
+  HeadGroups groups;  // of query heads
 };
 
 }  // namespace pfm::cuda::sm80

@@ -99,7 +99,7 @@ PFM_DEVICE inline void CopyTile(const void* matrix, int64_t stride, int32_t row0
 template <int kRowBlocks, int kColumnBlocks, int kDepth, class T, int kLeft, int kRight>
 PFM_DEVICE inline void Multiply(SharedTile<kLeft> left, int left_row, SharedTile<kRight> right,
                                 Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
-#pragma unroll 1  // unrolled, it would keep the addresses of all steps in registers
+#pragma unroll 2  // two sets of fragments; more would keep the addresses of all steps in registers
   for (int k = 0; k < kDepth; k += 16) {
     Fragment a[kRowBlocks];
 #pragma unroll
@@ -117,28 +117,31 @@ PFM_DEVICE inline void Multiply(SharedTile<kLeft> left, int left_row, SharedTile
   }
 }
 
-// sums[i][n] += left x right with left in accumulator layout, rounded to T; right: tile with element (k, n) at row k.
+// Accumulators rounded to T, two neighbours of a row per word: they are left operands of the next product.
+template <int kRowBlocks, int kColumnBlocks>
+using Packed = uint32_t[kRowBlocks][kColumnBlocks][2];
+
+template <class T>
+PFM_DEVICE inline void PackBlock(const Accumulator& block, uint32_t (&packed)[2]) {
+  packed[0] = ptx::Pack<T>(block[0], block[1]);
+  packed[1] = ptx::Pack<T>(block[2], block[3]);
+}
+
+// sums[i][n] += left x right; right: tile with element (k, n) at row k.
 template <class T, int kRowBlocks, int kDepthBlocks, int kColumnBlocks, int kRight>
-PFM_DEVICE inline void MultiplyRegisters(const Accumulator (&left)[kRowBlocks][kDepthBlocks],
-                                         SharedTile<kRight> right, Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
+PFM_DEVICE inline void MultiplyPacked(const uint32_t (&left)[kRowBlocks][kDepthBlocks][2], SharedTile<kRight> right,
+                                      Accumulator (&sums)[kRowBlocks][kColumnBlocks]) {
 #pragma unroll
   for (int k = 0; k < kDepthBlocks; k += 2) {
-    Fragment a[kRowBlocks];
-#pragma unroll
-    for (int i = 0; i < kRowBlocks; ++i) {
-      a[i][0] = ptx::Pack<T>(left[i][k][0], left[i][k][1]);
-      a[i][1] = ptx::Pack<T>(left[i][k][2], left[i][k][3]);
-      a[i][2] = ptx::Pack<T>(left[i][k + 1][0], left[i][k + 1][1]);
-      a[i][3] = ptx::Pack<T>(left[i][k + 1][2], left[i][k + 1][3]);
-    }
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; n += 2) {
       Fragment b;
       right.LoadRightTransposed(8 * k, 8 * n, b);
 #pragma unroll
       for (int i = 0; i < kRowBlocks; ++i) {
-        ptx::Mma16x8x16<T>(sums[i][n], a[i], b[0], b[1]);
-        ptx::Mma16x8x16<T>(sums[i][n + 1], a[i], b[2], b[3]);
+        const Fragment a = {left[i][k][0], left[i][k][1], left[i][k + 1][0], left[i][k + 1][1]};
+        ptx::Mma16x8x16<T>(sums[i][n], a, b[0], b[1]);
+        ptx::Mma16x8x16<T>(sums[i][n + 1], a, b[2], b[3]);
       }
     }
   }

@@ -36,10 +36,10 @@ struct QueryGradientKernel {
   using Tiles = CandidateTiles<Walk::kKeyTiles, kTileQ, kTileK>;
   using Scores = Accumulator[1][kScoreBlocks];
 
-  // scores: S; dscores: dP in, dS out. Rows are the 16 queries of this warp from row0 on.
+  // Computes dS, rounded, from S and dP. Rows are the 16 queries of this warp from row0 on.
   PFM_DEVICE static void Softmax(const BackwardArguments& arguments, uint32_t batch_head, int32_t row0, int32_t key0,
                                  const float (&lse)[2], const float (&delta)[2], const Scores& scores,
-                                 Scores& dscores) {
+                                 const Scores& dprobabilities, Packed<1, kScoreBlocks>& dscores) {
     const pfm_params& params = arguments.params;
     const float factor = ScoreScale(params.softmax_scale).factor;
     uint32_t dropped = 0;
@@ -51,24 +51,26 @@ struct QueryGradientKernel {
     }
 #pragma unroll
     for (int n = 0; n < kScoreBlocks; ++n) {
+      Accumulator gradient;
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const bool keeps = (dropped >> (kBitsPerBlock * n + e) & 1) == 0;
-        const float dprobability = keeps ? dscores[0][n][e] * keep_scale : 0.0f;
-        dscores[0][n][e] = ptx::Exp2(scores[0][n][e] * factor - lse[e / 2]) * (dprobability - delta[e / 2]);
+        const float dprobability = keeps ? dprobabilities[0][n][e] * keep_scale : 0.0f;
+        gradient[e] = ptx::Exp2(scores[0][n][e] * factor - lse[e / 2]) * (dprobability - delta[e / 2]);
       }
+      PackBlock<T>(gradient, dscores[0][n]);
     }
   }
 
   PFM_DEVICE static void Run(const BackwardArguments& arguments) {
     const pfm_params& params = arguments.params;
-    const int32_t heads = static_cast<int32_t>(params.batch * params.heads_q);
-    const int32_t batch_head = ptx::BlockIndex() % heads;
+    const HeadGroups::Item place = arguments.groups.At(ptx::BlockIndex(), arguments.mask.query_tiles);
+    const int32_t batch_head = place.head;
     const int32_t batch = batch_head / static_cast<int32_t>(params.heads_q);
     const int32_t head = batch_head % static_cast<int32_t>(params.heads_q);
     const int32_t kv_head = head / static_cast<int32_t>(params.heads_q / params.heads_kv);
     const int64_t first_rank = arguments.mask.MaskOf(batch, head) * arguments.mask.query_tiles;
-    const int32_t query_tile = ptx::LoadGlobal(arguments.mask.order + first_rank + ptx::BlockIndex() / heads);
+    const int32_t query_tile = ptx::LoadGlobal(arguments.mask.order + first_rank + place.rank);
     const int32_t row0 = query_tile * kTileQ;
     const int warp_row = ptx::ThreadIndex() / 32 * 16;
     const int dim = static_cast<int>(params.head_dim), dim_v = static_cast<int>(params.head_dim_v);
@@ -116,16 +118,17 @@ struct QueryGradientKernel {
       QuerySlice<1, kScoreBlocks> slice;
       if (tile.undecided) slice.Read(columns, row0 + warp_row, static_cast<int32_t>(params.seqlen_q));
       if (!slice.empty) {
-        Scores scores, dscores;
+        Scores scores, dprobabilities;
         Clear(scores);
-        Clear(dscores);
+        Clear(dprobabilities);
         Multiply<1, kScoreBlocks, kDim, T>(query, warp_row, key, scores);
         ScaleScores(ScoreScale(params.softmax_scale), scores);
         if (!slice.full) slice.Hide(scores);
-        Multiply<1, kScoreBlocks, kDimV, T>(dout, warp_row, value, dscores);
+        Multiply<1, kScoreBlocks, kDimV, T>(dout, warp_row, value, dprobabilities);
+        Packed<1, kScoreBlocks> dscores;
         Softmax(arguments, static_cast<uint32_t>(batch_head), row0 + warp_row, tile.index * kTileK, lse, delta,
-                scores, dscores);
-        MultiplyRegisters<T>(dscores, key, dquery);
+                scores, dprobabilities, dscores);
+        MultiplyPacked<T>(dscores, key, dquery);
       }
       tile = tiles.Next();
       ptx::SyncThreads();  // no warp reads the key and the value tile any more

@@ -25,8 +25,13 @@ TensorSize ValueSize(const pfm_params& params) {
   return {params.batch, params.seqlen_k, params.heads_kv, params.head_dim_v};
 }
 
+// Of the 50 MB of an H100's L2 cache.
+constexpr int64_t kTurnCachedBytes = 40 << 20;
+
 // One block fills a multiprocessor.
-KeyPass KeyPassOf(const BackwardTile& tile) { return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1, true, true}; }
+KeyPass KeyPassOf(const BackwardTile& tile) {
+  return {tile.head_dim, tile.tile_q, tile.tile_k, true, 1, true, kCachedBytes, kTurnCachedBytes};
+}
 
 ptx::LaunchStatus EncodeMaps(const BackwardTile& tile, TmaBackwardArguments* arguments) {
   const pfm_params& params = arguments->common.params;
