@@ -14,6 +14,7 @@ from typing import Any
 from tools.gpu_check.outcome import FAILED, NOT_RUN, PASSED
 
 from . import gates
+from .profile import METRICS
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -23,6 +24,7 @@ def markdown(record: dict[str, Any]) -> str:
     blocks = [_heading(record), _parts(record)]
     if rows(record):
         blocks += [_method(record), _speeds(record), _gates(record), *_absent(record)]
+    blocks += [*_peers_alone(record), *_sweeps(record), *_stalls(record)]
     preparation = _preparation(record)
     if preparation:
         blocks.append(preparation)
@@ -121,6 +123,39 @@ def _absent(record: dict[str, Any]) -> list[str]:
             found.setdefault((name, reason), []).append(f"{row['mask']} {row['seqlen']} D{row['head_dim']}")
     lines = [f"* {name}: {reason} ({', '.join(where)})" for (name, reason), where in found.items()]
     return ["Peers that did not run:\n\n" + "\n".join(lines)] if lines else []
+
+
+def _peers_alone(record: dict[str, Any]) -> list[str]:
+    """Table of the peers measured before our kernels, which stands where ours failed."""
+    lines = ["| peer alone | row | pass | ms | TFLOP/s |", "|" + "---|" * 5]
+    for figures in (case["figures"] for case in _cases(record) if "peers_of" in case["figures"]):
+        for direction in ("forward", "backward"):
+            for name, times in figures.get(direction, {"contestants": {}})["contestants"].items():
+                cells = [name, figures["peers_of"], direction, f"{times['median_ms']:.3f}", f"{times['tflops']:.0f}"]
+                lines.append("| " + " | ".join(cells) + " |")
+    return ["\n".join(lines)] if len(lines) > 2 else []
+
+
+def _sweeps(record: dict[str, Any]) -> list[str]:
+    """Tables of the variants of tile rows, by their speed over the table's own row."""
+    found = []
+    for case in (case for case in _cases(record) if "ranking" in case["figures"]):
+        lines = [f"| {case['name']} | speed |", "|---|---|"]
+        lines += [f"| {entry['name']} | {entry['speed']:.3f} |" for entry in case["figures"]["ranking"]]
+        found.append("\n".join(lines))
+    return found
+
+
+def _stalls(record: dict[str, Any]) -> list[str]:
+    """Table of the profiled kernels: tensor pipe, bank conflicts, and the stalls with the most samples."""
+    lines = ["| profile | ms | tensor pipe | bank conflicts | stalls |", "|" + "---|" * 5]
+    for case in (case for case in _cases(record) if case["figures"].get("profiled")):
+        (kernel, *_), stalls = case["figures"]["profiled"], case["figures"].get("stalls", {})
+        most = sorted(stalls, key=lambda reason: -stalls[reason])[:4]
+        shares = ", ".join(f"{reason.removeprefix('stall_')} {stalls[reason]}" for reason in most)
+        cells = [case["name"], *(kernel.get(name, "-") for name in ("Duration", METRICS[0], METRICS[3])), shares or "-"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return ["\n".join(lines)] if len(lines) > 2 else []
 
 
 def _preparation(record: dict[str, Any]) -> str:

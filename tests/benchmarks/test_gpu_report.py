@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import pytest
 
-from benchmarks.gpu import profile, report, summary, timing
+from benchmarks.gpu import goals, profile, report, summary, timing
 from tools.gpu_check import record, table
 from tools.gpu_check.outcome import FAILED, PASSED, Result
 
@@ -47,6 +51,45 @@ def test_the_report_is_markdown_with_every_figure() -> None:
     assert "* fa3: NotRun: absent: none of these can be imported (causal 8192 D128)" in text
     assert "| bench | failed | 3 | 1 | 0 | 10 |" in text
     assert "Mask preparation at 131072 keys: 9.5 us." in text
+
+
+def test_the_report_shows_peers_sweeps_profiles_and_registers() -> None:
+    record = record_with_figures()
+    times = {"fa4": {"median_ms": 1.5, "tflops": 500.0}}
+    kernel = {"kernel": "Forward", "Duration": "1.25 ms", profile.METRICS[0]: "71.50 %"}
+    stalls = {"stall_wait": 7, "stall_x": 9}
+    record["parts"][0]["cases"] += [
+        {"name": "fa4", "outcome": PASSED, "figures": {"peers_of": "causal S=8192", "forward": {"contestants": times}}},
+        {"name": "forward: all", "outcome": PASSED, "figures": {"ranking": [{"name": "192x80", "speed": 1.0234}]}},
+        {
+            "name": "D128",
+            "outcome": PASSED,
+            "figures": {"profiled": [kernel], "stalls": stalls},
+        },
+    ]
+    figures = {"kernels": [{"name": "Forward()", "architecture": "sm_90a", "reg": 168}]}
+    record["parts"].append(
+        {**record["parts"][0], "name": "build", "cases": [{"name": "r", "outcome": PASSED, "figures": figures}]}
+    )
+    text = report.markdown(record)
+    assert "| fa4 | causal S=8192 | forward | 1.500 | 500 |" in text
+    assert "| forward: all | speed |" in text and "| 192x80 | 1.023 |" in text
+    assert "| D128 | 1.25 ms | 71.50 % | - | x 9, wait 7 |" in text
+    assert "| `Forward()` | sm_90a | 168 | 0 | 0 | 0 |" in text
+
+
+def test_reports_and_goals_are_printed(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gpu_check.json").write_text(json.dumps(record_with_figures()))
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path / "gpu_check.json")])
+    assert report.main() == 0 and "NVIDIA H200" in capsys.readouterr().out
+    monkeypatch.setattr(goals, "SEQLENS", (640,))
+    monkeypatch.setattr(goals.markdown, "__defaults__", ((640,),))
+    monkeypatch.setattr(sys, "argv", ["goals", "--rate", "800"])
+    goals.main()
+    assert "| full | 640 |" in capsys.readouterr().out
+    empty = record_with_figures()
+    empty["parts"][0]["cases"] = empty["parts"][0]["cases"][3:]
+    assert "R, a bf16 matrix product" not in report.markdown(empty)
 
 
 def test_a_wrong_result_is_marked_in_the_report() -> None:

@@ -203,3 +203,17 @@ def test_the_peers_of_a_row_come_right_before_it(tmp_path: Path) -> None:
         row = names[index].removeprefix("ours, ")
         before = names[index - len(bench_rows.ALL_PEERS) : index]
         assert before == [f"{peer}, {row}" for peer in bench_rows.ALL_PEERS]
+
+
+def test_every_part_has_rows_to_rehearse(tmp_path: Path) -> None:
+    for part in PARTS:
+        if part in plan.EMULATED_PARTS:
+            listed = getattr(bench_rows, plan.PARTS[part].function)(
+                plan.Settings(part, tmp_path, tmp_path, emulated=True)
+            )
+            assert any(case.name.startswith("ours, ") for case in listed), part
+
+
+def test_single_kernels_are_not_timed_in_a_rehearsal(stubbed_bench: bench.Bench) -> None:
+    with pytest.raises(NotRun, match="on a GPU only"):
+        stubbed_bench.kernel_times(ROW, "forward")

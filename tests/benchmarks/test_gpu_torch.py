@@ -212,6 +212,61 @@ def test_mask_functions_are_the_mask(name: str) -> None:
             assert torch.equal(function(None, None, index[:, None], index[None]), visible_pairs(mask))
 
 
+class FakeJax:
+    """JAX whose arrays are torch's tensors."""
+
+    jit = staticmethod(lambda function: function)
+    block_until_ready = staticmethod(lambda arrays: arrays)
+    dlpack = types.SimpleNamespace(from_dlpack=lambda tensor: tensor.clone())
+    numpy = types.SimpleNamespace(array=lambda values, dtype: torch.tensor(values, device="cuda"), int32=torch.int32)
+
+    @staticmethod
+    def default_backend() -> str:
+        return "gpu"
+
+    @staticmethod
+    def vjp(function: Any, *arrays: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        leaves = [array.clone().requires_grad_() for array in arrays]
+        out = function(*leaves)
+        return out.detach(), lambda dout: torch.autograd.grad(out, leaves, dout, retain_graph=True)
+
+
+def flash_mha(q, k, v, softmax_scale=None, is_causal=False, window_size=(-1, -1)):
+    left = window_size[0] if window_size[0] >= 0 else None
+    return dense_attention((q, k, v), _seen(q.shape[1], is_causal, (left, None)), softmax_scale)
+
+
+def flash_mha_varlen(q, k, v, cu_seqlens_q, max_seqlen_q=-1, max_seqlen_k=-1, softmax_scale=None, is_causal=False):
+    lengths = {"max_seqlen_q": max_seqlen_q, "max_seqlen_k": max_seqlen_k}
+    options = lengths | {"softmax_scale": softmax_scale, "causal": is_causal}
+    return flash_attn_varlen_func(q, k, v, cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_q, **options)
+
+
+@pytest.mark.parametrize("name", ["causal", "window_40", "causal_document"])
+def test_a_peer_through_jax_is_timed_by_the_wall_clock(settings: Settings, monkeypatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, "jax", FakeJax)
+    monkeypatch.setitem(sys.modules, "flash_attn3_jax", module("flash_attn3_jax", flash_mha, flash_mha_varlen))
+    monkeypatch.setattr(torch, "from_dlpack", lambda array: array)
+    measured = bench.Bench(settings)
+    row = bench.Row(name, 128, 128, 1, 1, 1)
+    alone = measured.measure_peer(row, "fa3_jax")
+    assert alone["absent"] == {} and set(alone["backward"]["contestants"]) == {"fa3_jax"}, alone
+    assert "wrong" not in measured.measure_ours(row)
+    for mask, head_dim, reason in (("causal", 64, "head_dim 128"), ("share_question", 128, "no share_question mask")):
+        refused = measured.measure_peer(bench.Row(mask, 128, head_dim, 1, 1, 1), "fa3_jax")
+        assert reason in refused["absent"]["fa3_jax"]
+
+
+def test_a_package_without_a_backward_is_measured_forward(settings: Settings, monkeypatch) -> None:
+    def forward_only(*arguments: Any, **options: Any) -> torch.Tensor:
+        return flash_attn_varlen_func(*arguments, **options).detach()
+
+    monkeypatch.setattr(sys.modules["fa3_fwd_interface"], "flash_attn_varlen_func", forward_only)
+    figures = bench.Bench(settings).measure_peer(ROW, "fa3")
+    assert set(figures) >= {"forward"} and "backward" not in figures
+    assert "RuntimeError" in figures["absent"]["fa3 backward"]
+
+
 def test_a_package_that_is_absent_is_named(gpu: fake_cuda.FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
     monkeypatch.setitem(sys.modules, "cudnn.flex_attention", None)

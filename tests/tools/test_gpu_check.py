@@ -14,7 +14,7 @@ from support import mask_samples
 from support.library import DEVICE_ERROR, UNSUPPORTED, KernelError
 
 from tools.gpu_check import __main__ as gpu_check
-from tools.gpu_check import build, caches, cases, plan, sanitize
+from tools.gpu_check import build, caches, cases, plan, runner, sanitize
 from tools.gpu_check.journal import Journal
 from tools.gpu_check.outcome import (
     FAILED,
@@ -175,6 +175,22 @@ def test_a_broken_library_fails_the_run(tmp_path: Path, monkeypatch, capsys: pyt
     printed = capsys.readouterr().out
     assert "failed: test: 000 " in printed and "the figures have no meaning" in printed
     assert (tmp_path / "test.log").stat().st_size > 0
+
+
+def test_nothing_runs_after_a_failed_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = Result("library", FAILED, detail="error: no such header")
+    monkeypatch.setattr(gpu_check.Runner, "run_part", lambda runner, settings, seconds: [failed])
+    status, record = run_main(monkeypatch, tmp_path, "ladder")
+    build_part, ladder_part = record["parts"]
+    assert status == 1 and build_part["outcome"] == FAILED and ladder_part["outcome"] == NOT_RUN
+    assert ladder_part["cases"][0]["detail"] == "the library could not be built"
+
+
+def test_a_part_whose_process_cannot_start_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(plan.PARTS, "broken", plan.Part("broken", "no.such.module", 10, "broken.log"))
+    (result,) = runner.Runner().run_part(plan.Settings("broken", tmp_path / "kernels.so", tmp_path), 10.0)
+    assert result.outcome == FAILED and "ended with status 1 before its first case" in result.detail
+    assert "ModuleNotFoundError" in (tmp_path / "broken.log").read_text()
 
 
 def test_nothing_fits_into_no_time(tmp_path: Path, monkeypatch) -> None:

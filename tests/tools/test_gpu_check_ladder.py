@@ -47,6 +47,12 @@ def test_rungs_are_processes_of_their_own_within_their_limit() -> None:
     assert climbed[len(preparation.RUNGS)].row == "9.0 forward D128,128"
 
 
+def test_the_reference_of_a_rung_takes_seconds() -> None:
+    for _, _, dims, rung in ladder.rungs(emulated=False):
+        (seqlen_q, seqlen_k), heads = rung.choice["size"], rung.choice.get("heads", (1, 1, 1))[0]
+        assert seqlen_q * seqlen_k * heads * sum(dims) <= 1 << 30, (dims, rung)  # half a second per 2^26
+
+
 @pytest.fixture(scope="module")
 def settings() -> plan.Settings:
     return plan.Settings("ladder", emulated_library(), Path(), emulated=True)

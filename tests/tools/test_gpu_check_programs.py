@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import tarfile
+import types
 from pathlib import Path
 
 import pytest
 from support import fake_programs
+from support.compare import Expectation
 from support.emulated import emulated_library
 from support.library import DEVICE_ERROR, KernelError, Kernels, Params
+from support.problem import Problem
 from support.repository import python_environment
 
 from benchmarks.gpu import load, profile, profile_driver
@@ -111,6 +114,16 @@ def test_a_failed_launch_surfaces(gpu: device.CudaDevice, settings: Settings, mo
     monkeypatch.setattr(Kernels, "forward", lambda kernels, params: None)
     with pytest.raises(SystemExit, match="returned without an error"):
         failed_launch.main()
+    launches.append(1)
+
+    def refused(kernels: Kernels, params: Params) -> None:
+        launches.append(1)
+        if len(launches) > 2:
+            raise KernelError("pfm_forward", DEVICE_ERROR, "")
+
+    monkeypatch.setattr(Kernels, "forward", refused)
+    with pytest.raises(SystemExit, match="expected 4: ''"):
+        failed_launch.main()
 
 
 def test_the_program_of_a_failed_launch_is_started(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +135,9 @@ def test_the_program_of_a_failed_launch_is_started(settings: Settings, monkeypat
 def test_the_cpu_kernels_of_the_library_are_checked(settings: Settings) -> None:
     emulated = device.EmulatedDevice(settings.library)
     assert grid.has_cpu_kernels(emulated)
+    without = types.SimpleNamespace(kernels=types.SimpleNamespace(_library=object()))
+    with pytest.raises(NotRun, match="no CPU kernels"):
+        grid.compare(without, Expectation(Problem()), grid.CPU, "both")
     assert list(emulated.newest_kernels()) == [90, 80]
     emulated.kernels.configure(seed=1, compute_capability=80)
     assert list(emulated.newest_kernels()) == [80]

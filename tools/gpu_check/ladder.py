@@ -48,7 +48,7 @@ FORWARD_RUNGS = (
     Rung("partial mask", {"size": (256, 256), "kind": "causal"}),
     Rung("holes", {"size": (256, 256), "kind": "random_4"}, rehearsed=True),
     Rung("grouped heads", {"size": (256, 256), "kind": "causal_document", "heads": (8, 2, 2)}),
-    Rung("every multiprocessor", {"size": (1024, 512), "heads": (_BLOCKS // 4, 1, 1), "kind": "causal_document"}),
+    Rung("every multiprocessor", {"size": (512, 64), "heads": (_BLOCKS // 4, 1, 1), "kind": "causal_document"}),
 )
 BACKWARD_RUNGS = (
     Rung("one tile, dquery unwanted", {"size": (64, 64)}, gradients=_WITHOUT_DQUERY, rehearsed=True),
