@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from model_cases import GROUPS, LENGTH, MODELS, ROWS, batch_of, build
 
 import paddle_flashmask
+from paddle_flashmask import masks
 from paddle_flashmask.integrations.paddlenlp.verification import alone, leaks, structure
 from paddle_flashmask.integrations.paddlenlp.verification.layout import segments_of
 from paddle_flashmask.integrations.paddlenlp.verification.verify import verify
@@ -40,6 +41,20 @@ def test_every_model_passes_and_a_mask_off_by_one_fails(name, kind, documents):
         report = verify(model, {**batch, "attn_mask_startend_row_indices": wider}, documents)
     found = {check.name for check in report.checks if not check.passed}
     assert {leaks.DOCUMENTS, alone.OUTPUTS} <= found
+
+
+def test_rounding_of_experts_is_no_leak():
+    """The tokens of other documents change how many tokens an expert multiplies at once, and with it the last bits."""
+    documents = [[250, 61]]
+    model = build("qwen2_moe", hidden_size=128, max_position_embeddings=512)
+    ids = np.random.default_rng(0).integers(0, 64, (1, 311))
+    columns = masks.causal_document(documents).startend_row_indices[..., 0]
+    batch = {"input_ids": ids, "position_ids": np.concatenate([np.arange(n) for n in documents[0]])[None]}
+    with paddle_flashmask.enabled():
+        assert verify(model, {**batch, "attn_mask_startend_row_indices": columns}, documents).passed
+        wider = np.minimum(columns + 1, 311).astype(np.int32)
+        report = verify(model, {**batch, "attn_mask_startend_row_indices": wider}, documents)
+    assert leaks.DOCUMENTS in {check.name for check in report.checks if not check.passed}
 
 
 @pytest.mark.parametrize("name", MODELS)

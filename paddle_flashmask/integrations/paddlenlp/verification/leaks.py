@@ -66,10 +66,13 @@ def _bits(count: int) -> Iterator[tuple[int, int]]:
         yield 0, 0
 
 
-def find_leaks(name: str, model: Any, batch: Batch, outputs: paddle.Tensor, trials: Iterable[Trial]) -> Check:
-    """Run the trials and count the outputs that changed by a single bit.
+def find_leaks(
+    name: str, model: Any, batch: Batch, outputs: paddle.Tensor, trials: Iterable[Trial], allowed: float
+) -> Check:
+    """Run the trials and count the outputs that changed.
 
-    outputs: of the unchanged batch, [B, S, V]. The check counts rows of outputs, each once per trial.
+    outputs: of the unchanged batch, [B, S, V]. allowed: largest relative change of an output that does not count; 0
+    counts a single bit. The check counts rows of outputs, each once per trial.
     """
     ids, generator = array(batch["input_ids"]), np.random.default_rng(0)
     checked = wrong = 0
@@ -80,17 +83,25 @@ def find_leaks(name: str, model: Any, batch: Batch, outputs: paddle.Tensor, tria
             continue
         other = row_outputs(model, {**batch, "input_ids": _replaced(ids, replaced, generator)})
         index = paddle.to_tensor(places)
-        before, after = outputs.gather_nd(index), other.gather_nd(index)
-        same = (before == after) | (before.isnan() & after.isnan())
-        differ = paddle.logical_not(same.all(axis=-1)).numpy()
+        changes = _changes(outputs.gather_nd(index), other.gather_nd(index))
+        differ = ~(changes <= allowed)
         checked += len(places)
         wrong += int(differ.sum())
-        if differ.any():
-            largest = max(largest, float((before - after).abs().max()))
+        largest = max(largest, float(np.nan_to_num(changes, nan=np.inf).max()))
+        if differ.any() and not first:
             row, place = places[int(differ.argmax())]
-            first = first or f"first at batch row {row}, place {place}"
-    detail = f"largest change {largest:.1e}, {first}" if wrong else ""
-    return Check(name, checked, wrong, detail)
+            first = f", first at batch row {row}, place {place}"
+    shown = f"largest change {largest:.1e}{first}" if wrong or allowed else ""
+    return Check(name, checked, wrong, shown + (f", rounding up to {allowed:.0e}" if allowed else ""))
+
+
+def _changes(before: paddle.Tensor, after: paddle.Tensor) -> np.ndarray:
+    """float32 [T]: the length of the change of every output, relative to its own or to that of an average output, which
+    is larger; 0 only where all bits are the same."""
+    same = ((before == after) | (before.isnan() & after.isnan())).all(axis=-1).numpy()
+    lengths = before.norm(axis=-1).numpy()
+    relative = (after - before).norm(axis=-1).numpy() / np.maximum(lengths, max(float(lengths.mean()), 1e-30))
+    return np.where(same, 0.0, np.maximum(relative, np.finfo(np.float32).tiny))
 
 
 def _replaced(ids: np.ndarray, places: np.ndarray, generator: np.random.Generator) -> np.ndarray:
