@@ -111,7 +111,7 @@ CPU_BACKWARD = Pipeline(
 
 def _sm80_forward_step(j: str, after: str) -> dict[str, Box]:
     start = 2.4 + 5.6 * int(j)
-    return row(0, start, (f"v{j}", 2.6, f"$V_{j}$", "copy"), (f"k{after}", 3.0, f"$K_{after}$, columns", "copy")) | row(
+    return row(0, start, (f"v{j}", 3.9, f"$V_{j}$", "copy"), (f"k{after}", 1.7, f"$K_{after}$, columns", "copy")) | row(
         1,
         start,
         (f"s{j}", 1.8, f"S = Q $K_{j}^T$", "product"),
@@ -128,7 +128,7 @@ SM80_FORWARD = Pipeline(
     | _sm80_forward_step("0", "1")
     | _sm80_forward_step("1", "2")
     | row(1, 13.6, ("out", 1.9, "O / sum, lse", "store")),
-    waits=(("q", "s0"), ("v0", "p0"), ("k1", "s1"), ("v1", "p1")),
+    waits=(("q", "s0"), ("v0", "o0"), ("k1", "s1"), ("v1", "o1")),
 )
 
 

@@ -5,7 +5,7 @@ and head_dim: 64 has two stages, 256 one."""
 from __future__ import annotations
 
 KERNEL, WORK = "sm80/backward.h", "sm80/shared_block.h"
-TURNS, SUMS = "backward/dquery_turns.h", "backward/dquery_sums.h"
+TURNS = "backward/dquery_turns.h"
 KERNEL_OBJECT = "sm80/backward_bf16.cu"
 
 RACE = "race in global memory"
@@ -57,10 +57,10 @@ CASES: dict[str, Mistake] = {
     "the next tile takes the place of this one": mistake(
         "shared_block.StoreTile(1 - current, next);",
         "shared_block.StoreTile(current, next);",
-        SHARED_RACE,
+        f"{SHARED_RACE}|out of bounds",
         what="backward",
     ),
     "sums added in another order than they are read": mistake(
-        "first + PlaceInBlock(false, 0, e)", "first + PlaceInBlock(true, 0, e)", None, what="deterministic"
+        "first + PlaceInBlock(false, 0, e)", "first + PlaceInBlock(true, 0, e)", None, what="backward"
     ),
 }

@@ -142,11 +142,19 @@ CASES = {
     ),
     "order of tiles: barrier after clearing removed": Mutant(
         PREPARE,
-        "  ptx::SyncThreads();\n  for (int32_t tile = thread; tile < table.key_tiles;",
-        "  for (int32_t tile = thread; tile < table.key_tiles;",
+        "  ptx::SyncThreads();\n  for (int32_t from = 0; from < table.key_tiles;",
+        "  for (int32_t from = 0; from < table.key_tiles;",
         PREPARE_OBJECT,
         "forward",
         "race in global memory|which nobody has written",
+    ),
+    "order of tiles: a counter is raised while lanes read it": Mutant(
+        PREPARE,
+        "    ptx::SyncWarp();  // all lanes have read the counter\n",
+        "",
+        PREPARE_OBJECT,
+        "forward",
+        "race in shared memory|race in global memory|which nobody has written",
     ),
 }
 

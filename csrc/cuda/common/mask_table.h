@@ -1,5 +1,5 @@
-// Masks of one launch in device memory: columns in normal form, their bounds per key tile, and an order of the query
-// tiles. Takes O(Sq + Sk) memory per mask; PrepareMask of prepare.h fills it.
+// Masks of one launch in device memory: columns in normal form, their bounds per key tile, and orders of the tiles.
+// Takes O(Sq + Sk) memory per mask; PrepareMask of prepare.h fills it.
 #ifndef PFM_CUDA_COMMON_MASK_TABLE_H_
 #define PFM_CUDA_COMMON_MASK_TABLE_H_
 
@@ -18,11 +18,11 @@ constexpr int kGroupTiles = 32;  // key tiles of a group, one per lane
 struct MaskTable {
   int32_t* columns;  // [mask][begin, end of the visible range and of each hole][padded key]
   int32_t* bounds;   // [mask][min_begin, max_begin, min_end, max_end of the same][key tile]
-  int32_t* groups;   // [mask][min_begin, max_end of the visible ranges][group of 32 key tiles]
-  int32_t* order;    // [mask][query tile]: longest first, approximately; the same in every run
+  int32_t* groups;   // [mask][min_begin, max_end of the visible ranges][group of 32 key tiles], or null
+  int32_t* order;    // [mask][query tile]: longest first, approximately; the same in every run; or null
   int32_t* work;     // [mask][query tile + 1]: difference array, then live key tiles per query tile
 
-  // For passes over key tiles, otherwise null: live query tiles per key tile, and the key tiles ordered by them.
+  // Live query tiles per key tile, and the key tiles ordered by them, or null.
   int32_t* key_work;   // [mask][key tile]
   int32_t* key_order;  // [mask][key tile]
 

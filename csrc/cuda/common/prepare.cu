@@ -32,10 +32,16 @@ MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena*
   table.block_mask_columns = static_cast<int32_t>(CeilDiv<int64_t>(params.seqlen_k, kBlockMaskBlock));
   table.columns = arena->Take<int32_t>(table.masks * 2 * (1 + table.holes) * table.padded_keys, "columns of keys");
   table.bounds = arena->Take<int32_t>(table.masks * 4 * (1 + table.holes) * table.key_tiles, "bounds of key tiles");
-  table.order = arena->Take<int32_t>(table.masks * table.query_tiles, "order of query tiles");
   table.work = arena->Take<int32_t>(table.masks * (table.query_tiles + 1), "work of query tiles");
-  table.groups = arena->Take<int32_t>(table.masks * 2 * table.key_groups(), "bounds of groups of key tiles");
   return table;
+}
+
+void TakeQueryOrder(MaskTable* table, Arena* arena) {
+  table->order = arena->Take<int32_t>(table->masks * table->query_tiles, "order of query tiles");
+}
+
+void TakeKeyGroups(MaskTable* table, Arena* arena) {
+  table->groups = arena->Take<int32_t>(table->masks * 2 * table->key_groups(), "bounds of groups of key tiles");
 }
 
 void TakeKeyOrder(MaskTable* table, Arena* arena) {
@@ -51,13 +57,9 @@ ptx::LaunchStatus PrepareMask(const pfm_params& params, const MaskTable& table) 
     const int64_t blocks = CeilDiv<int64_t>(table.masks * table.key_tiles, kColumnWarps);
     status = ptx::Launch(PrepareColumns, blocks, kColumnWarps * 32, 0, params.stream, arguments);
   }
-  if (table.query_tiles > 0 && status.ok()) {
-    status = ptx::Launch(OrderQueryTiles, table.masks, kOrderThreads, kOrderSharedBytes, params.stream, table);
-  }
-  if (table.key_tiles > 0 && table.key_order != nullptr && status.ok()) {
-    status = ptx::Launch(OrderKeyTiles, table.masks, kOrderThreads, kOrderSharedBytes, params.stream, table);
-  }
-  return status;
+  if (!status.ok() || table.query_tiles + table.key_tiles == 0) return status;
+  const int64_t blocks = table.masks * (table.key_order == nullptr ? 1 : 2);
+  return ptx::Launch(OrderTiles, blocks, kOrderThreads, kOrderSharedBytes, params.stream, table);
 }
 
 }  // namespace pfm::cuda

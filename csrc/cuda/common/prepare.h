@@ -13,8 +13,10 @@ namespace pfm::cuda {
 
 // Table for tiles of tile_q x tile_k, with arrays allocated from the arena. Both sizes divide 128.
 MaskTable TakeMaskTable(const pfm_params& params, int tile_q, int tile_k, Arena* arena);
-// Allocates the order of the key tiles, so that PrepareMask computes it too.
+// Allocate what only some kernels read, so that PrepareMask computes it too: an order of the tiles, bounds of groups.
+void TakeQueryOrder(MaskTable* table, Arena* arena);
 void TakeKeyOrder(MaskTable* table, Arena* arena);
+void TakeKeyGroups(MaskTable* table, Arena* arena);
 
 // Fills the table on params.stream.
 ptx::LaunchStatus PrepareMask(const pfm_params& params, const MaskTable& table);

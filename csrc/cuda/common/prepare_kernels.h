@@ -87,48 +87,59 @@ PFM_KERNEL_BOUNDS(kColumnWarps * 32, 1) void PrepareColumns(PFM_KERNEL_ARGUMENT 
   }
 }
 
-// Device form of AddLiveQueryTiles in csrc/core/order.h: calls visit(begin, end, count) for runs of query tiles, with
-// count 1, or -1 for a run that a hole removes again.
-template <class Visit>
-PFM_DEVICE inline void VisitLiveTiles(const MaskTable& table, const int32_t* bounds, int32_t key_tile,
-                                      Visit&& visit) {
+// Runs of query tiles [begin, end) that the bounds of a key tile do not rule out, and those that a hole removes
+// again.
+struct LiveRuns {
+  int32_t begin[1 + kMaxHoles], end[1 + kMaxHoles];  // empty unless begin < end
+};
+
+// Device form of AddLiveQueryTiles in csrc/core/order.h.
+PFM_DEVICE inline LiveRuns LiveRunsOf(const MaskTable& table, const int32_t* bounds, int32_t key_tile) {
   const auto bound = [&](int range, int which) {
     return ptx::LoadGlobal(bounds + (4 * range + which) * static_cast<int64_t>(table.key_tiles) + key_tile);
   };
+  LiveRuns runs = {};
   const int32_t begin = Min(bound(0, 0) / table.tile_q, table.query_tiles);
   const int32_t end = Min(CeilDiv(bound(0, 3), table.tile_q), table.query_tiles);
-  if (begin >= end) return;
-  visit(begin, end, 1);
-  for (int range = 1; range <= table.holes; ++range) {
-    const int32_t covered = Max(begin, CeilDiv(bound(range, 1), table.tile_q));
-    const int32_t covered_end = Min(end, bound(range, 2) / table.tile_q);
-    if (covered < covered_end) visit(covered, covered_end, -1);
+  if (begin >= end) return runs;
+  runs.begin[0] = begin;
+  runs.end[0] = end;
+#pragma unroll
+  for (int range = 1; range <= kMaxHoles; ++range) {
+    if (range > table.holes) continue;
+    runs.begin[range] = Max(begin, CeilDiv(bound(range, 1), table.tile_q));
+    runs.end[range] = Min(end, bound(range, 2) / table.tile_q);
   }
+  return runs;
 }
+
+// Inclusive prefix sum over the lanes of the warp. Collective.
+PFM_DEVICE inline int32_t PrefixOverWarp(int32_t value) {
+  const int lane = ptx::LaneIndex();
+#pragma unroll
+  for (int lanes = 1; lanes < 32; lanes *= 2) {
+    const int32_t below = ptx::Shuffle(value, Max(lane - lanes, 0));
+    if (lane >= lanes) value += below;
+  }
+  return value;
+}
+
+// A word per warp, read by one lane each.
+static_assert(kOrderWarps == 32, "as many warps as lanes");
 
 // Exclusive prefix sum over the threads of the block; *total is the sum over all. Needs kOrderWarps words of shared
 // memory.
 PFM_DEVICE inline int32_t PrefixOverBlock(int32_t value, ptx::SharedAddress words, int32_t* total) {
   const int lane = ptx::LaneIndex();
   const int warp = ptx::ThreadIndex() / 32;
-  int32_t inclusive = value;
-#pragma unroll
-  for (int lanes = 1; lanes < 32; lanes *= 2) {
-    const int32_t below = ptx::Shuffle(inclusive, Max(lane - lanes, 0));
-    if (lane >= lanes) inclusive += below;
-  }
+  const int32_t inclusive = PrefixOverWarp(value);
   ptx::SyncThreads();  // all threads have read the words of the previous call
   if (lane == 31) ptx::StoreShared(words + 4 * warp, inclusive);
   ptx::SyncThreads();
-  int32_t before = 0;
-  *total = 0;
-#pragma unroll 8
-  for (int w = 0; w < kOrderWarps; ++w) {
-    const int32_t sum = ptx::LoadShared<int32_t>(words + 4 * w);
-    if (w < warp) before += sum;
-    *total += sum;
-  }
-  return before + inclusive - value;
+  const int32_t of_warps = PrefixOverWarp(ptx::LoadShared<int32_t>(words + 4 * lane));
+  const int32_t before = ptx::Shuffle(of_warps, Max(warp - 1, 0));
+  *total = ptx::Shuffle(of_warps, 31);
+  return (warp == 0 ? 0 : before) + inclusive - value;
 }
 
 PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) {
@@ -136,52 +147,72 @@ PFM_DEVICE inline int32_t MaxOverBlock(int32_t value, ptx::SharedAddress words) 
   ptx::SyncThreads();
   if (ptx::LaneIndex() == 0) ptx::StoreShared(words + 4 * (ptx::ThreadIndex() / 32), value);
   ptx::SyncThreads();
-  for (int w = 0; w < kOrderWarps; ++w) value = Max(value, ptx::LoadShared<int32_t>(words + 4 * w));
-  return value;
+  return ptx::ReduceMax(ptx::LoadShared<int32_t>(words + 4 * ptx::LaneIndex()));
 }
 
-constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderBuckets);
+constexpr int kOrderCounters = kOrderBuckets * kOrderWarps;
+constexpr int kOrderSharedBytes = 4 * (kOrderWarps + kOrderCounters);
+static_assert(kOrderCounters == 2 * kOrderThreads, "two counters per thread");
+static_assert(kOrderBuckets == 1 << 6, "a bucket has six bits");
+
+// Lanes of the warp whose bucket is that of this lane.
+PFM_DEVICE inline uint32_t LanesOfBucket(int bucket) {
+  uint32_t lanes = ~0u;
+#pragma unroll
+  for (int bit = 0; bit < 6; ++bit) {
+    const uint32_t set = ptx::Ballot((bucket >> bit & 1) != 0);
+    lanes &= (bucket >> bit & 1) != 0 ? set : ~set;
+  }
+  return lanes;
+}
 
 // Device form of LongestFirst in csrc/core/order.h. Tiles of one class keep their order, because deterministic sums
 // are added in this order. largest: maximum work over the tiles of this thread, the only ones it can read before the
-// first barrier.
+// first barrier. Each warp counts and then places a run of tiles, with a counter per bucket and warp.
 PFM_DEVICE inline void OrderByWork(const int32_t* work, int32_t tiles, int32_t largest, ptx::SharedAddress words,
                                    int32_t* order) {
-  const ptx::SharedAddress buckets = words + 4 * kOrderWarps;
-  const int thread = ptx::ThreadIndex();
+  const ptx::SharedAddress counters = words + 4 * kOrderWarps;  // [bucket][warp]
+  const int thread = ptx::ThreadIndex(), lane = ptx::LaneIndex(), warp = thread / 32;
   largest = MaxOverBlock(largest, words);
-  const auto below_largest = [&](int32_t tile) { return largest - ptx::LoadGlobal(work + tile); };
+  // Below 2^26 tiles of 32, so that 32 bits suffice.
   const auto bucket_of = [&](int32_t tile) {
-    return static_cast<int>(static_cast<int64_t>(below_largest(tile)) * kOrderBuckets / (largest + 1));
+    const auto below_largest = static_cast<uint32_t>(largest - ptx::LoadGlobal(work + tile));
+    return static_cast<int>(below_largest * kOrderBuckets / static_cast<uint32_t>(largest + 1));
   };
-  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, 0);
+  // In ascending order of bucket and warp, but rotated, so that buckets of a warp lie in different banks.
+  const auto counter_of = [&](int bucket, int of_warp) {
+    return counters + 4 * (bucket * kOrderWarps + (of_warp + bucket) % kOrderWarps);
+  };
+  const int32_t run = RoundUp(CeilDiv(tiles, kOrderWarps), 32);
+  const int32_t first = warp * run, end = Min(first + run, tiles);
+  const int own_bucket = thread / (kOrderWarps / 2), own_warp = thread % (kOrderWarps / 2) * 2;
+  const ptx::SharedAddress own[] = {counter_of(own_bucket, own_warp), counter_of(own_bucket, own_warp + 1)};
+  ptx::StoreShared(own[0], 0);
+  ptx::StoreShared(own[1], 0);
   ptx::SyncThreads();
-  for (int32_t tile = thread; tile < tiles; tile += kOrderThreads) {
-    ptx::AtomicAddShared(buckets + 4 * bucket_of(tile), 1);
+  for (int32_t tile = first + lane; tile < end; tile += 32) {
+    ptx::AtomicAddShared(counter_of(bucket_of(tile), warp), 1);
   }
   ptx::SyncThreads();
-  // Bucket sizes become start offsets.
+  // Counts become the places of the first tiles.
   int32_t total;
-  const int32_t size = thread < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * thread) : 0;
-  const int32_t start = PrefixOverBlock(size, words, &total);
-  if (thread < kOrderBuckets) ptx::StoreShared(buckets + 4 * thread, start);
+  const int32_t count = ptx::LoadShared<int32_t>(own[0]), next = ptx::LoadShared<int32_t>(own[1]);
+  const int32_t place = PrefixOverBlock(count + next, words, &total);
+  ptx::StoreShared(own[0], place);
+  ptx::StoreShared(own[1], place + count);
   ptx::SyncThreads();
-  // Each warp scans all tiles for those of its buckets, 32 at a time, until it has found all of them.
-  const int lane = ptx::LaneIndex();
-  for (int bucket = thread / 32; bucket < kOrderBuckets; bucket += kOrderWarps) {
-    const auto least = [&](int b) {
-      return static_cast<int32_t>(CeilDiv<int64_t>(int64_t{b} * (largest + 1), kOrderBuckets));
-    };
-    const int32_t from = least(bucket), to = least(bucket + 1);
-    int32_t next = ptx::LoadShared<int32_t>(buckets + 4 * bucket);
-    const int32_t end = bucket + 1 < kOrderBuckets ? ptx::LoadShared<int32_t>(buckets + 4 * (bucket + 1)) : tiles;
-    for (int32_t tile = lane; next < end; tile += 32) {
-      const int32_t below = tile < tiles ? below_largest(tile) : -1;
-      const uint32_t found = ptx::Ballot(from <= below && below < to);
-      const int place = next + ptx::PopulationCount(found & ~(~0u << lane));
-      if ((found >> lane & 1) != 0) ptx::StoreGlobal(order + place, tile);
-      next += ptx::PopulationCount(found);
-    }
+  for (int32_t from = first; from < end; from += 32) {
+    const int32_t tile = from + lane;
+    const bool exists = tile < end;
+    const int bucket = exists ? bucket_of(tile) : 0;
+    const uint32_t same = LanesOfBucket(bucket) & ptx::Ballot(exists);
+    const int before = ptx::PopulationCount(same & ~(~0u << lane));
+    const ptx::SharedAddress counter = counter_of(bucket, warp);
+    const int32_t start = ptx::LoadShared<int32_t>(counter);
+    if (exists) ptx::StoreGlobal(order + start + before, tile);
+    ptx::SyncWarp();  // all lanes have read the counter
+    if (exists && before == 0) ptx::StoreShared(counter, start + ptx::PopulationCount(same));
+    ptx::SyncWarp();  // the counters are those of the next 32 tiles
   }
 }
 
@@ -199,27 +230,43 @@ PFM_DEVICE inline void BoundGroups(const MaskTable& table, const int32_t* bounds
   }
 }
 
-// Counts live key tiles per query tile (PrefixCounts in csrc/core/order.h) and orders the query tiles. One block per
-// mask.
-PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
-  const ptx::SharedAddress words = ptx::DynamicShared();
+// Adds count, the same in all lanes, to `work` at index in lanes where it exists, as one addition if they name the
+// same place: most do on full and causal masks.
+PFM_DEVICE inline void AddOverWarp(int32_t* work, bool exists, int32_t index, int32_t count) {
+  const uint32_t lanes = ptx::Ballot(exists);
+  if (lanes == 0) return;
+  const int leader = ptx::LowestBit(lanes);
+  const int32_t common = ptx::Shuffle(index, leader);
+  if (ptx::Ballot(exists && index != common) != 0) {
+    if (exists) ptx::AtomicAdd(work + index, count);
+  } else if (ptx::LaneIndex() == leader) {
+    ptx::AtomicAdd(work + index, count * ptx::PopulationCount(lanes));
+  }
+}
+
+// Counts live key tiles per query tile (PrefixCounts in csrc/core/order.h) and orders the query tiles if wanted.
+PFM_DEVICE inline void OrderQueryTiles(const MaskTable& table, int64_t mask, ptx::SharedAddress words) {
   const int thread = ptx::ThreadIndex();
-  const int64_t mask = ptx::BlockIndex();
   const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;
   int32_t* work = table.work + mask * (table.query_tiles + 1);
-  int32_t* order = table.order + mask * table.query_tiles;
 
   for (int32_t tile = thread; tile <= table.query_tiles; tile += kOrderThreads) ptx::StoreGlobal(work + tile, 0);
   ptx::SyncThreads();
-  for (int32_t tile = thread; tile < table.key_tiles; tile += kOrderThreads) {
-    VisitLiveTiles(table, bounds, tile, [&](int32_t begin, int32_t end, int32_t count) {
-      ptx::AtomicAdd(work + begin, count);
-      ptx::AtomicAdd(work + end, -count);
-    });
+  for (int32_t from = 0; from < table.key_tiles; from += kOrderThreads) {
+    LiveRuns runs = {};
+    if (from + thread < table.key_tiles) runs = LiveRunsOf(table, bounds, from + thread);
+#pragma unroll
+    for (int range = 0; range <= kMaxHoles; ++range) {
+      if (range > table.holes) continue;
+      const bool exists = runs.begin[range] < runs.end[range];
+      const int32_t count = range == 0 ? 1 : -1;
+      AddOverWarp(work, exists, runs.begin[range], count);
+      AddOverWarp(work, exists, runs.end[range], -count);
+    }
   }
   ptx::SyncThreads();
 
-  BoundGroups(table, bounds, table.groups + mask * 2 * table.key_groups());
+  if (table.groups != nullptr) BoundGroups(table, bounds, table.groups + mask * 2 * table.key_groups());
 
   int32_t running = 0;
   int32_t largest = 0;
@@ -234,23 +281,38 @@ PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderQueryTiles(PFM_KERNEL_ARGUMENT Mas
       largest = Max(largest, count);
     }
   }
-  OrderByWork(work, table.query_tiles, largest, words, order);
+  if (table.order != nullptr) {
+    OrderByWork(work, table.query_tiles, largest, words, table.order + mask * table.query_tiles);
+  }
 }
 
-// Counts live query tiles per key tile and orders the key tiles. One block per mask.
-PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderKeyTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
-  const int64_t mask = ptx::BlockIndex();
+// Counts live query tiles per key tile and orders the key tiles.
+PFM_DEVICE inline void OrderKeyTiles(const MaskTable& table, int64_t mask, ptx::SharedAddress words) {
   const int32_t* bounds = table.bounds + mask * 4 * (1 + table.holes) * table.key_tiles;
   int32_t* work = table.key_work + mask * table.key_tiles;
   int32_t largest = 0;
   for (int32_t tile = ptx::ThreadIndex(); tile < table.key_tiles; tile += kOrderThreads) {
+    const LiveRuns runs = LiveRunsOf(table, bounds, tile);
     int32_t live = 0;
-    VisitLiveTiles(table, bounds, tile,
-                   [&](int32_t begin, int32_t end, int32_t count) { live += count * (end - begin); });
+#pragma unroll
+    for (int range = 0; range <= kMaxHoles; ++range) {
+      const int32_t tiles = Max(0, runs.end[range] - runs.begin[range]);
+      live += range == 0 ? tiles : -tiles;
+    }
     ptx::StoreGlobal(work + tile, live);
     largest = Max(largest, live);
   }
-  OrderByWork(work, table.key_tiles, largest, ptx::DynamicShared(), table.key_order + mask * table.key_tiles);
+  OrderByWork(work, table.key_tiles, largest, words, table.key_order + mask * table.key_tiles);
+}
+
+// One block per mask for its query tiles, and, if their order is wanted, one for its key tiles.
+PFM_KERNEL_BOUNDS(kOrderThreads, 1) void OrderTiles(PFM_KERNEL_ARGUMENT MaskTable table) {
+  const int32_t block = ptx::BlockIndex();
+  if (block < table.masks) {
+    OrderQueryTiles(table, block, ptx::DynamicShared());
+  } else {
+    OrderKeyTiles(table, block - table.masks, ptx::DynamicShared());
+  }
 }
 
 }  // namespace pfm::cuda

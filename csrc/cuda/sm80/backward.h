@@ -1,7 +1,7 @@
-// dkey and dvalue (and, by atomics, dquery) for compute capability 8.0 and later. A block owns a key tile and
-// iterates over the query tiles of every query head of its group. Scores are computed transposed, keys as rows, so
-// that P^T and dS^T stay in registers as left operands of dvalue and dkey; dS goes to shared memory for dquery alone.
-// With two stages, query and dout of the next tile load while this tile is computed.
+// dkey, dvalue and sums of dquery for compute capability 8.0 and later. A block owns a key tile and iterates over the
+// query tiles of every query head of its group. Scores are computed transposed, keys as rows, so that P^T and dS^T
+// stay in registers as left operands of dvalue and dkey; dS goes to shared memory for dquery alone. With two stages,
+// query and dout of the next tile load while this tile is computed.
 #ifndef PFM_CUDA_SM80_BACKWARD_H_
 #define PFM_CUDA_SM80_BACKWARD_H_
 

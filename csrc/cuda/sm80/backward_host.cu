@@ -22,6 +22,7 @@ struct Plan {
     const QueryGradientTile& tile = kQueryGradient[query_row];
     if (shared.adds_dquery) return;
     query_mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
+    TakeQueryOrder(&query_mask, arena);
     query_groups = QueryHeadGroups(params, limits.l2_bytes);
   }
 

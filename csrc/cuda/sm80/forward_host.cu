@@ -18,6 +18,7 @@ struct ForwardPlan {
     const ForwardTile& tile = kForward[row];
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
+    TakeQueryOrder(&arguments.mask, arena);
     arguments.dropout = MakeDropout(params.dropout, params.seed, params.offset);
     arguments.groups = QueryHeadGroups(params, limits.l2_bytes);
   }

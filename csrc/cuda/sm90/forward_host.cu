@@ -53,6 +53,8 @@ struct ForwardPlan {
   ForwardPlan(const pfm_params& params, Arena* arena) : row(ForwardRowFor(params.head_dim, params.head_dim_v)) {
     const ForwardTile& tile = kForward[row];
     arguments.mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
+    TakeQueryOrder(&arguments.mask, arena);
+    TakeKeyGroups(&arguments.mask, arena);
     arguments.work = OrderOf(params, arguments.mask, arena->Take<int32_t>(1, "counter of items"));
     arguments.heads_per_kv_head = static_cast<int32_t>(params.heads_q / params.heads_kv);
     arguments.scale = params.softmax_scale * kLog2E;
