@@ -169,6 +169,8 @@ EARLY = [
     ({"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not supported in this release"),
     ({"prefix_tuning": True}, "prefix_tuning = True is not supported in this release"),
     ({"lr_scheduler_type": "exponential"}, "lr_scheduler_type = 'exponential' must be one of linear, cosine"),
+    ({"attention_mask_type": "prefix_lm"}, "attention_mask_type = 'prefix_lm' must be one of causal_document"),
+    ({"loss_average": "pairs"}, "loss_average = 'pairs' must be one of tokens, paddlenlp"),
     ({"optim": "sgd"}, "optim = 'sgd' must be one of adamw"),
     ({"src_length": 96}, "src_length = 96 must be positive and below max_length = 96"),
     ({"pad_to_multiple_of": 0}, "pad_to_multiple_of = 0 must be at least 1"),
@@ -194,6 +196,21 @@ def test_errors_need_no_import(changes, message, sft_config, config_file):
     with pytest.raises((ConfigError, UnsupportedConfigError)) as caught:
         check_early(config_file({**sft_config, **changes}))
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "value", "message"),
+    [
+        ("dpo", "loss_type", "sigmoyd", "must be one of sigmoid, .*, orpo; the nearest one is 'sigmoid'"),
+        ("rm", "loss_type", "sigmoid", "must be one of pairwise, listwise$"),
+        ("kto", "loss_average", "tokens", "must be one of pairs, paddlenlp$"),
+    ],
+)
+def test_choices_of_a_task_need_no_import(task, key, value, message, task_config, config_file):
+    path = config_file({**task_config(task), "task": task, key: value})
+    for check in (check_early, lambda path: TASKS[task].arguments(read_values(path))):
+        with pytest.raises(ConfigError, match=f"^{key} = {value!r} {message}"):
+            check(path)
 
 
 @pytest.mark.parametrize(("changes", "message"), EARLY[:3] + EARLY[3:-2:4])

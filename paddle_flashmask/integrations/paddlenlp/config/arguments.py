@@ -124,12 +124,6 @@ def check_lengths(arguments: Arguments, max_length_key: str, max_prompt_key: str
         )
 
 
-def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ConfigError unless the value of the key is one of the choices."""
-    if value not in choices:
-        raise ConfigError(f"{key} = {value!r} must be one of {', '.join(choices)}")
-
-
 def settle_flash_attention(arguments: Arguments) -> None:
     """Switch `use_flash_attention` on where `flash_mask` needs it, with a note."""
     if arguments.model.flash_mask and not arguments.training.use_flash_attention:

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from paddlenlp.trl import SFTConfig
 
 from ..errors import ConfigError
-from .arguments import PADDLENLP_AVERAGE, Arguments, check_choice
+from .arguments import Arguments
 
 
 @dataclass
@@ -57,13 +57,12 @@ class PreferenceOptions:
 
 
 def settle_options(arguments: Arguments, values: dict[str, Any], has_reference: bool) -> None:
-    """Check `loss_average` and the LoRA keys, and apply `rslora_plus`.
+    """Check the LoRA keys, and apply `rslora_plus`.
 
     values: the keys that the configuration sets. has_reference: whether the loss needs a reference, which is the base
     without its adapters.
     """
     model, options = arguments.model, arguments.options
-    check_choice("loss_average", options.loss_average, ("pairs", PADDLENLP_AVERAGE))
     if model.lora and has_reference and model.pissa:
         raise ConfigError(
             "pissa = true changes the base weights, and the reference is the base without adapters; "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigError
@@ -16,10 +18,22 @@ def check_types(values: dict[str, Any]) -> None:
 
     Values may be words of a command line.
     """
+    check_choices(values, CHOICES)
     for key, value in values.items():
         expected = _expected(key, value)
         if expected is not None:
             raise ConfigError(f"{key} = {value!r} must be {expected}")
+
+
+def check_choices(values: dict[str, Any], choices: Mapping[str, Sequence[str]]) -> None:
+    """Raise ConfigError for a value that is none of the choices of its key, with a choice that it may stand for."""
+    for key, words in choices.items():
+        if key in values and str(values[key]) not in words:
+            near = difflib.get_close_matches(str(values[key]), words, n=1)
+            raise ConfigError(
+                f"{key} = {values[key]!r} must be one of {', '.join(words)}"
+                + (f"; the nearest one is {near[0]!r}" if near else "")
+            )
 
 
 def is_on(value: Any) -> bool:
@@ -40,12 +54,10 @@ def converted(key: str, value: Any) -> Any:
 def _expected(key: str, value: Any) -> str | None:
     """What the value of a key should be, if it is something else."""
     kind = TYPES.get(key)
-    if kind in (None, "list", "object"):
+    if kind in (None, "choice", "list", "object"):
         return None
     if isinstance(value, list):
         return "one value"
-    if kind == "choice" and str(value) not in CHOICES[key]:
-        return f"one of {', '.join(CHOICES[key])}"
     if kind == "switch" and str(value).lower() not in TRUE + FALSE:
         return "true or false"
     if kind in _NUMERIC and not _reads_as(_NUMERIC[kind], value):

@@ -11,12 +11,13 @@ from typing import Any
 
 from ..errors import ConfigError
 from .contradictions import check_contradictions
+from .keys import CHOICES_OF
 from .known import check_known, keys_of
 from .numbers import check_numbers
 from .switches import check_switches
 from .task_name import task_name
 from .unsupported import check_unsupported
-from .value_types import check_types
+from .value_types import check_choices, check_types
 
 
 def read_values(path: str | os.PathLike, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
     task, _ = task_name(values, Path(path).stem)
     check_known(values, keys_of(task))
     check_types(values)
+    check_choices(values, CHOICES_OF[task])
     check_numbers(values)
     check_switches(values)
     check_unsupported(values)

@@ -127,8 +127,6 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
     if options.loss_type == "orpo":
         options.loss_type, options.reference_free, options.sft_loss_ratio = "or", True, 1.0
         notes.append("loss_type orpo is 'or' with reference_free = true and sft_loss_ratio = 1")
-    if options.loss_type not in LOSSES:
-        raise ConfigError(f"loss_type = {options.loss_type!r} must be one of {', '.join(LOSSES)}, orpo")
     if options.loss_type in REFERENCE_FREE_ONLY and not options.reference_free:
         if "reference_free" in values:
             raise ConfigError(f"loss_type = {options.loss_type!r} has no reference; set reference_free to true")
@@ -178,6 +176,7 @@ DPO = preference_task(
     "dpo",
     DPOOptions,
     FORM,
+    choices={"loss_type": (*LOSSES, "orpo")},
     own_keys=(
         "simpo_gamma",
         "label_smoothing",

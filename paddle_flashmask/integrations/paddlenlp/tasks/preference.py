@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import paddle
 from paddlenlp.trl import ModelConfig
 
 from ..averages import Collected, StepAverages
-from ..config.arguments import Arguments
+from ..config.arguments import PADDLENLP_AVERAGE, Arguments
 from ..config.preference import PreferenceData, PreferenceTraining
 from ..data.packs import Batch
 from ..data.preference_tokens import PreferenceTokens
@@ -22,7 +23,9 @@ from ..trainer import PackedOrder
 from .task import Task
 
 
-def preference_task(key: str, options: type, form: AnswerForm, **record: Any) -> Task:
+def preference_task(
+    key: str, options: type, form: AnswerForm, choices: Mapping[str, Sequence[str]] | None = None, **record: Any
+) -> Task:
     """A task with the keys of PaddleNLP's llm/alignment scripts.
 
     options: dataclass of the task's own keys, on `PreferenceOptions`. form: of its rows. record: the other fields of
@@ -50,6 +53,7 @@ def preference_task(key: str, options: type, form: AnswerForm, **record: Any) ->
         rows=rows,
         packing_options=_packing_options,
         settle_model=settle_model,
+        choices={**(choices or {}), "loss_average": ("pairs", PADDLENLP_AVERAGE)},
         **record,
     )
 

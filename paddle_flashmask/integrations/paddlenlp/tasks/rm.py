@@ -19,7 +19,6 @@ from ..config.arguments import Arguments
 from ..config.preference import PreferenceOptions, settle_options
 from ..data.packs import with_paddlenlp_names
 from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
-from ..errors import ConfigError
 from ..lora import with_lora
 from ..processes import joined
 from ..reward_model import SCORE_HEAD, reward_model_class
@@ -126,8 +125,6 @@ def _upper(size: int, strict: bool) -> paddle.Tensor:
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
     settle_options(arguments, values, has_reference=False)
-    if arguments.options.loss_type not in LOSSES:
-        raise ConfigError(f"loss_type = {arguments.options.loss_type!r} must be one of {', '.join(LOSSES)}")
 
 
 def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> TokenRow:
@@ -149,6 +146,7 @@ REWARD = preference_task(
     "rm",
     RewardOptions,
     FORM,
+    choices={"loss_type": tuple(LOSSES)},
     settle=_settle,
     pack=pack_reward,
     stream=functools.partial(stream_answers, "reward"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from paddle_flashmask.packing import DocumentAttention, SFTCollator, pack_sft, p
 from paddle_flashmask.packing.attention import KINDS
 
 from ..averages import Collected, StepAverages
-from ..config.arguments import PADDLENLP_AVERAGE, Arguments, check_choice
+from ..config.arguments import PADDLENLP_AVERAGE, Arguments
 from ..data.instructions import SFTLines, SFTTokens
 from ..data.packs import with_paddlenlp_names
 from ..errors import ConfigError, UnsupportedConfigError
@@ -89,7 +88,6 @@ def _counts(inputs: dict[str, Any]) -> Any:
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
     _check_attention(arguments.options)
-    check_choice("loss_average", arguments.options.loss_average, ("tokens", PADDLENLP_AVERAGE))
     data = arguments.data
     if arguments.model.flash_mask and not data.zero_padding:
         data.zero_padding = True
@@ -114,11 +112,6 @@ def _check_sharing(arguments: Arguments) -> None:
 
 def _check_attention(options: SFTOptions) -> None:
     kind, window = options.attention_mask_type, options.attention_window_size
-    if kind not in KINDS:
-        (nearest,) = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.0)
-        raise ConfigError(
-            f"attention_mask_type = {kind!r} must be one of {', '.join(KINDS)}; the nearest one is {nearest!r}"
-        )
     if kind == "sliding_window" and window is None:
         raise ConfigError("attention_mask_type = 'sliding_window' needs attention_window_size, for example 512")
     if kind != "sliding_window" and window is not None:
@@ -187,6 +180,7 @@ def _accuracy(predictions: Any) -> dict[str, float]:
 
 SFT = Task(
     key="sft",
+    choices={"attention_mask_type": KINDS, "loss_average": ("tokens", PADDLENLP_AVERAGE)},
     own_keys=("dataset_name_or_path", "zero_padding", "src_length", "max_length"),
     groups=(ModelConfig, DataConfig, SFTConfig, SFTOptions),
     settle=_settle,

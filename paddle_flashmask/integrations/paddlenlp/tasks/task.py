@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from ..config.arguments import (
 from ..config.machine import check_data_parallel, settle_machine, uses_gpu
 from ..config.numbers import check_numbers
 from ..config.switches import settle_switches
+from ..config.value_types import check_choices
 from ..data.packs import Batch, PackCollator, PackDataset, Packs, PackStreamDataset, TokenRows
 from ..runs.settle import settle_run
 
@@ -72,6 +73,8 @@ class Task:
     """The labels that the loss reads of an adapted batch, int64 [B, S], -100 elsewhere; None where it reads none."""
     trainer: Callable[..., Any]
     """Trainer from the arguments, the model, and the keyword arguments of PaddleNLP's Trainer."""
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Keys of the options that take one of a few values, with these."""
     own_keys: tuple[str, ...] = ()
     """Keys that only this task has; any of them identifies it."""
     model_class: Callable[[Any], Any] = causal_lm_class
@@ -88,6 +91,7 @@ class Task:
         values = {key: value for key, value in values.items() if key != "task"}
         backend = take_backend(values)
         check_numbers(values)
+        check_choices(values, self.choices)
         check_data_parallel(values)
         notes = settle_switches(values, has_gpu=uses_gpu(values))
         arguments = Arguments(*parse_groups(values, self.groups), notes=notes, backend=backend)
