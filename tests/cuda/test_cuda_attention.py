@@ -18,7 +18,7 @@ from tools import kernel_tables
 # Below, at and above the tile sizes of the kernels (64 or 128 queries, 32 to 128 keys).
 SIZES = [(1, 1), (2, 15), (63, 64), (65, 127), (1, 200), (200, 1), (129, 65), (130, 193), (257, 300), (0, 5), (7, 0)]
 DTYPES = ("bfloat16", "float16")
-ROW_DIMS = [(tile.head_dim, tile.head_dim_v) for tile in kernel_tables.table("sm80", "Forward")]
+ROW_DIMS = sorted({(tile.head_dim, tile.head_dim_v) for tile in kernel_tables.table("sm80", "Forward")})
 PADDED_DIMS = [(16, 16), (40, 64), (88, 72), (64, 128), (152, 256)]
 CHOICES = {
     "kind": mask_samples.kinds(),

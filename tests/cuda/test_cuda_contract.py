@@ -63,6 +63,13 @@ def test_deterministic_with_little_shared_memory(emulated: EmulatedKernels) -> N
     Expectation(problem).check({**call.forward(), **call.backward()})
 
 
+def test_deterministic_without_queries(emulated: EmulatedKernels) -> None:
+    emulated.configure(1)
+    problem = problem_of(size=(0, 70), sink=False)
+    call = EmulatedCall(emulated, problem, deterministic=True)
+    Expectation(problem).check({**call.forward(), **call.backward()})
+
+
 def test_seed_in_memory(emulated: EmulatedKernels) -> None:
     emulated.configure(1)
     call = EmulatedCall(emulated, problem_of(), deterministic=True)

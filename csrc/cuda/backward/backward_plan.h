@@ -46,7 +46,7 @@ struct BackwardPlan {
                                                       arguments.mask.padded_keys * pass.head_dim;
     arguments.dkey_parts = arena->Take<float>(parts, "parts of dkey");
     arguments.dvalue_parts = arena->Take<float>(parts, "parts of dvalue");
-    const bool takes_turns = adds_dquery && params.deterministic != 0;
+    const bool takes_turns = adds_dquery && params.deterministic != 0 && arguments.padded_rows > 0;
     arguments.turns = arena->Take<int32_t>(takes_turns ? heads * arguments.row_blocks : 0, "turns of dquery");
     arguments.ticket = arena->Take<int32_t>(takes_turns ? 1 : 0, "ticket of blocks");
     if (!takes_turns) arguments.turns = arguments.ticket = nullptr;

@@ -26,7 +26,8 @@ constexpr int kAddressBytes = 2 * 8;
 struct ForwardTile {
   int head_dim, head_dim_v;
   int tile_q, tile_k;
-  int warps;  // each owns tile_q / warps rows
+  int warps;         // each owns tile_q / warps rows
+  int least_shared;  // class of the devices that the row is made for; larger ones take it too
 
   constexpr int threads() const { return 32 * warps; }
   constexpr int shared_bytes() const {
@@ -35,19 +36,22 @@ struct ForwardTile {
   }
 };
 
-// Two 16-row blocks per warp where registers allow: a warp reads the whole key and value tile from shared memory for
-// its rows, which takes longer than the arithmetic of 16 rows. All rows fit every class, and two blocks fit the
-// larger ones.
+// Two warps per scheduler, so that one computes while the other waits. As two blocks of four warps where they fit,
+// with two 16-row blocks per warp: a warp reads the whole key and value tile from shared memory for its rows, which
+// takes longer than the arithmetic of 16 rows. Otherwise as one block of eight warps.
 constexpr ForwardTile kForward[] = {
-    {64, 64, 128, 64, 4},    // scores and output take 64 registers each
-    {96, 96, 128, 64, 4},    // 64 and 96
-    {128, 128, 128, 64, 4},  // 64 and 128
-    {192, 128, 128, 64, 4},  // latent attention
-    {256, 256, 64, 64, 4},   // one 16-row block: the output alone takes 128 registers
+    {64, 64, 128, 64, 4, kSharedSmall},     // scores and output take 64 registers each
+    {96, 96, 128, 64, 4, kSharedMedium},    // 64 and 96
+    {96, 96, 128, 32, 4, kSharedSmall},     // two blocks in 100 KiB
+    {128, 128, 128, 64, 4, kSharedMedium},  // 64 and 128
+    {128, 128, 128, 32, 4, kSharedSmall},   // two blocks in 100 KiB
+    {192, 128, 128, 64, 8, kSharedSmall},   // latent attention: one 16-row block per warp
+    {256, 256, 128, 64, 8, kSharedMedium},  // the output alone takes 128 registers
+    {256, 256, 64, 64, 4, kSharedSmall},    // four warps: 128 queries do not fit
 };
 
-constexpr int kBlockBytes =
-    128;  // for the work of the block (shared_block.h): a line, so that the next tile starts one
+// For the work of the block (shared_block.h): a line, so that the next tile starts one.
+constexpr int kBlockBytes = 128;
 
 struct BackwardTile {
   int head_dim;  // of query, key and value
@@ -115,7 +119,7 @@ constexpr bool DividesBlockMask(int tile_q, int tile_k) {
 constexpr bool ForwardTableIsSound() {
   for (const ForwardTile& tile : kForward) {
     if (!DividesBlockMask(tile.tile_q, tile.tile_k) || tile.tile_q % (16 * tile.warps) != 0) return false;
-    if (tile.shared_bytes() > kSharedSmall) return false;
+    if (tile.shared_bytes() > tile.least_shared) return false;
   }
   return true;
 }
@@ -145,6 +149,16 @@ constexpr bool QueryGradientTableIsSound() {
 
 static_assert(ForwardTableIsSound() && BackwardTableIsSound() && QueryGradientTableIsSound(),
               "tiles divide the blocks of block_mask, warps own whole 16-row blocks, everything fits");
+
+// First row whose head dims suffice and whose class is at most the device's.
+constexpr int ForwardRowFor(int64_t head_dim, int64_t head_dim_v, int shared_limit) {
+  int row = 0;
+  while (kForward[row].head_dim < head_dim || kForward[row].head_dim_v < head_dim_v ||
+         kForward[row].least_shared > shared_limit) {
+    ++row;
+  }
+  return row;
+}
 
 // First row whose head dims suffice.
 template <class Tile, int kRows>

@@ -14,7 +14,7 @@ struct ForwardPlan {
   ForwardArguments arguments;
 
   ForwardPlan(const pfm_params& params, const ptx::DeviceLimits& limits, Arena* arena)
-      : row(RowFor(kForward, params.head_dim, params.head_dim_v)) {
+      : row(ForwardRowFor(params.head_dim, params.head_dim_v, limits.shared_bytes)) {
     const ForwardTile& tile = kForward[row];
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
