@@ -16,7 +16,7 @@ FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: all always venv build test test-paddleformers test-gpu-check demo train-all killed-runs bench-cpu cuda-compiler cuda-compilers \
-  compile-cuda sweep-variants emulate-all lint format sanitize info clean
+  compile-cuda sweep-variants gpu-bundle emulate-all lint format sanitize info clean
 
 all: build
 
@@ -114,6 +114,16 @@ compile-cuda: venv
 # Variants of the sm90 tile rows in one library, which `tools/gpu_check.sh sweep` times on a GPU; SWEEP_ARGS="--help"
 sweep-variants: venv
 	$(BIN)/python -m tools.sweep_variants build/variants.so $(SWEEP_ARGS)
+
+# All that a GPU machine without a network needs besides nvcc and torch: tools/gpu_check.sh finds it.
+GPU_PYTHON ?= 3.12
+gpu-bundle: $(STAMPS)/cuda
+	$(BIN)/python tools/build_kernels.py build/gpu_bundle/kernels_cuda.so --cuda 1
+	$(BIN)/python -m tools.sweep_variants build/gpu_bundle/variants.so $(SWEEP_ARGS)
+	PYTHONPATH=.:tests $(BIN)/python -m tools.gpu_check.preparation build/gpu_bundle/preparation
+	$(PIP) install -q --upgrade --target build/gpu_bundle/site --no-deps --only-binary=:all: \
+	  --python-version $(GPU_PYTHON) -r requirements/gpu_peers.txt
+	du -sh build/gpu_bundle
 
 # The full product of cases, of which `make test` runs a pairwise cover; about an hour on two cores.
 emulate-all: venv

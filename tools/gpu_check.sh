@@ -5,5 +5,7 @@
 # Exit status: 0 if everything passed, 1 if anything failed, 2 if nothing failed but something did not run.
 set -u
 cd "$(dirname "$0")/.."
-export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# build/gpu_bundle/site: peers from `make gpu-bundle`
+export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}:$PWD/build/gpu_bundle/site"
+export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 exec "${PYTHON:-python3}" -m tools.gpu_check "$@"

@@ -127,3 +127,9 @@ def test_a_wrong_array_of_mask_preparation_is_named(name: str) -> None:
     wrong[1] += 1
     with pytest.raises(AssertionError, match=f"{name} of mask 0: .* of .* differ"):
         preparation.check(problem, tiles, found | {name: wrong})
+
+
+def test_a_program_beside_the_library_is_used(tmp_path: Path) -> None:
+    (tmp_path / preparation.NAME).write_text("built beforehand")
+    carried = plan.Settings("ladder", tmp_path / "kernels_cuda.so", tmp_path)
+    assert preparation.program_of(carried) == tmp_path / preparation.NAME

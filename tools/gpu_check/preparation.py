@@ -1,5 +1,7 @@
 """Mask preparation on its own against NumPy: the first rungs of the ladder.
 
+python3 -m tools.gpu_check.preparation TARGET compiles the program for a GPU.
+
 Every kernel reads the columns, bounds and orders that it writes, and the C ABI shows none of them. The program
 tests/cuda/preparation.cu does.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from .outcome import Case
 from .plan import Settings
 from .processes import run_program
 
+NAME = "preparation"
 PROGRAM = REPOSITORY / "tests" / "cuda" / "preparation.cu"
 SECONDS, BUILD_SECONDS = 15.0, 60.0
 BUCKETS = 64  # kOrderBuckets of csrc/core/order.h
@@ -39,8 +43,9 @@ RUNGS: tuple[tuple[dict[str, Any], tuple[int, int]], ...] = (
 
 def cases(settings: Settings) -> list[Case]:
     """Compilation of the program, then a case per mask. `alone`, as all rungs."""
-    path = functools.partial(build, settings.emulated)
-    found = [Case("mask preparation compiles", lambda: {"program": str(path())}, BUILD_SECONDS, alone=True)]
+    found = [
+        Case("mask preparation compiles", lambda: {"program": str(program_of(settings))}, BUILD_SECONDS, alone=True)
+    ]
     for choice, tiles in RUNGS[:3] if settings.emulated else RUNGS:
         problem = problem_of({"dtype": "bfloat16", "dims": (64, 64), **choice})
         name = f"mask preparation {choice['kind']} {choice['size'][0]}x{choice['size'][1]} tiles {tiles[0]}x{tiles[1]}"
@@ -49,7 +54,13 @@ def cases(settings: Settings) -> list[Case]:
     return found
 
 
-def build(emulated: bool) -> Path:
+def program_of(settings: Settings) -> Path:
+    """The program beside the library, or compiled now."""
+    beside = settings.library.with_name(NAME)
+    return beside if beside.exists() and not settings.emulated else build(settings.emulated)
+
+
+def build(emulated: bool, target: Path | None = None) -> Path:
     """Path of the program, compiled unless nothing changed."""
     compiler = build_kernels.find_compiler()
     if emulated:
@@ -62,7 +73,7 @@ def build(emulated: bool) -> Path:
     program = dataclasses.replace(prepare, source=PROGRAM, command=(*prepare.command, include))
     machine = [unit for unit in units if unit.source.suffix == ".cc"]  # of the emulator
     objects = build_kernels.ObjectCache().compile_all([program, prepare, *machine])
-    target = REPOSITORY / "build" / f"preparation{'_emulated' if emulated else ''}"
+    target = target or REPOSITORY / "build" / f"{NAME}{'_emulated' if emulated else ''}"
     command = [compiler, *map(str, objects)]
     if toolkit:
         command += [str(toolkit.library), "-ldl", "-lrt", "-lpthread"]
@@ -71,7 +82,7 @@ def build(emulated: bool) -> Path:
 
 
 def _rung(settings: Settings, problem: Problem, tiles: tuple[int, int]) -> None:
-    check(problem, tiles, prepare(build(settings.emulated), problem, tiles))
+    check(problem, tiles, prepare(program_of(settings), problem, tiles))
 
 
 def prepare(program: Path, problem: Problem, tiles: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -172,3 +183,7 @@ def _expect(name: str, mask: int, found: np.ndarray, expected: np.ndarray) -> No
         raise AssertionError(
             f"{name} of mask {mask}: {len(wrong)} of {found.size} differ; at {at} {found[at]}, expected {expected[at]}"
         )
+
+
+if __name__ == "__main__":
+    print(build(False, Path(sys.argv[1]).resolve()))
