@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from .answers import AnswerPack
 from .attention import IGNORED_LABEL, DocumentAttention
-from .collate import KTOCollator, PreferenceCollator, RewardCollator, SFTCollator
+from .collate import KTOCollator, PreferenceCollator, RewardCollator, RolloutCollator, SFTCollator
 from .packed import TOO_LONG_RULES, PackedRows, PackedStream
 from .packs import Pack, PackingReport
 from .plan import ORDERS, plan_packs
 from .preference import pack_kto, pack_preference, pack_reward, stream_answers, with_kl_answers
 from .sft import pack_sft, stream_sft
-from .tree import TreePack, TreeReport, pack_tree, stream_tree
+from .tree import LabelValues, TreePack, TreeReport, pack_tree, stream_tree
 
 __all__ = [
     "IGNORED_LABEL",
@@ -25,12 +25,14 @@ __all__ = [
     "AnswerPack",
     "DocumentAttention",
     "KTOCollator",
+    "LabelValues",
     "Pack",
     "PackedRows",
     "PackedStream",
     "PackingReport",
     "PreferenceCollator",
     "RewardCollator",
+    "RolloutCollator",
     "SFTCollator",
     "TreePack",
     "TreeReport",

@@ -124,6 +124,26 @@ class RewardCollator(SFTCollator):
         return batch
 
 
+class RolloutCollator(SFTCollator):
+    """`SFTCollator` for packs of `pack_tree` whose rows have `values`. In place of weights and counts of labels a batch
+    has the terms of a loss, one for each label of each sequence, N in all: `label_places`, int64 [N, 3], (batch row,
+    place, sequence), and the values, float32 [N] by name. Sequences are numbered across the batch."""
+
+    def __call__(self, packs: Sequence[TreePack]) -> dict[str, np.ndarray]:
+        batch = super().__call__(packs)
+        del batch["label_weights"], batch["label_counts"]
+        firsts = np.cumsum([0, *(pack.sequences for pack in packs)])
+        places = [
+            np.stack([np.full_like(values.places, b), values.places, values.sequences + first], axis=1)
+            for b, (values, first) in enumerate(zip((pack.values for pack in packs), firsts, strict=False))
+        ]
+        batch["label_places"] = np.concatenate(places)
+        for name in packs[0].values.numbers:
+            numbers = [pack.values.numbers[name] for pack in packs]
+            batch[name] = np.concatenate(numbers).astype(np.float32)
+        return batch
+
+
 def _pairs(packs: Sequence[AnswerPack]):
     """Return (batch row, pack, number of the first answer) of every question, each with two answers."""
     return [(b, pack, i) for b, pack in enumerate(packs) for i in range(0, len(pack.answers), 2)]

@@ -25,6 +25,20 @@ _MOST_TOKENS = 2**31
 
 
 @dataclass(frozen=True)
+class LabelValues:
+    """Numbers of each label of each sequence, N in all: a label that several sequences learn has those of each.
+
+    places: int64 [N], the place of the label in the pack. sequences: int64 [N], the number of the sequence in the pack;
+        the labels of a sequence are contiguous and in order.
+    numbers: float64 [N] by name.
+    """
+
+    places: np.ndarray
+    sequences: np.ndarray
+    numbers: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class TreePack:
     """Prefix trees end to end: T tokens without padding, N trees.
 
@@ -35,6 +49,7 @@ class TreePack:
     key_ends: int32 [T], the LTS of prefix_tree: one past the last row that sees the key.
     document_lengths: int32 [N], tokens of each tree, with sum T.
     sequences: number of sequences.
+    values: the `values` of the rows, None if they have none.
     """
 
     input_ids: np.ndarray
@@ -45,6 +60,7 @@ class TreePack:
     key_ends: np.ndarray
     document_lengths: np.ndarray
     sequences: int
+    values: LabelValues | None = None
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
@@ -100,15 +116,25 @@ class TreeReport(PackingReport):
 
 @dataclass(frozen=True)
 class _Sequence:
-    """input_ids, following: int64 [n], each token and the one after it (-100: unknown). learns: bool [n]."""
+    """input_ids, following: int64 [n], each token and the one after it (-100: unknown). learns: bool [n], with sum m.
+
+    values: float64 [m] by name.
+    """
 
     input_ids: np.ndarray
     following: np.ndarray
     learns: np.ndarray
     weight: float
+    values: dict[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    def first(self, n: int) -> _Sequence:
+        """The first n places."""
+        learned = int(self.learns[:n].sum())
+        values = {name: numbers[:learned] for name, numbers in self.values.items()}
+        return _Sequence(self.input_ids[:n], self.following[:n], self.learns[:n], self.weight, values)
 
     def shared_with(self, other: _Sequence) -> int:
         """The number of leading places that both have."""
@@ -142,6 +168,7 @@ class _Tree:
 class _TreeRows(RowPacker):
     report_type = TreeReport
     too_long: str
+    share_prefixes: bool
 
     def document(self, row: Row, report: TreeReport) -> _Sequence | None:
         number = report.rows
@@ -152,23 +179,25 @@ class _TreeRows(RowPacker):
             return None
         if whole:
             return sequence
-        n = report.max_length
         report.truncated_rows += 1
-        report.truncated_tokens += len(sequence) - n
-        return _Sequence(sequence.input_ids[:n], sequence.following[:n], sequence.learns[:n], sequence.weight)
+        report.truncated_tokens += len(sequence) - report.max_length
+        return sequence.first(report.max_length)
 
     def join(self, documents: list[_Sequence], report: TreeReport) -> list[_Tree]:
         """Sort the sequences into trees, in the order in which the trees begin, and split those that are too long.
 
         The sort compares bytes; everything else takes time linear in the tokens.
         """
-        keys = [sequence.sort_key() for sequence in documents]
-        order = sorted(range(len(documents)), key=keys.__getitem__)
+        _check_names(documents)
+        order = range(len(documents))
+        if self.share_prefixes:
+            keys = [sequence.sort_key() for sequence in documents]
+            order = sorted(order, key=keys.__getitem__)
         trees: list[tuple[int, list[_Tree]]] = []  # the number of the first sequence, and the parts
         last = None
         for number in order:
             sequence = documents[number]
-            shared = 0 if last is None else sequence.shared_with(last)
+            shared = sequence.shared_with(last) if self.share_prefixes and last is not None else 0
             if shared == 0:
                 trees.append((number, [_Tree()]))
             first, parts = trees[-1]
@@ -188,7 +217,9 @@ class _TreeRows(RowPacker):
         shared = [count for tree in documents for count in tree.shared]
         (key_ends,) = _columns.shared_prefixes([len(sequence) for sequence in sequences], shared)
         places = [slice(count, None) for count in shared]
-        weights, counts = _label_weights(sequences, shared, len(key_ends))
+        label_places, learners = _label_places(sequences, shared)
+        weights = np.array([sequence.weight for sequence in sequences])[learners]
+        counts = np.bincount(label_places, minlength=len(key_ends))
         following = np.concatenate([s.following[own] for s, own in zip(sequences, places, strict=True)])
         return TreePack(
             input_ids=np.concatenate([s.input_ids[own] for s, own in zip(sequences, places, strict=True)]),
@@ -196,11 +227,12 @@ class _TreeRows(RowPacker):
             position_ids=np.concatenate(
                 [np.arange(first, len(s), dtype=np.int64) for s, first in zip(sequences, shared, strict=True)]
             ),
-            label_weights=weights,
+            label_weights=np.bincount(label_places, weights, minlength=len(key_ends)),
             label_counts=counts,
             key_ends=key_ends,
             document_lengths=np.array([len(tree) for tree in documents], dtype=np.int32),
             sequences=len(sequences),
+            values=_joined_values(sequences, label_places, learners),
         )
 
 
@@ -211,23 +243,27 @@ def pack_tree(
     order: str = "first_fit_decreasing",
     too_long: str = "drop",
     seed: int | None = None,
+    share_prefixes: bool = True,
 ) -> PackedRows:
     """Pack sequences that share prefixes into packs of at most `max_length` tokens, with every shared token once.
 
     rows: mappings with `input_ids` and `labels` as for `pack_sft`, and optionally `weight`, a finite number of either
         sign (default 1): the factor of the sequence's loss. Rows share a place if all tokens up to it and the one
-        after it are equal, whether they learn it or not. Their order in the data does not matter.
+        after it are equal, whether they learn it or not. Their order in the data does not matter. For losses that are
+        no weighted sum, rows may have `values`: a mapping from names, the same in all rows, to a finite number or to
+        one for each token, of which those at labels are kept (`TreePack.values`).
     order, too_long, seed: as for `pack_sft`, of sequences that are too long by themselves. A tree that is too long is
         split between sequences; each further part repeats the prefix that it shares, which the report counts.
+    share_prefixes: False makes every sequence a tree of its own.
 
     Returns packs with `label_weights` and `label_counts`. The sum of label_weights * the negative log-likelihood of
     the labels over all packs is the weighted sum of the losses of all sequences, and so is its gradient.
 
-    Raises ValueError for a row that lacks a key or tokens, whose lengths differ, or with a token or weight out of
-    range, and for an unknown order or rule.
+    Raises ValueError for a row that lacks a key or tokens, whose lengths differ, or with a token, weight or value out
+    of range, for rows with other values than the first, and for an unknown order or rule.
     """
     check_choices(max_length, order, too_long)
-    return pack_all(rows, _TreeRows(too_long), max_length, order, seed)
+    return pack_all(rows, _TreeRows(too_long, share_prefixes), max_length, order, seed)
 
 
 def stream_tree(
@@ -237,6 +273,7 @@ def stream_tree(
     order: str = "first_fit_decreasing",
     too_long: str = "drop",
     seed: int | None = None,
+    share_prefixes: bool = True,
     buffer_rows: int = 500,
 ) -> PackedStream:
     """Pack rows as `pack_tree` does, `buffer_rows` rows at a time. Sequences share prefixes within a buffer.
@@ -244,7 +281,7 @@ def stream_tree(
     rows: re-iterable if the stream is read more than once.
     """
     check_choices(max_length, order, too_long)
-    return PackedStream(rows, _TreeRows(too_long), max_length, order, seed, buffer_rows)
+    return PackedStream(rows, _TreeRows(too_long, share_prefixes), max_length, order, seed, buffer_rows)
 
 
 def _read(row: Row, number: int) -> _Sequence:
@@ -268,19 +305,51 @@ def _read(row: Row, number: int) -> _Sequence:
     if not math.isfinite(weight):
         raise ValueError(f"row {number}: weight must be finite; got {weight}")
     following = np.where(learns, labels, np.append(input_ids[1:], IGNORED_LABEL))
-    return _Sequence(input_ids, following, learns, weight)
+    return _Sequence(input_ids, following, learns, weight, _read_values(row, number, learns))
 
 
-def _label_weights(sequences: list[_Sequence], shared: list[int], total: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum the weights and the number of the sequences that learn each place, float64 and int64 [total]."""
-    weights, counts = np.zeros(total), np.zeros(total, dtype=np.int64)
-    path = np.empty(max(map(len, sequences)), dtype=np.intp)  # places of the tokens of the last sequence
-    place = 0
+def _read_values(row: Row, number: int, learns: np.ndarray) -> dict[str, np.ndarray]:
+    """float64 [m] by name: the `values` of a row at its m labels."""
+    values = {}
+    for name, given in row.get("values", {}).items():
+        numbers = np.asarray(given, dtype=np.float64)
+        if numbers.shape not in ((), learns.shape):
+            raise ValueError(
+                f"row {number}: {name} must be a number, or one for each of the {len(learns)} tokens; "
+                f"got shape {list(numbers.shape)}"
+            )
+        values[name] = np.broadcast_to(numbers, learns.shape)[learns]
+        if not np.isfinite(values[name]).all():
+            raise ValueError(f"row {number}: {name} must be finite at every label")
+    return values
+
+
+def _check_names(sequences: list[_Sequence]) -> None:
+    """Raise ValueError unless all sequences have values of the same names."""
+    for sequence in sequences:
+        if sequence.values.keys() != sequences[0].values.keys():
+            raise ValueError(
+                "all rows must have values of the same names; "
+                f"got {list(sequences[0].values)} and {list(sequence.values)}"
+            )
+
+
+def _label_places(sequences: list[_Sequence], shared: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each label of each sequence, and the number of the sequence, int64 [N] each."""
+    path = np.empty(max(map(len, sequences)), dtype=np.int64)  # places of the tokens of the last sequence
+    places, place = [], 0
     for sequence, prefix in zip(sequences, shared, strict=True):
         length = len(sequence)
         path[prefix:length] = np.arange(place, place + length - prefix)
         place += length - prefix
-        learned = path[:length][sequence.learns]
-        weights[learned] += sequence.weight
-        counts[learned] += 1
-    return weights, counts
+        places.append(path[:length][sequence.learns])
+    return np.concatenate(places), np.repeat(np.arange(len(places)), [len(learned) for learned in places])
+
+
+def _joined_values(sequences: list[_Sequence], places: np.ndarray, learners: np.ndarray) -> LabelValues | None:
+    names = list(sequences[0].values)
+    if not names:
+        return None
+    return LabelValues(
+        places, learners, {name: np.concatenate([sequence.values[name] for sequence in sequences]) for name in names}
+    )

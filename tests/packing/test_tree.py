@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddle_flashmask import masks
-from paddle_flashmask.packing import IGNORED_LABEL, ORDERS, SFTCollator, TreePack, pack_sft, pack_tree, stream_tree
+from paddle_flashmask.packing import (
+    IGNORED_LABEL,
+    ORDERS,
+    RolloutCollator,
+    SFTCollator,
+    TreePack,
+    pack_sft,
+    pack_tree,
+    stream_tree,
+)
 
 LONGEST = 12
 TEXTS = st.lists(st.integers(0, 2), min_size=2, max_size=LONGEST + 1)
@@ -143,6 +152,56 @@ def test_too_long_rows_are_counted(rule: str) -> None:
         assert (report.truncated_rows, report.truncated_tokens, report.sequence_tokens) == (1, 1, 20)
 
 
+@pytest.mark.parametrize("share_prefixes", [True, False])
+@given(rows=rows_of_text(), max_length=st.integers(LONGEST - 3, 40))
+def test_values_stay_with_their_labels(share_prefixes: bool, rows: list[dict], max_length: int) -> None:
+    """Each label of each sequence has its numbers, whoever else has the label; rows may be cut."""
+    for number, row in enumerate(rows):
+        row["values"] = {"row": number, "step": np.arange(len(row["labels"]))}
+    packed = pack_tree(rows, max_length, too_long="truncate", share_prefixes=share_prefixes)
+    found = []
+    for pack in packed:
+        values, paths = pack.values, paths_of(pack)
+        numbers = (values.places, values.sequences, values.numbers["row"], values.numbers["step"])
+        for place, sequence, number, step in zip(*numbers, strict=True):
+            path = paths[place]
+            row = rows[int(number)]
+            assert len(path) == step + 1 and pack.input_ids[path].tolist() == row["input_ids"][: len(path)]
+            assert pack.labels[place] == row["labels"][int(step)] and sequence < pack.sequences
+            found.append((int(number), int(step)))
+    wanted = [
+        (number, step)
+        for number, row in enumerate(rows)
+        for step, label in enumerate(row["labels"][:max_length])
+        if label != IGNORED_LABEL
+    ]
+    assert sorted(found) == wanted
+    if not share_prefixes:
+        assert packed.report.sharing == 1 and packed.report.trees == len(rows)
+
+
+def test_rows_have_values_of_the_same_names() -> None:
+    rows = example_rows()
+    assert pack_tree(rows, 64)[0].values is None
+    rows[1]["values"] = {"a": 1}
+    with pytest.raises(ValueError, match=r"all rows must have values of the same names; got \[\] and \['a'\]"):
+        pack_tree(rows, 64)
+
+
+def test_the_collator_numbers_the_sequences_of_a_batch() -> None:
+    rows = [{**row, "values": {"advantages": number}} for number, row in enumerate(example_rows())]
+    (first,) = pack_tree(rows, 64)
+    (second,) = pack_tree([{"input_ids": [5], "labels": [6], "values": {"advantages": -2}}], 64)
+    batch = RolloutCollator(pad_token_id=0)([first, second])
+    assert batch["label_places"].tolist() == [
+        *([0, 2, 0], [0, 3, 0]),
+        *([0, 2, 1], [0, 4, 1], [0, 5, 1]),
+        *([0, 6, 2], [1, 0, 3]),
+    ]
+    assert batch["advantages"].tolist() == [0, 0, 1, 1, 1, 2, -2] and batch["advantages"].dtype == np.float32
+    assert "label_weights" not in batch and "label_counts" not in batch
+
+
 def test_the_collator_pads_weights_and_counts() -> None:
     packs = [*pack_tree(example_rows(), 64), *pack_tree([{"input_ids": [5], "labels": [6], "weight": -2}], 64)]
     batch = SFTCollator(pad_token_id=0, length=9)(packs)
@@ -162,6 +221,11 @@ def test_the_collator_pads_weights_and_counts() -> None:
         ({"input_ids": [1], "labels": [2**31]}, "row 1: labels must lie in"),
         ({"input_ids": [1], "labels": [-7]}, "row 1: labels must lie in .* got -7 to -7"),
         ({"input_ids": [1], "labels": [2], "weight": float("nan")}, "row 1: weight must be finite; got nan"),
+        (
+            {"input_ids": [1], "labels": [2], "values": {"a": [1, 2]}},
+            r"row 1: a must be a number, or one for each of the 1 tokens; got shape \[2\]",
+        ),
+        ({"input_ids": [1], "labels": [2], "values": {"a": np.inf}}, "row 1: a must be finite at every label"),
         ({"input_ids": [1] * 9, "labels": [1] * 9}, "row 1 has 9 tokens, more than max_length = 8"),
     ],
 )
