@@ -69,11 +69,13 @@ _SHOWN = {
     "margin": "margin",
     "rewards/accuracies": "accuracy",
     "rewards/margins": "margin",
+    "ratio": "ratio",
+    "clipped": "clipped",
 }
 
 
 def _shown(logs: dict[str, float], prefix: str) -> str:
-    """Accuracy and margin, if the task logs them."""
+    """The figures of _SHOWN, if the task logs them."""
     return "".join(f"  {text} {logs[prefix + key]:.4f}" for key, text in _SHOWN.items() if prefix + key in logs)
 
 

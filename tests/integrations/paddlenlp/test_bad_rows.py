@@ -9,6 +9,7 @@ import pytest
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.preference_tokens import PreferenceTokens
 from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
+from paddle_flashmask.integrations.paddlenlp.data.rollouts import RolloutLines, RolloutTokens
 from paddle_flashmask.integrations.paddlenlp.errors import DataError
 from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, dpo, kto, rm
 
@@ -18,6 +19,7 @@ GOOD = {
     "dpo": {"prompt": "a", "chosen": "b", "rejected": "c"},
     "rm": {"src": "a", "response": ["b", "c", "d"], "sort": [3, 2, 1]},
     "kto": {"prompt": "a", "completion": "b", "label": True},
+    "policy": {"prompt": "a", "answers": ["b"], "advantages": [1]},
 }
 USER, BLANK = {"role": "user", "content": "a"}, {"role": "assistant", "content": "\n "}
 
@@ -27,6 +29,8 @@ def token_rows(task: str, tokenizer, folder, lines: list):
     (folder / "train.json").write_text(text, encoding="utf-8")
     if task == "sft":
         return SFTTokens(SFTLines(str(folder), "train"), tokenizer, 40, 64)
+    if task == "policy":
+        return RolloutTokens(RolloutLines(str(folder), "train"), tokenizer, 40, 64)
     return PreferenceTokens(PreferenceLines(str(folder / "train.json"), FORMS[task]), tokenizer, 64)
 
 

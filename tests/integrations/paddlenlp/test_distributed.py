@@ -24,7 +24,10 @@ from paddle_flashmask.integrations.paddlenlp.trainer import SeededBatchSampler, 
 
 SCRIPT = Path(sys.executable).with_name("paddle-flashmask")
 PROGRAM = Path(__file__).with_name("data_parallel_rank.py")
-FIGURES = ("loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins", "eval_loss", "eval_accuracy")
+FIGURES = (
+    *("loss", "accuracy", "margin", "rewards/accuracies", "rewards/margins", "ratio", "clipped", "kl"),
+    *("eval_loss", "eval_accuracy", "eval_kl"),
+)
 DATA_PARALLEL = {"tensor_parallel_degree": 1, "sharding": "", "load_best_model_at_end": False, "max_steps": 5}
 
 

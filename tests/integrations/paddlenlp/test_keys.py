@@ -57,7 +57,7 @@ SWITCHES = [
 @pytest.mark.parametrize(("task", "key"), SWITCHES, ids=lambda value: getattr(value, "key", value))
 def test_every_switch_works_or_is_named(task, key, task_config, config_file):
     base = {**task_config(task.key), "load_best_model_at_end": False, "bf16": False, "fp16_opt_level": "O1"}
-    if key == "do_eval" and task.key != "sft":
+    if key == "do_eval" and "train_dataset_path" in base:
         base["dev_dataset_path"] = base["train_dataset_path"]
     path = config_file({**base, **NEEDED.get(key, {}), key: True})
     try:
@@ -153,8 +153,8 @@ EARLY = [
     ({"use_async_save": True}, "use_async_save = true is not supported in this release"),
     ({"max_seq_len": 96}, "'max_seq_len' is a key of dpo, rm, kto; use 'max_length' here"),
     ({"desirable_weight": 1}, "'desirable_weight' is a key of kto alone"),
-    ({"task": "ppo"}, "task = 'ppo' must be one of sft, dpo, rm, kto"),
-    ({"task": "dpo"}, "'dataset_name_or_path' is a key of sft; use 'train_dataset_path' here"),
+    ({"task": "ppo"}, "task = 'ppo' must be one of sft, dpo, rm, kto, policy"),
+    ({"task": "dpo"}, "'dataset_name_or_path' is a key of sft, policy; use 'train_dataset_path' here"),
     ({"max_steps": 1.5}, "max_steps = 1.5 must be an integer"),
     ({"max_steps": True}, "max_steps = True must be an integer"),
     ({"max_length": "long"}, "max_length = 'long' must be an integer"),

@@ -45,8 +45,8 @@ def test_what_is_switched_on_is_said(load):
     [
         ("dpo", {"loss_typ": "ipo"}, "unknown key 'loss_typ'; the nearest known one is 'loss_type'"),
         ("dpo", {"max_seq_lenght": 8}, "unknown key 'max_seq_lenght'; the nearest known one is 'max_seq_len'"),
-        ("dpo", {"zero_padding": True}, "'zero_padding' is a key of sft; use 'greedy_zero_padding' here"),
-        ("rm", {"beta": 0.1}, "'beta' is a key of dpo, kto alone"),
+        ("dpo", {"zero_padding": True}, "'zero_padding' is a key of sft, policy; use 'greedy_zero_padding' here"),
+        ("rm", {"beta": 0.1}, "'beta' is a key of dpo, kto, policy alone"),
         ("dpo", {"loss_type": "dpo"}, "loss_type = 'dpo' must be one of sigmoid, hinge, ipo"),
         ("dpo", {"loss_type": "simpo", "reference_free": False}, "loss_type = 'simpo' has no reference"),
         ("dpo", {"loss_type": "dpop", "reference_free": True}, "loss_type = 'dpop' needs a reference"),

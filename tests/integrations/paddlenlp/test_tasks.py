@@ -20,6 +20,7 @@ from paddle_flashmask.integrations.paddlenlp.tasks import TASKS, task_of
         ("config", {"sft_loss_ratio": 0.1}, "dpo", "from the key sft_loss_ratio"),
         ("config", {"desirable_weight": 1}, "kto", "from the key desirable_weight"),
         ("config", {"dataset_name_or_path": "x"}, "sft", ""),
+        ("config", {"dataset_name_or_path": "x", "clip_ratio": 0.1}, "policy", "from the key clip_ratio"),
         ("config", {}, "sft", ""),
     ],
 )

@@ -20,6 +20,7 @@ DENSE = {"flash_mask": False, "use_flash_attention": False}
 FIVE_STEPS = {"max_steps": 5, "adam_epsilon": 1e-6}
 LORA = {"lora": True, "lora_rank": 4, "learning_rate": 1e-2}
 CASES = {key: (key, {}) for key in TASKS} | {
+    "policy": ("policy", {"share_prefixes": False}),
     "lora": ("sft", LORA),
     "dpo, no reference": ("dpo", {"reference_free": True}),
     "dpo, lora": ("dpo", LORA),

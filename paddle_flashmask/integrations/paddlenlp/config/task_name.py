@@ -15,7 +15,8 @@ def task_name(values: dict[str, Any], name: str) -> tuple[str, str]:
     values: the configuration. name: its file name without the ending.
 
     PaddleNLP has a script per task, so its files need no key for it, and its published dpo.json and rm.json have the
-    same keys. Without `task`, a key that only one task has decides, then the word in the file's name.
+    same keys. Without `task`, a key that identifies a task decides (of tasks that share it, one that also has a key of
+    its own among the values), then the word in the file's name.
 
     Raises ConfigError for an unknown task, and where several tasks are possible.
     """
@@ -25,9 +26,12 @@ def task_name(values: dict[str, Any], name: str) -> tuple[str, str]:
             raise ConfigError(f"task = {named!r} must be one of {', '.join(TASKS)}")
         return named, ""
     default = TASKS[0]
-    for key, task in IDENTIFYING.items():
-        if key in values:
-            return task, "" if task == default else f"from the key {key}"
+    found = [(key, task) for key, task in IDENTIFYING.items() if key in values]
+    if found:
+        key, task = found[0]
+        others = ((own, other) for own, other in found if other != task and other in TASKS_OF[key])
+        key, task = next(others, (key, task))
+        return task, "" if task == default else f"from the key {key}"
     words = {word for word in re.split(r"[^a-z]+", name.lower()) if word in TASKS}
     if len(words) == 1:
         return words.pop(), "from the file's name"

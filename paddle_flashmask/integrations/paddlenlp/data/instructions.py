@@ -24,13 +24,14 @@ class SFTRow:
     """One row of a data file: a conversation that ends with the assistant.
 
     context: variables for the chat template. place: file and line. weight: the factor of the row's loss, None where the
-    file has none.
+    file has none. learned: how many of the assistant's messages are learned, from the last one; None means all.
     """
 
     messages: list[Message]
     context: dict[str, Any]
     place: str
     weight: float | None = None
+    learned: int | None = None
 
 
 class SFTLines:
@@ -63,12 +64,15 @@ class SFTLines:
     def parse(self, line: bytes, place: str) -> list[SFTRow]:
         """The rows of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
         row = object_of(line, place)
+        if "advantages" in row:
+            raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
         if "answers" in row and "src" not in row and "messages" not in row:
-            return _parse_answers(row, place)
+            return answer_rows(row, place)
         return [_parse_row(row, place)]
 
 
-def _parse_answers(row: dict[str, Any], place: str) -> list[SFTRow]:
+def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
+    """A row for each of the `answers` to a `prompt`."""
     prompt, answers, context = need(row, "prompt", place), row["answers"], context_of(row, place)
     if not (isinstance(answers, list) and answers):
         raise DataError(f"{place}: 'answers' must be a list of at least one answer; got {answers!r:.80}")
@@ -90,8 +94,11 @@ def _parse_answers(row: dict[str, Any], place: str) -> list[SFTRow]:
 
 
 def _weight_of(value: Any, key: str, place: str) -> float | None:
-    if value is None:
-        return None
+    return None if value is None else number_of(value, key, place)
+
+
+def number_of(value: Any, key: str, place: str) -> float:
+    """The value as a float. Raises DataError, which begins with `place`, unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise DataError(f"{place}: {key!r} must be a finite number; got {value!r:.80}")
     return float(value)
@@ -202,8 +209,10 @@ class SFTTokens:
             (question, answer), *later = turns[-1]
             question = cut_prompt(self.tokenizer, question, max(1, self.src_length - len(system)))
             kept = [[(question, answer), *later]]
+        pairs = [pair for turn in kept for pair in turn]
+        unlearned = 0 if row.learned is None else len(pairs) - row.learned
         tokens, learned = list(system), [False] * len(system)
-        for before, answer in (pair for turn in kept for pair in turn):
+        for number, (before, answer) in enumerate(pairs):
             tokens += before + answer
-            learned += [False] * len(before) + [True] * len(answer)
+            learned += [False] * len(before) + [number >= unlearned] * len(answer)
         return tokens[: self.max_length], learned[: self.max_length], cut

@@ -7,11 +7,12 @@ from typing import Any
 from ..config.task_name import task_name
 from .dpo import DPO
 from .kto import KTO
+from .policy import POLICY
 from .rm import REWARD
 from .sft import SFT
 from .task import Task
 
-TASKS = {task.key: task for task in (SFT, DPO, REWARD, KTO)}
+TASKS = {task.key: task for task in (SFT, DPO, REWARD, KTO, POLICY)}
 
 __all__ = ["TASKS", "Task", "task_of"]
 

@@ -38,11 +38,7 @@ def preference_task(
         return PreferenceTokens(PreferenceLines(path, form), tokenizer, data.max_seq_len, chat=_uses_template(data))
 
     def settle_model(arguments: Arguments, config: Any) -> None:
-        for name in ("use_fused_head_and_loss_fn", "use_sparse_head_and_loss_fn"):
-            if getattr(config, name, False):  # no logits: PaddleNLP's criteria expect another layout of the indices
-                raise UnsupportedConfigError(
-                    f"{name} in the model's config.json is not supported in this release for {key}"
-                )
+        check_makes_logits(config, key)
 
     return Task(
         key=key,
@@ -56,6 +52,15 @@ def preference_task(
         choices={**(choices or {}), "loss_average": ("pairs", PADDLENLP_AVERAGE)},
         **record,
     )
+
+
+def check_makes_logits(config: Any, task: str) -> None:
+    """Raise UnsupportedConfigError for a model whose head and loss are one, so that it makes no logits."""
+    for name in ("use_fused_head_and_loss_fn", "use_sparse_head_and_loss_fn"):
+        if getattr(config, name, False):
+            raise UnsupportedConfigError(
+                f"{name} in the model's config.json is not supported in this release for {task}"
+            )
 
 
 def _uses_template(data: PreferenceData) -> bool:

@@ -21,6 +21,7 @@ from ..errors import ConfigError, UnsupportedConfigError
 from ..lora import with_lora
 from ..token_loss import IGNORED, TokenLoss, WeightedTokenMean, labelled, logits_of, use_token_mean
 from ..trainer import PackedOrder
+from .instruction_packs import check_model_of_trees, packing_order, settle_packing
 from .task import Task
 
 
@@ -88,12 +89,7 @@ def _counts(inputs: dict[str, Any]) -> Any:
 
 def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
     _check_attention(arguments.options)
-    data = arguments.data
-    if arguments.model.flash_mask and not data.zero_padding:
-        data.zero_padding = True
-        arguments.notes.append("zero_padding is switched on: flash_mask works on packed data")
-    if data.greedy_zero_padding and not data.zero_padding:
-        raise ConfigError("greedy_zero_padding = true needs zero_padding = true: it selects how to pack")
+    settle_packing(arguments)
     if arguments.options.share_prefixes:
         _check_sharing(arguments)
 
@@ -106,8 +102,6 @@ def _check_sharing(arguments: Arguments) -> None:
         )
     if options.loss_average == PADDLENLP_AVERAGE:
         raise ConfigError("share_prefixes = true needs loss_average = 'tokens': a label stands for several rows")
-    if not arguments.data.zero_padding:
-        raise ConfigError("share_prefixes = true needs zero_padding = true: rows share a pack")
 
 
 def _check_attention(options: SFTOptions) -> None:
@@ -126,9 +120,7 @@ def _rows(arguments: Arguments, tokenizer: Any, split: str) -> SFTTokens:
 
 
 def _packing_options(arguments: Arguments) -> dict[str, Any]:
-    data = arguments.data
-    order = "first_fit_decreasing" if data.greedy_zero_padding else "sequential"
-    options = {"order": order if data.zero_padding else "single", "too_long": "error"}
+    options = {"order": packing_order(arguments.data), "too_long": "error"}
     if arguments.options.share_prefixes:
         return {**options, "share_prefixes": True}
     return {**options, "attention": arguments.options.attention()}
@@ -151,17 +143,7 @@ def _settle_model(arguments: Arguments, config: Any) -> None:
             f"attention_mask_type = {attention.kind!r} needs flash_mask: PaddleNLP's Mistral makes dense masks causal"
         )
     if arguments.options.share_prefixes:
-        _check_model_of_trees(config)
-
-
-def _check_model_of_trees(config: Any) -> None:
-    if any(getattr(config, key, None) for key in ("num_experts", "n_routed_experts", "num_local_experts")):
-        raise UnsupportedConfigError(
-            "share_prefixes = true does not support mixture-of-experts models: their balance losses would count a "
-            "shared token once"
-        )
-    if getattr(config, "num_nextn_predict_layers", 0):
-        raise UnsupportedConfigError("share_prefixes = true does not support multi-token prediction")
+        check_model_of_trees(config)
 
 
 def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedSFTTrainer:

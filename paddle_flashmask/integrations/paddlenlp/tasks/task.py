@@ -76,7 +76,7 @@ class Task:
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Keys of the options that take one of a few values, with these."""
     own_keys: tuple[str, ...] = ()
-    """Keys that only this task has; any of them identifies it."""
+    """Keys that identify this task; see `task_name`."""
     model_class: Callable[[Any], Any] = causal_lm_class
     """Class of the model, from the model's configuration."""
     settle_model: Callable[[Arguments, Any], None] = lambda arguments, config: None
