@@ -47,3 +47,37 @@ def test_order(program: Path, heads: int, size: int, sharing: int, cached: int, 
     assert [group for group, _ in groups] == list(range(-(-heads // per_group)))
     for _, of_group in groups:
         assert [rank for _, rank in of_group] == sorted(rank for _, rank in of_group), "longest tiles of a group first"
+
+
+SM80_PROGRAM = r"""
+#include <cstdio>
+#include <cstdlib>
+#include "cuda/sm80/head_order.h"
+int main(int, char** arguments) {
+  const auto number = [&](int i) { return std::atoll(arguments[i]); };
+  pfm_params params = {};
+  params.batch = number(1);
+  params.heads_q = number(2);
+  params.heads_kv = number(3);
+  params.seqlen_k = number(4);
+  params.head_dim = params.head_dim_v = 128;
+  const auto groups = pfm::cuda::sm80::QueryHeadGroups(params, number(5) << 20);
+  std::printf("%d %d\n", groups.heads, groups.heads_per_group);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("batch", "heads_q", "heads_kv", "l2_mib", "expected"),
+    [
+        (4, 32, 32, 40, (128, 5)),  # A100: half of the cache holds 20 MiB, keys and values of a head take 4
+        (1, 64, 8, 40, (64, 40)),  # eight query heads share them
+        (2, 8, 8, 6, (16, 1)),  # 8.6: less than those of a head
+        (1, 8, 8, 96, (8, 8)),  # 8.9: all heads fit
+    ],
+)
+def test_groups_of_the_sm80_forward(
+    tmp_path: Path, batch: int, heads_q: int, heads_kv: int, l2_mib: int, expected: tuple[int, int]
+) -> None:
+    program = compile_program(tmp_path, SM80_PROGRAM)
+    assert lines_of(program, batch, heads_q, heads_kv, 8192, l2_mib) == [expected]
