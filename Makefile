@@ -115,14 +115,14 @@ compile-cuda: venv
 sweep-variants: venv
 	$(BIN)/python -m tools.sweep_variants build/variants.so $(SWEEP_ARGS)
 
-# All that a GPU machine without a network needs besides nvcc and torch: tools/gpu_check.sh finds it.
+# What a GPU machine without a network lacks: the kernel library with variants of its rows, the program for mask
+# preparation, and peers as wheels, which tools/gpu_check.sh unpacks.
 GPU_PYTHON ?= 3.12
 gpu-bundle: $(STAMPS)/cuda
-	$(BIN)/python tools/build_kernels.py build/gpu_bundle/kernels_cuda.so --cuda 1
 	$(BIN)/python -m tools.sweep_variants build/gpu_bundle/variants.so $(SWEEP_ARGS)
 	PYTHONPATH=.:tests $(BIN)/python -m tools.gpu_check.preparation build/gpu_bundle/preparation
-	$(PIP) install -q --upgrade --target build/gpu_bundle/site --no-deps --only-binary=:all: \
-	  --python-version $(GPU_PYTHON) -r requirements/gpu_peers.txt
+	$(PIP) download -q --dest build/gpu_bundle/wheels --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
+	  -r requirements/gpu_peers.txt
 	du -sh build/gpu_bundle
 
 # The full product of cases, of which `make test` runs a pairwise cover; about an hour on two cores.

@@ -5,7 +5,11 @@
 # Exit status: 0 if everything passed, 1 if anything failed, 2 if nothing failed but something did not run.
 set -u
 cd "$(dirname "$0")/.."
-# build/gpu_bundle/site: peers from `make gpu-bundle`
-export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}:$PWD/build/gpu_bundle/site"
+# Peers from `make gpu-bundle`.
+bundle="$PWD/build/gpu_bundle"
+if [ -d "$bundle/wheels" ] && [ ! -d "$bundle/site" ]; then
+  for wheel in "$bundle"/wheels/*.whl; do "${PYTHON:-python3}" -m zipfile -e "$wheel" "$bundle/site"; done
+fi
+export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}:$bundle/site"
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 exec "${PYTHON:-python3}" -m tools.gpu_check "$@"

@@ -18,7 +18,7 @@ from support.compare import Expectation
 from support.library import Kernels
 
 from tools.gpu_check.cases import problem_of
-from tools.gpu_check.device import Device, open_device
+from tools.gpu_check.device import Device, open_device, with_generation
 from tools.gpu_check.grid import judge
 from tools.gpu_check.journal import FILE, Journal
 from tools.gpu_check.outcome import PASSED, Case, NotRun
@@ -77,12 +77,12 @@ class Sweep:
         """Expect right results of a variant on a small problem and, on a GPU, at the size that is timed."""
         choice = _REHEARSED if self.settings.emulated else _SMALL
         expectation = Expectation(problem_of(choice | {"dims": (self.head_dim, self.head_dim)}))
-        results = {}
         for deterministic in (False, True) if direction == "backward" else (False,):
             call = self.device.call(expectation.problem, deterministic)
-            select(self.device.kernels, direction, index)
-            results = call.forward()
-            results = call.backward() if direction == "backward" else results
+            with with_generation(self.device.kernels, 90):
+                select(self.device.kernels, direction, index)
+                results = call.forward()
+                results = call.backward() if direction == "backward" else results
             judge(expectation, results, f"of {direction} variant {index}")
         if self.settings.emulated:
             return {}

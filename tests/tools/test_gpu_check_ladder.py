@@ -14,7 +14,7 @@ from support.emulated import emulated_library
 from tools.gpu_check import cases, ladder, plan, preparation
 from tools.gpu_check.device import EmulatedDevice
 from tools.gpu_check.error_map import error_map
-from tools.gpu_check.outcome import PASSED, run_case
+from tools.gpu_check.outcome import NOT_RUN, PASSED, run_case
 
 D128 = (128, 128)
 
@@ -133,3 +133,5 @@ def test_a_program_beside_the_library_is_used(tmp_path: Path) -> None:
     (tmp_path / preparation.NAME).write_text("built beforehand")
     carried = plan.Settings("ladder", tmp_path / "kernels_cuda.so", tmp_path)
     assert preparation.program_of(carried) == tmp_path / preparation.NAME
+    result = run_case(preparation.cases(carried)[1])
+    assert result.outcome == NOT_RUN and "no GPU driver" in result.detail

@@ -108,7 +108,7 @@ class CudaDevice:
         self.kernels = Kernels(library)
         self.guard_bytes = guard_bytes
         self.poison = poison
-        self._driver = _load_driver()
+        self._driver = load_driver()
         context, device = c_void_p(), c_int()
         self.check("cuInit", c_uint(0))
         self.check("cuDeviceGet", byref(device), c_int(0))
@@ -228,7 +228,8 @@ def _set_address(params: Params, name: str, address: int) -> None:
         setattr(params, name, address)
 
 
-def _load_driver() -> ctypes.CDLL:
+def load_driver() -> ctypes.CDLL:
+    """Raises NotRun where there is no GPU driver."""
     for path in _DRIVERS:
         try:
             return ctypes.CDLL(path)

@@ -23,6 +23,7 @@ from support.repository import REPOSITORY
 from tools import build_kernels
 
 from .cases import problem_of
+from .device import load_driver
 from .outcome import Case
 from .plan import Settings
 from .processes import run_program
@@ -74,7 +75,7 @@ def build(emulated: bool, target: Path | None = None) -> Path:
     machine = [unit for unit in units if unit.source.suffix == ".cc"]  # of the emulator
     objects = build_kernels.ObjectCache().compile_all([program, prepare, *machine])
     target = target or REPOSITORY / "build" / f"{NAME}{'_emulated' if emulated else ''}"
-    command = [compiler, *map(str, objects)]
+    command = [compiler, "-Wl,-s", *map(str, objects)]
     if toolkit:
         command += [str(toolkit.library), "-ldl", "-lrt", "-lpthread"]
     build_kernels.link(command, target)
@@ -82,6 +83,8 @@ def build(emulated: bool, target: Path | None = None) -> Path:
 
 
 def _rung(settings: Settings, problem: Problem, tiles: tuple[int, int]) -> None:
+    if not settings.emulated:
+        load_driver()
     check(problem, tiles, prepare(program_of(settings), problem, tiles))
 
 
