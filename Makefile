@@ -16,7 +16,8 @@ FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: all always venv build test test-paddleformers test-gpu-check demo train-all killed-runs bench-cpu cuda-compiler cuda-compilers \
-  compile-cuda sweep-variants gpu-bundle emulate-all lint format sanitize info clean
+  compile-cuda sweep-variants gpu-bundle \
+  gpu-bundle-cute emulate-all lint format sanitize info clean
 
 all: build
 
@@ -124,6 +125,12 @@ gpu-bundle: $(STAMPS)/cuda
 	$(PIP) download -q --dest build/gpu_bundle/wheels --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
 	  -r requirements/gpu_peers.txt
 	du -sh build/gpu_bundle
+
+# Peers in CuTe, too large to travel at once: two files of 54 MiB, unpacked where both have arrived.
+gpu-bundle-cute: venv
+	$(PIP) download -q --dest build/gpu_bundle_cute/wheels --no-deps --only-binary=:all: \
+	  --python-version $(GPU_PYTHON) -r requirements/gpu_peers_cute.txt
+	cd build/gpu_bundle_cute && tar -c wheels | split -b 56M - part- && rm -r wheels && ls -l
 
 # The full product of cases, of which `make test` runs a pairwise cover; about an hour on two cores.
 emulate-all: venv

@@ -5,11 +5,18 @@
 # Exit status: 0 if everything passed, 1 if anything failed, 2 if nothing failed but something did not run.
 set -u
 cd "$(dirname "$0")/.."
-# Peers from `make gpu-bundle`.
-bundle="$PWD/build/gpu_bundle"
-if [ -d "$bundle/wheels" ] && [ ! -d "$bundle/site" ]; then
-  for wheel in "$bundle"/wheels/*.whl; do "${PYTHON:-python3}" -m zipfile -e "$wheel" "$bundle/site"; done
+# Peers from `make gpu-bundle` and, once both parts have arrived, from `make gpu-bundle-cute`.
+cute="$PWD/build/gpu_bundle_cute"
+if ls "$cute"/part-* >/dev/null 2>&1 && [ ! -d "$cute/wheels" ]; then
+  cat "$cute"/part-* | tar -x -C "$cute" 2>/dev/null || rm -rf "$cute/wheels"
 fi
-export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}:$bundle/site"
+for bundle in "$PWD/build/gpu_bundle" "$cute"; do
+  if [ -d "$bundle/wheels" ] && [ ! -d "$bundle/site" ]; then
+    for wheel in "$bundle"/wheels/*.whl; do "${PYTHON:-python3}" -m zipfile -e "$wheel" "$bundle/site"; done
+  fi
+  site="$bundle/site"
+  [ -d "$site" ] && PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$site:$site/nvidia_cutlass_dsl/dsl_packages"
+done
+export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 exec "${PYTHON:-python3}" -m tools.gpu_check "$@"

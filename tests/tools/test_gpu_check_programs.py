@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 import tarfile
 import types
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from support.compare import Expectation
 from support.emulated import emulated_library
 from support.library import DEVICE_ERROR, KernelError, Kernels, Params
 from support.problem import Problem
-from support.repository import python_environment
+from support.repository import REPOSITORY, python_environment
 
 from benchmarks.gpu import load, profile, profile_driver
 from tools.gpu_check import build, conformance, device, failed_launch, grid, ladder, machine, sanitize, sanitize_driver
@@ -280,3 +284,29 @@ def test_a_profiler_that_fails_is_told_from_one_without_counters(settings: Setti
     result = run_case(case)
     assert result.outcome == FAILED and "benchmarks.gpu.profile_driver" in result.detail
     assert profile.read_stalls("no table") == {}
+
+
+def test_peers_are_unpacked_once_all_parts_have_arrived(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("*.py", "gpu_check"))
+    python = fake_programs.put_on_path(
+        tmp_path, "python", f'[ "$2" = zipfile ] && exec {sys.executable} "$@"; echo "$PYTHONPATH"'
+    )
+    bundle, cute = tmp_path / "build" / "gpu_bundle", tmp_path / "build" / "gpu_bundle_cute"
+    for folder in (bundle, cute):
+        (folder / "wheels").mkdir(parents=True)
+        with zipfile.ZipFile(folder / "wheels" / "peer-1.0.whl", "w") as wheel:
+            wheel.writestr("peer/__init__.py", os.urandom(40_000))
+    pack = f"cd {cute} && tar -c wheels | split -b 30000 - part- && rm -r wheels && mv part-ab later"
+    subprocess.run(["sh", "-c", pack], check=True)
+
+    def path() -> list[str]:
+        script = [str(tmp_path / "tools" / "gpu_check.sh"), "first"]
+        environment = {"PATH": os.environ["PATH"], "PYTHON": str(python)}
+        done = subprocess.run(["bash", *script], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip().split(":")
+
+    assert path()[:3] == [str(tmp_path), str(tmp_path / "tests"), str(bundle / "site")]
+    assert (bundle / "site" / "peer" / "__init__.py").exists() and not (cute / "wheels").exists()
+    (cute / "later").rename(cute / "part-ab")
+    assert str(cute / "site" / "nvidia_cutlass_dsl" / "dsl_packages") in path()
+    assert (cute / "site" / "peer" / "__init__.py").exists()
