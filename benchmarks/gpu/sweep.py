@@ -29,7 +29,7 @@ from .bench import problem_of as problem_of_row
 from .model_masks import mask_of
 from .timing import EventTimer, HostTimer, statistics_of, take_turns
 
-LIBRARY = "variants.so"  # beside the library under test
+LIBRARY, EMULATED_LIBRARY = "variants.so", "variants_emulated.so"  # beside the library under test
 TABLE = "the table's row"  # variant 0
 MASKS = ("full", "causal_document")
 FIRST_ROUNDS, LAST_ROUNDS, BEST = 10, 30, 5
@@ -52,7 +52,7 @@ class Sweep:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.library = settings.library.with_name(LIBRARY)
+        self.library = settings.library.with_name(EMULATED_LIBRARY if settings.emulated else LIBRARY)
 
     @functools.cached_property
     def described(self) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from typing import Any
 
 from support import emulated
 
-from benchmarks.gpu.sweep import LIBRARY
+from benchmarks.gpu.sweep import EMULATED_LIBRARY
 from tools import sweep_variants
 
 FORWARD = "128x64 stages 2 query stages 1"
 BACKWARD = "64x128 stages 2 bits 2 registers 40:232"
 REFUSED = "128x128 stages 2 bits 2 registers 24:240"  # needs more registers
-PATH = emulated.LIBRARY.with_name(LIBRARY)
+PATH = emulated.LIBRARY.with_name(EMULATED_LIBRARY)
 
 
 def build() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.repository import REPOSITORY
 
 from benchmarks.gpu import bench, bench_rows, flash_attention3, model_masks, paper_masks, timing
 from tools.gpu_check import plan
@@ -217,3 +219,8 @@ def test_every_part_has_rows_to_rehearse(tmp_path: Path) -> None:
 def test_single_kernels_are_not_timed_in_a_rehearsal(stubbed_bench: bench.Bench) -> None:
     with pytest.raises(NotRun, match="on a GPU only"):
         stubbed_bench.kernel_times(ROW, "forward")
+
+
+def test_the_kernels_of_the_preparation_are_those_of_the_sources() -> None:
+    source = (REPOSITORY / "csrc" / "cuda" / "common" / "prepare_kernels.h").read_text()
+    assert set(re.findall(r"PFM_KERNEL_BOUNDS\(.*\) void (\w+)\(", source)) == set(bench_rows.PREPARATION)

@@ -26,6 +26,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     monkeypatch.setattr(device, "_DRIVERS", (str(driver),))
     monkeypatch.setattr(sweep, "paper_row", lambda mask, seqlen, dim: Row(mask, 128, dim, 1, 1, 1))
     monkeypatch.setattr(sweep, "_SMALL", sweep._REHEARSED)
+    monkeypatch.setattr(sweep, "LIBRARY", sweep.EMULATED_LIBRARY)
     monkeypatch.setattr(sweep, "FIRST_ROUNDS", 1)
     monkeypatch.setattr(sweep, "LAST_ROUNDS", 1)
     monkeypatch.setattr(timing, "FLUSH_BYTES", 1 << 12)

@@ -50,7 +50,9 @@ int main(int argc, char** argv) {
   const auto take = [&](void* workspace, pfm::cuda::MaskTable* table) {
     pfm::cuda::Arena arena(workspace);
     *table = pfm::cuda::TakeMaskTable(params, tiles[0], tiles[1], &arena);
+    pfm::cuda::TakeQueryOrder(table, &arena);
     pfm::cuda::TakeKeyOrder(table, &arena);
+    pfm::cuda::TakeKeyGroups(table, &arena);
     return arena.used();
   };
   pfm::cuda::MaskTable table;
