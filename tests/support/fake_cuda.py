@@ -94,6 +94,7 @@ class Event:
         assert self._moment is not None, "the event was not recorded"
 
     def elapsed_time(self, end_event: Event) -> float:
+        assert end_event._moment >= self._moment, "the events are in the wrong order"
         return 1e3 * (end_event._moment - self._moment) + 1e-3
 
 
