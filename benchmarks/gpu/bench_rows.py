@@ -57,7 +57,7 @@ def _preparation(bench: Callable[[], Bench]) -> Case:
     def run() -> dict:
         row = Row("sliding_window", LONG, 64, 1, 1, 1)
         taken = bench().kernel_times(row, "forward")
-        chosen = {name: us for name, us in taken.items() if "PrepareColumns" in name or "OrderQueryTiles" in name}
+        chosen = {name: us for name, us in taken.items() if "PrepareColumns" in name or "OrderTiles" in name}
         assert chosen, f"no kernel of the preparation among {list(taken)}"
         return {"preparation_microseconds": sum(chosen.values()), "keys": LONG, "kernels": taken}
 
