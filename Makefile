@@ -15,9 +15,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build test test-paddleformers test-gpu-check demo train-all killed-runs bench-cpu cuda-compiler cuda-compilers \
-  compile-cuda sweep-variants gpu-bundle \
-  gpu-bundle-cute emulate-all lint format sanitize info clean
+.PHONY: all always venv build test test-paddleformers test-gpu-check demo train-all killed-runs bench-cpu \
+  cuda-compiler cuda-compilers compile-cuda sweep-variants gpu-bundle gpu-bundle-cute emulate-all lint format sanitize \
+  info clean
 
 all: build
 

@@ -103,7 +103,15 @@ def compile_all() -> list[Kernel]:
     logs = (build_kernels.ObjectCache.log_of(result) for result in objects)
     return sorted(
         {kernel for log in logs for kernel in kernels_in(log, rows)},
-        key=lambda k: (k.name, k.dtype, k.arch, int(k.head_dims.split(",")[0] or 0), k.tile),
+        key=lambda k: (
+            k.name,
+            k.dtype,
+            k.arch,
+            int(k.head_dims.split(",")[0] or 0),
+            k.tile,
+            k.spill_bytes,
+            k.registers,
+        ),
     )
 
 
