@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "demo-output"
@@ -132,24 +133,31 @@ def draw_losses(columns: dict, dense: dict, path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_mask(config: Path, path: Path, overrides: Sequence[str] = ()) -> None:
-    """The mask of a typical pack of a configuration: one with a median number of documents."""
+def packs_of(config: Path, overrides: Sequence[str] = ()) -> tuple[Any, int, Any]:
+    """The task of a configuration, the tokens that a pack may have, and the packs of its training data."""
     from paddle_flashmask.integrations.paddlenlp.config.values import read_values
     from paddle_flashmask.integrations.paddlenlp.loading import load_tokenizer
     from paddle_flashmask.integrations.paddlenlp.tasks import task_of
-    from paddle_flashmask.masks import ColumnMask
 
     values = read_values(config, overrides)
     task, _ = task_of(values, config.stem)
     arguments = task.arguments(values)
-    tokenizer = load_tokenizer(arguments)
-    size = task.max_length(arguments)
-    packs = task.packs(arguments, task.rows(arguments, tokenizer, "train"), lazy=False).packs
-    typical = sorted(packs, key=lambda pack: len(pack.document_lengths))[len(packs) // 2]
+    rows = task.rows(arguments, load_tokenizer(arguments), "train")
+    return task, task.max_length(arguments), task.packs(arguments, rows, lazy=False).packs
+
+
+def draw_mask(config: Path, path: Path, overrides: Sequence[str] = ()) -> None:
+    """The mask of a typical pack of a configuration: one with a median number of documents or sequences."""
+    from paddle_flashmask.masks import ColumnMask
+
+    task, size, packs = packs_of(config, overrides)
+    typical = sorted(packs, key=lambda pack: getattr(pack, "sequences", len(pack.document_lengths)))[len(packs) // 2]
     columns = task.collator_class(pad_token_id=0, length=size)([typical])["startend_row_indices"]
     content = f"{len(typical.document_lengths)} documents"
     if hasattr(typical, "answers"):
         content = f"{len(typical.document_lengths)} questions, {len(typical.answers)} answers"
+    elif hasattr(typical, "sequences"):
+        content = f"{typical.sequences} sequences that share prefixes"
     ColumnMask(columns, causal=True, seqlen_q=size).plot(path, title=f"{content} in {size} tokens")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import demo
 import preferences
+import rollouts
 from demo import OUTPUT, ROOT, run_training, say
 
 RESULTS = ROOT / "benchmarks" / "results" / "training_all.csv"
@@ -29,6 +30,7 @@ CASES = {
     "dpo-lora": ("dpo", ["--lora", "true", "--lora_rank", "8"]),
     "rm": ("rm", []),
     "kto": ("kto", []),
+    "policy": ("policy", []),
 }
 DENSE = ["--flash_mask", "false", "--use_flash_attention", "false"]
 FIELDS = [
@@ -57,7 +59,7 @@ def main() -> None:
         )
 
     say("Data, tokenizers, model configurations")
-    demo.prepare(None)
+    rollouts.prepare(16)  # with the instructions of the demo
     preferences.prepare()
     rows = []
     for case in arguments.cases or CASES:
@@ -109,7 +111,7 @@ def draw_masks(folder: Path) -> None:
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # the paths of the configurations are relative to it
-    for task in ("sft", *preferences.TASKS):
+    for task in ("sft", *preferences.TASKS, "policy"):
         demo.draw_mask(ROOT / "examples" / task / "config.json", folder / f"training_mask_{task}.png")
 
 

@@ -61,16 +61,19 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def read_rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
 def make_model(folder: Path, train_file: Path) -> None:
     """Write a sentencepiece tokenizer trained on the rows, and a Llama configuration of a few million parameters."""
     import sentencepiece
     from paddlenlp.transformers import LlamaConfig, LlamaTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in train_file.read_text(encoding="utf-8").splitlines() if line.strip()]
     texts = [
         text
-        for row in rows
+        for row in read_rows(train_file)
         for key in ("src", "tgt", "response")
         for text in ([row[key]] if isinstance(row.get(key, []), str) else row.get(key, []))
     ]
