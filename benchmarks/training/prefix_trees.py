@@ -1,15 +1,17 @@
 """Time of training steps on rollouts as prefix trees, as packed documents, and as a padded batch.
 
-    PYTHONPATH=examples python -m benchmarks.training.prefix_trees    # a few minutes; writes a CSV file and its table
+    PYTHONPATH=examples python -m benchmarks.training.prefix_trees    # ten minutes; writes a CSV file and its table
 
 Eight rollouts of one prompt share half of their tokens; packed as documents they fill one pack. The tokens are random,
-the model is that of benchmarks/training/throughput.py with random weights. The contestants take the same rollouts and
-alternate, step by step: packing, collation, forward, backward, optimizer. The first round is not timed.
+the model is that of benchmarks/training/throughput.py with random weights, and a deeper one of eight layers. The
+contestants take the same rollouts and alternate, step by step: packing, collation, forward, backward, optimizer. The
+first round is not timed.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import tempfile
 import time
@@ -23,7 +25,7 @@ import numpy as np
 
 from benchmarks.collator import cpu_name
 
-FIELDS = ["pack_tokens", "contestant", "round", "tokens", "loss", "seconds", "threads", "cpu"]
+FIELDS = ["layers", "pack_tokens", "contestant", "round", "tokens", "loss", "seconds", "cpu_seconds", "threads", "cpu"]
 ROLLOUTS = 8
 VOCABULARY = 4000
 CONTESTANTS = ("trees", "documents", "padded")
@@ -64,45 +66,51 @@ def stepper(
         model.config.flash_mask_causal = True
         trainer = shared.make_trainer(
             "sft", model, tokenizer, [packs_of(contestant, rows, tokens)], [], "columns", output, max_steps=100,
-            learning_rate=1e-4,
+            learning_rate=1e-4, warmup_steps=0,
         )  # fmt: skip
         trainer.create_optimizer_and_scheduler(num_training_steps=100)
     collate = shared.collator("sft", "columns", tokenizer.pad_token_id)
 
     def step() -> dict[str, Any]:
         with shared.attention("columns"):
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             packs = packs_of(contestant, rows, tokens)
             batch = {key: paddle.to_tensor(value) for key, value in collate(packs).items()}
             loss = trainer.training_step(trainer.model, batch)
             trainer.optimizer.step()
             trainer.optimizer.clear_grad()
-            ended = time.perf_counter()
-        return {"tokens": sum(map(len, packs)), "loss": float(loss), "seconds": ended - started}
+            ended = time.perf_counter(), time.process_time()
+        seconds = {
+            name: f"{end - start:.6f}"
+            for name, start, end in zip(("seconds", "cpu_seconds"), started, ended, strict=True)
+        }
+        return {"tokens": sum(map(len, packs)), "loss": float(loss), **seconds}
 
     return step
 
 
-def measure(folder: Path, lengths: tuple[int, ...], rounds: int, output: Path) -> list[dict[str, Any]]:
+def measure(
+    folder: Path, layers: tuple[int, ...], lengths: tuple[int, ...], rounds: int, output: Path
+) -> list[dict[str, Any]]:
     from . import tasks as shared
     from .throughput import SHAPE
 
-    model_folder = shared.prepare(folder, 24, SHAPE)
-    tokenizer = shared.load_tokenizer(model_folder)
     surroundings = {"threads": os.environ.get("OMP_NUM_THREADS", "1"), "cpu": cpu_name()}
     measured: list[dict[str, Any]] = []
-    for tokens in lengths:
+    for depth, tokens in itertools.product(layers, lengths):
+        model_folder = shared.prepare(folder, 24, {**SHAPE, "num_hidden_layers": depth})
+        tokenizer = shared.load_tokenizer(model_folder)
         rows = rollouts(tokens)
         steps = {
             contestant: stepper(contestant, model_folder, tokenizer, rows, tokens, folder / contestant)
             for contestant in CONTESTANTS
         }
+        case = {"layers": depth, "pack_tokens": tokens}
         for turn in range(rounds + 1):
             for contestant, step in steps.items():
                 found = step()
                 if turn:
-                    row = {"pack_tokens": tokens, "contestant": contestant, "round": turn, **found, **surroundings}
-                    measured.append({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()})
+                    measured.append({**case, "contestant": contestant, "round": turn, **found, **surroundings})
         with open(output, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, FIELDS)
             writer.writeheader()
@@ -111,41 +119,49 @@ def measure(folder: Path, lengths: tuple[int, ...], rounds: int, output: Path) -
     return measured
 
 
+def ratios_of(rows: list[dict[str, str]], ours: list[dict[str, str]], clock: str) -> list[float]:
+    """The ratio of the times of each round."""
+    return [float(row[clock]) / float(mine[clock]) for row, mine in zip(rows, ours, strict=True)]
+
+
 def markdown(results: Path) -> str:
-    """The CSV as a table: one row per length. Ratios are medians of the ratios within a round."""
+    """The CSV as a table: one row per model and length. Ratios are medians of the ratios within a round."""
     with results.open() as file:
         rows = list(csv.DictReader(file))
     lines = [
-        "| rollouts | tokens, documents | tokens, trees | ratio | x documents | x padded | losses differ by |",
-        "|---|---|---|---|---|---|---|",
+        "| layers | rollouts | tokens, documents | tokens, trees | ratio | x documents | x padded "
+        "| x documents, CPU time | x padded, CPU time | losses differ by |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for length in dict.fromkeys(row["pack_tokens"] for row in rows):
-        of = {name: [r for r in rows if (r["pack_tokens"], r["contestant"]) == (length, name)] for name in CONTESTANTS}
+    for case in dict.fromkeys((row["layers"], row["pack_tokens"]) for row in rows):
+        mine = [row for row in rows if (row["layers"], row["pack_tokens"]) == case]
+        of = {name: [row for row in mine if row["contestant"] == name] for name in CONTESTANTS}
         tokens = {name: int(of[name][0]["tokens"]) for name in CONTESTANTS}
-        seconds = {name: [float(row["seconds"]) for row in of[name]] for name in CONTESTANTS}
         ratios = [
-            median(theirs / ours for theirs, ours in zip(seconds[name], seconds["trees"], strict=True))
+            f"{median(ratios_of(of[name], of['trees'], clock)):.2f}"
+            for clock in ("seconds", "cpu_seconds")
             for name in ("documents", "padded")
         ]
         losses = [[float(row["loss"]) for row in of[name]] for name in CONTESTANTS]
         gap = max(abs(loss - losses[0][i]) / losses[0][i] for other in losses for i, loss in enumerate(other))
         lines.append(
-            f"| {ROLLOUTS} x {int(length) // ROLLOUTS} | {tokens['documents']} | {tokens['trees']} | "
-            f"{tokens['documents'] / tokens['trees']:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} | {gap:.0e} |"
+            f"| {case[0]} | {ROLLOUTS} x {int(case[1]) // ROLLOUTS} | {tokens['documents']} | {tokens['trees']} | "
+            f"{tokens['documents'] / tokens['trees']:.2f} | {' | '.join(ratios)} | {gap:.0e} |"
         )
     return "\n".join(lines)
 
 
 @click.command(help=__doc__)
+@click.option("--layers", multiple=True, type=int, default=(2, 8), show_default=True)
 @click.option("--tokens", multiple=True, type=int, default=(2048, 4096, 8192), show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default="benchmarks/results/training_prefix_trees.csv")
-def main(tokens: tuple[int, ...], rounds: int, output: Path) -> None:
+def main(layers: tuple[int, ...], tokens: tuple[int, ...], rounds: int, output: Path) -> None:
     from paddlenlp.utils.log import logger
 
     logger.set_level("ERROR")
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), tokens, rounds, output)
+        measure(Path(folder), layers, tokens, rounds, output)
     output.with_suffix(".md").write_text(markdown(output) + "\n")
     click.echo(markdown(output))
 

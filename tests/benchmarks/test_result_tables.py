@@ -10,6 +10,7 @@ from support.repository import REPOSITORY
 from benchmarks import collator, memory, prefix_tree
 from benchmarks.cpu import aims, report
 from benchmarks.gpu import gates, goals
+from benchmarks.training import prefix_trees
 from tools import compile_cuda, config_budget, traffic_budget
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -22,6 +23,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": lambda: memory.markdown(RESULTS / "memory.csv"),
     "collator": lambda: collator.markdown(RESULTS / "collator.csv"),
     "prefix_tree": lambda: prefix_tree.markdown(RESULTS / "prefix_tree.csv"),
+    "training_prefix_trees": lambda: prefix_trees.markdown(RESULTS / "training_prefix_trees.csv"),
     "cuda_compile": lambda: compile_cuda.markdown(compile_cuda.read_csv(RESULTS / "cuda_compile.csv")),
     "config_budget": lambda: config_budget.markdown(config_budget.budgets()),
     "traffic_budget": traffic_budget.markdown,
