@@ -1,8 +1,8 @@
 """Rollouts of the policy example: real instructions, answers in two rounds that branch, and their advantages.
 
-No policy draws them. The real answer is cut into two rounds. The first round is the real one or a variant, and each goes
-on with the real second round or one of three variants. A variant follows the real text up to a random word and goes on
-with words of another instruction's answer, so that rollouts branch as samples would. A rule scores them.
+No policy draws them. The real answer is cut into two rounds. The first round is the real one or a variant, and each
+goes on with the real second round or one of three variants. A variant follows the real text up to a random word and
+goes on with words of another instruction's answer, so that rollouts branch as samples would. A rule scores them.
 """
 
 from __future__ import annotations
