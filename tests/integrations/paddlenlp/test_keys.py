@@ -12,6 +12,7 @@ import pytest
 
 from paddle_flashmask.integrations.paddlenlp.config.keys import OTHER_RELEASES, TYPES, UNSUPPORTED_KEYS
 from paddle_flashmask.integrations.paddlenlp.config.known import SYNONYMS
+from paddle_flashmask.integrations.paddlenlp.config.reporting import PACKAGES
 from paddle_flashmask.integrations.paddlenlp.config.switches import GPU_ONLY, LORA_ONLY, REFUSED, WITHOUT_EFFECT
 from paddle_flashmask.integrations.paddlenlp.config.values import check_early, read_values
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, UnsupportedConfigError
@@ -97,6 +98,9 @@ def test_the_tables_do_not_overlap():
         ("seed", -1, "must be at least 0"),
         ("max_steps", 0, "must be at least 1, or -1"),
         ("warmup_ratio", 1.5, "must be at least 0 and at most 1"),
+        ("adam_beta1", 1, "must be at least 0 and below 1"),
+        ("adam_beta2", "1.0", "must be at least 0 and below 1"),
+        ("adam_epsilon", 0, "must be above 0"),
         ("max_grad_norm", float("nan"), "must be a finite number"),
         ("hidden_dropout_prob", float("nan"), "must be a finite number"),
     ],
@@ -172,6 +176,8 @@ EARLY = [
     ({"attention_mask_type": "prefix_lm"}, "attention_mask_type = 'prefix_lm' must be one of causal_document"),
     ({"loss_average": "pairs"}, "loss_average = 'pairs' must be one of tokens, paddlenlp"),
     ({"optim": "sgd"}, "optim = 'sgd' must be one of adamw"),
+    ({"report_to": "foo"}, "report_to = 'foo': 'foo' must be one of visualdl, autonlp, wandb, tensorboard, all, none"),
+    ({"report_to": ["none", "visualdl"]}, "report_to = ['none', 'visualdl']: 'none' must be the only value"),
     ({"src_length": 96}, "src_length = 96 must be positive and below max_length = 96"),
     ({"pad_to_multiple_of": 0}, "pad_to_multiple_of = 0 must be at least 1"),
     ({"pad_to_multiple_of": 7, "pad_to_max_length": True}, "max_length = 96 is not a multiple of pad_to_multiple_of"),
@@ -219,6 +225,14 @@ def test_errors_come_before_paddle_is_imported(changes, message, sft_config, con
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith(message), done.stdout + done.stderr
     assert done.stdout.endswith("\nnot imported\n")
+
+
+def test_a_tool_that_is_not_installed_is_named(sft_config, config_file, monkeypatch):
+    monkeypatch.setitem(PACKAGES, "wandb", "no_such_package")
+    path = config_file({**sft_config, "report_to": ["wandb"]})
+    for check in (check_early, lambda path: TASKS["sft"].arguments(read_values(path))):
+        with pytest.raises(ConfigError, match="needs the package no_such_package: pip install no_such_package"):
+            check(path)
 
 
 @pytest.mark.parametrize("value", [True, "yes", "F", 0, "1"])

@@ -11,21 +11,28 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `least` to `most`; `above` excludes `least` itself. or_: one more number, with its own meaning."""
+    """Numbers from `least` to `most`. `above` excludes `least` itself, `below` excludes `most` itself.
+
+    or_: one more number, with its own meaning.
+    """
 
     least: float = 0
     most: float = math.inf
     above: bool = False
+    below: bool = False
     or_: float | None = None
 
     def holds(self, number: float) -> bool:
         if number == self.or_:
             return True
-        return math.isfinite(number) and self.least <= number <= self.most and not (self.above and number == self.least)
+        if (self.above and number == self.least) or (self.below and number == self.most):
+            return False
+        return math.isfinite(number) and self.least <= number <= self.most
 
     def __str__(self) -> str:
         text = f"above {self.least:g}" if self.above else f"at least {self.least:g}"
-        text += f" and at most {self.most:g}" if self.most < math.inf else ""
+        if self.most < math.inf:
+            text += f" and {'below' if self.below else 'at most'} {self.most:g}"
         return text + (f", or {self.or_:g}" if self.or_ is not None else "")
 
 
@@ -33,6 +40,7 @@ _POSITIVE = Range(above=True)
 _COUNT = Range(1)
 _AT_LEAST_0 = Range()
 _SHARE = Range(most=1)
+_DECAY = Range(most=1, below=True)
 
 RANGES = {
     "learning_rate": _POSITIVE,
@@ -41,8 +49,8 @@ RANGES = {
     "num_cycles": _POSITIVE,
     "power": _POSITIVE,
     "weight_decay": _AT_LEAST_0,
-    "adam_beta1": _SHARE,
-    "adam_beta2": _SHARE,
+    "adam_beta1": _DECAY,
+    "adam_beta2": _DECAY,
     "adam_epsilon": _POSITIVE,
     "max_grad_norm": _AT_LEAST_0,
     "warmup_ratio": _SHARE,

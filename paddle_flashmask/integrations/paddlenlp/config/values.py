@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from .contradictions import check_contradictions
 from .keys import CHOICES_OF
 from .known import check_known, keys_of
 from .numbers import check_numbers
+from .reporting import check_report_to, default_report_to
 from .switches import check_switches
 from .task_name import task_name
 from .unsupported import check_unsupported
@@ -45,14 +45,10 @@ def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
     check_types(values)
     check_choices(values, CHOICES_OF[task])
     check_numbers(values)
+    check_report_to(values)
     check_switches(values)
     check_unsupported(values)
     check_contradictions(values, task)
-
-
-def default_report_to() -> str:
-    """The default of `report_to`: PaddleNLP's, "visualdl", but "none" where VisualDL is not installed."""
-    return "visualdl" if importlib.util.find_spec("visualdl") else "none"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ..config.arguments import (
 )
 from ..config.machine import check_data_parallel, settle_machine, uses_gpu
 from ..config.numbers import check_numbers
+from ..config.reporting import check_report_to
 from ..config.switches import settle_switches
 from ..config.value_types import check_choices
 from ..data.packs import Batch, PackCollator, PackDataset, Packs, PackStreamDataset, TokenRows
@@ -91,6 +92,7 @@ class Task:
         values = {key: value for key, value in values.items() if key != "task"}
         backend = take_backend(values)
         check_numbers(values)
+        check_report_to(values)
         check_choices(values, self.choices)
         check_data_parallel(values)
         notes = settle_switches(values, has_gpu=uses_gpu(values))
