@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .adapter_files import check_adapter
 from .config.arguments import Arguments
 from .config.values import read_values
 from .data.packs import PackCollator, PackDataset, Packs, TokenRows
@@ -45,11 +46,15 @@ class RunInputs:
     def load(cls, task: Task, arguments: Arguments, write: Callable[[str], None]) -> RunInputs:
         """Load the model's configuration and the tokenizer, but no weights.
 
-        Raises ConfigError for a stream without max_steps: PaddleNLP counts num_train_epochs by the length of the data.
+        Raises ConfigError for a lora_path without an adapter, and for a stream without max_steps, because PaddleNLP
+        counts num_train_epochs by the length of the data.
         """
         training = arguments.training
         if arguments.data.lazy and training.do_train and training.max_steps <= 0:
             raise ConfigError("lazy = true needs max_steps: the length of a stream is not known before it is read")
+        model = arguments.model
+        if model.lora and model.lora_path is not None:
+            check_adapter(f"lora_path = {model.lora_path!r}", model.lora_path)
         config = load_model_config(arguments, task.max_length(arguments))
         return cls(task, arguments, config, load_tokenizer(arguments), write)
 

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from .config.arguments import Arguments
 from .data.paddlenlp_chat import FILE as TEMPLATE_FILE
 from .data.paddlenlp_chat import check_template
 from .errors import ConfigError, UnsupportedConfigError
 from .models.positions import extend_rotary_tables
 from .processes import share_parameters
+
+TOKENIZER_FILE = "tokenizer_config.json"
 
 
 def load_model_config(arguments: Arguments, length: int) -> Any:
@@ -84,7 +88,7 @@ def _has_weights(folder: Path) -> bool:
 def load_tokenizer(arguments: Arguments) -> Any:
     """The tokenizer with the chat template and the padding token of the configuration.
 
-    Raises ConfigError for a chat template that is not there or cannot be used.
+    Raises ConfigError for a chat template that is not there, that PaddleNLP cannot compile, or that cannot be used.
     """
     from paddlenlp.transformers import AutoTokenizer, Llama3Tokenizer, LlamaTokenizer
     from paddlenlp.trl.llm_utils import init_chat_template
@@ -93,7 +97,7 @@ def load_tokenizer(arguments: Arguments) -> Any:
     name = arguments.model.tokenizer_name_or_path or arguments.model.model_name_or_path
     for file in _template_files(chat_template, name):
         check_template(file)
-    with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name):
+    with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name), _template_named(name):
         tokenizer = AutoTokenizer.from_pretrained(name)
     init_chat_template(tokenizer, name, chat_template)
     if chat_template is not None and chat_template.lower() != "none" and tokenizer.chat_template is None:
@@ -101,6 +105,28 @@ def load_tokenizer(arguments: Arguments) -> Any:
     if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return tokenizer
+
+
+@contextlib.contextmanager
+def _template_named(name: str) -> Iterator[None]:
+    """Name the file in the error for a Jinja template of `name` that PaddleNLP cannot compile."""
+    file = Path(name) / TOKENIZER_FILE
+    try:
+        yield
+    except ValueError as error:
+        if not str(error.args[:1]).startswith("('Receive error chat_template data"):
+            raise
+        raise ConfigError(f"{file}: chat_template must be one template; got {type(error.args[1]).__name__}") from error
+    except jinja2.TemplateSyntaxError as error:
+        # PaddleNLP raises one of its own, without the line, while it handles that of Jinja.
+        cause = error.__context__ if isinstance(error.__context__, jinja2.TemplateSyntaxError) else error
+        reason = cause.message
+        if "generation'" in reason:
+            reason = (
+                "PaddleNLP does not support {% generation %}; remove this tag and {% endgeneration %}. The answers to "
+                "learn are found without them"
+            )
+        raise ConfigError(f"{file}: chat_template, line {cause.lineno}: {reason}") from error
 
 
 def _template_files(chat_template: str | None, name: str) -> list[Path]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import tempfile
 from numbers import Number
 from pathlib import Path
+from typing import Any
 
 from paddlenlp.trainer import TrainerCallback
 from paddlenlp.trainer.integrations import VisualDLCallback
+
+from .errors import ConfigError
 
 CSV_NAME = "training_log.csv"
 _COLUMNS = ("step", "epoch", "name", "value")
@@ -54,6 +59,26 @@ class VisualDLLog(VisualDLCallback):
             add_hparams(numbers, metrics_list, **kwargs)
 
         self.vdl_writer.add_hparams = add_numbers
+
+
+def check_logging_dir(training: Any) -> None:
+    """Raise ConfigError where logging_dir cannot be made or written. The folder is left as it was.
+
+    training: PaddleNLP's training arguments.
+    """
+    folder = Path(training.logging_dir)
+    made: list[Path] = []
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"logging_dir = {str(folder)!r} cannot be written: {error.strerror}") from error
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .adapter_files import check_adapter
 from .config.arguments import Arguments
 from .errors import ConfigError
-
-ADAPTER_CONFIG = "lora_config.json"
-# Without and with unified_checkpoint.
-ADAPTER_WEIGHTS = ("lora_model_state.pdparams", "peft_model.safetensors.index.json")
 
 
 def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = ()) -> Any:
@@ -62,9 +59,7 @@ def load_with_adapter(adapter: str | Path, model_class_of: Callable[[Any, Any], 
     from paddlenlp.peft import LoRAConfig, LoRAModel
     from paddlenlp.transformers import AutoConfig
 
-    for names in ([ADAPTER_CONFIG], ADAPTER_WEIGHTS):
-        if not any((Path(adapter) / name).is_file() for name in names):
-            raise ConfigError(f"{adapter} is not a LoRA adapter: it has no {' or '.join(names)}")
+    check_adapter(str(adapter), adapter)
     lora_config = LoRAConfig.from_pretrained(str(adapter))
     lora_config.dtype = "float32"
     lora_config.base_model_name_or_path = base or lora_config.base_model_name_or_path

@@ -14,8 +14,9 @@ from typing import Any
 import paddle
 from paddlenlp.transformers import AutoConfig
 
+from .adapter_files import ADAPTER_CONFIG
 from .errors import UnsupportedConfigError
-from .lora import ADAPTER_CONFIG, load_with_adapter
+from .lora import load_with_adapter
 from .models.table import FAMILIES, Family
 
 SCORE_HEAD = "score_head.weight"

@@ -68,12 +68,14 @@ def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> Train
 def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
     from paddlenlp.trainer import set_seed
 
-    from .logs import CSVLog
+    from .logs import CSVLog, check_logging_dir
     from .progress import ProgressLines
     from .runs.finite import FiniteGradients, check_weights
     from .runs.signals import StopOnSignal
 
     training = arguments.training
+    if training.do_train and training.report_to and is_first():
+        check_logging_dir(training)
     inputs = RunInputs.load(task, arguments, write)
     train_rows = inputs.rows("train") if training.do_train else None
     eval_rows = inputs.rows("dev") if training.do_eval else None
