@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..errors import ConfigError, UnsupportedConfigError
@@ -17,6 +18,12 @@ PARALLEL_KEYS = (
     "sep_parallel_degree",
     "expert_parallel_degree",
 )
+
+
+def check_device(values: dict[str, Any]) -> None:
+    """Raise ConfigError for a device without kernels of this package, without importing Paddle."""
+    if "device" in values and not re.fullmatch(r"cpu|gpu(:\d+)?", str(values["device"])):
+        raise ConfigError(f"device = {values['device']!r} must be 'cpu', 'gpu' or 'gpu:' with a number")
 
 
 def check_data_parallel(values: dict[str, Any]) -> None:

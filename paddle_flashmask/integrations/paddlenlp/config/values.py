@@ -12,6 +12,7 @@ from ..errors import ConfigError
 from .contradictions import check_contradictions
 from .keys import CHOICES_OF
 from .known import check_known, keys_of
+from .machine import check_device
 from .numbers import check_numbers
 from .reporting import check_report_to, default_report_to
 from .switches import check_switches
@@ -46,6 +47,7 @@ def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
     check_choices(values, CHOICES_OF[task])
     check_numbers(values)
     check_report_to(values)
+    check_device(values)
     check_switches(values)
     check_unsupported(values)
     check_contradictions(values, task)

@@ -18,7 +18,7 @@ from ..config.arguments import (
     settle_flash_attention,
     take_backend,
 )
-from ..config.machine import check_data_parallel, settle_machine, uses_gpu
+from ..config.machine import check_data_parallel, check_device, settle_machine, uses_gpu
 from ..config.numbers import check_numbers
 from ..config.reporting import check_report_to
 from ..config.switches import settle_switches
@@ -93,6 +93,7 @@ class Task:
         backend = take_backend(values)
         check_numbers(values)
         check_report_to(values)
+        check_device(values)
         check_choices(values, self.choices)
         check_data_parallel(values)
         notes = settle_switches(values, has_gpu=uses_gpu(values))

@@ -20,6 +20,13 @@ from . import TASKS, Task
 
 PATH = Path(__file__).parent.parent / "config" / "keys.json"
 _CONVERTED = {"lr_scheduler_type": SchedulerType, "optim": OptimizerNames}  # by PaddleNLP, after parsing
+# Words that PaddleNLP compares with and does not check, or checks only after Paddle has been imported.
+_WORDS = {
+    "ckpt_quant_stage": ("O0", "O1", "O2"),
+    "fp16_opt_level": ("O0", "O1", "O2"),
+    "hybrid_parallel_topo_order": ("pp_first", "sharding_first"),
+    "recompute_granularity": ("full", "full_attn", "core_attn"),
+}
 _TYPES = {bool: "switch", int: "integer", float: "number", str: "text", list: "list", dict: "object"}
 
 
@@ -64,6 +71,8 @@ def _default_of(field: dataclasses.Field) -> Any:
 
 
 def _type_of(key: str, declared: Any) -> dict[str, Any]:
+    if key in _WORDS:
+        return {"type": "choice", "choices": list(_WORDS[key])}
     declared = _CONVERTED.get(key, declared)
     if typing.get_origin(declared) is typing.Union:  # Optional
         declared = typing.get_args(declared)[0]
