@@ -71,7 +71,9 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
     from .logs import CSVLog, check_logging_dir
     from .progress import ProgressLines
     from .runs.finite import FiniteGradients, check_weights
+    from .runs.schedule import schedule_notes
     from .runs.signals import StopOnSignal
+    from .trainer import train_sampler
 
     training = arguments.training
     if training.do_train and training.report_to and is_first():
@@ -94,6 +96,10 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
     eval_data = inputs.packs(eval_rows, "dev") if eval_rows is not None else None
     _announce("training", train_data, train_rows, write)
     _announce("evaluation", eval_data, eval_rows, write)
+    if train_data is not None:
+        batches = len(train_sampler(train_data, training)) if isinstance(train_data, PackDataset) else None
+        for note in schedule_notes(training, batches):
+            write(f"note: {note}")
 
     progress, signals = ProgressLines(write), StopOnSignal(saves(training))
     trainer = inputs.trainer(model, train_data, eval_data, [progress, CSVLog(), FiniteGradients(), signals])

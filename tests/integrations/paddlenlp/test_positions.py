@@ -25,7 +25,7 @@ def evaluate(tokenizer, sft_config, dpo_config, tmp_path):
     pairs = [{"prompt": row["src"], "chosen": row["tgt"], "rejected": row["src"]} for row in rows]
     write_rows(tmp_path / "pairs.jsonl", pairs)
 
-    def run(task: str = "sft", **changes) -> tuple[float, list[str]]:
+    def run(task: str = "sft", max_length: int = 400, **changes) -> tuple[float, list[str]]:
         folder, lines = tmp_path / "model", []
         tokenizer.save_pretrained(str(folder))
         settings = {**TINY, "initializer_range": 0.3, **changes}
@@ -33,8 +33,8 @@ def evaluate(tokenizer, sft_config, dpo_config, tmp_path):
             str(folder)
         )
         values = {
-            "sft": {**sft_config, "dataset_name_or_path": str(tmp_path), "max_length": 400},
-            "dpo": {**dpo_config, "dev_dataset_path": str(tmp_path / "pairs.jsonl"), "max_seq_len": 400},
+            "sft": {**sft_config, "dataset_name_or_path": str(tmp_path), "max_length": max_length},
+            "dpo": {**dpo_config, "dev_dataset_path": str(tmp_path / "pairs.jsonl"), "max_seq_len": max_length},
         }[task]
         values |= {"task": task, "model_name_or_path": str(folder), "do_train": False, "do_eval": True}
         values |= {"load_best_model_at_end": False, "continue_training": False, "seed": 5}
@@ -99,3 +99,11 @@ def test_scaling_that_is_kept_passes(tmp_path):
         }
         (tmp_path / "config.json").write_text(json.dumps({**settings, "architectures": ["DeepseekV2ForCausalLM"]}))
         assert check_positions(AutoConfig.from_pretrained(str(tmp_path)), 64, "max_length") == []
+
+
+def test_tables_beyond_the_memory_are_refused(evaluate):
+    message = (
+        r"max_length = 999999999 is above max_position_embeddings = 48 .* would take [\d,]+ GiB, and this machine has"
+    )
+    with pytest.raises(ConfigError, match=message):
+        evaluate(max_position_embeddings=48, max_length=999_999_999)

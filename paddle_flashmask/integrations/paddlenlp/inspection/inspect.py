@@ -19,6 +19,7 @@ from ..decoding import spans_of
 from ..documents import batches_of, documents_of
 from ..inputs import RunInputs, check_not_empty, read_task
 from ..runs.saving import planned_steps
+from ..runs.schedule import schedule_notes
 from ..session import training_session
 from .statistics import DataStatistics, count
 from .timing import time_steps
@@ -84,7 +85,12 @@ def inspect(
             shown = shown or first
             facts += _data_facts(split, rows, data, statistics)
             if split == "train":
-                per_epoch, total = _steps(data, statistics, training)
+                epoch, stream = _batches(data, statistics, training), isinstance(data, PackStreamDataset)
+                for note in schedule_notes(training, None if stream else epoch):
+                    write(f"note: {note}")
+                # A stream without a whole step is refused by training; of other data an epoch is at least one step.
+                per_epoch = max(epoch // training.gradient_accumulation_steps, 0 if stream else 1)
+                total = planned_steps(training, epoch)
                 facts += _step_facts(per_epoch, total, training)
                 if steps:
                     facts.append(("time", _time(time_steps(inputs, data, steps), total, task.max_length(arguments))))
@@ -139,14 +145,11 @@ def _range(lengths: np.ndarray) -> str:
     return f"{lengths.min()} to {lengths.max()} tokens, median {np.median(lengths):.0f}"
 
 
-def _steps(data: Packs, statistics: DataStatistics, training: Any) -> tuple[int, int]:
-    """Steps of an epoch, and of the run in one process."""
-    accumulated = training.gradient_accumulation_steps
+def _batches(data: Packs, statistics: DataStatistics, training: Any) -> int:
+    """Batches of an epoch in one process."""
     if isinstance(data, PackStreamDataset):
-        batches = statistics.packs // training.per_device_train_batch_size
-    else:
-        batches = sum(1 for _ in batches_of(data, "train", training))
-    return batches // accumulated, planned_steps(training, batches)
+        return statistics.packs // training.per_device_train_batch_size
+    return sum(1 for _ in batches_of(data, "train", training))
 
 
 def _step_facts(per_epoch: int, total: int, training: Any) -> list[tuple[str, str]]:

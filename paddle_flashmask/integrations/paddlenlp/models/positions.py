@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ..errors import ConfigError, UnsupportedConfigError
@@ -23,8 +24,8 @@ def check_positions(config: Any, length: int, length_key: str) -> list[str]:
     Beyond max_position_embeddings, dynamic NTK scaling takes its frequencies from the length of the sequence, which
     for a document in a pack is the length of the pack.
 
-    Raises ConfigError for dynamic scaling of longer packs, UnsupportedConfigError for a kind of scaling that PaddleNLP
-    ignores for this model, LongRoPE among them.
+    Raises ConfigError for dynamic scaling of longer packs and for rotary tables that exceed the memory of the machine,
+    UnsupportedConfigError for a kind of scaling that PaddleNLP ignores for this model, LongRoPE among them.
     """
     trained = getattr(config, "max_position_embeddings", None)
     for key, kind in _scalings(config):
@@ -40,10 +41,24 @@ def check_positions(config: Any, length: int, length_key: str) -> list[str]:
             )
     if trained is None or length <= trained * _factor(config):
         return []
+    size, memory = _table_bytes(config, length), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory:
+        raise ConfigError(
+            f"{length_key} = {length} is above max_position_embeddings = {trained} of the model: the extended rotary "
+            f"tables would take {size / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f} GiB; reduce "
+            f"{length_key}"
+        )
     return [
         f"{length_key} = {length} is above max_position_embeddings = {trained}: the rotary table is extended, and the "
         "model has not seen the positions at the end of longer documents"
     ]
+
+
+def _table_bytes(config: Any, length: int) -> int:
+    """Bytes of the tables that `extend_rotary_tables` makes: float32 cosines and sines in every layer of Llama."""
+    if config.model_type != "llama":
+        return 0
+    return 2 * 4 * length * (config.hidden_size // config.num_attention_heads) * config.num_hidden_layers
 
 
 def _scalings(config: Any) -> list[tuple[str, str]]:
