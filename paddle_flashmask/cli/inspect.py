@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -33,6 +35,8 @@ def inspect(
     OVERRIDES are those of `paddle-flashmask train`.
     """
     color = sys.stdout.isatty() if color is None else color
+    if html is not None:
+        _check_html(html, draws=batches > 0)
     with config_errors(config, overrides, verbose):
         from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect as inspect_config
         from paddle_flashmask.integrations.paddlenlp.inspection.page import write_page
@@ -45,10 +49,21 @@ def inspect(
         try:
             write_page(found, html)
         except OSError as error:
-            raise click.ClickException(f"cannot write {html}: {error}") from error
-        except ImportError as error:
-            raise click.ClickException(f"a picture needs matplotlib: pip install matplotlib ({error})") from error
+            raise click.ClickException(f"cannot write {html}: {error.strerror}") from error
         click.echo(f"\nwritten to {html}")
+
+
+def _check_html(html: Path, draws: bool) -> None:
+    """Raise ClickException where the web page could not be written, before any data is read.
+
+    draws: whether the page has pictures.
+    """
+    if not html.parent.is_dir():
+        raise click.ClickException(f"cannot write {html}: {html.parent} is not a folder")
+    if not os.access(html if html.exists() else html.parent, os.W_OK):
+        raise click.ClickException(f"cannot write {html}: it is write-protected")
+    if draws and importlib.util.find_spec("matplotlib") is None:
+        raise click.ClickException("--html needs matplotlib: pip install matplotlib")
 
 
 def _coloured(text: str) -> str:

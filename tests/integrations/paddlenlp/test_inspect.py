@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -179,8 +180,16 @@ def test_the_page_holds_every_document_and_a_picture_of_every_mask(written, tmp_
     assert text.count("<mark>") - 1 == text.count("<h3>") > 4
     assert "&lt;i&gt;dine&lt;/s&gt;</mark>" in text and "&lt;b&gt; &amp;" in text
     assert "more; --html shows all" in done.output
-    done = CliRunner().invoke(main, ["inspect", str(path), "--html", str(tmp_path / "none" / "page.html")])
-    assert done.exit_code == 1 and "Error: cannot write" in done.output
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_data_is_read(written, tmp_path, monkeypatch):
+    path, page = str(written("sft")), tmp_path / "none" / "page.html"
+    done = CliRunner().invoke(main, ["inspect", path, "--html", str(page)])
+    assert done.exit_code == 1 and done.output == f"Error: cannot write {page}: {page.parent} is not a folder\n"
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
+    done = CliRunner().invoke(main, ["inspect", path, "--html", str(tmp_path / "page.html")])
+    assert done.exit_code == 1 and done.output == "Error: --html needs matplotlib: pip install matplotlib\n"
 
 
 def test_learned_text_is_coloured_or_bracketed(written):
