@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
 from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
+from .keys import check_one_form, check_spelling
 from .lines import Line, each_row, need, object_of, read_lines, texts_of
-from .messages import Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
+from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 ENDINGS = (".json", ".jsonl")
+_MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,13 @@ class SFTLines:
         row = object_of(line, place)
         if "advantages" in row:
             raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
-        if "answers" in row and "src" not in row and "messages" not in row:
+        if "answers" in row and ("prompt" in row or not any(key in row for key in ("src", "messages"))):
+            check_one_form(row, ("answers",), ("src", "tgt", "messages", "weight"), place)
+            check_spelling(row, ("weights", *CONTEXT), place)
             return answer_rows(row, place)
+        check_one_form(row, ("messages",), ("src", "tgt"), place)
+        check_one_form(row, ("weights",), ("src", "tgt", "messages"), place)
+        check_spelling(row, ("weight", *CONTEXT), place)
         return [_parse_row(row, place)]
 
 
@@ -83,11 +91,15 @@ def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
         raise DataError(
             f"{place}: 'weights' must be a list of {len(answers)} numbers, one per answer; got {weights!r:.80}"
         )
-    question = [message("user", prompt)] if isinstance(prompt, str) else messages_of(prompt, "prompt", place)
+    question = (
+        [message("user", prompt)] if isinstance(prompt, str) else messages_of(prompt, "prompt", place, or_text=True)
+    )
     rows = []
     for number, (answer, weight) in enumerate(zip(answers, weights, strict=True)):
         key = f"answers[{number}]"
-        rounds = [message("assistant", answer)] if isinstance(answer, str) else messages_of(answer, key, place)
+        rounds = (
+            [message("assistant", answer)] if isinstance(answer, str) else messages_of(answer, key, place, or_text=True)
+        )
         check_turns([*question, *rounds], f"'prompt' with {key}", "assistant", place)
         rows.append(SFTRow([*question, *rounds], context, place, _weight_of(weight, f"weights[{number}]", place)))
     return rows
@@ -98,15 +110,15 @@ def _weight_of(value: Any, key: str, place: str) -> float | None:
 
 
 def number_of(value: Any, key: str, place: str) -> float:
-    """The value as a float. Raises DataError, which begins with `place`, unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DataError(f"{place}: {key!r} must be a finite number; got {value!r:.80}")
+    """The value as a float. Raises DataError, which begins with `place`, unless it is a finite number in float32."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST_FLOAT32:
+        raise DataError(f"{place}: {key!r} must be a finite number in float32; got {value!r:.80}")
     return float(value)
 
 
 def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
     context = context_of(row, place)
-    if "messages" in row and "src" not in row:
+    if row.get("messages") is not None:
         messages = messages_of(row["messages"], "messages", place)
     else:
         sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))

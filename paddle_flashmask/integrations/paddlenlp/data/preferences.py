@@ -9,8 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .keys import check_one_form, check_spelling
 from .lines import Line, each_row, keys_of, need, object_of, read_lines, texts_of
-from .messages import Message, check_turns, context_of, is_blank, message, messages_of, same_messages, split_system
+from .messages import (
+    CONTEXT,
+    Message,
+    check_turns,
+    context_of,
+    is_blank,
+    message,
+    messages_of,
+    same_messages,
+    split_system,
+)
 
 TokenRow = dict[str, Any]
 
@@ -76,7 +87,18 @@ class PreferenceLines:
 
     def parse(self, line: bytes, place: str) -> PreferenceRow:
         """The row of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
-        return self.form.read(object_of(line, place), place)
+        row = object_of(line, place)
+        _check_keys(row, place)
+        return self.form.read(row, place)
+
+
+def _check_keys(row: dict[str, Any], place: str) -> None:
+    """Raise DataError for a row of two forms, or with a misspelt key. `messages` may repeat the prompt or `chosen`."""
+    check_one_form(row, ("src",), ("prompt", "messages", "chosen", "rejected", "completion"), place)
+    if row.get("messages") not in (row.get("prompt"), row.get("chosen")):
+        check_one_form(row, ("prompt",), ("messages",), place)
+    prompts = () if any(key in row for key in ("src", "prompt", "messages")) else ("prompt", "messages")
+    check_spelling(row, (*CONTEXT, *prompts), place)
 
 
 def ranked_row(row: dict[str, Any], place: str, counts: range, expected: str) -> PreferenceRow:
@@ -141,7 +163,9 @@ def prompt_of(row: dict[str, Any], key: str, answers: tuple[str, ...], place: st
     Where an answer is the last message of a whole conversation, everything before it is the prompt. Raises DataError
     unless that begins with row[key] and is the same for all answers.
     """
-    given = [message("user", row[key])] if isinstance(row[key], str) else messages_of(row[key], key, place)
+    given = (
+        [message("user", row[key])] if isinstance(row[key], str) else messages_of(row[key], key, place, or_text=True)
+    )
     talks = [
         messages_of(row[name][:-1], name, place) if isinstance(row[name], list) and len(row[name]) > 1 else None
         for name in answers
@@ -162,7 +186,7 @@ def answer_of(value: Any, key: str, place: str) -> Message:
     """The answer in a string, in a message of the assistant, or in the last of several messages."""
     if isinstance(value, str):
         return message("assistant", value)
-    messages = messages_of([value] if isinstance(value, dict) else value, key, place)
+    messages = messages_of([value] if isinstance(value, dict) else value, key, place, or_text=True)
     if not messages or messages[-1]["role"] != "assistant":
         raise DataError(f"{place}: {key!r} must end with a message of the assistant")
     return messages[-1]
