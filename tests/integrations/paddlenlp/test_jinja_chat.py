@@ -123,13 +123,40 @@ def test_thinking_is_learned_where_it_is_written(turns):
                 "{% for m in messages %}{{ m['content'] }}{% if loop.last %}{{ eos_token }}{% endif %}{% endfor %}", ""
             ),
             conversation([("a", "b"), ("c", "d")]),
-            "answer 1: the chat template ends it otherwise than it ends the last answer",
+            "answer 1: the chat template ends it differently from the last answer",
         ),
     ],
 )
 def test_a_conversation_that_the_template_does_not_follow_is_named(template, messages, reason):
     with pytest.raises(DataError, match=f"train.json:1: .*{reason}"):
         decoded(template, messages)
+
+
+EACH = "<{{ m['role'] }}>{{ m['content'] }}</s>"
+REVERSED = f"{{% for m in messages | reverse %}}{EACH}{{% endfor %}}"
+ROUNDS = conversation([("q1", "a1"), ("q2", "a2")], system="c")
+
+
+def only(condition: str) -> str:
+    return f"{{% for m in messages if {condition} %}}{EACH}{{% endfor %}}"
+
+
+@pytest.mark.parametrize(
+    ("source", "messages", "reason"),
+    [
+        (REVERSED, ROUNDS, "answer 2: the chat template writes it before an earlier answer"),
+        (REVERSED, ROUNDS[1:3], "the chat template writes the messages in another order"),
+        (only("m.role == 'assistant'") + only("m.role != 'assistant'"), ROUNDS, "messages in another order"),
+        (only("m.role == 'user'").replace("messages", "messages|reverse") + only("m.role != 'user'"), ROUNDS, "order"),
+        (only("m.role != 'system'"), ROUNDS, r"does not write the text of message 1 \(system\)"),
+        (only("m.role != 'user'"), ROUNDS, r"does not write the text of message 2 \(user\)"),
+        (only("m.role != 'user'") + "{{ messages[1].content }}", ROUNDS[:3], "messages in another order"),
+    ],
+)
+def test_every_message_is_written_in_order(source, messages, reason):
+    """Else what is learned is not what the file holds."""
+    with pytest.raises(DataError, match=f"train.json:1: .*{reason}"):
+        decoded(Template(source, "</s>"), messages)
 
 
 def write(folder, *lines: dict):

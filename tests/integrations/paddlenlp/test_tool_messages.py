@@ -70,12 +70,29 @@ CALL = [user("2 + 2"), assistant(None, [("add", {"a": 2})]), result("4"), assist
     [
         (CHATML, [CALL[0], {**CALL[1], "content": "B"}], {}, "answer 1: the chat template does not write its tool"),
         (CHATML, [user("B"), assistant("yes")], {"tools": [ADD]}, "the chat template does not write 'tools'"),
-        (MISTRAL_TOOLS, [CALL[0], {**CALL[1], "content": "B"}], {}, "answer 1: the chat template writes it otherwise"),
+        (
+            MISTRAL_TOOLS,
+            [CALL[0], {**CALL[1], "content": "B"}],
+            {},
+            "answer 1: the chat template writes it differently",
+        ),
         (
             Template(HERMES.source.replace("{% endfor %}{{ '<|im_end|>\n' }}", "{% endfor %}{{ '<|call|>' }}"), ""),
             CALL,
             {},
-            "answer 1: the chat template writes it otherwise",
+            "answer 1: the chat template writes it differently",
+        ),
+        (
+            Template(HERMES.source.replace("c.function.arguments | tojson", "'{}'"), ""),
+            CALL,
+            {},
+            r"does not write the argument 'a' of a tool call in message 2 \(assistant\)",
+        ),
+        (
+            Template(HERMES.source.replace("m.content + '\n</tool_response>", "'\n</tool_response>"), ""),
+            CALL,
+            {},
+            r"does not write the text of message 3 \(tool\)",
         ),
         (PLAIN, CALL, {}, "the chat template refuses the conversation: .*NoneType"),
     ],
@@ -100,6 +117,20 @@ def test_rows_of_every_task_have_tool_messages(templated, tmp_path):
     assert [*tokens["prompt"], *tokens["chosen"]] == [*row["input_ids"], row["labels"][-1]]
     with pytest.raises(DataError, match="pairs.jsonl:1: messages of tools need a Jinja chat template"):
         list(PreferenceTokens(lines, tokenizer, 1000))
+
+
+def test_arguments_may_be_a_string_of_json():
+    """As OpenAI's interface has them."""
+    source = HERMES.source.replace("c.function.arguments | tojson", "c.function.arguments")
+    call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
+    messages = [CALL[0], {**CALL[1], "tool_calls": [call]}, *CALL[2:]]
+    tokenizer = PieceTokenizer(Template(source, ""))
+    (_, learned), _ = encode_messages(tokenizer, messages, {}, "train.json:1")
+    assert '"arguments": {"a": 2}' in tokenizer.decode(learned)
+    with pytest.raises(DataError, match="train.json:1: the chat template does not write the argument 'a' of a tool"):
+        encode_messages(
+            PieceTokenizer(Template(source.replace("c.function.arguments", "'{}'"), "")), messages, {}, "train.json:1"
+        )
 
 
 def test_tools_may_be_a_string_of_json(tmp_path):

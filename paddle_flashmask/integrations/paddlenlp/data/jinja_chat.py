@@ -11,12 +11,14 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import jinja2
 import jinja2.filters
 
 from ..errors import DataError
+from .marks import mark_inputs
 from .messages import Message, message
 from .segments import encode_segments
 
@@ -36,11 +38,13 @@ def encode_messages(tokenizer: Any, messages: Sequence[Message], context: dict[s
     out. context: variables of the template.
 
     Raises DataError, which begins with `place`, where the template raises an error, changes an answer, does not write
-    its tool calls or the variable `tools`, or writes no end token after it.
+    its tool calls or the variable `tools`, writes no end token after it, leaves out the text of another message or an
+    argument of a call, or writes messages in another order.
     """
     conversation = _Conversation(tokenizer, messages, context, place)
     conversation.check_tools()
     borders = [0, *(border for span in conversation.learned_spans() for border in span)]
+    conversation.check_inputs(borders[-1])
     segments = encode_segments(tokenizer, conversation.text, borders)
     return list(zip(segments[0::2], segments[1::2], strict=True))
 
@@ -77,7 +81,25 @@ class _Conversation:
                 self._span_with_calls(index) if self.messages[index].get("tool_calls") else self._span(index)
                 for index in self.answers
             ]
+        for index, (_, end), (start, _) in zip(self.answers[1:], spans, spans[1:], strict=False):
+            if start < end:
+                raise self._error(index, "the chat template writes it before an earlier answer")
         return spans
+
+    def check_inputs(self, end: int) -> None:
+        """Raise DataError unless text[:end] holds the texts of all other messages, and arguments of calls, in order.
+
+        One rendering, with a mark in each of them, shows it.
+        """
+        marked, marks = mark_inputs(self.messages, self.text)
+        text, left_out = self._render(marked), self.text[end:]
+        places = {mark: text.find(mark.text) for mark in marks}
+        missing = next((mark for mark in marks if places[mark] < 0), None)
+        if missing is not None:
+            raise DataError(f"{self.place}: the chat template does not write {missing.name}")
+        behind = not text.endswith(left_out) or max(places.values(), default=0) >= len(text) - len(left_out)
+        if behind or not _ascending([places[mark] for mark in marks if mark.role == "user"]):
+            raise DataError(f"{self.place}: the chat template writes the messages in another order")
 
     def _spans_at_once(self) -> list[Span] | None:
         """The spans, from two renderings with probes in place of all answers; None if that does not explain `text`.
@@ -121,7 +143,7 @@ class _Conversation:
         end_mark = self._end_mark(self._around_answer(until_here, index)[1])
         before, after = self._around_answer(self.messages, index)
         if not after.startswith(end_mark):
-            raise self._error(index, "the chat template ends it otherwise than it ends the last answer")
+            raise self._error(index, "the chat template ends it differently from the last answer")
         end = len(self.text) - len(after) + len(end_mark)
         start = self._start(self.text, before, after, index)
         if start is None:
@@ -164,7 +186,7 @@ class _Conversation:
             whole = text.startswith(before[:start]) and text.endswith(after) and after.startswith(end_mark)
             if whole and self.text.startswith(text[:end]) and (answer["content"] or "").strip() in text[start:stop]:
                 return start, end
-        raise self._error(index, "the chat template writes it otherwise than an answer without tool calls")
+        raise self._error(index, "the chat template writes it differently from an answer without tool calls")
 
     def _around_answer(self, messages: list[Message], index: int) -> tuple[str, str]:
         """The rendered text before and after the answer messages[index], whatever the answer is."""
@@ -201,6 +223,10 @@ class _Conversation:
     def _error(self, index: int, reason: str) -> DataError:
         number = self.answers.index(index) + 1
         return DataError(f"{self.place}: cannot tell what to learn of answer {number}: {reason}")
+
+
+def _ascending(numbers: Sequence[int]) -> bool:
+    return all(first < second for first, second in pairwise(numbers))
 
 
 @jinja2.pass_eval_context  # as Jinja's own, for which the template was compiled
