@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.packs import PackCollator
 from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 from paddle_flashmask.integrations.paddlenlp.verification import alone, configuration, leaks, structure, texts
+from paddle_flashmask.integrations.paddlenlp.verification.layout import segments_of
 from paddle_flashmask.integrations.paddlenlp.verification.report import Report
 
 COLUMNS = "attn_mask_startend_row_indices"
@@ -205,6 +207,28 @@ def test_answers_of_two_rows_in_one_document_are_found(verified, monkeypatch):
 
     monkeypatch.setattr(configuration, "documents_in", two_as_one)
     assert texts.NAME in wrong(verified("sft", batches=0, lazy=False))
+
+
+class CharacterTokenizer:
+    """Tokens are characters, and the end token of one."""
+
+    all_special_tokens = ("</s>",)
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": [ord(character) for character in text]}
+
+    def decode(self, ids, **options):
+        return "".join("</s>" if i == 2 else chr(i) for i in ids)
+
+
+@pytest.mark.parametrize(("learned", "passes"), [("yes\2", True), ("s\2", True), ("yes\2 no\2", False)])
+def test_an_end_holds_no_other_answer_of_the_row(learned, passes):
+    """Otherwise two answers learned as one would pass wherever all rows have the same."""
+    answers = [{"role": "assistant", "content": text} for text in ("yes", "no", "s")]
+    found = texts.AnswerTexts(CharacterTokenizer(), SimpleNamespace(rows=[SimpleNamespace(answers=answers)]))
+    labels = np.array([[ord(character) for character in learned]])
+    found.add(labels, labels, segments_of([[labels.shape[1]]], labels.shape[1]))
+    assert (found.check(0).wrong == 0) is passes
 
 
 def test_as_many_answers_may_be_cut_as_rows_were(verified, tmp_path, monkeypatch):

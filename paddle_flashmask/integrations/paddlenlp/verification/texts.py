@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,20 +37,24 @@ class AnswerTexts:
     """Decodes what is learned and looks it up among the answers of the files.
 
     Both sides pass through the tokenizer, which may change blanks and unknown characters, and lose the blanks around
-    them, which chat templates trim. What is learned is an answer and an end, which is the same behind every answer. The
-    learned parts of one text belong to one row. Where rows were cut, as many answers may be incomplete. An answer with
-    tool calls begins with its text and has the names of the functions, in the words of the template.
+    them, which chat templates trim. What is learned is an answer and an end, which is the same behind every answer and
+    holds no answer of the row. The learned parts of one text belong to one row. Where rows were cut, as many answers
+    may be incomplete. An answer with tool calls begins with its text and has the names of the functions, in the words
+    of the template.
     """
 
     def __init__(self, tokenizer: Any, rows: TokenRows):
         self._tokenizer = tokenizer
         self._rows_of: dict[str, set[int]] = {}
+        self._answers_of: list[list[str]] = []
+        self._special = getattr(tokenizer, "all_special_tokens", [])
         self._callers: dict[tuple[str, ...], dict[str, set[int]]] = {}
         self._most = 1
         for number, answers in enumerate(answers_in(rows)):
             self._most = max(self._most, len(answers))
-            for answer in answers:
-                text = self._as_decoded(answer["content"] or "")
+            texts = [self._as_decoded(answer["content"] or "") for answer in answers]
+            self._answers_of.append([text for text in texts if text])
+            for answer, text in zip(answers, texts, strict=True):
                 calls = answer.get("tool_calls")
                 known = self._callers.setdefault(_names(calls), {}) if calls else self._rows_of
                 known.setdefault(text, set()).add(number)
@@ -83,8 +88,10 @@ class AnswerTexts:
         for size in range(min(LONGEST_END, len(text)) + 1):
             answer = text[: len(text) - size].strip()
             if answer in self._rows_of:
-                self._ends[text[len(text) - size :].strip()] += 1
-                return self._rows_of[answer]
+                end = text[len(text) - size :].strip()
+                rows = self._rows_with(answer, end)
+                self._ends[end] += bool(rows)
+                return rows
         if callers := self._look_up_calls(text):
             return callers
         self._beginnings += 1
@@ -95,6 +102,16 @@ class AnswerTexts:
                 break
             rows |= self._rows_of[answer]
         return rows
+
+    def _rows_with(self, answer: str, end: str) -> set[int]:
+        """The rows that have the answer, and no answer among the words of the end."""
+        for token in self._special:
+            end = end.replace(token, "\n")
+        rows = self._rows_of[answer]
+        return {row for row in rows if not self._has_answer(row, end)} if end.strip() else rows
+
+    def _has_answer(self, row: int, text: str) -> bool:
+        return any(re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text) for answer in self._answers_of[row])
 
     def _look_up_calls(self, text: str) -> set[int]:
         for names, contents in self._callers.items():
