@@ -9,7 +9,6 @@ gradient those of all sequences alone.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,6 +21,7 @@ from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fit
 from .packs import PackingReport, visible_pairs
 
 _MOST_TOKENS = 2**31
+_MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -247,9 +247,9 @@ def pack_tree(
 ) -> PackedRows:
     """Pack sequences that share prefixes into packs of at most `max_length` tokens, with every shared token once.
 
-    rows: mappings with `input_ids` and `labels` as for `pack_sft`, and optionally `weight`, a finite number of either
-        sign (default 1): the factor of the sequence's loss. Rows share a place if all tokens up to it and the one
-        after it are equal, whether they learn it or not. Their order in the data does not matter. For losses that are
+    rows: mappings with `input_ids` and `labels` as for `pack_sft`, and optionally `weight`, a finite number (in float32)
+        of either sign (default 1): the factor of the sequence's loss. Rows share a place if all tokens up to it and the
+        one after it are equal, whether they learn it or not. Their order in the data does not matter. For losses that are
         no weighted sum, rows may have `values`: a mapping from names, the same in all rows, to a finite number or to
         one for each token, of which those at labels are kept (`TreePack.values`).
     order, too_long, seed: as for `pack_sft`, of sequences that are too long by themselves. A tree that is too long is
@@ -302,8 +302,8 @@ def _read(row: Row, number: int) -> _Sequence:
                 f"row {number}: {name} must lie in [0, 2^31) (labels also -100); got {tokens.min()} to {tokens.max()}"
             )
     weight = float(row.get("weight", 1.0))
-    if not math.isfinite(weight):
-        raise ValueError(f"row {number}: weight must be finite; got {weight}")
+    if not abs(weight) <= _MOST_FLOAT32:
+        raise ValueError(f"row {number}: weight must be finite in float32; got {weight}")
     following = np.where(learns, labels, np.append(input_ids[1:], IGNORED_LABEL))
     return _Sequence(input_ids, following, learns, weight, _read_values(row, number, learns))
 
@@ -319,8 +319,8 @@ def _read_values(row: Row, number: int, learns: np.ndarray) -> dict[str, np.ndar
                 f"got shape {list(numbers.shape)}"
             )
         values[name] = np.broadcast_to(numbers, learns.shape)[learns]
-        if not np.isfinite(values[name]).all():
-            raise ValueError(f"row {number}: {name} must be finite at every label")
+        if not (np.abs(values[name]) <= _MOST_FLOAT32).all():
+            raise ValueError(f"row {number}: {name} must be finite in float32 at every label")
     return values
 
 

@@ -220,12 +220,14 @@ def test_the_collator_pads_weights_and_counts() -> None:
         ({"input_ids": [-1], "labels": [2]}, r"row 1: input_ids must lie in \[0, 2\^31\).*; got -1 to -1"),
         ({"input_ids": [1], "labels": [2**31]}, "row 1: labels must lie in"),
         ({"input_ids": [1], "labels": [-7]}, "row 1: labels must lie in .* got -7 to -7"),
-        ({"input_ids": [1], "labels": [2], "weight": float("nan")}, "row 1: weight must be finite; got nan"),
+        ({"input_ids": [1], "labels": [2], "weight": float("nan")}, "row 1: weight must be finite in float32; got nan"),
+        ({"input_ids": [1], "labels": [2], "weight": 1e39}, "row 1: weight must be finite in float32; got 1e[+]39"),
         (
             {"input_ids": [1], "labels": [2], "values": {"a": [1, 2]}},
             r"row 1: a must be a number, or one for each of the 1 tokens; got shape \[2\]",
         ),
-        ({"input_ids": [1], "labels": [2], "values": {"a": np.inf}}, "row 1: a must be finite at every label"),
+        ({"input_ids": [1], "labels": [2], "values": {"a": np.inf}}, "row 1: a must be finite in float32 at every"),
+        ({"input_ids": [1], "labels": [2], "values": {"a": 1e39}}, "row 1: a must be finite in float32 at every"),
         ({"input_ids": [1] * 9, "labels": [1] * 9}, "row 1 has 9 tokens, more than max_length = 8"),
     ],
 )

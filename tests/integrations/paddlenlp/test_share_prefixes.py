@@ -138,8 +138,10 @@ def test_a_weight_is_the_factor_of_the_loss(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"src": "a", "tgt": "b", "weight": "1"}, "train.json:1: 'weight' must be a finite number; got '1'"),
-        ({"src": "a", "tgt": "b", "weight": True}, "'weight' must be a finite number; got True"),
+        ({"src": "a", "tgt": "b", "weight": "1"}, "train.json:1: 'weight' must be a finite number in float32; got '1'"),
+        ({"src": "a", "tgt": "b", "weight": 1e39}, "train.json:1: 'weight' must be a finite number in float32; got 1e"),
+        ({"src": "a", "tgt": "b", "weight": 10**400}, "train.json:1: 'weight' must be a finite number in float32"),
+        ({"src": "a", "tgt": "b", "weight": True}, "'weight' must be a finite number in float32; got True"),
         ({"prompt": "a", "answers": ["b", "c"], "weights": [1]}, "'weights' must be a list of 2 numbers"),
         ({"prompt": "a", "answers": []}, "'answers' must be a list of at least one answer"),
         ({"answers": ["b"]}, "no 'prompt'"),

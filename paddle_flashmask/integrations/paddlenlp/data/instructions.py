@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from paddle_flashmask.packing import IGNORED_LABEL
 
@@ -17,6 +18,7 @@ from .lines import Line, each_row, need, object_of, read_lines, texts_of
 from .messages import Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 ENDINGS = (".json", ".jsonl")
+_MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,9 @@ def _weight_of(value: Any, key: str, place: str) -> float | None:
 
 
 def number_of(value: Any, key: str, place: str) -> float:
-    """The value as a float. Raises DataError, which begins with `place`, unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DataError(f"{place}: {key!r} must be a finite number; got {value!r:.80}")
+    """The value as a float. Raises DataError, which begins with `place`, unless it is a finite number in float32."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST_FLOAT32:
+        raise DataError(f"{place}: {key!r} must be a finite number in float32; got {value!r:.80}")
     return float(value)
 
 
