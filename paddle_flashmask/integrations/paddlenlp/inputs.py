@@ -99,6 +99,10 @@ def packing_line(name: str, data: Packs, rows: TokenRows) -> str:
 
 
 def check_not_empty(name: str, data: Packs, rows: TokenRows) -> None:
-    """Raise ConfigError where data that is packed already holds no rows."""
-    if isinstance(data, PackDataset) and not len(data):
-        raise ConfigError(f"the {name} data holds no rows: {', '.join(map(str, rows.files))}")
+    """Raise ConfigError where data that is packed already holds no rows, or where all of them were dropped."""
+    if not isinstance(data, PackDataset) or len(data):
+        return
+    report, files = data.packs.report, ", ".join(map(str, rows.files))
+    if report.rows:
+        raise ConfigError(f"no row of the {name} data is left of {report.rows}: {'; '.join(report.lost)}: {files}")
+    raise ConfigError(f"the {name} data holds no rows: {files}")
