@@ -247,11 +247,11 @@ def pack_tree(
 ) -> PackedRows:
     """Pack sequences that share prefixes into packs of at most `max_length` tokens, with every shared token once.
 
-    rows: mappings with `input_ids` and `labels` as for `pack_sft`, and optionally `weight`, a finite number (in float32)
+    rows: mappings with `input_ids` and `labels` as for `pack_sft`, and optionally `weight`, a finite number in float32
         of either sign (default 1): the factor of the sequence's loss. Rows share a place if all tokens up to it and the
-        one after it are equal, whether they learn it or not. Their order in the data does not matter. For losses that are
-        no weighted sum, rows may have `values`: a mapping from names, the same in all rows, to a finite number or to
-        one for each token, of which those at labels are kept (`TreePack.values`).
+        one after it are equal, whether they learn it or not. Their order in the data does not matter. For losses that
+        are no weighted sum, rows may have `values`: a mapping from names, the same in all rows, to a finite number or
+        to one for each token, of which those at labels are kept (`TreePack.values`).
     order, too_long, seed: as for `pack_sft`, of sequences that are too long by themselves. A tree that is too long is
         split between sequences; each further part repeats the prefix that it shares, which the report counts.
     share_prefixes: False makes every sequence a tree of its own.

@@ -107,6 +107,54 @@ def test_empty_texts_are_refused_in_every_form(task, row, text, tokenizer, tmp_p
         list(token_rows(task, tokenizer, tmp_path, [row, GOOD[task]]).checked())
 
 
+TALK = [USER, {**BLANK, "content": "b"}]
+PAIR = {"prompt": [USER], "chosen": "b", "rejected": "c"}
+SEVERAL = {"prompt": "a", "answers": ["b", "c"]}
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "text"),
+    [
+        ("sft", '{"src": "a", "src": "c", "tgt": "b"}', "the key 'src' occurs twice in one object"),
+        ("dpo", '{"prompt": "a", "chosen": "b", "rejected": "c", "context": {"x": 1, "x": 2}}', "the key 'x' occurs"),
+        ("sft", {"messages": TALK, "src": "a", "tgt": "b"}, "'messages' and 'src' do not go together"),
+        ("sft", {"messages": TALK, "tgt": "b"}, "'messages' and 'tgt' do not go together"),
+        ("sft", {**SEVERAL, "messages": TALK}, "'answers' and 'messages' do not go together"),
+        ("sft", {**SEVERAL, "weight": 2}, "'answers' and 'weight' do not go together"),
+        ("sft", {"src": "a", "tgt": "b", "weights": [2]}, "'weights' and 'src' do not go together"),
+        ("policy", {**GOOD["policy"], "src": "a"}, "'answers' and 'src' do not go together"),
+        ("dpo", {**PAIR, "messages": [{**USER, "content": "z"}]}, "'prompt' and 'messages' do not go together"),
+        ("rm", {**GOOD["rm"], "chosen": "b"}, "'src' and 'chosen' do not go together"),
+        ("sft", {"src": "a", "tgt": "b", "wieght": 2}, "unknown key 'wieght'; is 'weight' meant?"),
+        ("sft", {"messages": TALK, "Tools": []}, "unknown key 'Tools'; is 'tools' meant?"),
+        ("sft", {**SEVERAL, "weigths": [1, 2]}, "unknown key 'weigths'; is 'weights' meant?"),
+        ("policy", {**GOOD["policy"], "log_probabilites": [[-1]]}, "is 'log_probabilities' meant?"),
+        ("policy", {"prompt": "a", "answers": ["b"], "advantges": [1]}, r"no 'advantages' \(is 'advantges' meant"),
+        ("kto", {"prompt": "a", "completion": "b", "lable": True}, r"no 'label' \(is 'lable' meant to be it\?\)"),
+        ("dpo", {"prompt": "a", "chosen": "b", "rejcted": "c"}, r"no 'rejected' \(is 'rejcted' meant to be it\?\)"),
+        ("dpo", {"promt": "a", "chosen": TALK, "rejected": TALK}, "unknown key 'promt'; is 'prompt' meant?"),
+    ],
+)
+def test_keys_that_would_be_ignored_are_refused(task, row, text, tokenizer, tmp_path):
+    with pytest.raises(DataError, match=f"train.json:1: .*{text}"):
+        list(token_rows(task, tokenizer, tmp_path, [row, GOOD[task]]).checked())
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("sft", {"messages": TALK, "src": None, "prompt": "a", "prompt_id": "7", "answer": "b", "height": 3}),
+        ("sft", {"src": "a", "tgt": "b", "context_id": 1, "source": "web", "labels": [1]}),
+        ("policy", {**GOOD["policy"], "answer": "b", "id": 5}),
+        ("dpo", {**PAIR, "messages": [USER], "score_chosen": 1.0, "prompt_id": "7"}),
+        ("dpo", {"prompt": "a", "chosen": TALK, "rejected": [USER, BLANK | {"content": "c"}], "messages": TALK}),
+    ],
+)
+def test_other_keys_are_allowed(task, row, tokenizer, tmp_path):
+    """As published data sets have them."""
+    assert len(list(token_rows(task, tokenizer, tmp_path, [row]).checked())) == 1
+
+
 @pytest.mark.parametrize("indent", [None, 2])
 def test_one_array_or_object_over_several_lines_is_told_once(indent, tokenizer, tmp_path):
     array = json.dumps([GOOD["sft"]] * 30, indent=indent)

@@ -14,8 +14,9 @@ from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
 from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
+from .keys import check_one_form, check_spelling
 from .lines import Line, each_row, need, object_of, read_lines, texts_of
-from .messages import Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
+from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 ENDINGS = (".json", ".jsonl")
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -68,8 +69,13 @@ class SFTLines:
         row = object_of(line, place)
         if "advantages" in row:
             raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
-        if "answers" in row and "src" not in row and "messages" not in row:
+        if "answers" in row and ("prompt" in row or not any(key in row for key in ("src", "messages"))):
+            check_one_form(row, ("answers",), ("src", "tgt", "messages", "weight"), place)
+            check_spelling(row, ("weights", *CONTEXT), place)
             return answer_rows(row, place)
+        check_one_form(row, ("messages",), ("src", "tgt"), place)
+        check_one_form(row, ("weights",), ("src", "tgt", "messages"), place)
+        check_spelling(row, ("weight", *CONTEXT), place)
         return [_parse_row(row, place)]
 
 
@@ -108,7 +114,7 @@ def number_of(value: Any, key: str, place: str) -> float:
 
 def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
     context = context_of(row, place)
-    if "messages" in row and "src" not in row:
+    if row.get("messages") is not None:
         messages = messages_of(row["messages"], "messages", place)
     else:
         sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))

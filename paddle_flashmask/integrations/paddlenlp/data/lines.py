@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import DataError
+from .keys import RepeatedKeyError, near_miss, object_with_unique_keys
 
 SHOWN = 20
 ONE_OBJECT = "a file holds one object per line, not an array or object over several lines"
@@ -85,7 +86,9 @@ def _decode(line: bytes, place: str) -> str:
 
 def _parse_object(line: str, place: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=object_with_unique_keys)
+    except RepeatedKeyError as error:
+        raise DataError(f"{place}: the key '{error}' occurs twice in one object") from error
     except json.JSONDecodeError as error:
         text = line.strip()
         hint = f"; {ONE_OBJECT}" if text[:1] in "[]}" or text == "{" or text.endswith(",") else ""
@@ -109,7 +112,9 @@ def _check_text(row: dict[str, Any], place: str) -> None:
 def need(row: dict[str, Any], key: str, place: str) -> Any:
     """The value of a key that the row must have."""
     if key not in row:
-        raise DataError(f"{place}: no {key!r}; the row has {keys_of(row)}")
+        near = near_miss(row, key)
+        meant = "" if near is None else f" (is {near!r} meant to be it?)"
+        raise DataError(f"{place}: no {key!r}{meant}; the row has {keys_of(row)}")
     return row[key]
 
 

@@ -14,6 +14,10 @@ Message = dict[str, Any]
 _BEFORE = {"system": (None,), "user": (None, "system", "assistant"), "assistant": ("user", "tool"), "tool": ("tool",)}
 
 
+CONTEXT = ("context", "tools")
+"""Keys of a row that hold variables of the chat template."""
+
+
 def message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 

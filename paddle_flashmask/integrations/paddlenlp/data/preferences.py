@@ -9,8 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .keys import check_one_form, check_spelling
 from .lines import Line, each_row, keys_of, need, object_of, read_lines, texts_of
-from .messages import Message, check_turns, context_of, is_blank, message, messages_of, same_messages, split_system
+from .messages import (
+    CONTEXT,
+    Message,
+    check_turns,
+    context_of,
+    is_blank,
+    message,
+    messages_of,
+    same_messages,
+    split_system,
+)
 
 TokenRow = dict[str, Any]
 
@@ -76,7 +87,18 @@ class PreferenceLines:
 
     def parse(self, line: bytes, place: str) -> PreferenceRow:
         """The row of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
-        return self.form.read(object_of(line, place), place)
+        row = object_of(line, place)
+        _check_keys(row, place)
+        return self.form.read(row, place)
+
+
+def _check_keys(row: dict[str, Any], place: str) -> None:
+    """Raise DataError for a row of two forms, or with a misspelt key. `messages` may repeat the prompt or `chosen`."""
+    check_one_form(row, ("src",), ("prompt", "messages", "chosen", "rejected", "completion"), place)
+    if row.get("messages") not in (row.get("prompt"), row.get("chosen")):
+        check_one_form(row, ("prompt",), ("messages",), place)
+    prompts = () if any(key in row for key in ("src", "prompt", "messages")) else ("prompt", "messages")
+    check_spelling(row, (*CONTEXT, *prompts), place)
 
 
 def ranked_row(row: dict[str, Any], place: str, counts: range, expected: str) -> PreferenceRow:

@@ -10,7 +10,9 @@ from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
 from .instructions import SFTLines, SFTRow, SFTTokens, answer_rows, number_of
+from .keys import check_one_form, check_spelling
 from .lines import need, object_of
+from .messages import CONTEXT
 
 ROUNDING = 1e-3
 """The most by which rounding may put a log-probability above 0."""
@@ -36,6 +38,8 @@ class RolloutLines(SFTLines):
         for key in ("weight", "weights"):
             if key in row:
                 raise DataError(f"{place}: {key!r} beside 'advantages', which weight the answers already")
+        check_one_form(row, ("answers",), ("src", "tgt", "messages"), place)
+        check_spelling(row, ("log_probabilities", *CONTEXT), place)
         answers = answer_rows(row, place)
         count = len(answers)
         advantages = _list_of(row["advantages"], "advantages", count, "numbers", place)

@@ -1,0 +1,53 @@
+"""Keys of the objects in data files: repeated ones, misspelt ones, and those of two forms in one row."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import DataError
+
+ALIKE = 0.8
+"""The least ratio of `difflib` at which a key is taken for a misspelt one."""
+
+
+class RepeatedKeyError(ValueError):
+    """A key occurs twice in one JSON object."""
+
+
+def object_with_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of JSON's pairs, for `json.loads`. Raises RepeatedKeyError for a key that occurs twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise RepeatedKeyError(next(key for number, key in enumerate(keys) if key in keys[:number]))
+    return found
+
+
+def check_one_form(row: dict[str, Any], first: Sequence[str], second: Sequence[str], place: str) -> None:
+    """Raise DataError for a row with a key of `first` and one of `second`, which belong to different forms of rows."""
+    keys = [next((key for key in form if row.get(key) is not None), None) for form in (first, second)]
+    if None not in keys:
+        raise DataError(f"{place}: {keys[0]!r} and {keys[1]!r} do not go together: a row has one form")
+
+
+def check_spelling(row: dict[str, Any], known: Iterable[str], place: str) -> None:
+    """Raise DataError for a key that is a misspelt one of the known keys which the row does not have."""
+    for name in known:
+        if row.get(name) is None and (key := near_miss(row, name)) is not None:
+            raise DataError(f"{place}: unknown key {key!r}; is {name!r} meant?")
+
+
+def near_miss(row: dict[str, Any], name: str) -> str | None:
+    """The key of a row that looks like `name` misspelt."""
+    return next((key for key in row if _is_near(key, name)), None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_near(key: str, name: str) -> bool:
+    """Whether the key is almost the name. A name with a suffix, such as `prompt_id`, is another key."""
+    if key == name or name in key.split("_") or key[:1].lower() != name[0]:
+        return False
+    return difflib.SequenceMatcher(None, key.lower(), name).ratio() >= ALIKE
