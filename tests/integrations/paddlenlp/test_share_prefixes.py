@@ -146,7 +146,8 @@ def test_a_weight_is_the_factor_of_the_loss(run, tmp_path: Path) -> None:
         ({"prompt": "a", "answers": []}, "'answers' must be a list of at least one answer"),
         ({"answers": ["b"]}, "no 'prompt'"),
         ({"prompt": "a", "answers": ["b", " "]}, r"answer 1 of 'prompt' with answers\[1\] is empty"),
-        ({"prompt": "a", "answers": [["b"]]}, r"'answers\[0\]' must be a string or a list of"),
+        ({"prompt": "a", "answers": [["b"]]}, r"answers\[0\]\[0\] must be a \{role, content\} message; got 'b'"),
+        ({"prompt": "a", "answers": [5]}, r"'answers\[0\]' must be a string or a list of messages; got 5"),
     ],
 )
 def test_bad_weights_and_answers(run, tmp_path: Path, row: dict, message: str) -> None:

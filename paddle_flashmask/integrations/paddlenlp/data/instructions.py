@@ -91,11 +91,15 @@ def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
         raise DataError(
             f"{place}: 'weights' must be a list of {len(answers)} numbers, one per answer; got {weights!r:.80}"
         )
-    question = [message("user", prompt)] if isinstance(prompt, str) else messages_of(prompt, "prompt", place)
+    question = (
+        [message("user", prompt)] if isinstance(prompt, str) else messages_of(prompt, "prompt", place, or_text=True)
+    )
     rows = []
     for number, (answer, weight) in enumerate(zip(answers, weights, strict=True)):
         key = f"answers[{number}]"
-        rounds = [message("assistant", answer)] if isinstance(answer, str) else messages_of(answer, key, place)
+        rounds = (
+            [message("assistant", answer)] if isinstance(answer, str) else messages_of(answer, key, place, or_text=True)
+        )
         check_turns([*question, *rounds], f"'prompt' with {key}", "assistant", place)
         rows.append(SFTRow([*question, *rounds], context, place, _weight_of(weight, f"weights[{number}]", place)))
     return rows

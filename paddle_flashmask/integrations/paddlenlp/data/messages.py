@@ -17,25 +17,40 @@ _BEFORE = {"system": (None,), "user": (None, "system", "assistant"), "assistant"
 CONTEXT = ("context", "tools")
 """Keys of a row that hold variables of the chat template."""
 
+ROLES = tuple(_BEFORE)
+
 
 def message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 
-def messages_of(value: Any, key: str, place: str) -> list[Message]:
+def messages_of(value: Any, key: str, place: str, or_text: bool = False) -> list[Message]:
     """The messages of a list, without keys that are null. Raises DataError, which begins with `place`, otherwise.
 
-    Every message has a role and a text, which only a message with tool calls may lack.
+    Every message has a known role and a text, which only a message with tool calls may lack. or_text: whether the key
+    may also hold a string, for the error message.
     """
-    if not (isinstance(value, list) and all(map(_is_message, value))):
-        raise DataError(f"{place}: {key!r} must be a string or a list of {{role, content}} messages; got {value!r:.80}")
+    if not isinstance(value, list):
+        forms = "a string or a list of messages" if or_text else "a list of {role, content} messages"
+        raise DataError(f"{place}: {key!r} must be {forms}; got {value!r:.80}")
+    for number, entry in enumerate(value):
+        _check_message(entry, f"{place}: {key}[{number}]")
     return [{name: part for name, part in entry.items() if part is not None or name == "content"} for entry in value]
 
 
-def _is_message(value: Any) -> bool:
-    if not (isinstance(value, dict) and isinstance(value.get("role"), str)):
-        return False
-    return isinstance(value.get("content"), str) or (value.get("content") is None and bool(value.get("tool_calls")))
+def _check_message(entry: Any, place: str) -> None:
+    if not isinstance(entry, dict):
+        raise DataError(f"{place} must be a {{role, content}} message; got {entry!r:.80}")
+    if "role" not in entry:
+        raise DataError(f"{place} has no 'role'; it has {', '.join(map(repr, entry)) or 'no keys'}")
+    if entry["role"] not in ROLES:
+        raise DataError(f"{place}: unknown role {entry['role']!r:.80}; the roles are {', '.join(ROLES)}")
+    calls = entry.get("tool_calls")
+    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+        raise DataError(f"{place}: 'tool_calls' must be a list of objects; got {calls!r:.80}")
+    content = entry.get("content")
+    if not isinstance(content, str) and (content is not None or not calls):
+        raise DataError(f"{place}: 'content' must be a string; got {content!r:.80}")
 
 
 def check_turns(messages: Sequence[Message], key: str, last: str, place: str) -> None:

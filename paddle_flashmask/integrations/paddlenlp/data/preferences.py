@@ -163,7 +163,9 @@ def prompt_of(row: dict[str, Any], key: str, answers: tuple[str, ...], place: st
     Where an answer is the last message of a whole conversation, everything before it is the prompt. Raises DataError
     unless that begins with row[key] and is the same for all answers.
     """
-    given = [message("user", row[key])] if isinstance(row[key], str) else messages_of(row[key], key, place)
+    given = (
+        [message("user", row[key])] if isinstance(row[key], str) else messages_of(row[key], key, place, or_text=True)
+    )
     talks = [
         messages_of(row[name][:-1], name, place) if isinstance(row[name], list) and len(row[name]) > 1 else None
         for name in answers
@@ -184,7 +186,7 @@ def answer_of(value: Any, key: str, place: str) -> Message:
     """The answer in a string, in a message of the assistant, or in the last of several messages."""
     if isinstance(value, str):
         return message("assistant", value)
-    messages = messages_of([value] if isinstance(value, dict) else value, key, place)
+    messages = messages_of([value] if isinstance(value, dict) else value, key, place, or_text=True)
     if not messages or messages[-1]["role"] != "assistant":
         raise DataError(f"{place}: {key!r} must end with a message of the assistant")
     return messages[-1]
