@@ -115,6 +115,7 @@ def test_one_round_needs_no_template(tokenizer, tmp_path):
         ([TALK[1], message(["user"], "a")], r"messages\[1\]: unknown role \['user'\]"),
         ([{"from": "human", "value": "a"}], r"messages\[0\] has no 'role'; it has 'from', 'value'"),
         ([TALK[1], {**TALK[2], "tool_calls": {"name": "f"}}], r"messages\[1\]: 'tool_calls' must be a list of objects"),
+        ([TALK[1], {**TALK[2], "tool_calls": [{"function": "f"}]}], r"messages\[1\]: 'tool_calls' must be a list of"),
         ([TALK[1], {**TALK[2], "tool_calls": ["f"]}], r"messages\[1\]: 'tool_calls' must be a list of objects; got \["),
     ],
 )

@@ -46,11 +46,16 @@ def _check_message(entry: Any, place: str) -> None:
     if entry["role"] not in ROLES:
         raise DataError(f"{place}: unknown role {entry['role']!r:.80}; the roles are {', '.join(ROLES)}")
     calls = entry.get("tool_calls")
-    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+    if calls is not None and not (isinstance(calls, list) and all(map(_is_call, calls))):
         raise DataError(f"{place}: 'tool_calls' must be a list of objects; got {calls!r:.80}")
     content = entry.get("content")
     if not isinstance(content, str) and (content is not None or not calls):
         raise DataError(f"{place}: 'content' must be a string; got {content!r:.80}")
+
+
+def _is_call(value: Any) -> bool:
+    """Whether it is an object whose `function`, if it has one, is an object too."""
+    return isinstance(value, dict) and isinstance(value.get("function") or {}, dict)
 
 
 def check_turns(messages: Sequence[Message], key: str, last: str, place: str) -> None:
