@@ -98,11 +98,15 @@ def packing_line(name: str, data: Packs, rows: TokenRows) -> str:
     return f"{name} data: {data.packs.report}" + (f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else "")
 
 
-def check_not_empty(name: str, data: Packs, rows: TokenRows) -> None:
-    """Raise ConfigError where data that is packed already holds no rows, or where all of them were dropped."""
-    if not isinstance(data, PackDataset) or len(data):
+def check_not_empty(name: str, data: Packs, rows: TokenRows, read: bool = False) -> None:
+    """Raise ConfigError where data that is packed already holds no rows, or where all of them were dropped.
+
+    read: whether a stream was read to its end, and is packed thereby.
+    """
+    report = data.packs.report
+    if report.packs or not (read or isinstance(data, PackDataset)):
         return
-    report, files = data.packs.report, ", ".join(map(str, rows.files))
+    files = ", ".join(map(str, rows.files))
     if report.rows:
         raise ConfigError(f"no row of the {name} data is left of {report.rows}: {'; '.join(report.lost)}: {files}")
     raise ConfigError(f"the {name} data holds no rows: {files}")

@@ -211,6 +211,8 @@ def test_errors_are_one_line(written, tmp_path):
     assert done.exit_code == 1 and "Error: the training data holds no rows" in done.output
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"prompt": "a", "chosen": "b", "rejected": "b"}\n' * 3)
-    done = CliRunner().invoke(main, ["inspect", str(written("dpo", train_dataset_path=str(pairs), lazy=False))])
     reason = "Error: no row of the training data is left of 3: 3 rows dropped, whose answers are the same"
-    assert done.exit_code == 1 and reason in done.output
+    for lazy in ("false", "true"):
+        changes = ["--lazy", lazy, "--max_steps", "1"]
+        done = CliRunner().invoke(main, ["inspect", str(written("dpo", train_dataset_path=str(pairs))), *changes])
+        assert done.exit_code == 1 and reason in done.output

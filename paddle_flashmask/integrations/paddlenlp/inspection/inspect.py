@@ -80,8 +80,8 @@ def inspect(
         for split in splits:
             rows = inputs.rows(split)
             data = inputs.packs(rows, split)
-            check_not_empty(_NAMES[split], data, rows)
             first, statistics = _read(data, split, training, batches)
+            check_not_empty(_NAMES[split], data, rows, read=True)
             shown = shown or first
             facts += _data_facts(split, rows, data, statistics)
             if split == "train":
