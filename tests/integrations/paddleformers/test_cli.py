@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 def train(folder: Path, output: Path, stage: str, implementation: str, **options) -> list[float]:
-    """Losses of every step, as PaddleFormers logs them."""
+    """Losses of every step, as PaddleFormers logs them. A run writes into the folder of its model, and gets a copy."""
+    folder = Path(shutil.copytree(folder, output.with_name(f"{output.name}-model")))
     data = str(folder / f"{stage.lower()}.jsonl")
     config = {
         "stage": stage,
