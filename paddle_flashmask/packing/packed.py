@@ -119,6 +119,21 @@ def require_keys(row: Row, keys: Sequence[str], number: int) -> None:
             raise ValueError(f"row {number} has no {key!r}; it has {', '.join(map(repr, row)) or 'nothing'}")
 
 
+def tokens_and_labels(row: Row, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `input_ids` and `labels` of the row, int64 [n]. ValueError unless they are equally long and n >= 1."""
+    require_keys(row, ("input_ids", "labels"), number)
+    input_ids = np.asarray(row["input_ids"], dtype=np.int64)
+    labels = np.asarray(row["labels"], dtype=np.int64)
+    if input_ids.ndim != 1 or input_ids.shape != labels.shape:
+        raise ValueError(
+            f"row {number}: input_ids and labels must be one-dimensional and equally long; "
+            f"got shapes {list(input_ids.shape)} and {list(labels.shape)}"
+        )
+    if len(input_ids) == 0:
+        raise ValueError(f"row {number} has no tokens")
+    return input_ids, labels
+
+
 def _pack(
     documents: list, packer: RowPacker, order: str, rng: np.random.Generator | None, report: PackingReport
 ) -> Iterator:

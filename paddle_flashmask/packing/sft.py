@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .attention import DocumentAttention
-from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fits, pack_all, require_keys
+from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fits, pack_all, tokens_and_labels
 from .packs import Pack, PackingReport
 
 CAUSAL = DocumentAttention()
@@ -31,16 +31,7 @@ class _SFTRows(RowPacker):
     def document(self, row: Row, report: PackingReport) -> _Document | None:
         number = report.rows
         report.rows += 1
-        require_keys(row, ("input_ids", "labels"), number)
-        input_ids = np.asarray(row["input_ids"], dtype=np.int64)
-        labels = np.asarray(row["labels"], dtype=np.int64)
-        if input_ids.ndim != 1 or input_ids.shape != labels.shape:
-            raise ValueError(
-                f"row {number}: input_ids and labels must be one-dimensional and equally long; "
-                f"got shapes {list(input_ids.shape)} and {list(labels.shape)}"
-            )
-        if len(input_ids) == 0:
-            raise ValueError(f"row {number} has no tokens")
+        input_ids, labels = tokens_and_labels(row, number)
         whole = fits(len(input_ids), number, report, self.too_long)
         if whole is None:
             return None

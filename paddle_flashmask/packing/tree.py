@@ -17,7 +17,7 @@ import numpy as np
 from paddle_flashmask.masks import _columns
 
 from .attention import IGNORED_LABEL
-from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fits, pack_all, require_keys
+from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fits, pack_all, tokens_and_labels
 from .packs import PackingReport, visible_pairs
 
 _MOST_TOKENS = 2**31
@@ -285,16 +285,7 @@ def stream_tree(
 
 
 def _read(row: Row, number: int) -> _Sequence:
-    require_keys(row, ("input_ids", "labels"), number)
-    input_ids = np.asarray(row["input_ids"], dtype=np.int64)
-    labels = np.asarray(row["labels"], dtype=np.int64)
-    if input_ids.ndim != 1 or input_ids.shape != labels.shape:
-        raise ValueError(
-            f"row {number}: input_ids and labels must be one-dimensional and equally long; "
-            f"got shapes {list(input_ids.shape)} and {list(labels.shape)}"
-        )
-    if len(input_ids) == 0:
-        raise ValueError(f"row {number} has no tokens")
+    input_ids, labels = tokens_and_labels(row, number)
     learns = labels != IGNORED_LABEL
     for name, tokens in (("input_ids", input_ids), ("labels", labels[learns])):
         if tokens.size and not (tokens.min() >= 0 and tokens.max() < _MOST_TOKENS):
