@@ -7,6 +7,7 @@ KERNEL, PRODUCER = "sm90/backward.h", "sm90/backward_producer.h"
 OWN_KEYS, SHARE_KEYS = "sm90/backward_own_keys.h", "sm90/backward_share_keys.h"
 GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/wgmma_tiles.h"
 SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
+WALK = "common/candidate_tiles.h"
 TURNS, RANKS, BLOCK = "sm90/dquery_order.h", "backward/dquery_turns.h", "backward/backward_block.h"
 ROWS, CONVERSION = "backward/preprocess.h", "backward/postprocess.h"
 KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "backward/launch.cu"
@@ -151,11 +152,7 @@ CASES: dict[int, dict[str, Mistake]] = {
             SHARED, "stages.position() % 2 * ScoreTile::kBytes", "0 * stages.position()", "backward", NO_ORDER
         ),
         "keys overwritten while the other warpgroup uses them": mistake(
-            GRADIENTS,
-            KEYS_BARRIER,
-            "",
-            "backward",
-            NO_ORDER,
+            GRADIENTS, KEYS_BARRIER, "", "backward", NO_ORDER
         ),
         "no proxy fence before the gradients are stored": mistake(
             GRADIENTS,
@@ -179,11 +176,7 @@ CASES: dict[int, dict[str, Mistake]] = {
             "the thread returned while this asynchronous store reads shared memory",
         ),
         "barriers that copies do not know": mistake(
-            KERNEL,
-            "    ptx::FenceMbarrierInit();\n",
-            "",
-            "backward",
-            "no FenceMbarrierInit",
+            KERNEL, "    ptx::FenceMbarrierInit();\n", "", "backward", "no FenceMbarrierInit"
         ),
         "the warpgroups mask each other's tiles": mistake(
             MASK,
@@ -225,6 +218,9 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
         "sums of dquery that no key tile reaches": row_mistake(
             "if (IsReached(arguments, batch, head, row)) {", "if (row >= 0) {", NOT_WRITTEN, file=CONVERSION
+        ),
+        "the walk starts behind its first tile": mistake(
+            WALK, "rows.min_begin / kTileQ", "rows.min_begin / kTileQ + 1", "backward", VALUES
         ),
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "the turn is not passed on": turn_mistake(
