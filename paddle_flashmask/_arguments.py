@@ -100,12 +100,12 @@ def check_divides(name: str, what: str, count: int, heads_q: int) -> None:
         raise ValueError(f"{name} has {count} {what}, expected a divisor of the {heads_q} heads of query")
 
 
-def check_startend_row_indices(indices: Any, query: Any, key: Any, causal: bool) -> None:
+def check_startend_row_indices(indices: Any, query: Any, seqlen_k: int, causal: bool) -> None:
     """Check int32 [B, Hm, Sk, n] with n = 1 or 2 if causal, else 2 or 4, and Hm a divisor of Hq."""
     check_tensor("startend_row_indices", indices, rank=4)
     check_dtype("startend_row_indices", indices, [paddle.int32])
     heads, bounds = indices.shape[1], indices.shape[3]
-    check_shape("startend_row_indices", indices, [query.shape[0], heads, key.shape[1], bounds], "[B, Hm, Sk, n]")
+    check_shape("startend_row_indices", indices, [query.shape[0], heads, seqlen_k, bounds], "[B, Hm, Sk, n]")
     check_divides("startend_row_indices", "mask heads (Hm)", heads, query.shape[2])
     allowed = (1, 2) if causal else (2, 4)
     if bounds not in allowed:
