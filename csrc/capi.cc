@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "core/dropout.h"
 #include "cpu/attention.h"
 #include "cuda/dispatch.h"
 #include "flashmask.h"
@@ -77,6 +78,8 @@ int32_t CheckShapes(const pfm_params& p) {
 
 bool IsFlag(int32_t value) { return value == 0 || value == 1; }
 
+bool IsDropoutPosition(int32_t value) { return value >= 0 && value < kMaxSeqlen && value % pfm::kDropoutBlock == 0; }
+
 int32_t CheckMask(const pfm_params& p) {
   if (!IsFlag(p.causal)) return Fail(PFM_INVALID_ARGUMENT, "causal is %d, expected 0 or 1", p.causal);
   if (p.causal_offset <= -kMaxSeqlen || p.causal_offset >= kMaxSeqlen) {
@@ -124,6 +127,11 @@ int32_t CheckOptions(const pfm_params& p) {
   }
   if (!(p.dropout >= 0.0f && p.dropout < 1.0f)) {
     return Fail(PFM_INVALID_ARGUMENT, "dropout is %g, expected 0 <= dropout < 1", static_cast<double>(p.dropout));
+  }
+  if (!IsDropoutPosition(p.dropout_row) || !IsDropoutPosition(p.dropout_key)) {
+    return Fail(PFM_INVALID_ARGUMENT,
+                "dropout_row and dropout_key are %d, %d, expected multiples of 16, 0 to 2^27 - 16", p.dropout_row,
+                p.dropout_key);
   }
   if (p.softcap != 0.0f) {
     return Fail(PFM_UNSUPPORTED, "softcap is %g, but only 0 is implemented", static_cast<double>(p.softcap));

@@ -67,7 +67,7 @@ typedef struct pfm_params {
   // to [0,Sq]. causal: n=1 {LTS}, n=2 {LTS,LTE}; otherwise n=2 {LTS,UTE}, n=4 {LTS,LTE,UTS,UTE}.
   const int32_t* startend_row_indices;
   int32_t startend_bounds;  // n
-  int32_t reserved0;
+  int32_t dropout_row;      // see dropout_key
   int64_t startend_stride_batch, startend_stride_head;
 
   const int32_t* block_mask;  // int32 [B,Hm,ceil(Sq/128),ceil(Sk/128)] or null; last two dims contiguous
@@ -83,7 +83,8 @@ typedef struct pfm_params {
   float softcap;        // reserved: 0
   int32_t num_splits;   // reserved: 0
   int32_t num_workers;  // CPU threads or GPU multiprocessors; 0: all
-  int32_t reserved1;
+  int32_t dropout_key;  // query row 0 and key 0 have the dropout pattern of row dropout_row and key dropout_key:
+                        // multiples of 16, 0 unless query and key are parts of longer sequences
 
   void* stream;     // cudaStream_t; null on the CPU
   void* workspace;  // 64-byte aligned on CPU, 256 on CUDA; undefined on entry and exit

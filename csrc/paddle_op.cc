@@ -30,6 +30,8 @@ struct Options {
   int64_t window_right;
   float dropout;
   bool deterministic;
+  int64_t dropout_row;
+  int64_t dropout_key;
 };
 
 struct Inputs {
@@ -135,6 +137,8 @@ pfm_params MakeParams(const Inputs& in, const Options& options) {
   params.deterministic = options.deterministic;
   params.softmax_scale = options.softmax_scale;
   params.dropout = options.dropout;
+  params.dropout_row = static_cast<int32_t>(options.dropout_row);
+  params.dropout_key = static_cast<int32_t>(options.dropout_key);
 
   if (in.startend_row_indices) {
     const Tensor& indices = *in.startend_row_indices;
@@ -282,76 +286,58 @@ std::vector<Tensor> RunBackward(const Inputs& in, const ForwardResult& result, c
   return gradients;
 }
 
-std::vector<Tensor> Forward(const Tensor& query, const Tensor& key, const Tensor& value,
+// `sink` is learnable_sink or nothing.
+template <typename... Sink>
+std::vector<Tensor> Forward(const Tensor& query, const Tensor& key, const Tensor& value, const Sink&... sink,
                             const OptionalTensor& startend_row_indices, const OptionalTensor& block_mask,
                             const OptionalTensor& seed_offset, float softmax_scale, bool causal, int64_t window_left,
-                            int64_t window_right, float dropout, bool deterministic) {
-  return RunForward({query, key, value, nullptr, startend_row_indices, block_mask, seed_offset},
-                    {softmax_scale, causal, window_left, window_right, dropout, deterministic});
+                            int64_t window_right, float dropout, bool deterministic, int64_t dropout_row,
+                            int64_t dropout_key) {
+  const std::vector<Tensor> sinks = {Widened(sink)...};
+  return RunForward(
+      {query, key, value, sinks.empty() ? nullptr : sinks.data(), startend_row_indices, block_mask, seed_offset},
+      {softmax_scale, causal, window_left, window_right, dropout, deterministic, dropout_row, dropout_key});
 }
 
+template <typename... Sink>
 std::vector<Tensor> Backward(const OptionalTensor& seed_offset, const OptionalTensor& block_mask,
-                             const OptionalTensor& startend_row_indices, const Tensor& value, const Tensor& key,
-                             const Tensor& query, const Tensor& out, const Tensor& lse, const Tensor& dout,
-                             const Tensor& dlse, float softmax_scale, bool causal, int64_t window_left,
-                             int64_t window_right, float dropout, bool deterministic) {
-  return RunBackward({query, key, value, nullptr, startend_row_indices, block_mask, seed_offset},
-                     {out, lse, dout, dlse},
-                     {softmax_scale, causal, window_left, window_right, dropout, deterministic});
-}
-
-std::vector<Tensor> ForwardSink(const Tensor& query, const Tensor& key, const Tensor& value,
-                                const Tensor& learnable_sink, const OptionalTensor& startend_row_indices,
-                                const OptionalTensor& block_mask, const OptionalTensor& seed_offset,
-                                float softmax_scale, bool causal, int64_t window_left, int64_t window_right,
-                                float dropout, bool deterministic) {
-  const Tensor sink = Widened(learnable_sink);
-  return RunForward({query, key, value, &sink, startend_row_indices, block_mask, seed_offset},
-                    {softmax_scale, causal, window_left, window_right, dropout, deterministic});
-}
-
-std::vector<Tensor> BackwardSink(const OptionalTensor& seed_offset, const OptionalTensor& block_mask,
-                                 const OptionalTensor& startend_row_indices, const Tensor& learnable_sink,
-                                 const Tensor& value, const Tensor& key, const Tensor& query, const Tensor& out,
-                                 const Tensor& lse, const Tensor& dout, const Tensor& dlse, float softmax_scale,
-                                 bool causal, int64_t window_left, int64_t window_right, float dropout,
-                                 bool deterministic) {
-  const Tensor sink = Widened(learnable_sink);
-  std::vector<Tensor> gradients =
-      RunBackward({query, key, value, &sink, startend_row_indices, block_mask, seed_offset}, {out, lse, dout, dlse},
-                  {softmax_scale, causal, window_left, window_right, dropout, deterministic});
-  gradients.back() = Rounded(gradients.back(), learnable_sink.dtype());
+                             const OptionalTensor& startend_row_indices, const Sink&... sink, const Tensor& value,
+                             const Tensor& key, const Tensor& query, const Tensor& out, const Tensor& lse,
+                             const Tensor& dout, const Tensor& dlse, float softmax_scale, bool causal,
+                             int64_t window_left, int64_t window_right, float dropout, bool deterministic,
+                             int64_t dropout_row, int64_t dropout_key) {
+  const std::vector<Tensor> sinks = {Widened(sink)...};
+  std::vector<Tensor> gradients = RunBackward(
+      {query, key, value, sinks.empty() ? nullptr : sinks.data(), startend_row_indices, block_mask, seed_offset},
+      {out, lse, dout, dlse},
+      {softmax_scale, causal, window_left, window_right, dropout, deterministic, dropout_row, dropout_key});
+  if constexpr (sizeof...(sink) != 0) gradients.back() = Rounded(gradients.back(), (sink.dtype(), ...));
   return gradients;
 }
 
-// Infers output shapes. Sizes that a static graph does not know are -1 and pass through.
-std::vector<Shape> OutputShapes(const Shape& query, const Shape& value) {
+// Infers output shapes. Sizes that a static graph does not know are -1 and pass through. `Sink` is as above.
+template <typename... Sink>
+std::vector<Shape> InferShape(const Shape& query, const Shape&, const Shape& value, const Sink&...,
+                              const OptionalShape&, const OptionalShape&, const OptionalShape&) {
   return {{query[0], query[1], query[2], value[3]}, {query[0], query[2], query[1]}};
 }
 
-std::vector<Shape> InferShape(const Shape& query, const Shape&, const Shape& value, const OptionalShape&,
-                              const OptionalShape&, const OptionalShape&) {
-  return OutputShapes(query, value);
-}
-
-std::vector<Shape> InferShapeSink(const Shape& query, const Shape&, const Shape& value, const Shape&,
-                                  const OptionalShape&, const OptionalShape&, const OptionalShape&) {
-  return OutputShapes(query, value);
-}
-
-std::vector<Dtype> InferDtype(const Dtype& query, const Dtype&, const Dtype&, const OptionalDtype&,
+template <typename... Sink>
+std::vector<Dtype> InferDtype(const Dtype& query, const Dtype&, const Dtype&, const Sink&..., const OptionalDtype&,
                               const OptionalDtype&, const OptionalDtype&) {
   return {query, Dtype::FLOAT32};
 }
 
-std::vector<Dtype> InferDtypeSink(const Dtype& query, const Dtype&, const Dtype&, const Dtype&, const OptionalDtype&,
-                                  const OptionalDtype&, const OptionalDtype&) {
-  return {query, Dtype::FLOAT32};
+// Gradients of query, key and value, from the inputs of Backward.
+template <typename T, typename Optional>
+std::vector<T> InferLikeInputs(const Optional&, const Optional&, const Optional&, const T& value, const T& key,
+                               const T& query, const T&, const T&, const T&, const T&) {
+  return {query, key, value};
 }
 
 std::vector<std::string> Attributes() {
-  return {"softmax_scale: float",  "causal: bool",   "window_left: int64_t",
-          "window_right: int64_t", "dropout: float", "deterministic: bool"};
+  return {"softmax_scale: float", "causal: bool",        "window_left: int64_t", "window_right: int64_t",
+          "dropout: float",       "deterministic: bool", "dropout_row: int64_t", "dropout_key: int64_t"};
 }
 
 }  // namespace
@@ -363,9 +349,9 @@ PD_BUILD_OP(paddle_flashmask_attention)
              paddle::Optional("seed_offset")})
     .Outputs({"out", "lse"})
     .Attrs(Attributes())
-    .SetKernelFn(PD_KERNEL(Forward))
-    .SetInferShapeFn(PD_INFER_SHAPE(InferShape))
-    .SetInferDtypeFn(PD_INFER_DTYPE(InferDtype));
+    .SetKernelFn(PD_KERNEL(Forward<>))
+    .SetInferShapeFn(PD_INFER_SHAPE(InferShape<>))
+    .SetInferDtypeFn(PD_INFER_DTYPE(InferDtype<>));
 
 // Paddle saves the forward inputs in the reverse of the order in which the gradient operator names them. PaddleNLP's
 // refined_recompute needs query, key, value and startend_row_indices first, so they are named last.
@@ -375,16 +361,16 @@ PD_BUILD_GRAD_OP(paddle_flashmask_attention)
              paddle::Grad("lse")})
     .Outputs({paddle::Grad("query"), paddle::Grad("key"), paddle::Grad("value")})
     .Attrs(Attributes())
-    .SetKernelFn(PD_KERNEL(Backward));
+    .SetKernelFn(PD_KERNEL(Backward<>));
 
 PD_BUILD_OP(paddle_flashmask_attention_sink)
     .Inputs({"query", "key", "value", "learnable_sink", paddle::Optional("startend_row_indices"),
              paddle::Optional("block_mask"), paddle::Optional("seed_offset")})
     .Outputs({"out", "lse"})
     .Attrs(Attributes())
-    .SetKernelFn(PD_KERNEL(ForwardSink))
-    .SetInferShapeFn(PD_INFER_SHAPE(InferShapeSink))
-    .SetInferDtypeFn(PD_INFER_DTYPE(InferDtypeSink));
+    .SetKernelFn(PD_KERNEL(Forward<Tensor>))
+    .SetInferShapeFn(PD_INFER_SHAPE(InferShape<Shape>))
+    .SetInferDtypeFn(PD_INFER_DTYPE(InferDtype<Dtype>));
 
 PD_BUILD_GRAD_OP(paddle_flashmask_attention_sink)
     .Inputs({paddle::Optional("seed_offset"), paddle::Optional("block_mask"),
@@ -392,4 +378,15 @@ PD_BUILD_GRAD_OP(paddle_flashmask_attention_sink)
              paddle::Grad("out"), paddle::Grad("lse")})
     .Outputs({paddle::Grad("query"), paddle::Grad("key"), paddle::Grad("value"), paddle::Grad("learnable_sink")})
     .Attrs(Attributes())
-    .SetKernelFn(PD_KERNEL(BackwardSink));
+    .SetKernelFn(PD_KERNEL(Backward<Tensor>));
+
+// The gradients for a given out and lse, in dynamic mode. Where key and value are a part of all that query sees, out
+// and lse of the whole give this part's share of the gradients.
+PD_BUILD_OP(paddle_flashmask_attention_backward)
+    .Inputs({paddle::Optional("seed_offset"), paddle::Optional("block_mask"),
+             paddle::Optional("startend_row_indices"), "value", "key", "query", "out", "lse", "dout", "dlse"})
+    .Outputs({"dquery", "dkey", "dvalue"})
+    .Attrs(Attributes())
+    .SetKernelFn(PD_KERNEL(Backward<>))
+    .SetInferShapeFn(PD_INFER_SHAPE(InferLikeInputs<Shape, OptionalShape>))
+    .SetInferDtypeFn(PD_INFER_DTYPE(InferLikeInputs<Dtype, OptionalDtype>));

@@ -119,13 +119,13 @@ def check_divides(name: str, what: str, count: int, heads_q: int) -> None:
         raise ValueError(f"{name} has {count} {what}, expected a divisor of the {heads_q} heads of query")
 
 
-def check_startend_row_indices(indices: Any, query: Any, key: Any, causal: bool) -> None:
+def check_startend_row_indices(indices: Any, query: Any, seqlen_k: int, causal: bool) -> None:
     """Check int32 [B, Hm, Sk, n] with n = 1 or 2 if causal, else 2 or 4, and Hm a divisor of Hq."""
     with _asserted_by_paddle():
         check_tensor("startend_row_indices", indices, rank=4)
         check_dtype("startend_row_indices", indices, [paddle.int32])
         heads, bounds = indices.shape[1], indices.shape[3]
-        check_shape("startend_row_indices", indices, [query.shape[0], heads, key.shape[1], bounds], "[B, Hm, Sk, n]")
+        check_shape("startend_row_indices", indices, [query.shape[0], heads, seqlen_k, bounds], "[B, Hm, Sk, n]")
         check_divides("startend_row_indices", "mask heads (Hm)", heads, query.shape[2])
     allowed = (1, 2) if causal else (2, 4)
     if bounds not in allowed:
@@ -213,5 +213,6 @@ def check_group(group: Any) -> None:
     """
     if group is not None and getattr(group, "nranks", None) != 1:
         raise NotImplementedError(
-            f"group is {group}, expected None or a group of one rank: this operator sees the keys of its own process"
+            f"group is {group}, expected None or a group of one rank: this operator sees the keys of its own process; "
+            "paddle_flashmask.distributed.flashmask_attention sees those of all ranks"
         )

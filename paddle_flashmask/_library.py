@@ -9,6 +9,7 @@ from typing import Any
 
 OP_NAME = "paddle_flashmask_attention"
 OP_NAME_SINK = "paddle_flashmask_attention_sink"
+OP_NAME_BACKWARD = "paddle_flashmask_attention_backward"
 LIBRARY = Path(__file__).resolve().parent / "_ops.so"
 KERNELS = Path(__file__).resolve().parent / "_kernels.so"
 
@@ -71,10 +72,7 @@ def load() -> None:
 
 
 def run(op_name: str, *arguments: Any) -> list[Any]:
-    """Call OP_NAME or OP_NAME_SINK with its inputs, then its attributes, in the order of csrc/paddle_op.cc.
-
-    Returns [out, lse].
-    """
+    """Return the outputs of an operator. The arguments are its inputs, then its attributes, as in csrc/paddle_op.cc."""
     from paddle import _C_ops
 
     return _C_ops._run_custom_op(op_name, *arguments)

@@ -111,7 +111,7 @@ def flashmask_attention(
     _arguments.check_group(group)
     _arguments.check_qkv(query, key, value)
     if startend_row_indices is not None:
-        _arguments.check_startend_row_indices(startend_row_indices, query, key, causal)
+        _arguments.check_startend_row_indices(startend_row_indices, query, key.shape[1], causal)
     if block_mask is not None:
         _arguments.check_block_mask(block_mask, query, key, startend_row_indices)
     if learnable_sink is not None:
@@ -119,12 +119,12 @@ def flashmask_attention(
     if fixed_seed_offset is not None:
         _arguments.check_seed_offset(fixed_seed_offset)
     deterministic = (
-        _deterministic_default() if deterministic is None else _arguments.flag("deterministic", deterministic)
+        deterministic_default() if deterministic is None else _arguments.flag("deterministic", deterministic)
     )
     window_left, window_right = _arguments.window_sides(window_size, causal)
     probability = _arguments.dropout_probability(dropout) if training else 0.0
     scale = _arguments.scale_or_default(softmax_scale, query)
-    seed_offset = _beside(_dropout_stream(probability, fixed_seed_offset, rng_name), query)
+    seed_offset = _beside(dropout_stream(probability, fixed_seed_offset, rng_name), query)
 
     heads, head_dim_v = query.shape[2], value.shape[3]
     is_empty = _empty_axes.has_empty_axis(query, value)
@@ -132,7 +132,7 @@ def flashmask_attention(
         query, key, value = _empty_axes.fill(query, key, value)
     if heads == 0:  # these have no heads either
         startend_row_indices = block_mask = learnable_sink = None
-    attributes = (scale, causal, window_left, window_right, probability, deterministic)
+    attributes = (scale, causal, window_left, window_right, probability, deterministic, 0, 0)
     masks = (startend_row_indices, block_mask, seed_offset)
     if learnable_sink is None:
         out, lse = _library.run(_library.OP_NAME, *_detached_under_no_grad(query, key, value), *masks, *attributes)
@@ -176,13 +176,13 @@ def _detached_under_no_grad(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.detach() for tensor in tensors)
 
 
-def _deterministic_default() -> bool:
+def deterministic_default() -> bool:
     """Return Paddle's own switch for its GPU kernels. The CPU kernels are always deterministic."""
     flag = "FLAGS_cudnn_deterministic"
     return paddle.is_compiled_with_cuda() and bool(paddle.get_flags([flag])[flag])
 
 
-def _dropout_stream(probability: float, fixed: Tensor | None, rng_name: str) -> Tensor | None:
+def dropout_stream(probability: float, fixed: Tensor | None, rng_name: str) -> Tensor | None:
     """Return (seed, offset), int64 [2], or None if nothing is dropped and none was given.
 
     The stream is a tensor, not two attributes: a traced graph or a saved model would freeze attributes and repeat one

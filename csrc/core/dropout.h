@@ -36,12 +36,15 @@ PFM_HOST_DEVICE Philox4 Philox4x32(Philox4 counter, uint32_t key0, uint32_t key1
 struct DropoutStream {
   uint64_t seed;
   uint64_t offset;
-  uint32_t keep_below;  // round((1 - p) * 65536): 65536 keeps everything
-  float keep_scale;     // 1 / (1 - p)
+  uint32_t keep_below;           // round((1 - p) * 65536): 65536 keeps everything
+  float keep_scale;              // 1 / (1 - p)
+  uint32_t first_block_row = 0;  // of block (0, 0), where query and key are parts of longer sequences
+  uint32_t first_block_col = 0;
 
   // Returns the 128 random bits of one lane of block (row / 16, col / 16). `head` is b * Hq + h.
   PFM_HOST_DEVICE Philox4 Lane(uint32_t head, uint32_t block_row, uint32_t block_col, uint32_t lane) const {
-    const Philox4 counter = {{static_cast<uint32_t>(offset), head, block_row, block_col | lane << 27}};
+    const Philox4 counter = {{static_cast<uint32_t>(offset), head, first_block_row + block_row,
+                              (first_block_col + block_col) | lane << 27}};
     return Philox4x32(counter, static_cast<uint32_t>(seed),
                       static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(offset >> 32));
   }
@@ -62,9 +65,15 @@ struct DropoutStream {
 };
 
 // The stream for probability p in [0, 1). Rounding is half up; p = 0 keeps everything.
-PFM_HOST_DEVICE DropoutStream MakeDropout(float p, uint64_t seed, uint64_t offset) {
+// `row` and `col` are the positions of the first row and column, multiples of kDropoutBlock.
+PFM_HOST_DEVICE DropoutStream MakeDropout(float p, uint64_t seed, uint64_t offset, int32_t row = 0, int32_t col = 0) {
   const double keep = 1.0 - static_cast<double>(p);
-  return {seed, offset, static_cast<uint32_t>(keep * 65536.0 + 0.5), static_cast<float>(1.0 / keep)};
+  return {seed,
+          offset,
+          static_cast<uint32_t>(keep * 65536.0 + 0.5),
+          static_cast<float>(1.0 / keep),
+          static_cast<uint32_t>(row / kDropoutBlock),
+          static_cast<uint32_t>(col / kDropoutBlock)};
 }
 
 }  // namespace pfm

@@ -19,7 +19,7 @@ inline void* At(const pfm_tensor& tensor, int32_t dtype, int64_t batch, int64_t 
 inline DropoutStream DropoutOf(const pfm_params& params) {
   const uint64_t seed = params.seed_offset != nullptr ? params.seed_offset[0] : params.seed;
   const uint64_t offset = params.seed_offset != nullptr ? params.seed_offset[1] : params.offset;
-  return MakeDropout(params.dropout, seed, offset);
+  return MakeDropout(params.dropout, seed, offset, params.dropout_row, params.dropout_key);
 }
 
 inline uint32_t DropoutHead(const pfm_params& params, int64_t batch, int64_t head) {

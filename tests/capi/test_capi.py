@@ -70,6 +70,13 @@ DESCRIPTION = [
     ("dropout", 1.0, INVALID_ARGUMENT, "dropout is 1, expected 0 <= dropout < 1"),
     ("dropout", -0.5, INVALID_ARGUMENT, "dropout is -0.5, expected 0 <= dropout < 1"),
     ("dropout", float("nan"), INVALID_ARGUMENT, "dropout is nan, expected 0 <= dropout < 1"),
+    (
+        "dropout_row",
+        8,
+        INVALID_ARGUMENT,
+        "dropout_row and dropout_key are 8, 0, expected multiples of 16, 0 to 2^27 - 16",
+    ),
+    ("dropout_key", -16, INVALID_ARGUMENT, "dropout_row and dropout_key are 0, -16"),
     ("softcap", 1.0, UNSUPPORTED, "softcap is 1, but only 0 is implemented"),
     ("num_splits", 2, UNSUPPORTED, "num_splits is 2, but only 0 is implemented"),
     ("num_workers", -1, INVALID_ARGUMENT, "num_workers is -1, expected >= 0"),

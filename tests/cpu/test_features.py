@@ -9,6 +9,7 @@ from support.cases import problem_of
 from support.compare import Expectation
 from support.library import Kernels
 from support.pairwise import pairwise
+from support.problem import Problem
 
 # Sizes around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them.
 SIZES = [
@@ -60,6 +61,12 @@ def test_case(kernels: Kernels, case: dict) -> None:
             expectation.check(run(kernels, problem, case["workers"]), f"kind={case['kind']} isa={isa}")
         finally:
             kernels.set_isa("")
+
+
+@pytest.mark.parametrize("place", [(16, 0), (0, 48), (4096, 208)])
+def test_dropout_of_a_part_of_a_sequence(kernels: Kernels, isa: str, place: tuple[int, int]) -> None:
+    problem = Problem(seqlen_q=70, seqlen_k=150, causal=True, dropout=0.4, dropout_place=place)
+    Expectation(problem).check(run(kernels, problem), f"isa={isa}")
 
 
 def test_every_instruction_set_of_the_sources_is_offered(kernels: Kernels, isa: str) -> None:

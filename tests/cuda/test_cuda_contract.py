@@ -109,6 +109,14 @@ def test_gradient_of_lse_alone(emulated: EmulatedKernels, deterministic: bool) -
     expectation.check(alone)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_dropout_of_a_part_of_a_sequence(emulated: EmulatedKernels, deterministic: bool) -> None:
+    emulated.configure(1)
+    problem = problem_of(dropout_place=(32, 208))
+    call = EmulatedCall(emulated, problem, deterministic)
+    Expectation(problem).check({**call.forward(), **call.backward()})
+
+
 def test_agrees_with_the_cpu_kernels(emulated: EmulatedKernels, kernels) -> None:
     emulated.configure(1)
     problem = problem_of(dtype="float16")

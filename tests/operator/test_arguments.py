@@ -257,7 +257,7 @@ def test_the_operator_itself_refuses_what_python_would(name: str) -> None:
 
     def run(key=query, startend=None, block_mask=None, seed_offset=None, dropout=0.0, scale=1.0):
         inputs = (query, key, query, *sink, startend, block_mask, seed_offset)
-        return paddle._C_ops._run_custom_op(name, *inputs, scale, True, -1, -1, dropout, False)
+        return paddle._C_ops._run_custom_op(name, *inputs, scale, True, -1, -1, dropout, False, 0, 0)
 
     assert len(run()) == 2
     for changes, message in (

@@ -36,6 +36,8 @@ def params_of(problem: Problem, **others: int) -> Params:
         window_right=p.window[1],
         softmax_scale=p.scale,
         dropout=p.dropout,
+        dropout_row=p.dropout_place[0],
+        dropout_key=p.dropout_place[1],
         seed=p.seed,
         offset=p.offset,
         **others,

@@ -30,6 +30,7 @@ class Problem:
     block_mask: np.ndarray | None = None  # int32 [B, Hm, ceil(Sq/128), ceil(Sk/128)]
     softmax_scale: float | None = None  # None: 1 / sqrt(D)
     dropout: float = 0.0
+    dropout_place: tuple[int, int] = (0, 0)  # of the first row and key in the dropout pattern
     seed: int = 0x0123456789ABCDEF
     offset: int = 0x00000007_80000001
     sink: bool = False
@@ -76,9 +77,9 @@ class Problem:
         """Dropout factors, float64 [B, Hq, Sq, Sk]: 0 or 1 / (1 - dropout)."""
         if self.dropout == 0.0:
             return None
-        kept = dropout_keep(
-            self.dropout, self.seed, self.offset, self.batch, self.heads_q, self.seqlen_q, self.seqlen_k
-        )
+        row, key = self.dropout_place
+        shape = (self.batch, self.heads_q, row + self.seqlen_q, key + self.seqlen_k)
+        kept = dropout_keep(self.dropout, self.seed, self.offset, *shape)[:, :, row:, key:]
         return kept / (1.0 - float(np.float32(self.dropout)))
 
     @cached_property

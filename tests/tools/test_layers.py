@@ -26,7 +26,7 @@ from support.repository import REPOSITORY
 
 _KERNEL_BASE = ("core", "C ABI", "hardware", "common kernels")
 _DATA = ("reference", "masks", "packing")
-_PACKAGE = (*_DATA, "operator", "import hook", "model library", "integrations", "drop-in")
+_PACKAGE = (*_DATA, "operator", "distributed", "import hook", "model library", "integrations", "drop-in")
 
 # Listed from the bottom up, first C++ and then Python.
 LAYERS = (
@@ -49,8 +49,13 @@ LAYERS = (
         "operator",
         tuple(f"paddle_flashmask/{name}.py" for name in ("_library", "_arguments", "_empty_axes", "functional")),
     ),
+    Layer("distributed", ("paddle_flashmask/distributed/",), sees=("masks", "operator")),
     Layer("import hook", ("paddle_flashmask/integrations/_import_hook.py",)),
-    Layer("model library", ("paddle_flashmask/integrations/paddle*/",), sees=(*_DATA, "operator", "import hook")),
+    Layer(
+        "model library",
+        ("paddle_flashmask/integrations/paddle*/",),
+        sees=(*_DATA, "operator", "distributed", "import hook"),
+    ),
     Layer("integrations", ("paddle_flashmask/integrations/*",), sees=("model library", "import hook")),
     Layer("drop-in", ("paddle_flashmask/_dropin.py", "paddle_flashmask/_info.py"), sees=("operator", "integrations")),
     Layer("command line", ("paddle_flashmask/cli/",), sees=_PACKAGE),
