@@ -63,7 +63,7 @@ def compare_figures(ours: list[dict], theirs: list[dict]) -> None:
     ("key", "name", "options"),
     [
         ("dpo", "llama", {"sft_loss_ratio": 0.5}),
-        ("dpo", "qwen2", {"reference_free": True, "loss_type": "ipo"}),
+        ("dpo", "qwen2", {"reference_free": True, "loss_type": "ipo", "sft_loss_ratio": 0.5}),
         ("dpo", "llama", LORA),
         ("rm", "qwen2", {}),
         ("rm", "llama", {"loss_type": "listwise", **LORA}),
