@@ -61,7 +61,8 @@ class TreeLayout:
 class TreeReport(PackingReport):
     """`PackingReport` whose documents are sequences.
 
-    sequence_tokens: tokens of the packed sequences, each counted in full. trees: packed trees.
+    sequence_tokens: tokens of the packed sequences, each counted in full, or of questions with their answers in
+        share-question form. trees: packed trees.
     split_trees: trees that did not fit into one pack. repeated_tokens: tokens that stand in the tree once, counted
         again in every further part that repeats them.
     """
