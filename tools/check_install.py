@@ -47,7 +47,10 @@ def readme_example() -> str:
 
 @dataclass(frozen=True)
 class Environment:
-    """A new virtual environment and the folder in which the lines of README.md run. `compilers`: PATH has them."""
+    """A new virtual environment and the folder in which the lines of README.md run.
+
+    Without `compilers`, PATH is the environment's own folder, so that no program of the system is within reach.
+    """
 
     folder: Path
     source: Path
@@ -94,10 +97,6 @@ def new_environment(python: str, folder: Path, source: Path, compilers: bool, bo
             ):
                 (packages / entry.name).symlink_to(entry)
         (ours / "borrowed.pth").write_text(f"{packages}\n")
-    if not compilers:
-        for compiler in ("g++", "gcc", "cc", "c++", "clang", "nvcc"):
-            found = environment.python(f"import shutil; print(shutil.which({compiler!r}))", folder).strip()
-            assert found == "None", found
     return environment
 
 
@@ -140,7 +139,7 @@ def check_training(environment: Environment) -> None:
             folder,
         )
         summary = json.loads((folder / "output" / "training_summary.json").read_text())
-    print(f"training summary: {summary}", flush=True)
+    print(f"losses: {summary['losses']}", flush=True)
 
 
 def check_wheel(python: str, scratch: Path, dist: Path, borrow: Path | None) -> None:
