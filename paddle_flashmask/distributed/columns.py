@@ -62,6 +62,13 @@ def seen_keys(columns: np.ndarray) -> np.ndarray:
     return (columns[..., 0] < columns[..., 1]).any(axis=(0, 1))
 
 
+def seen_by(columns: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return bool [keys]: whether any of the rows that `positions` counts sees the key, without their columns."""
+    low, high, first, first_end, second, second_end = (positions[columns[..., bound]] for bound in range(6))
+    hidden = np.maximum(first_end - first, 0) + np.maximum(second_end - second, 0)
+    return (high - low > hidden).any(axis=(0, 1))
+
+
 def layers(columns: np.ndarray, rows: int) -> list[np.ndarray]:
     """Return masks without a common pair that together show what `columns` of `rows` rows show.
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
-from .agreement import agree, refuse
+from .agreement import Shared, agree, refuse
 from .arguments import checked
+from .columns import sequence_columns
 from .exchange import Exchange
 from .merge import Rows, sink_gradient
-from .plan import plan_of
+from .plan import Plan, make_plan
 from .ring import Context, attend, gradients
+from .rows import Ranges, count
 
 if TYPE_CHECKING:
     from paddle import Tensor
     from paddle.distributed.communication.group import Group
+
+_KEPT_PLANS = 8  # masks of the layers and micro-batches of a step
 
 
 def flashmask_attention(
@@ -74,8 +80,8 @@ def flashmask_attention(
         TypeError, ValueError, NotImplementedError: as on one device, or for `rows`. The other ranks raise
             `agreement.PeerError` in the same call, and none of them waits.
         ValueError: an argument differs between ranks; every rank raises it.
-        RuntimeError: another process has ended or does not answer; raised by Paddle's process group. In the backward
-            pass Paddle raises it as OSError.
+        RuntimeError: another process has ended or does not answer; Paddle's process group raises it, as OSError in the
+            backward pass.
     """
     if not paddle.in_dynamic_mode():
         raise NotImplementedError("context parallel attention runs in dynamic mode only")
@@ -91,7 +97,7 @@ def flashmask_attention(
     seed_offset = agree(exchange, shared, stream)
     if options.seed_offset is not None:
         options = replace(options, seed_offset=paddle.to_tensor(seed_offset, "int64", place=query.place))
-    context = Context(plan_of(shared, exchange.rank), exchange, options)
+    context = Context(_plan_of(shared, exchange.rank), exchange, options)
     out, lse = ContextParallelAttention.apply(query, key, value, learnable_sink, context)
     if not return_softmax_lse and not return_seed_offset:
         return out
@@ -127,3 +133,24 @@ class ContextParallelAttention(PyLayer):
         return tuple(
             None if tensor.stop_gradient else gradient for tensor, gradient in zip(inputs, results, strict=True)
         )
+
+
+def _plan_of(shared: Shared, rank: int) -> Plan:
+    """Return the plan of `rank` for arguments that all ranks share. The plans of the latest masks are kept."""
+    mask = shared.startend_row_indices
+    content = None if mask is None else (mask.shape, mask.tobytes())
+    return _cached_plan(content, shared.causal, shared.window_size, shared.rows, rank, shared.dropout > 0.0)
+
+
+@functools.lru_cache(maxsize=_KEPT_PLANS)
+def _cached_plan(
+    content: tuple[tuple[int, ...], bytes] | None,
+    causal: bool,
+    window: tuple[int, int],
+    rows: tuple[Ranges, ...],
+    rank: int,
+    in_blocks: bool,
+) -> Plan:
+    mask = None if content is None else np.frombuffer(content[1], np.int32).reshape(content[0])
+    seqlen = sum(map(count, rows))
+    return make_plan(sequence_columns(mask, causal, window, seqlen), rows, rank, in_blocks)

@@ -1,23 +1,21 @@
 """The plan of one rank: which keys it receives from and sends to every other rank, and the calls of the operator.
 
 Every rank derives its plan from the mask and from the rows of all ranks, so the plans agree without communication.
+NumPy only.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import columns as column_math
-from .agreement import Shared
 from .rows import Ranges, count, positions, row_numbers
 
 ALIGNMENT = 16  # blocks of the dropout pattern (csrc/core/dropout.h)
 _GAP = 128  # shorter runs of unseen keys are sent too, to keep the ranges few
-_KEPT_PLANS = 8  # masks of the layers and micro-batches of a step
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,27 +61,6 @@ class Plan:
     sent: tuple[Piece, ...]
 
 
-def plan_of(shared: Shared, rank: int) -> Plan:
-    """Return the plan of `rank` for arguments that all ranks share. The plans of the latest masks are kept."""
-    mask = shared.startend_row_indices
-    content = None if mask is None else (mask.shape, mask.tobytes())
-    return _cached_plan(content, shared.causal, shared.window_size, shared.rows, rank, shared.dropout > 0.0)
-
-
-@functools.lru_cache(maxsize=_KEPT_PLANS)
-def _cached_plan(
-    content: tuple[tuple[int, ...], bytes] | None,
-    causal: bool,
-    window: tuple[int, int],
-    rows: tuple[Ranges, ...],
-    rank: int,
-    in_blocks: bool,
-) -> Plan:
-    mask = None if content is None else np.frombuffer(content[1], np.int32).reshape(content[0])
-    seqlen = sum(map(count, rows))
-    return make_plan(column_math.sequence_columns(mask, causal, window, seqlen), rows, rank, in_blocks)
-
-
 def make_plan(columns: np.ndarray, rows: tuple[Ranges, ...], rank: int, in_blocks: bool = False) -> Plan:
     """Return the plan of `rank` for the columns of the whole sequence, int32 [B, Hm, Sk, 6].
 
@@ -95,14 +72,15 @@ def make_plan(columns: np.ndarray, rows: tuple[Ranges, ...], rank: int, in_block
     held = [positions(ranges, seqlen) for ranges in rows]
     numbers = [row_numbers(ranges) for ranges in rows]
 
-    def seen_by(other: int, owner: int) -> tuple[Ranges, np.ndarray]:
-        local = column_math.columns_of_rows(columns[:, :, numbers[owner]], held[other])
-        return _runs(column_math.seen_keys(local), rows[owner]), local
-
-    sent = tuple(Piece(() if other == rank else seen_by(other, rank)[0]) for other in range(len(rows)))
+    own = columns[:, :, numbers[rank]]
+    sent = tuple(
+        Piece(() if other == rank else runs_of_seen(column_math.seen_by(own, held[other]), rows[rank]))
+        for other in range(len(rows))
+    )
     received = []
     for owner in range(len(rows)):
-        ranges, local = seen_by(rank, owner)
+        local = column_math.columns_of_rows(columns[:, :, numbers[owner]], held[rank])
+        ranges = runs_of_seen(column_math.seen_keys(local), rows[owner])
         places = row_numbers(ranges)  # among the owner's keys
         if in_blocks:
             calls = _calls_of_blocks(columns, rows[rank], numbers[owner], ranges)
@@ -112,7 +90,7 @@ def make_plan(columns: np.ndarray, rows: tuple[Ranges, ...], rank: int, in_block
     return Plan(rank, tuple(received), sent)
 
 
-def _runs(seen: np.ndarray, ranges: Ranges) -> Ranges:
+def runs_of_seen(seen: np.ndarray, ranges: Ranges) -> Ranges:
     """Return the runs of seen keys of each range, as ranges of the owner's keys."""
     runs, first = [], 0
     for begin, end in ranges:
