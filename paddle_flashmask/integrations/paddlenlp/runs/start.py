@@ -101,6 +101,11 @@ def _check_format(checkpoint: Path, training: Any, identity: dict[str, Any]) -> 
     if any(checkpoint.glob("*model.safetensors.index.json")):
         if not training.unified_checkpoint:
             raise ConfigError(f"{checkpoint} has the format of unified_checkpoint = true: set this key to continue")
+        if training.world_size == 1 and len([*checkpoint.glob("optimizer-*.safetensors")]) > 1:
+            raise ConfigError(
+                f"{checkpoint} is of several processes that divided the model or the optimizer; PaddleNLP continues it "
+                "in several processes only"
+            )
         return
     old, new = identity_in(checkpoint).get(LAYOUT), identity[LAYOUT]
     if old is not None and old != new:
