@@ -104,7 +104,7 @@ $(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 	$(PIP) install -q -r requirements/cuda.txt
 	@touch $@
 
-# Assemble the kernels with ptxas of CUDA 12.6, 12.8 and 12.9 from pip too, and record which serialize wgmma.
+# Compile the kernels with NVRTC and ptxas of CUDA 12.6, 12.8 and 12.9 from pip too, and record which serialize wgmma.
 cuda-compilers: $(STAMPS)/cuda
 	$(BIN)/python -m tools.cuda_compilers --csv benchmarks/results/cuda_compilers.csv
 
