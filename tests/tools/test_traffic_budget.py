@@ -113,3 +113,19 @@ def test_groups_of_heads_lift_the_bound_of_dram_on_an_a100() -> None:
 def test_two_blocks_of_the_forward_share_a_multiprocessor_of_an_a100() -> None:
     launch = traffic_budget.launch_of("sm80", "Forward", Problem(1, 8, 8, 8192))
     assert launch.blocks_per_multiprocessor == 2 and launch.pairs_per_tile == 128 * 64
+
+
+def test_turns_spread_the_blocks_of_a_head_over_as_many_tiles() -> None:
+    """Two blocks of a head are one tile apart, so L2 must hold two of its tiles to read each once."""
+    in_turn = [traffic_budget.traffic(LAUNCH, 1, gpu(tiles), in_turn=True).dram * PAIRS for tiles in (1, 2)]
+    assert in_turn == [16 * 128 + 4 * 16, 8 * 128 + 4 * 16]
+
+
+@pytest.mark.parametrize("folder", ["sm80", "sm90"])
+def test_dram_does_not_bound_the_deterministic_backward(folder: str) -> None:
+    gpu = traffic_budget.GPUS[folder][0]
+    for problem in traffic_budget.PROBLEMS:
+        launch = traffic_budget.launch_of(folder, "Backward", problem)
+        heads = launch.heads_per_group(traffic_budget.cached_bytes(folder, gpu, in_turn=True))
+        found = traffic_budget.traffic(launch, heads, gpu, in_turn=True)
+        assert traffic_budget.rate("Backward", problem, found, gpu) > gpu.peak_tflops, problem
