@@ -116,9 +116,11 @@ def test_two_blocks_of_the_forward_share_a_multiprocessor_of_an_a100() -> None:
 
 
 def test_turns_spread_the_blocks_of_a_head_over_as_many_tiles() -> None:
-    """Two blocks of a head are one tile apart, so L2 must hold two of its tiles to read each once."""
-    in_turn = [traffic_budget.traffic(LAUNCH, 1, gpu(tiles), in_turn=True).dram * PAIRS for tiles in (1, 2)]
-    assert in_turn == [16 * 128 + 4 * 16, 8 * 128 + 4 * 16]
+    """Four blocks of a head follow each other, so L2 must hold the three tiles before the first one's."""
+    launch, tiles_in_l2 = replace(LAUNCH, items_per_head=4), (2, 3)
+    gpus = [replace(gpu(tiles), multiprocessors=4) for tiles in tiles_in_l2]
+    in_turn = [traffic_budget.traffic(launch, 1, card, in_turn=True).dram * 2 * PAIRS for card in gpus]
+    assert in_turn[0] > in_turn[1] == 8 * 128 + 8 * 16
 
 
 @pytest.mark.parametrize("folder", ["sm80", "sm90"])
