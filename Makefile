@@ -15,7 +15,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build test test-paddleformers test-gpu-check demo train-all four-processes killed-runs bench-cpu \
+.PHONY: all always venv build wheels wheels-cuda test test-wheel test-paddleformers test-gpu-check check-install \
+  release-check demo train-all four-processes killed-runs bench-cpu \
   cuda-compiler cuda-compilers compile-cuda sweep-variants gpu-bundle gpu-bundle-cute emulate-all lint format sanitize \
   info clean
 
@@ -43,6 +44,26 @@ $(STAMPS)/build: $(STAMPS)/venv $(STAMPS)/options $(wildcard $(STAMPS)/cuda) $(B
 $(STAMPS)/options: always
 	@mkdir -p $(STAMPS)
 	@echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" | cmp -s - $@ || echo "$(PFM_CUDA) $(PFM_CUDA_ARCHS)" > $@
+
+# Wheels for every Python 3.10-3.12 in PATH or among pyenv's versions, in dist. WHEEL_ARGS: see tools/wheels.py --help
+wheels: venv
+	MAX_JOBS=$(JOBS) $(BIN)/python -m tools.wheels dist $(WHEEL_ARGS)
+wheels-cuda: $(STAMPS)/cuda
+	MAX_JOBS=$(JOBS) $(BIN)/python -m tools.wheels dist --cuda $(WHEEL_ARGS)
+
+# One wheel, installed without a compiler within reach. It uses the packages of $(VENV), which saves five minutes.
+test-wheel: venv
+	MAX_JOBS=$(JOBS) $(BIN)/python -m tools.wheels build/wheels/dist --python $(BIN)/python --paddle 3.3.1
+	$(BIN)/python -m tools.check_install wheel --dist build/wheels/dist --python $(BIN)/python --borrow $(VENV)
+
+# The lines of the README as printed, in new environments for every Python, with all their downloads. Without CUDA
+# kernels, which would take most of the time.
+check-install: venv
+	PFM_CUDA=0 $(BIN)/python -m tools.check_install source paddleformers
+
+# Before a release, about an hour on two cores: every wheel without a compiler within reach, and check-install.
+release-check: wheels check-install
+	$(BIN)/python -m tools.check_install wheel
 
 # The tests of one file run in one process, because they share what they compile.
 test: build
@@ -108,7 +129,7 @@ $(STAMPS)/cuda: $(STAMPS)/venv requirements/cuda.txt
 	$(PIP) install -q -r requirements/cuda.txt
 	@touch $@
 
-# Assemble the kernels with ptxas of CUDA 12.6, 12.8 and 12.9 from pip too, and record which serialize wgmma.
+# Compile the kernels with NVRTC and ptxas of CUDA 12.6, 12.8 and 12.9 from pip too, and record which serialize wgmma.
 cuda-compilers: $(STAMPS)/cuda
 	$(BIN)/python -m tools.cuda_compilers --csv benchmarks/results/cuda_compilers.csv
 

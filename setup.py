@@ -3,6 +3,9 @@
 _kernels.so   attention kernels with the C ABI of csrc/flashmask.h; depends on neither Paddle nor Python.
 _ops.so       Paddle operator over that C ABI; the only binary that depends on the Paddle version.
 _core.*.so    Python module (pybind11) over the mask arithmetic of csrc/core.
+
+PFM_PADDLES names folders of Paddle, separated by ":": the build then has an operator library for each of them,
+_ops/<Paddle version>.so, instead of one for the installed Paddle. tools/wheels.py sets it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "paddle_flashmask"
 OLDEST_PADDLE = 3
+WHEEL_FOLDERS = os.environ.get("PFM_PADDLES", "")
 
 
 def load_by_path(name: str, path: Path) -> ModuleType:
@@ -46,8 +50,10 @@ class Paddle:
     folder: Path
 
 
-def find_paddle() -> Paddle:
-    """Read the version of the installed Paddle without importing it, which takes seconds."""
+def find_paddles() -> list[Paddle]:
+    """Find the folders of PFM_PADDLES, or that of the installed Paddle."""
+    if WHEEL_FOLDERS:
+        return [read_paddle(Path(folder).resolve()) for folder in WHEEL_FOLDERS.split(os.pathsep)]
     spec = importlib.util.find_spec("paddle")
     if spec is None or spec.origin is None:
         raise kernels.BuildError(
@@ -55,7 +61,11 @@ def find_paddle() -> Paddle:
             "in: first `pip install paddlepaddle` and `pip install setuptools wheel pybind11`, then install this "
             "package with `pip install --no-build-isolation .`"
         )
-    folder = Path(spec.origin).parent
+    return [read_paddle(Path(spec.origin).parent)]
+
+
+def read_paddle(folder: Path) -> Paddle:
+    """Read the version of a Paddle without importing it, which takes seconds."""
     version = load_by_path("paddle_version", folder / "version" / "__init__.py")
     # Builds of the development branch are 0.0.0.
     if 0 < int(version.major) < OLDEST_PADDLE:
@@ -85,8 +95,8 @@ class BuildBinaries(build_ext):
 
     def build_extensions(self) -> None:
         self.compiler = kernels.find_compiler()
-        self.paddle = find_paddle()
-        self.cuda = kernels.wanted_cuda(os.environ.get("PFM_CUDA", "auto"), self.paddle.cuda)
+        self.paddles = find_paddles()
+        self.cuda = kernels.wanted_cuda(os.environ.get("PFM_CUDA", "auto"), self.paddles[0].cuda)
         self.archs = kernels.wanted_archs(os.environ.get("PFM_CUDA_ARCHS", ""), self.cuda)
         self.cache = kernels.ObjectCache()
         units = {extension.name: self._units(extension) for extension in self.extensions}
@@ -102,33 +112,47 @@ class BuildBinaries(build_ext):
                 return units + kernels.no_cuda_units(self.compiler)
             return units + kernels.cuda_units(self.cuda, self.compiler, self.archs)
         if extension.name.endswith("_ops"):
-            include = self.paddle.folder / "include"
-            # Paddle's headers count as system headers, so that warnings apply to this project's code only.
-            flags = ["-D_GLIBCXX_USE_CXX11_ABI=1", "-DPADDLE_WITH_CUSTOM_KERNEL", "-isystem", str(include)]
-            flags += ["-isystem", str(include / "third_party")]
-        else:
-            flags = ["-isystem", find_pybind11(), "-isystem", sysconfig.get_paths()["include"]]
+            return [self._operator_unit(paddle) for paddle in self.paddles]
+        flags = ["-isystem", find_pybind11(), "-isystem", sysconfig.get_paths()["include"]]
         command = (self.compiler, *kernels.COMMON_FLAGS, *flags)
-        return [kernels.Unit(ROOT / name, command, self.paddle.version) for name in extension.sources]
+        return [kernels.Unit(ROOT / name, command) for name in extension.sources]
+
+    def _operator_unit(self, paddle: Paddle) -> kernels.Unit:
+        include = paddle.folder / "include"
+        # Paddle's headers count as system headers, so that warnings apply to this project's code only.
+        flags = ["-D_GLIBCXX_USE_CXX11_ABI=1", "-DPADDLE_WITH_CUSTOM_KERNEL", "-isystem", str(include)]
+        flags += ["-isystem", str(include / "third_party")]
+        command = (self.compiler, *kernels.COMMON_FLAGS, *flags)
+        return kernels.Unit(ROOT / "csrc" / "paddle_op.cc", command, paddle.version)
 
     def _link(self, extension: Extension, objects: list[Path]) -> None:
         target = Path(self.get_ext_fullpath(extension.name)).resolve()
         if extension.name.endswith("_kernels"):
             kernels.link(kernels.kernel_link_command(self.compiler, objects, self.cuda), target)
             return
-        # -z now: a symbol that the running Paddle lacks makes the import fail, instead of aborting a later call.
-        command = [self.compiler, "-shared", "-Wl,-z,now", "-Wl,-s", *map(str, objects)]
-        if extension.name.endswith("_ops"):
-            command += ["-Wl,-rpath,$ORIGIN", f"-L{self.paddle.folder / 'base'}", f"-L{target.parent}"]
+        if not extension.name.endswith("_ops"):
+            kernels.link([*self._link_command(), *map(str, objects)], target)
+            return
+        for paddle, compiled in zip(self.paddles, objects, strict=True):
+            library = target.with_suffix("") / f"{paddle.version}.so" if WHEEL_FOLDERS else target
+            command = [*self._link_command(), str(compiled)]
+            command += ["-Wl,-rpath,$ORIGIN/.." if WHEEL_FOLDERS else "-Wl,-rpath,$ORIGIN"]
+            command += [f"-L{paddle.folder / 'base'}", f"-L{target.parent}"]
             command += ["-Wl,--no-as-needed", "-l:libpaddle.so", "-l:_kernels.so", "-Wl,--as-needed"]
-        kernels.link(command, target)
+            kernels.link(command, library)
+
+    def _link_command(self) -> list[str]:
+        # -z now: a symbol that the running Paddle lacks makes the import fail, instead of aborting a later call.
+        return [self.compiler, "-shared", "-Wl,-z,now", "-Wl,-s"]
 
     def _write_build_info(self) -> None:
         isas = sorted({"portable", *(kernels.isa_of(source).lstrip("_") for source in kernels.cpu_sources())} - {""})
         nvcc = self.cache.compiler_version(str(self.cuda.nvcc)) if self.cuda else ""
+        # In a wheel the names of the operator libraries are the versions.
+        built_for = "" if WHEEL_FOLDERS else f"PADDLE_VERSION = {self.paddles[0].version!r}\n"
         text = (
             '"""What this installation was built from and for; written by setup.py."""\n\n'
-            f"PADDLE_VERSION = {self.paddle.version!r}\n"
+            f"{built_for}"
             f"COMPILER = {self.cache.compiler_version(self.compiler)!r}\n"
             f"CUDA_COMPILER = {nvcc!r}\n"
             f"CPU_KERNELS = {isas!r}\n"

@@ -213,7 +213,7 @@ def _sm90_consumer(lane: int, start: float, group: int) -> dict[str, Box]:
         (f"p{group}", 1.5, "mask, exp: P", "vector"),
         (f"dv{group}", 1.7, "dV += $P^T$ dO", "product"),
         (f"ds{group}", 1.6, "dS to smem", "vector"),
-        (f"dk{group}", 2.4, "dK += $dS^T$ Q\ndQ = dS K", "product"),
+        (f"dk{group}", 2.4, "dQ = dS K\ndK += $dS^T$ Q", "product"),
         (f"n{group}", 1.9, "next\n$S^T$ = K $Q^T$", "product"),
         (f"r{group}", 1.6, "red.add dQ", "store"),
     )

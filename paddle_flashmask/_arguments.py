@@ -5,9 +5,10 @@ A size that a static graph does not know (-1) is checked by the operator when th
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,28 @@ GPU_HEAD_DIM_STEP = 8
 BLOCK_MASK_SIZE = 128
 MAX_WINDOW = 2**27 - 1
 UNKNOWN = -1
+UNBOUNDED = -1  # side of a window
 
 _FLOATING = (paddle.float32, paddle.bfloat16, paddle.float16)
+
+
+class MaskTypeError(TypeError, AssertionError):
+    """TypeError of a mask tensor, also the AssertionError that Paddle's operator raises there."""
+
+
+class MaskValueError(ValueError, AssertionError):
+    """ValueError of a mask tensor, also the AssertionError that Paddle's operator raises there."""
+
+
+@contextlib.contextmanager
+def _asserted_by_paddle() -> Iterator[None]:
+    """Make the errors of the block assertion errors too."""
+    try:
+        yield
+    except TypeError as error:
+        raise MaskTypeError(*error.args) from None
+    except ValueError as error:
+        raise MaskValueError(*error.args) from None
 
 
 def _is_tensor(value: Any) -> bool:
@@ -62,11 +83,9 @@ def check_qkv(query: Any, key: Any, value: Any) -> None:
     _, seqlen_k, heads_kv, _ = key.shape
     check_shape("key", key, [batch, seqlen_k, heads_kv, head_dim], "[B, Sk, Hkv, D]")
     check_shape("value", value, [batch, seqlen_k, heads_kv, value.shape[3]], "[B, Sk, Hkv, Dv]")
-    for name, dim in (("query", head_dim), ("value", value.shape[3])):
-        if dim != UNKNOWN and not 1 <= dim <= MAX_HEAD_DIM:
-            raise ValueError(f"the head dim of {name} is {dim}, expected 1 to {MAX_HEAD_DIM}")
-    if heads_q == 0:
-        raise ValueError(f"query has no heads (shape {list(query.shape)})")
+    for name, dim, smallest in (("query", head_dim, 1), ("value", value.shape[3], 0)):
+        if dim != UNKNOWN and not smallest <= dim <= MAX_HEAD_DIM:
+            raise ValueError(f"the head dim of {name} is {dim}, expected {smallest} to {MAX_HEAD_DIM}")
     check_divides("key", "heads", heads_kv, heads_q)
     if paddle.is_compiled_with_cuda() and paddle.in_dynamic_mode() and query.place.is_gpu_place():
         check_gpu(query, value, _library.cuda_architectures())
@@ -93,8 +112,8 @@ def check_gpu(query: Any, value: Any, architectures: str) -> None:
 
 
 def check_divides(name: str, what: str, count: int, heads_q: int) -> None:
-    """Raise ValueError unless `count` divides the number of query heads."""
-    if UNKNOWN in (count, heads_q):
+    """Raise ValueError unless `count` divides the number of query heads. Every count divides 0."""
+    if UNKNOWN in (count, heads_q) or heads_q == 0:
         return
     if count < 1 or heads_q % count != 0:
         raise ValueError(f"{name} has {count} {what}, expected a divisor of the {heads_q} heads of query")
@@ -102,11 +121,12 @@ def check_divides(name: str, what: str, count: int, heads_q: int) -> None:
 
 def check_startend_row_indices(indices: Any, query: Any, seqlen_k: int, causal: bool) -> None:
     """Check int32 [B, Hm, Sk, n] with n = 1 or 2 if causal, else 2 or 4, and Hm a divisor of Hq."""
-    check_tensor("startend_row_indices", indices, rank=4)
-    check_dtype("startend_row_indices", indices, [paddle.int32])
-    heads, bounds = indices.shape[1], indices.shape[3]
-    check_shape("startend_row_indices", indices, [query.shape[0], heads, seqlen_k, bounds], "[B, Hm, Sk, n]")
-    check_divides("startend_row_indices", "mask heads (Hm)", heads, query.shape[2])
+    with _asserted_by_paddle():
+        check_tensor("startend_row_indices", indices, rank=4)
+        check_dtype("startend_row_indices", indices, [paddle.int32])
+        heads, bounds = indices.shape[1], indices.shape[3]
+        check_shape("startend_row_indices", indices, [query.shape[0], heads, seqlen_k, bounds], "[B, Hm, Sk, n]")
+        check_divides("startend_row_indices", "mask heads (Hm)", heads, query.shape[2])
     allowed = (1, 2) if causal else (2, 4)
     if bounds not in allowed:
         expected = f"{allowed[0]} or {allowed[1]} with causal={causal}"
@@ -115,12 +135,13 @@ def check_startend_row_indices(indices: Any, query: Any, seqlen_k: int, causal: 
 
 def check_block_mask(block_mask: Any, query: Any, key: Any, indices: Any | None) -> None:
     """Check int32 [B, Hm, ceil(Sq/128), ceil(Sk/128)] with the Hm of startend_row_indices, or any divisor of Hq."""
-    check_tensor("block_mask", block_mask, rank=4)
-    check_dtype("block_mask", block_mask, [paddle.int32])
-    heads = block_mask.shape[1] if indices is None else indices.shape[1]
-    blocks = [n if n == UNKNOWN else -(-n // BLOCK_MASK_SIZE) for n in (query.shape[1], key.shape[1])]
-    check_shape("block_mask", block_mask, [query.shape[0], heads, *blocks], "[B, Hm, ceil(Sq/128), ceil(Sk/128)]")
-    check_divides("block_mask", "mask heads (Hm)", heads, query.shape[2])
+    with _asserted_by_paddle():
+        check_tensor("block_mask", block_mask, rank=4)
+        check_dtype("block_mask", block_mask, [paddle.int32])
+        heads = block_mask.shape[1] if indices is None else indices.shape[1]
+        blocks = [n if n == UNKNOWN else -(-n // BLOCK_MASK_SIZE) for n in (query.shape[1], key.shape[1])]
+        check_shape("block_mask", block_mask, [query.shape[0], heads, *blocks], "[B, Hm, ceil(Sq/128), ceil(Sk/128)]")
+        check_divides("block_mask", "mask heads (Hm)", heads, query.shape[2])
 
 
 def check_learnable_sink(sink: Any, query: Any) -> None:
@@ -131,21 +152,26 @@ def check_learnable_sink(sink: Any, query: Any) -> None:
 
 
 def check_seed_offset(seed_offset: Any) -> None:
-    """Check int64 [2], (seed, offset)."""
+    """Check int64 or int32 [2], (seed, offset)."""
     check_tensor("fixed_seed_offset", seed_offset, rank=1)
-    check_dtype("fixed_seed_offset", seed_offset, [paddle.int64])
+    check_dtype("fixed_seed_offset", seed_offset, [paddle.int64, paddle.int32])
     check_shape("fixed_seed_offset", seed_offset, [2], "[2] (seed, offset)")
 
 
-def window_sides(window_size: Any) -> tuple[int, int]:
-    """Return (left, right) from an int, a pair or None; -1 is unbounded."""
+def window_sides(window_size: Any, causal: bool) -> tuple[int, int]:
+    """Return (left, right) from an int, a pair, None or, with causal, (left,); -1 is unbounded."""
     if window_size is None:
-        return UNKNOWN, UNKNOWN
+        return UNBOUNDED, UNBOUNDED
     sides = (window_size, window_size) if isinstance(window_size, numbers.Integral) else window_size
+    if isinstance(sides, (tuple, list)) and len(sides) == 1 and causal:  # causal bounds the right side
+        sides = (*sides, UNBOUNDED)
     is_pair = isinstance(sides, (tuple, list)) and len(sides) == 2
     if not is_pair or any(isinstance(s, bool) or not isinstance(s, numbers.Integral) for s in sides):
-        raise TypeError(f"window_size is {window_size!r}, expected None, an int or a pair of ints (left, right)")
-    if min(sides) < -1 or max(sides) > MAX_WINDOW:
+        raise TypeError(
+            f"window_size is {window_size!r}, expected None, an int or a pair of ints (left, right), "
+            "or (left,) with causal=True"
+        )
+    if min(sides) < UNBOUNDED or max(sides) > MAX_WINDOW:
         raise ValueError(f"window_size is {window_size!r}, expected 0 to 2^27 - 1, or -1 for an unbounded side")
     return int(sides[0]), int(sides[1])
 
@@ -178,3 +204,15 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}, expected a bool")
     return bool(value)
+
+
+def check_group(group: Any) -> None:
+    """Raise NotImplementedError for a process group of more than one rank.
+
+    With one, Paddle's operator reads the keys of all ranks (Paddle after 3.3; FlashMask 4).
+    """
+    if group is not None and getattr(group, "nranks", None) != 1:
+        raise NotImplementedError(
+            f"group is {group}, expected None or a group of one rank: this operator sees the keys of its own process; "
+            "paddle_flashmask.distributed.flashmask_attention sees those of all ranks"
+        )

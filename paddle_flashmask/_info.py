@@ -6,11 +6,10 @@ import ctypes
 import importlib.metadata
 import platform
 import re
-from pathlib import Path
 
 import paddle_flashmask
+from paddle_flashmask import _library
 
-KERNELS = Path(__file__).resolve().parent / "_kernels.so"
 # NVIDIA driver branch that each CUDA major version needs at least: "CUDA Compatibility", section "Minor Version
 # Compatibility" (docs.nvidia.com/deploy/cuda-compatibility).
 _OLDEST_DRIVERS = {12: 525, 13: 580}
@@ -27,7 +26,7 @@ def _version(*distributions: str) -> str | None:
 
 
 def _kernels() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(KERNELS))
+    library = ctypes.CDLL(str(_library.KERNELS))
     for name in ("pfm_cpu_isa", "pfm_cuda_architectures", "pfm_last_error"):
         getattr(library, name).restype = ctypes.c_char_p
     return library
@@ -56,11 +55,11 @@ def collect() -> dict[str, str]:
     """Return text by label, in display order. A missing part is described, not raised."""
     lines = {"paddle_flashmask": paddle_flashmask.__version__, "Python": platform.python_version()}
     try:
-        from paddle_flashmask import _build_info
-    except ImportError:
-        lines["built"] = "no: run `pip install --no-build-isolation .` in the source folder"
-        return lines
-    lines["built for Paddle"] = _build_info.PADDLE_VERSION
+        lines["built for Paddle"] = ", ".join(_library.libraries())
+    except ImportError as error:
+        return {**lines, "built": f"no: {error}"}
+    from paddle_flashmask import _build_info
+
     lines["built by"] = _build_info.COMPILER
     found = _version("paddlepaddle", "paddlepaddle-gpu")
     lines["Paddle found"] = found or "none: install paddlepaddle"
@@ -81,8 +80,6 @@ def collect() -> dict[str, str]:
 
 
 def _operator_state() -> str:
-    from paddle_flashmask import _library
-
     try:
         _library.load()
     except ImportError as error:

@@ -14,31 +14,22 @@ import argparse
 import concurrent.futures
 import hashlib
 import importlib.util
+import itertools
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJECTS = ROOT / "build" / "objects"
 
-COMMON_FLAGS = [
-    "-std=c++17",
-    "-O2",
-    "-g0",
-    "-DNDEBUG",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-Wall",
-    "-Wextra",
-    "-Werror",
-    f"-ffile-prefix-map={ROOT}=.",
-    f"-I{ROOT / 'csrc'}",
-]
+COMMON_FLAGS = ["-std=c++17", "-O2", "-g0", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+COMMON_FLAGS += [f"-ffile-prefix-map={ROOT}=.", f"-I{ROOT / 'csrc'}"]
 KERNEL_FLAGS = ["-O3", "-fopenmp"]
 # Suffix of a file name -> flags of its instruction set, on x86-64 only. Other files run everywhere.
 ISA_FLAGS = {
@@ -56,8 +47,7 @@ CUDA_PTX = "80"  # in every build: PTX that later devices compile at load
 SLOW_WGMMA = re.compile(
     r"C75\d\d|Potential Performance Loss|wgmma.* serialized|setmaxnreg.* ignored|ignor\w+ .*setmaxnreg"
 )
-# None before was tried.
-OLDEST_CUDA = (12, 6)
+OLDEST_CUDA = (12, 6)  # none before was tried
 
 
 @dataclass(frozen=True)
@@ -312,14 +302,13 @@ class ObjectCache:
         # Written under temporary names: another process may be making or linking the same object.
         made, made_depfile = (Path(f"{stem}.{os.getpid()}{suffix}") for suffix in (".o", ".d"))
         command = [*unit.command, "-MMD", "-MF", str(made_depfile), "-c", str(unit.source), "-o", str(made)]
-        print(" ".join(command), flush=True)
         ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         complaint = unit.refused.search(ran.stdout) if unit.refused else None
         if complaint:
             made.unlink(missing_ok=True)
         if ran.returncode != 0 or complaint:
             made_depfile.unlink(missing_ok=True)
-            print(ran.stdout, file=sys.stderr, flush=True)
+            print(" ".join(command), ran.stdout, sep="\n", file=sys.stderr, flush=True)
             why = f": the compiler printed {complaint[0]!r}" if complaint else ""
             raise BuildError(f"compiling {unit.source.relative_to(ROOT)} failed{why}, see above")
         os.replace(made_depfile, depfile)
@@ -344,17 +333,29 @@ class ObjectCache:
         return digest.hexdigest()
 
     def compile_all(self, units: list[Unit]) -> list[Path]:
+        """Return an object for each unit, and print a line as each is done."""
         workers = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
+        print(f"paddle-flashmask: compiling {len(units)} files, {workers} at a time (MAX_JOBS)", flush=True)
+        done = itertools.count(1)
+
+        def compile_one(unit: Unit) -> Path:
+            started = time.monotonic()
+            result = self.compile(unit)
+            name, seconds = unit.source.relative_to(ROOT), time.monotonic() - started
+            print(f"[{next(done)}/{len(units)}] {name} ({seconds:.0f} s)", flush=True)
+            return result
+
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(self.compile, units))
+            return list(pool.map(compile_one, units))
 
 
 def link(command: list[str], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = target.with_name(f"{target.name}.{os.getpid()}.tmp")  # never rewrite a library that is mapped
     command = [*command, "-o", str(scratch)]
-    print(" ".join(command), flush=True)
+    print(f"linking {target.name}", flush=True)
     if subprocess.run(command).returncode != 0:
+        print(" ".join(command), file=sys.stderr, flush=True)
         raise BuildError(f"linking {target.name} failed, see above")
     os.replace(scratch, target)
 

@@ -1,10 +1,10 @@
-"""Assembles the CUDA kernels with ptxas of several CUDA releases and records which of them serialize wgmma or spill.
+"""Compile the CUDA kernels with the compilers of several CUDA releases and record which serialize wgmma or spill.
 
     python3 -m tools.cuda_compilers --csv benchmarks/results/cuda_compilers.csv
 
-NVIDIA's pip packages for CUDA 12 hold ptxas without nvcc. The PTX therefore comes from the nvcc of the build, and its
-`.version` is lowered to the PTX ISA of each release, which rejects newer instructions. Kernels of bfloat16 only:
-float16 instantiates the same templates. The packages go to build/compilers.
+NVIDIA's pip packages for CUDA 12 hold no nvcc, but its parts for device code: NVRTC makes PTX of the kernels, with the
+front end and the optimizer of its release, and ptxas makes machine code. The host code is compiled by the nvcc of the
+build alone. Kernels of bfloat16 only: float16 instantiates the same templates. The packages go to build/compilers.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from tools import build_kernels
+from tools import build_kernels, nvrtc
 
 COMPILERS = build_kernels.ROOT / "build" / "compilers"
-# CUDA release -> newest PTX ISA that its ptxas reads (PTX ISA, "Release Notes").
-PTX_ISA = {"12.6": "8.5", "12.8": "8.7", "12.9": "8.8"}
+PTXAS = Path("nvidia", "cuda_nvcc", "bin", "ptxas")
+RELEASES = ("12.6", "12.8", "12.9")  # beside that of the build
 
 
 @dataclass(frozen=True)
 class Result:
-    """What ptxas of one CUDA release made of the kernels of one source file."""
+    """What the compilers of one CUDA release made of the kernels of one source file."""
 
     cuda: str
-    ptxas: str  # full version
+    version: str  # of ptxas
     source: str
     arch: str
     kernels: int
@@ -39,15 +39,15 @@ class Result:
     in_build: bool  # whether tools/build_kernels.py builds this file with this release
 
 
-def install_ptxas(release: str) -> Path:
-    """Install ptxas of a CUDA 12 release from pip into a folder of its own."""
+def install(release: str) -> Path:
+    """Install the compilers of a CUDA 12 release from pip into a folder of their own, and return it."""
     folder = COMPILERS / release
-    ptxas = folder / "nvidia" / "cuda_nvcc" / "bin" / "ptxas"
-    if not ptxas.exists():
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps"]
-        subprocess.run([*pip, "--target", str(folder), f"nvidia-cuda-nvcc-cu12=={release}.*"], check=True)
-    ptxas.chmod(0o755)
-    return ptxas
+    names = [f"nvidia-cuda-{name}-cu12=={release}.*" for name in ("nvcc", *nvrtc.PACKAGES)]
+    if not all((folder / "nvidia" / f"cuda_{name}").exists() for name in ("nvcc", *nvrtc.PACKAGES)):
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps", "--upgrade"]
+        subprocess.run([*pip, "--target", str(folder), *names], check=True)
+    (folder / PTXAS).chmod(0o755)
+    return folder
 
 
 def ptx_of(unit: build_kernels.Unit, arch: str) -> str:
@@ -58,11 +58,6 @@ def ptx_of(unit: build_kernels.Unit, arch: str) -> str:
     command += [f"-gencode=arch=compute_{arch},code=compute_{arch}", "-ptx", str(unit.source), "-o", str(target)]
     subprocess.run(command, check=True)
     return target.read_text()
-
-
-def with_isa(ptx: str, isa: str) -> str:
-    """Lower the `.version` of a PTX module."""
-    return re.sub(r"^\.version .*$", f".version {isa}", ptx, count=1, flags=re.MULTILINE)
 
 
 def numbers_in(log: str) -> tuple[int, int, int]:
@@ -84,9 +79,8 @@ def assemble(ptxas: Path, ptx: str, arch: str) -> str:
 
 
 def results(toolkit: build_kernels.CudaToolkit) -> Iterator[Result]:
-    """Assemble every source file that holds kernels with ptxas of each release, that of the toolkit last."""
-    assemblers = {release: install_ptxas(release) for release in PTX_ISA}
-    assemblers[toolkit.version] = toolkit.nvcc.parent / "ptxas"
+    """Compile every source file that holds kernels with each release and with the toolkit."""
+    homes = {release: install(release) for release in RELEASES}
     folders = {folder.folder: folder for folder in build_kernels.ARCHITECTURE_FOLDERS}
     for unit in build_kernels.cuda_units(toolkit, build_kernels.find_compiler(), build_kernels.CUDA_ARCHS):
         own = folders.get(unit.source.parent)
@@ -94,21 +88,25 @@ def results(toolkit: build_kernels.CudaToolkit) -> Iterator[Result]:
         ptx = "" if unit.source.stem.endswith(("_fp16", "_host")) else ptx_of(unit, arch)
         if ".entry" not in ptx:
             continue
-        for release, ptxas in assemblers.items():
+        kernels = nvrtc.kernels_in(ptx)
+        for release in (*homes, toolkit.version):
+            home = homes.get(release)
+            ptxas = home / PTXAS if home else toolkit.nvcc.parent / "ptxas"
             version = subprocess.run([ptxas, "--version"], check=True, capture_output=True, text=True).stdout
-            lowered = with_isa(ptx, PTX_ISA[release]) if release in PTX_ISA else ptx
+            own_ptx = nvrtc.compile_to_ptx(home, unit.source, kernels, arch) if home else ptx
             in_build = own is None or tuple(map(int, release.split("."))) >= own.oldest_cuda
             source = str(unit.source.relative_to(build_kernels.ROOT))
-            numbers = numbers_in(assemble(ptxas, lowered, arch))
+            numbers = numbers_in(assemble(ptxas, own_ptx, arch))
             yield Result(release, re.search(r"V([\d.]+)", version)[1], source, f"sm_{arch}", *numbers, in_build)
 
 
 def markdown(rows: list[Result]) -> str:
     """Format the rows as a table, with the command that made them."""
     lines = [
-        "ptxas of several CUDA releases on the bfloat16 kernels (`make cuda-compilers`). PTX by the nvcc of the build.",
+        "Compilers of several CUDA releases on the bfloat16 kernels (`make cuda-compilers`): NVRTC and ptxas of 12.x,",
+        "otherwise the nvcc of the build.",
         "",
-        "| CUDA | ptxas | source | arch | kernels | serialized | spilled bytes | in the build |",
+        "| CUDA | version | source | arch | kernels | serialized | spilled bytes | in the build |",
         "|" + "---|" * 8,
     ]
     for row in rows:
@@ -130,7 +128,7 @@ def main() -> None:
     wrong = [row for row in rows if (row.serialized == 0) != row.in_build]
     for row in wrong:
         print(f"{row}: expected serialized kernels where the build leaves them out, and only there", file=sys.stderr)
-    print(f"{len(rows)} files assembled, {len(wrong)} contradict tools/build_kernels.py")
+    print(f"{len(rows)} files compiled, {len(wrong)} contradict tools/build_kernels.py")
     sys.exit(bool(wrong))
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-
 import torch
 
-from tools.gpu_check.outcome import NotRun
-
+from .packages import import_first
 from .paper_masks import PaperMask
 from .peer import INPUTS, Peer, Tensors, checked_backward, of_autograd
 from .row_intervals import row_endpoints
@@ -16,17 +12,9 @@ from .row_intervals import row_endpoints
 MODULE = "cudnn.flex_attention"  # of nvidia-cudnn-frontend
 
 
-def interface() -> ModuleType:
-    """Raises NotRun where the package, or what it needs, is absent."""
-    try:
-        return importlib.import_module(MODULE)
-    except ImportError as absent:
-        raise NotRun(f"absent: {absent}") from None
-
-
 def peer(mask: PaperMask, inputs: Tensors, scale: float) -> Peer:
     """Raises NotRun where the package is absent, and ValueError or NotImplementedError where it refuses the problem."""
-    module = interface()
+    module = import_first(MODULE)
     query, key, value = (inputs[name] for name in INPUTS)
     endpoints = row_endpoints(mask, query.device).repeat(1, query.shape[0])[None]  # [heads of the mask, n, B * S]
     plan = module.create_mask_plan(endpoints, query, key, value, build_backward=True)

@@ -6,7 +6,6 @@ for the other masks.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -19,16 +18,6 @@ from .paper_masks import PaperMask
 MODULES = ("flash_attn_interface", "flash_attn_3.flash_attn_interface", "fa3_fwd_interface")
 MODULES_4 = ("flash_attn.cute",)  # FlashAttention-4, whose functions take the same arguments
 Tensor = Any
-
-
-def interface(modules: tuple[str, ...] = MODULES) -> ModuleType:
-    """Module of the first package found. Raises NotRun if there is none."""
-    for name in modules:
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise NotRun(f"absent: none of {', '.join(modules)} can be imported")
 
 
 def attention(module: ModuleType, mask: PaperMask, batch: int, scale: float, lengths: Callable) -> Callable:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from tools.gpu_check.outcome import NotRun
-
+from .packages import import_first
 from .paper_masks import PaperMask
 from .peer import Peer, Tensors, of_autograd
 
@@ -26,10 +24,10 @@ def peer(mask: PaperMask, inputs: Tensors, scale: float, idiomatic: bool = False
         backend: FLASH for the kernels of FlashAttention-4; by default torch chooses among its own.
 
     Raises:
-        NotRun: FLASH without its package.
+        NotRun: FLASH, whose package cannot be imported.
     """
-    if backend == "FLASH" and not _is_installed(_FLASH_MODULE):
-        raise NotRun(f"absent: {_FLASH_MODULE} cannot be imported")
+    if backend == "FLASH":
+        import_first(_FLASH_MODULE)
     for limit in ("recompile_limit", "cache_size_limit", "accumulated_recompile_limit"):
         if hasattr(torch._dynamo.config, limit):
             setattr(torch._dynamo.config, limit, _COMPILE_LIMIT)
@@ -44,13 +42,6 @@ def peer(mask: PaperMask, inputs: Tensors, scale: float, idiomatic: bool = False
         return compiled(query, key, value, block_mask=blocks, scale=scale, enable_gqa=grouped, kernel_options=options)
 
     return of_autograd(attend, inputs)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:  # its parent is absent
-        return False
 
 
 def block_mask(function: MaskFunction, seqlen: int, device: torch.device) -> object:

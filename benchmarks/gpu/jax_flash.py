@@ -6,7 +6,6 @@ own, so every call waits for its results.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 
 from tools.gpu_check.outcome import NotRun
 
+from .packages import import_first
 from .paper_masks import PaperMask
 from .peer import INPUTS, Peer, Tensors
 from .timing import Blocking
@@ -25,11 +25,8 @@ HEAD_DIM = 128
 def modules() -> tuple[Any, Any]:
     """Modules jax and flash_attn3_jax. Raises NotRun where one is absent, or JAX sees no GPU."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory to torch
-    try:
-        jax = importlib.import_module("jax")
-        package = importlib.import_module("flash_attn3_jax")
-    except ImportError as absent:
-        raise NotRun(f"absent: {absent}") from None
+    jax = import_first("jax")
+    package = import_first("flash_attn3_jax")
     if jax.default_backend() != "gpu":
         raise NotRun(f"JAX sees no GPU: its backend is {jax.default_backend()}")
     return jax, package

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tools.gpu_check.outcome import NotRun
 
-from . import cudnn_flex, flash_attention3, flex, jax_flash
+from . import cudnn_flex, flash_attention3, flex, jax_flash, packages
 from .paper_masks import PaperMask
 from .peer import Peer, Tensors, checked_backward, of_autograd
 
@@ -40,7 +40,7 @@ def flash_attention(mask: PaperMask, inputs: Tensors, scale: float, modules: tup
     def lengths(starts: list[int]) -> torch.Tensor:
         return torch.tensor(starts, dtype=torch.int32, device=query.device)
 
-    attend = flash_attention3.attention(flash_attention3.interface(modules), mask, query.shape[0], scale, lengths)
+    attend = flash_attention3.attention(packages.import_first(*modules), mask, query.shape[0], scale, lengths)
     return checked_backward(of_autograd(attend, inputs, heads_first=False))
 
 

@@ -7,6 +7,7 @@
 #include "arena.h"
 #include "attention.h"
 #include "backward_order.h"
+#include "few_queries.h"
 #include "huge_pages.h"
 #include "isolation.h"
 #include "mask_plan.h"
@@ -19,10 +20,11 @@ namespace pfm::cpu {
 namespace {
 
 struct Scratch {
-  float* key_transposed;    // right operand of the scores
-  float* value_transposed;  // right operand of dweights
-  float* key;               // right operand of dquery
-  float* dkey;              // sums of one key tile
+  RowSpan key_rows, value_rows;  // of the key tile, in their tensors
+  float* key_transposed;         // right operand of the scores
+  float* value_transposed;       // right operand of dweights
+  float* key;                    // right operand of dquery
+  float* dkey;                   // sums of one key tile
   float* dvalue;
   float* scores;  // [kTileQ][kScoreStride]
   float* dweights;
@@ -44,6 +46,7 @@ class BackwardPass {
         query_items_(params.batch * params.heads_q * mask_.query_tiles()),
         key_items_(params.batch * params.heads_kv * mask_.key_tiles()),
         threads_(static_cast<int>(params.num_workers)),
+        few_queries_(HasFewQueries(params)),
         turns_(query_items_, arena) {
     queries_ = arena->Take<float>(query_items_ * QuerySize());
     douts_ = arena->Take<float>(query_items_ * kTileQ * padded_v_);
@@ -173,8 +176,13 @@ class BackwardPass {
     const int keys = mask_.Keys(item.key_tile);
     const void* key = At(params_.key, params_.dtype, item.batch, item.key_tile * kTileK, item.kv_head);
     const void* value = At(params_.value, params_.dtype, item.batch, item.key_tile * kTileK, item.kv_head);
-    kernels.pack_transposed[params_.dtype](key, params_.key.stride_seq, keys, dim_, scratch->key_transposed);
-    kernels.pack_transposed[params_.dtype](value, params_.value.stride_seq, keys, dim_v_, scratch->value_transposed);
+    scratch->key_rows = {key, params_.key.stride_seq, kPanel, dim_};
+    scratch->value_rows = {value, params_.value.stride_seq, kPanel, dim_v_};
+    if (!few_queries_) {
+      kernels.pack_transposed[params_.dtype](key, params_.key.stride_seq, keys, dim_, scratch->key_transposed);
+      kernels.pack_transposed[params_.dtype](value, params_.value.stride_seq, keys, dim_v_,
+                                             scratch->value_transposed);
+    }
     scratch->finite_key =
         kernels.pack_panels[params_.dtype](key, params_.key.stride_seq, keys, dim_, 1.0f, scratch->key, kTileK);
     for (int64_t i = 0; i < KeySize(); ++i) scratch->dkey[i] = 0.0f;
@@ -191,12 +199,17 @@ class BackwardPass {
     const float* lse = lse_ + item * kTileQ;
     const float* delta = delta_ + item * kTileQ;
 
-    // Prefetch the adjacent query tile, which is usually the next live one.
-    const Upcoming next_query = {query + QuerySize(), static_cast<int>(QuerySize())};
-    const Upcoming next_dout = {dout + kTileQ * padded_v_, kTileQ * padded_v_};
-    kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores, next_query);
+    if (few_queries_) {
+      MultiplyRows(scratch.key_rows, query, key_tile, shape, scratch.scores);
+      MultiplyRows(scratch.value_rows, dout, key_tile, shape, scratch.dweights);
+    } else {
+      // Prefetch the adjacent query tile, which is usually the next live one.
+      const Upcoming next_query = {query + QuerySize(), static_cast<int>(QuerySize())};
+      const Upcoming next_dout = {dout + kTileQ * padded_v_, kTileQ * padded_v_};
+      kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores, next_query);
+      kernels.multiply(dout, scratch.value_transposed, dim_v_, shape, scratch.dweights, next_dout);
+    }
     mask_.ApplyMask(batch, head, query_tile, key_tile, shape, scratch.scores);
-    kernels.multiply(dout, scratch.value_transposed, dim_v_, shape, scratch.dweights, next_dout);
     if (params_.dropout > 0.0f) {
       kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, batch, head), query_tile * kTileQ,
                            key_tile * kTileK, shape, scratch.keep);
@@ -229,6 +242,14 @@ class BackwardPass {
       if (next == mask_.key_tiles()) StoreDquery(item, dquery);
       turns_.Pass(item, next);
     }
+  }
+
+  // The scores have the bits of the forward pass, to which lse belongs: weights near 1 depend on it.
+  void MultiplyRows(const RowSpan& rows, const float* left, int64_t key_tile, const TileShape& shape,
+                    float* scores) const {
+    const int end = static_cast<int>(Min<int64_t>(shape.panel_end * kPanel, mask_.Keys(key_tile)));
+    Kernels().dots_of_rows[params_.dtype](rows, shape.panel_begin * kPanel, end, {left, kTileQ}, shape.row_begin,
+                                          shape.row_end, scores);
   }
 
   float* DqueryOf(int64_t item) const { return dquery_ + item * QuerySize(); }
@@ -307,6 +328,7 @@ class BackwardPass {
   int dim_, dim_v_, padded_, padded_v_;
   int64_t query_items_, key_items_;  // (batch, query head, query tile) and (batch, kv head, key tile)
   int threads_;
+  bool few_queries_;   // keys and values are read as they are for scores and dweights
   float* queries_;     // [query item], panels, times softmax_scale
   float* douts_;       // [query item], panels
   float* lse_;         // [query item][kTileQ], 0 for a row that sees no key

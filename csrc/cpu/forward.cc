@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "attention.h"
+#include "few_queries.h"
 #include "huge_pages.h"
 #include "isolation.h"
 #include "mask_plan.h"
@@ -188,12 +189,14 @@ class ForwardPass {
 }  // namespace
 
 size_t ForwardWorkspace(const pfm_params& params) {
+  if (HasFewQueries(params)) return FewQueriesWorkspace(params);
   Arena arena(nullptr);
   ForwardPass pass(params, &arena);
   return arena.used();
 }
 
 void Forward(const pfm_params& params) {
+  if (HasFewQueries(params)) return FewQueriesForward(params);
   AdviseHugePages(params.workspace, params.workspace_size);
   AdviseHugePagesUnder(params.out, params, params.seqlen_q, params.heads_q, params.head_dim_v);
   Arena arena(params.workspace);

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdint>
 
+#include "../flashmask.h"
+
 namespace pfm::cpu {
 namespace {
 
@@ -59,6 +61,18 @@ void IsolatedTile::Accumulate(const float* weights, const float* right, int dim,
   if (!replaced) return;
   ForEachVisible(*this, [&](int row, int key) {
     AddNonFinite(right + key * kPanel, kTileK, weights[row * kScoreStride + key], dim, out + row * kPanel, kTileQ);
+  });
+}
+
+void IsolatedTile::AccumulateRows(const float* weights, const float* right, int dim, int keys, int out_rows,
+                                  float* out) const {
+  const bool replaced = CopyFinite(right, kTileK, dim, finite);
+  const RowSpan rows = {finite, kPanel, static_cast<int64_t>(kTileK) * kPanel, PaddedDim(dim)};
+  Kernels().accumulate_rows[PFM_FLOAT32](weights, rows, shape.panel_begin * kPanel, keys, shape.row_begin,
+                                         shape.row_end, out_rows, out);
+  if (!replaced) return;
+  ForEachVisible(*this, [&](int row, int key) {
+    AddNonFinite(right + key * kPanel, kTileK, weights[row * kScoreStride + key], dim, out + row * kPanel, out_rows);
   });
 }
 

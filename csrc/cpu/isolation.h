@@ -20,6 +20,10 @@ struct IsolatedTile {
   // As ProductKernels::accumulate and accumulate_transposed.
   void Accumulate(const float* weights, const float* right, int dim, const float* rescale, float* out) const;
   void AccumulateTransposed(const float* weights, const float* right, int dim, float* out) const;
+
+  // As ProductKernels::accumulate_rows over the shape, with `right` in panels of kTileK rows and `out` in panels of
+  // out_rows rows.
+  void AccumulateRows(const float* weights, const float* right, int dim, int keys, int out_rows, float* out) const;
 };
 
 }  // namespace pfm::cpu

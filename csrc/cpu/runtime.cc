@@ -35,12 +35,12 @@ bool HasAvx512() {
 
 // Best first.
 const InstructionSet kInstructionSets[] = {
-    {{kAvx2Products, kAvx512Softmax, "avx512"}, HasAvx512()},
-    {{kAvx2Products, kAvx2Softmax, "avx2"}, HasAvx2()},
-    {{kPortableProducts, kPortableSoftmax, "portable"}, true},
+    {{kAvx2Products, kAvx512Rows, kAvx512Softmax, "avx512"}, HasAvx512()},
+    {{kAvx2Products, kAvx2Rows, kAvx2Softmax, "avx2"}, HasAvx2()},
+    {{kPortableProducts, kPortableRows, kPortableSoftmax, "portable"}, true},
 };
 #else
-const InstructionSet kInstructionSets[] = {{{kPortableProducts, kPortableSoftmax, "portable"}, true}};
+const InstructionSet kInstructionSets[] = {{{kPortableProducts, kPortableRows, kPortableSoftmax, "portable"}, true}};
 #endif
 
 const TileKernels* Find(const char* name) {

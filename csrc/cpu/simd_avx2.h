@@ -10,6 +10,7 @@ namespace pfm::cpu {
 
 struct Avx2 {
   static constexpr int kLanes = 8;
+  static constexpr int kMany = 4, kFew = 2;  // of row_products.h: 8 sums, 4 rows of the tensor, 1 of the panels
   static constexpr int kRows = 6;  // 6 x 16 micro tile: 12 accumulators, 2 vectors, 1 broadcast of 16 registers
 
   using Float = __m256;
@@ -53,6 +54,12 @@ struct Avx2 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+
+  // Stores the four sums over lanes.
+  static void StoreSums(float* p, Float a, Float b, Float c, Float d) {
+    const Float halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
   }
 
   // begin[lane] <= row < end[lane]

@@ -1,10 +1,11 @@
-// Sixteen float lanes of AVX-512 F, BW, DQ and VL, with the operations of softmax.h.
+// Sixteen float lanes of AVX-512 F, BW, DQ and VL, with the operations of softmax.h and row_products.h.
 #ifndef PFM_CPU_SIMD_AVX512_H_
 #define PFM_CPU_SIMD_AVX512_H_
 
 // GCC 12 warns about the undefined operand in its own intrinsics (GCC bug 105593).
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
 #pragma GCC diagnostic pop
 
@@ -14,6 +15,7 @@ namespace pfm::cpu {
 
 struct Avx512 {
   static constexpr int kLanes = 16;
+  static constexpr int kMany = 8, kFew = 2;  // of row_products.h: 16 sums, 8 rows of the tensor, 1 of the panels
 
   using Float = __m512;
   using Mask = __mmask16;
@@ -48,6 +50,21 @@ struct Avx512 {
 
   static float ReduceMax(Float v) { return _mm512_reduce_max_ps(v); }
   static float ReduceAdd(Float v) { return _mm512_reduce_add_ps(v); }
+
+  // Stores the four sums over lanes.
+  static void StoreSums(float* p, Float a, Float b, Float c, Float d) {
+    const __m256 halves = _mm256_hadd_ps(_mm256_hadd_ps(Folded(a), Folded(b)), _mm256_hadd_ps(Folded(c), Folded(d)));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+  }
+  static __m256 Folded(Float v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
+
+  static Float LoadBfloat16(const uint16_t* p) {
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  }
+  static Float LoadFloat16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
 
   // begin[lane] <= row < end[lane]
   static Mask InRange(const int32_t* begin, const int32_t* end, int32_t row) {

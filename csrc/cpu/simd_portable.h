@@ -13,7 +13,8 @@ namespace pfm::cpu {
 
 struct Portable {
   static constexpr int kLanes = 4;
-  static constexpr int kRows = 2;  // 2 x 16 micro tile: 8 accumulators, 4 vectors, 2 broadcasts
+  static constexpr int kMany = 4, kFew = 1;  // of row_products.h
+  static constexpr int kRows = 2;            // 2 x 16 micro tile: 8 accumulators, 4 vectors, 2 broadcasts
 
   typedef float Float __attribute__((vector_size(16)));
   typedef int32_t Mask __attribute__((vector_size(16)));
@@ -55,6 +56,11 @@ struct Portable {
     return a > b ? a : b;
   }
   static float ReduceAdd(Float v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+
+  static void StoreSums(float* p, Float a, Float b, Float c, Float d) {
+    const float sums[4] = {ReduceAdd(a), ReduceAdd(b), ReduceAdd(c), ReduceAdd(d)};
+    std::memcpy(p, sums, sizeof(sums));
+  }
 
   static Mask InRange(const int32_t* begin, const int32_t* end, int32_t row) {
     Mask b, e;

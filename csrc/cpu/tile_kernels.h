@@ -61,6 +61,21 @@ struct Upcoming {
   int floats;
 };
 
+// Rows of a tensor or of packed panels: element (row, d) is data[row * row_stride + d / 16 * panel_stride + d % 16].
+// Those of a tensor have a panel_stride of 16.
+struct RowSpan {
+  const void* data;
+  int64_t row_stride;
+  int64_t panel_stride;
+  int dim;
+};
+
+// Panels of `rows` rows.
+struct PanelSpan {
+  const float* data;
+  int rows;
+};
+
 struct ProductKernels {
   // [rows, dim] -> panels with room for panel_rows rows, times scale; indexed by pfm_dtype. Returns whether all
   // packed elements are finite.
@@ -86,6 +101,18 @@ struct ProductKernels {
                                 float* out);
 };
 
+// Products of few rows of panels with many rows in their own dtype; indexed by the pfm_dtype of `many`.
+struct RowKernels {
+  // scores[f][m] = few[f] . many[m] for m in [begin, end) and f in [few_begin, few_end).
+  void (*dots_of_rows[3])(const RowSpan& many, int begin, int end, const PanelSpan& few, int few_begin, int few_end,
+                          float* scores);
+  // out[f] (panels of few_rows rows) += sum over m in [begin, end) of weights[f][m] * many[m].
+  void (*accumulate_rows[3])(const float* weights, const RowSpan& many, int begin, int end, int few_begin,
+                             int few_end, int few_rows, float* out);
+  // Whether all elements of the rows [begin, end) are finite.
+  bool (*finite_rows[3])(const RowSpan& many, int begin, int end);
+};
+
 struct SoftmaxKernels {
   // Computes the visible part of the tile at row0. Returns false if there is none; shape->masked is false if all is.
   bool (*shape)(const ColumnArrays& columns, int64_t key0, int row0, int rows, TileShape* shape);
@@ -106,13 +133,14 @@ struct SoftmaxKernels {
   void (*scale_by)(const TileShape& shape, const float* factor, float* scores);
 };
 
-struct TileKernels : ProductKernels, SoftmaxKernels {
+struct TileKernels : ProductKernels, RowKernels, SoftmaxKernels {
   const char* name;
 };
 
 // Constant-initialised tables: a file compiled for an instruction set must not run any code on a processor that lacks
 // it, dynamic initialisers included.
 extern const ProductKernels kAvx2Products, kPortableProducts;
+extern const RowKernels kAvx512Rows, kAvx2Rows, kPortableRows;
 extern const SoftmaxKernels kAvx512Softmax, kAvx2Softmax, kPortableSoftmax;
 
 // The table in use.

@@ -4,6 +4,7 @@
 namespace pfm::cpu {
 
 constexpr ProductKernels kAvx2Products = MakeProductKernels<Avx2>();
+constexpr RowKernels kAvx2Rows = MakeRowKernels<Avx2>();
 constexpr SoftmaxKernels kAvx2Softmax = MakeSoftmaxKernels<Avx2>();
 
 }  // namespace pfm::cpu

@@ -3,7 +3,8 @@
 
 namespace pfm::cpu {
 
-// No products: a processor that splits 512-bit FMAs in two reaches its peak with the AVX2 products.
+// No products of packed tiles: a processor that splits 512-bit FMAs in two reaches its peak with the AVX2 products.
+constexpr RowKernels kAvx512Rows = MakeRowKernels<Avx512>();
 constexpr SoftmaxKernels kAvx512Softmax = MakeSoftmaxKernels<Avx512>();
 
 }  // namespace pfm::cpu

@@ -4,6 +4,7 @@
 namespace pfm::cpu {
 
 constexpr ProductKernels kPortableProducts = MakeProductKernels<Portable>();
+constexpr RowKernels kPortableRows = MakeRowKernels<Portable>();
 constexpr SoftmaxKernels kPortableSoftmax = MakeSoftmaxKernels<Portable>();
 
 }  // namespace pfm::cpu

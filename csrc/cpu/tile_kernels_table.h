@@ -4,6 +4,7 @@
 
 #include "gemm.h"
 #include "pack.h"
+#include "row_products.h"
 #include "softmax.h"
 
 namespace pfm::cpu {
@@ -21,6 +22,18 @@ constexpr ProductKernels MakeProductKernels() {
       Gemm<Simd>::Multiply,
       Gemm<Simd>::Accumulate,
       Gemm<Simd>::AccumulateTransposed,
+  };
+}
+
+template <class Simd>
+constexpr RowKernels MakeRowKernels() {
+  using Float32 = RowProducts<Simd, Float32Elements<Simd>>;
+  using Bfloat16 = RowProducts<Simd, Bfloat16Elements<Simd>>;
+  using Float16 = RowProducts<Simd, Float16Elements<Simd>>;
+  return {
+      {Float32::Dots, Bfloat16::Dots, Float16::Dots},
+      {Float32::Accumulate, Bfloat16::Accumulate, Float16::Accumulate},
+      {Float32::Finite, Bfloat16::Finite, Float16::Finite},
   };
 }
 

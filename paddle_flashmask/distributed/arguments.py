@@ -55,7 +55,7 @@ def checked(
         _arguments.check_seed_offset(fixed_seed_offset)
     if deterministic is None:
         deterministic = deterministic_default()
-    window = _arguments.window_sides(window_size)
+    window = _arguments.window_sides(window_size, causal)
     probability = _arguments.dropout_probability(dropout)
     if probability > 0.0:
         _check_alignment(ranges)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .answer_tree import AnswerTreePack
 from .answers import AnswerPack
 from .attention import IGNORED_LABEL
 from .packs import PackLike
@@ -86,10 +87,15 @@ class SFTCollator:
 class PreferenceCollator(SFTCollator):
     """`SFTCollator` for the packs of `pack_preference`, with `response_indices`, int64 [P, 4], for the P pairs of the
     batch: (batch row, chosen start, chosen end = rejected start, rejected end). labels[row, start:end] are the tokens
-    of an answer, each at the place that predicts it."""
+    of an answer, each at the place that predicts it.
 
-    def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
+    Packs of prefix trees have `label_places` instead, int64 [N, 3], one for each token of each answer in order: (batch
+    row, place of its label, answer). Answers 2p and 2p + 1 are the chosen and the rejected one of pair p."""
+
+    def __call__(self, packs: Sequence[AnswerPack | AnswerTreePack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)
+        if isinstance(packs[0], AnswerTreePack):
+            return {**batch, "label_places": _answer_tokens(packs)}
         pairs = [(b, *pack.answers[i, 1:], pack.answers[i + 1, 2]) for b, pack, i in _pairs(packs)]
         batch["response_indices"] = np.array(pairs, dtype=np.int64)
         return batch
@@ -97,10 +103,16 @@ class PreferenceCollator(SFTCollator):
 
 class KTOCollator(SFTCollator):
     """`SFTCollator` for the packs of `pack_kto`, with `response_indices`, int64 [N, 5]: (batch row, answer start,
-    answer end = start of the KL answer, end of the KL answer, 1 if desirable else 0)."""
+    answer end = start of the KL answer, end of the KL answer, 1 if desirable else 0).
 
-    def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
+    Packs of prefix trees have `label_places` instead, as for `PreferenceCollator`, where answers 2q and 2q + 1 are the
+    own and the KL answer of question q, and `desirable`, int64 [Q], 1 or 0."""
+
+    def __call__(self, packs: Sequence[AnswerPack | AnswerTreePack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)
+        if isinstance(packs[0], AnswerTreePack):
+            desirable = np.concatenate([pack.desirable for pack in packs]).astype(np.int64)
+            return {**batch, "label_places": _answer_tokens(packs), "desirable": desirable}
         samples = [
             (b, *pack.answers[i, 1:], pack.answers[i + 1, 2], pack.desirable[i // 2]) for b, pack, i in _pairs(packs)
         ]
@@ -113,13 +125,14 @@ class RewardCollator(SFTCollator):
     answers of the batch: (batch row, place of the last token, question). Questions are numbered across the batch; the
     answers to one question are contiguous, best first."""
 
-    def __call__(self, packs: Sequence[AnswerPack]) -> dict[str, np.ndarray]:
+    def __call__(self, packs: Sequence[AnswerPack | AnswerTreePack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)
         del batch["labels"]
         places, questions = [], 0
         for b, pack in enumerate(packs):
-            places += [(b, end - 1, questions + question) for question, _, end in pack.answers]
-            questions += len(pack.document_lengths)
+            for question, place in _last_tokens(pack):
+                places.append((b, place, questions + question))
+            questions = places[-1][-1] + 1
         batch["answer_places"] = np.array(places, dtype=np.int64)
         return batch
 
@@ -142,6 +155,23 @@ class RolloutCollator(SFTCollator):
             numbers = [pack.values.numbers[name] for pack in packs]
             batch[name] = np.concatenate(numbers).astype(np.float32)
         return batch
+
+
+def _answer_tokens(packs: Sequence[AnswerTreePack]) -> np.ndarray:
+    """int64 [N, 3]: (batch row, place, answer), with answers numbered across the batch."""
+    firsts = np.cumsum([0, *(len(pack.questions) for pack in packs)])
+    tokens = [
+        np.insert(pack.answer_tokens + (0, first), 0, b, axis=1)
+        for b, (pack, first) in enumerate(zip(packs, firsts, strict=False))
+    ]
+    return np.concatenate(tokens)
+
+
+def _last_tokens(pack: AnswerPack | AnswerTreePack) -> Iterator[tuple[int, int]]:
+    """(question, place of the last token) of every answer."""
+    if isinstance(pack, AnswerTreePack):
+        return zip(pack.questions.tolist(), pack.last_places.tolist(), strict=True)
+    return ((question, end - 1) for question, _, end in pack.answers.tolist())
 
 
 def _pairs(packs: Sequence[AnswerPack]):

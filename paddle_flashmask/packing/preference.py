@@ -1,13 +1,19 @@
-"""Packing of preference data (DPO, reward models, KTO) in share-question form: all at once or as a stream."""
+"""Packing of preference data (DPO, reward models, KTO): all at once or as a stream.
+
+Rows are questions with their answers: each by itself in share-question form, or together as prefix trees.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from .answer_tree import AnswerTreePack, assemble_trees, sequences_of
 from .answers import AnswerPack, Question, assemble_questions, fit_question, tokens_of
+from .branching import PrefixTree, Unit, trees_of
 from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, pack_all, require_keys
 from .packs import PackingReport
+from .tree_layout import TreeReport
 
 KINDS = ("preference", "reward", "kto")
 
@@ -45,6 +51,26 @@ class _AnswerRows(RowPacker):
         return Question(prompt, tuple(answers), repeat_last=True, desirable=bool(row["desirable"]))
 
 
+class _AnswerTrees(_AnswerRows):
+    """Rows that share a tree where they share tokens. The report counts their tokens in share-question form."""
+
+    report_type = TreeReport
+
+    def document(self, row: Row, report: TreeReport) -> Unit | None:
+        number = report.rows
+        question = super().document(row, report)
+        if question is None:
+            return None
+        report.sequence_tokens += len(question)
+        return sequences_of(question, number)
+
+    def join(self, documents: list[Unit], report: TreeReport) -> list[PrefixTree]:
+        return report.count_trees(trees_of(documents, report.max_length))
+
+    def assemble(self, documents: list[PrefixTree]) -> AnswerTreePack:
+        return assemble_trees(documents)
+
+
 def pack_preference(
     rows: Iterable[Row],
     max_length: int,
@@ -53,6 +79,7 @@ def pack_preference(
     order: str = "first_fit_decreasing",
     too_long: str = "drop",
     seed: int | None = None,
+    share_prefixes: bool = False,
 ) -> PackedRows:
     """Pack DPO pairs into sequences of at most `max_length` tokens.
 
@@ -62,13 +89,16 @@ def pack_preference(
     max_prompt_length: with too_long="truncate", the number of prompt tokens that a cut row keeps (default: half of
         max_length). If the row is still too long, all its answers are cut to one length. Rows that fit are not cut.
     order, too_long, seed: as for `pack_sft`. "drop" drops the prompt with all its answers.
+    share_prefixes: store tokens that rows or answers have in common at their start once, as prefix trees (`pack_tree`).
+        The answers of a row stay in one pack. Where a tree is split, rows count as sharing what their first answers,
+        each with its prompt, have in common.
 
     A pair whose answers are the same, before or after the cut, is dropped; the report counts it.
 
-    Returns packs with `answers` (question, start, end), chosen before rejected. Raises ValueError for rows that lack a
-    key or tokens, and for an unknown order or rule.
+    Returns packs with `answers` (question, start, end), chosen before rejected; with share_prefixes each is an
+    `AnswerTreePack`. Raises ValueError for rows that lack a key or tokens, and for an unknown order or rule.
     """
-    return _pack("preference", rows, max_length, max_prompt_length, order, too_long, seed)
+    return _pack("preference", rows, max_length, max_prompt_length, order, too_long, seed, share_prefixes)
 
 
 def pack_reward(
@@ -79,13 +109,14 @@ def pack_reward(
     order: str = "first_fit_decreasing",
     too_long: str = "drop",
     seed: int | None = None,
+    share_prefixes: bool = False,
 ) -> PackedRows:
     """Pack ranked answers for a reward model: `pack_preference` for rows with `prompt` and `answers`.
 
     answers: two or more integer sequences, best first. A row takes len(prompt) plus the sum of their lengths: an answer
         is scored at its last token, which needs no label. Of answers that are the same only the best is kept.
     """
-    return _pack("reward", rows, max_length, max_prompt_length, order, too_long, seed)
+    return _pack("reward", rows, max_length, max_prompt_length, order, too_long, seed, share_prefixes)
 
 
 def pack_kto(
@@ -96,12 +127,13 @@ def pack_kto(
     order: str = "first_fit_decreasing",
     too_long: str = "drop",
     seed: int | None = None,
+    share_prefixes: bool = False,
 ) -> PackedRows:
     """Pack KTO samples: `pack_preference` for rows with `prompt`, `answer`, `desirable` (a bool) and `kl_answer`.
 
     kl_answer: the answer to another question, with which KTO estimates its reference point (see `with_kl_answers`).
     """
-    return _pack("kto", rows, max_length, max_prompt_length, order, too_long, seed)
+    return _pack("kto", rows, max_length, max_prompt_length, order, too_long, seed, share_prefixes)
 
 
 def stream_answers(
@@ -113,6 +145,7 @@ def stream_answers(
     order: str = "first_fit_decreasing",
     too_long: str = "drop",
     seed: int | None = None,
+    share_prefixes: bool = False,
     buffer_rows: int = 500,
 ) -> PackedStream:
     """Pack rows as `pack_preference`, `pack_reward` or `pack_kto` does, `buffer_rows` rows at a time.
@@ -122,7 +155,7 @@ def stream_answers(
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
-    packer = _packer(kind, max_length, max_prompt_length, order, too_long)
+    packer = _packer(kind, max_length, max_prompt_length, order, too_long, share_prefixes)
     return PackedStream(rows, packer, max_length, order, seed, buffer_rows)
 
 
@@ -150,13 +183,16 @@ def with_kl_answers(rows: Iterable[Row]) -> Iterator[Row]:
     yield from ({**row, "kl_answer": donor["answer"]} for row in waiting)
 
 
-def _packer(kind: str, max_length: int, max_prompt_length: int | None, order: str, too_long: str) -> _AnswerRows:
+def _packer(
+    kind: str, max_length: int, max_prompt_length: int | None, order: str, too_long: str, share_prefixes: bool
+) -> _AnswerRows:
     check_choices(max_length, order, too_long)
     longest_prompt = max(1, max_length // 2) if max_prompt_length is None else max_prompt_length
     if longest_prompt < 1:
         raise ValueError(f"max_prompt_length must be at least 1; got {max_prompt_length}")
-    return _AnswerRows(kind, longest_prompt, too_long)
+    return (_AnswerTrees if share_prefixes else _AnswerRows)(kind, longest_prompt, too_long)
 
 
-def _pack(kind, rows, max_length, max_prompt_length, order, too_long, seed) -> PackedRows:
-    return pack_all(rows, _packer(kind, max_length, max_prompt_length, order, too_long), max_length, order, seed)
+def _pack(kind, rows, max_length, max_prompt_length, order, too_long, seed, share_prefixes) -> PackedRows:
+    packer = _packer(kind, max_length, max_prompt_length, order, too_long, share_prefixes)
+    return pack_all(rows, packer, max_length, order, seed)

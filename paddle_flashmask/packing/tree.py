@@ -10,15 +10,14 @@ gradient those of all sequences alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from paddle_flashmask.masks import _columns
-
 from .attention import IGNORED_LABEL
+from .branching import PrefixTree, TokenSequence, Unit, trees_of
 from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fits, pack_all, tokens_and_labels
-from .packs import PackingReport, visible_pairs
+from .tree_layout import TreeLayout, TreeReport, lay_out
 
 _MOST_TOKENS = 2**31
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -39,129 +38,27 @@ class LabelValues:
 
 
 @dataclass(frozen=True)
-class TreePack:
-    """Prefix trees end to end: T tokens without padding, N trees.
+class TreePack(TreeLayout):
+    """Prefix trees of sequences with weights, T tokens.
 
-    input_ids, position_ids: int64 [T]; positions are the depths in the tree.
-    labels: int64 [T], the token that follows if a sequence learns it, else -100.
     label_weights: float64 [T], the sum of the weights of the sequences that learn the label.
     label_counts: int64 [T], their number.
-    key_ends: int32 [T], the LTS of prefix_tree: one past the last row that sees the key.
-    document_lengths: int32 [N], tokens of each tree, with sum T.
     sequences: number of sequences.
     values: the `values` of the rows, None if they have none.
     """
 
-    input_ids: np.ndarray
-    labels: np.ndarray
-    position_ids: np.ndarray
     label_weights: np.ndarray
     label_counts: np.ndarray
-    key_ends: np.ndarray
-    document_lengths: np.ndarray
     sequences: int
     values: LabelValues | None = None
 
-    def __len__(self) -> int:
-        return int(self.input_ids.shape[0])
+    @property
+    def rows(self) -> int:
+        return self.sequences
 
     @property
-    def causal(self) -> bool:
-        return True
-
-    @property
-    def columns(self) -> np.ndarray:
-        return self.key_ends[:, None]
-
-    @property
-    def visible_pairs(self) -> int:
-        return visible_pairs(self)
-
-
-@dataclass
-class TreeReport(PackingReport):
-    """`PackingReport` whose documents are sequences.
-
-    sequence_tokens: tokens of the packed sequences, each counted in full. trees: packed trees.
-    split_trees: trees that did not fit into one pack. repeated_tokens: tokens that stand in the tree once, counted
-        again in every further pack that repeats them.
-    """
-
-    sequence_tokens: int = 0
-    trees: int = 0
-    split_trees: int = 0
-    repeated_tokens: int = 0
-
-    @property
-    def sharing(self) -> float:
-        """Tokens of the sequences / packed tokens: how much less is computed than without sharing."""
-        return self.sequence_tokens / self.tokens if self.tokens else 1.0
-
-    def count_pack(self, pack: TreePack) -> None:
-        super().count_pack(pack)
-        self.packed_rows += pack.sequences - len(pack.document_lengths)
-        self.trees += len(pack.document_lengths)
-
-    def to_dict(self) -> dict[str, int | float]:
-        return {**super().to_dict(), "sharing": self.sharing}
-
-    def __str__(self) -> str:
-        text = (
-            f"{super().__str__()}; {self.sequence_tokens} tokens shared in {self.trees} trees, {self.sharing:.2f} to 1"
-        )
-        if self.split_trees:
-            text += f"; {self.split_trees} trees split, with {self.repeated_tokens} tokens repeated"
-        return text
-
-
-@dataclass(frozen=True)
-class _Sequence:
-    """input_ids, following: int64 [n], each token and the one after it (-100: unknown). learns: bool [n], with sum m.
-
-    values: float64 [m] by name.
-    """
-
-    input_ids: np.ndarray
-    following: np.ndarray
-    learns: np.ndarray
-    weight: float
-    values: dict[str, np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    def first(self, n: int) -> _Sequence:
-        """The first n places."""
-        learned = int(self.learns[:n].sum())
-        values = {name: numbers[:learned] for name, numbers in self.values.items()}
-        return _Sequence(self.input_ids[:n], self.following[:n], self.learns[:n], self.weight, values)
-
-    def shared_with(self, other: _Sequence) -> int:
-        """The number of leading places that both have."""
-        n = min(len(self), len(other))
-        differ = (self.input_ids[:n] != other.input_ids[:n]) | (self.following[:n] != other.following[:n])
-        return int(differ.argmax()) if differ.any() else n
-
-    def sort_key(self) -> bytes:
-        """Bytes in the order of the places, so that sequences with a common prefix sort together."""
-        return np.stack([self.input_ids, self.following], axis=1).astype(">u4").tobytes()
-
-
-@dataclass
-class _Tree:
-    """Sequences in depth-first order, and how many places each shares with the one before it."""
-
-    sequences: list[_Sequence] = field(default_factory=list)
-    shared: list[int] = field(default_factory=list)
-    length: int = 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def add(self, sequence: _Sequence, shared: int) -> None:
-        self.sequences.append(sequence)
-        self.shared.append(shared)
-        self.length += len(sequence) - shared
+    def learned(self) -> np.ndarray:
+        return self.labels != IGNORED_LABEL
 
 
 @dataclass(frozen=True)
@@ -170,7 +67,7 @@ class _TreeRows(RowPacker):
     too_long: str
     share_prefixes: bool
 
-    def document(self, row: Row, report: TreeReport) -> _Sequence | None:
+    def document(self, row: Row, report: TreeReport) -> Unit | None:
         number = report.rows
         report.rows += 1
         sequence = _read(row, number)
@@ -178,59 +75,28 @@ class _TreeRows(RowPacker):
         if whole is None:
             return None
         if whole:
-            return sequence
+            return (sequence,)
         report.truncated_rows += 1
         report.truncated_tokens += len(sequence) - report.max_length
-        return sequence.first(report.max_length)
+        return (sequence.first(report.max_length),)
 
-    def join(self, documents: list[_Sequence], report: TreeReport) -> list[_Tree]:
-        """Sort the sequences into trees, in the order in which the trees begin, and split those that are too long.
+    def join(self, documents: list[Unit], report: TreeReport) -> list[PrefixTree]:
+        sequences = [sequence for (sequence,) in documents]
+        _check_names(sequences)
+        report.sequence_tokens += sum(map(len, sequences))
+        if not self.share_prefixes:
+            return [PrefixTree([sequence], [0]) for sequence in sequences]
+        return report.count_trees(trees_of(documents, report.max_length))
 
-        The sort compares bytes; everything else takes time linear in the tokens.
-        """
-        _check_names(documents)
-        order = range(len(documents))
-        if self.share_prefixes:
-            keys = [sequence.sort_key() for sequence in documents]
-            order = sorted(order, key=keys.__getitem__)
-        trees: list[tuple[int, list[_Tree]]] = []  # the number of the first sequence, and the parts
-        last = None
-        for number in order:
-            sequence = documents[number]
-            shared = sequence.shared_with(last) if self.share_prefixes and last is not None else 0
-            if shared == 0:
-                trees.append((number, [_Tree()]))
-            first, parts = trees[-1]
-            trees[-1] = min(first, number), parts
-            if len(parts[-1]) + len(sequence) - shared > report.max_length:
-                report.split_trees += len(parts) == 1
-                report.repeated_tokens += shared
-                parts.append(_Tree())
-                shared = 0
-            parts[-1].add(sequence, shared)
-            report.sequence_tokens += len(sequence)
-            last = sequence
-        return [part for _, parts in sorted(trees, key=lambda tree: tree[0]) for part in parts]
-
-    def assemble(self, documents: list[_Tree]) -> TreePack:
+    def assemble(self, documents: list[PrefixTree]) -> TreePack:
         sequences = [sequence for tree in documents for sequence in tree.sequences]
-        shared = [count for tree in documents for count in tree.shared]
-        (key_ends,) = _columns.shared_prefixes([len(sequence) for sequence in sequences], shared)
-        places = [slice(count, None) for count in shared]
-        label_places, learners = _label_places(sequences, shared)
+        layout, label_places, learners = lay_out(documents)
         weights = np.array([sequence.weight for sequence in sequences])[learners]
-        counts = np.bincount(label_places, minlength=len(key_ends))
-        following = np.concatenate([s.following[own] for s, own in zip(sequences, places, strict=True)])
+        size = len(layout["input_ids"])
         return TreePack(
-            input_ids=np.concatenate([s.input_ids[own] for s, own in zip(sequences, places, strict=True)]),
-            labels=np.where(counts > 0, following, IGNORED_LABEL),
-            position_ids=np.concatenate(
-                [np.arange(first, len(s), dtype=np.int64) for s, first in zip(sequences, shared, strict=True)]
-            ),
-            label_weights=np.bincount(label_places, weights, minlength=len(key_ends)),
-            label_counts=counts,
-            key_ends=key_ends,
-            document_lengths=np.array([len(tree) for tree in documents], dtype=np.int32),
+            **layout,
+            label_weights=np.bincount(label_places, weights, minlength=size),
+            label_counts=np.bincount(label_places, minlength=size),
             sequences=len(sequences),
             values=_joined_values(sequences, label_places, learners),
         )
@@ -284,7 +150,7 @@ def stream_tree(
     return PackedStream(rows, _TreeRows(too_long, share_prefixes), max_length, order, seed, buffer_rows)
 
 
-def _read(row: Row, number: int) -> _Sequence:
+def _read(row: Row, number: int) -> TokenSequence:
     input_ids, labels = tokens_and_labels(row, number)
     learns = labels != IGNORED_LABEL
     for name, tokens in (("input_ids", input_ids), ("labels", labels[learns])):
@@ -296,7 +162,7 @@ def _read(row: Row, number: int) -> _Sequence:
     if not abs(weight) <= _MOST_FLOAT32:
         raise ValueError(f"row {number}: weight must be finite in float32; got {weight}")
     following = np.where(learns, labels, np.append(input_ids[1:], IGNORED_LABEL))
-    return _Sequence(input_ids, following, learns, weight, _read_values(row, number, learns))
+    return TokenSequence(input_ids, following, learns, weight, _read_values(row, number, learns))
 
 
 def _read_values(row: Row, number: int, learns: np.ndarray) -> dict[str, np.ndarray]:
@@ -315,7 +181,7 @@ def _read_values(row: Row, number: int, learns: np.ndarray) -> dict[str, np.ndar
     return values
 
 
-def _check_names(sequences: list[_Sequence]) -> None:
+def _check_names(sequences: list[TokenSequence]) -> None:
     """Raise ValueError unless all sequences have values of the same names."""
     for sequence in sequences:
         if sequence.values.keys() != sequences[0].values.keys():
@@ -325,19 +191,7 @@ def _check_names(sequences: list[_Sequence]) -> None:
             )
 
 
-def _label_places(sequences: list[_Sequence], shared: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each label of each sequence, and the number of the sequence, int64 [N] each."""
-    path = np.empty(max(map(len, sequences)), dtype=np.int64)  # places of the tokens of the last sequence
-    places, place = [], 0
-    for sequence, prefix in zip(sequences, shared, strict=True):
-        length = len(sequence)
-        path[prefix:length] = np.arange(place, place + length - prefix)
-        place += length - prefix
-        places.append(path[:length][sequence.learns])
-    return np.concatenate(places), np.repeat(np.arange(len(places)), [len(learned) for learned in places])
-
-
-def _joined_values(sequences: list[_Sequence], places: np.ndarray, learners: np.ndarray) -> LabelValues | None:
+def _joined_values(sequences: list[TokenSequence], places: np.ndarray, learners: np.ndarray) -> LabelValues | None:
     names = list(sequences[0].values)
     if not names:
         return None

@@ -13,6 +13,7 @@ import pytest
 from support.repository import REPOSITORY
 
 from benchmarks.gpu import bench, bench_rows, flash_attention3, model_masks, paper_masks, timing
+from benchmarks.gpu.packages import import_first
 from tools.gpu_check import plan
 from tools.gpu_check.outcome import FAILED, Case, DeviceLost, NotRun, run_case
 
@@ -61,7 +62,7 @@ def test_masks_as_flash_attention3_takes_them(mask: str, called: dict, monkeypat
     for module in flash_attention3.MODULES:
         monkeypatch.setitem(sys.modules, module, FakeInterface(name) if module == name else None)
     described = paper_masks.paper_mask(mask, 512)
-    interface = flash_attention3.interface()
+    interface = import_first(*flash_attention3.MODULES)
     inputs = [np.zeros((2, 512, 2, 8), np.float32)] * 3
     attend = flash_attention3.attention(interface, described, 2, 0.5, np.array)
     assert attend(*inputs).shape == (2, 512, 2, 8)
@@ -73,14 +74,7 @@ def test_masks_as_flash_attention3_takes_them(mask: str, called: dict, monkeypat
     assert interface.called == called | {"softmax_scale": 0.5}
 
 
-def test_flash_attention3_that_is_absent_or_lacks_a_mask_is_not_run(monkeypatch) -> None:
-    for module in flash_attention3.MODULES:
-        monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(NotRun, match="absent: none of flash_attn_interface"):
-        flash_attention3.interface()
-    monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
-    with pytest.raises(NotRun, match="absent: none of flash_attn.cute"):
-        flash_attention3.interface(flash_attention3.MODULES_4)
+def test_masks_that_flash_attention3_lacks_are_not_run() -> None:
     with pytest.raises(NotRun, match="no share_question mask"):
         flash_attention3.attention(FakeInterface("fake"), paper_masks.paper_mask("share_question", 512), 1, 1.0, list)
 

@@ -274,7 +274,7 @@ def test_a_package_that_is_absent_is_named(gpu: fake_cuda.FakeGpu, monkeypatch: 
     monkeypatch.delitem(sys.modules, "flash_attn.cute")
     measured = bench.Bench(Settings("bench-peers", emulated_library(), Path()))
     for name, reason in (("fa3_jax", "jax"), ("cudnn_flex", "cudnn.flex_attention"), ("flex_flash", "flash_attn.cute")):
-        assert "NotRun: absent: " in measured.measure_peer(ROW, name)["absent"][name]
+        assert "NotRun: cannot be imported: " in measured.measure_peer(ROW, name)["absent"][name]
         assert reason in measured.measure_peer(ROW, name)["absent"][name]
     monkeypatch.setitem(sys.modules, "jax", types.SimpleNamespace(default_backend=lambda: "cpu"))
     monkeypatch.setitem(sys.modules, "flash_attn3_jax", types.ModuleType("flash_attn3_jax"))

@@ -11,7 +11,8 @@ from support.library import Kernels
 from support.pairwise import pairwise
 from support.problem import Problem
 
-# Sizes around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them.
+# Sizes around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them; few queries, also
+# with the last chunk of 256 keys not full.
 SIZES = [
     (1, 1),
     (2, 15),
@@ -25,6 +26,8 @@ SIZES = [
     (129, 63),
     (1, 300),
     (300, 1),
+    (3, 700),
+    (8, 385),
     (200, 200),
     (257, 130),
     (130, 257),

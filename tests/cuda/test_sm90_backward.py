@@ -194,6 +194,20 @@ def test_keys_and_rows_that_nothing_sees(emulated: EmulatedKernels) -> None:
     assert not results["dquery"][:, :200].any() and results["dquery"][:, 200:].any()
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_rows_far_from_each_other(emulated: EmulatedKernels, deterministic: bool) -> None:
+    """Some 70 query tiles, which are classified 32 at a time: keys that see the first, the middle or the last rows
+    alone, both ends with 60 dead tiles in between, or nothing."""
+    rows = 64 * 70 + 10
+    hidden = [(64, rows, 0, 0), (0, 2100, 2150, rows), (0, rows - 5, 0, 0), (64, rows - 100, 0, 0), (0, rows, 0, 0)]
+    startend = np.repeat(np.array(hidden, np.int32), 128, axis=0)[None, None]
+    sizes = {"batch": 1, "heads_q": 1, "seqlen_q": rows, "seqlen_k": startend.shape[2], "causal": False}
+    problem = plain_problem(**sizes, head_dim=64, head_dim_v=64, startend=startend)
+    call = EmulatedCall(emulated, problem, deterministic)
+    _, results = workspace_and_gradients(emulated, call, compute_capability=SM90)
+    Expectation(problem).check(results)
+
+
 class WatchedCall(EmulatedCall):
     """A call that keeps the contents of the workspace after its last launch."""
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "counts.h"
 #include "global_memory.h"
 #include "shared_memory.h"
 
@@ -260,6 +261,9 @@ void StartLoad(std::vector<SharedAddress> chunks, std::vector<Piece> sources, Sh
     std::memset(MarkAsyncWrite(chunk, where), 0xff, kChunk);
   }
   Async().loads.push_back(std::move(load));
+  int64_t bytes = 0;
+  for (const Load& started : Async().loads) bytes += static_cast<int64_t>(started.data.size());
+  CountInFlight(bytes);
 }
 
 void StartStore(std::vector<SharedAddress> chunks, std::vector<Piece> targets, bool adds, Where where) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "counts.h"
 #include "global_memory.h"
 #include "machine.h"
 
@@ -21,6 +22,7 @@ Options& CurrentOptions() {
 
 void Launch(int64_t blocks, int threads, int shared_bytes, uint64_t seed, const std::function<void()>& body) {
   const std::lock_guard<std::recursive_mutex> lock(Mutex());
+  Counts().push_back({blocks, threads, 0, {}});
   machine.Run(blocks, threads, shared_bytes, seed, body);
 }
 
@@ -64,6 +66,7 @@ void pfm_emulator_configure(uint64_t seed, int resident_blocks, int compute_capa
   options.resident_blocks = resident_blocks;
   options.compute_capability = compute_capability;
   options.shared_limit = shared_limit;
+  pfm::emulator::Counts().clear();
 }
 
 void pfm_emulator_register(void* memory, size_t bytes, const char* name, int written) {
@@ -77,6 +80,14 @@ size_t pfm_emulator_arrays(void* to, size_t capacity, size_t alignment) {
   const std::vector<uint8_t> bytes = pfm::emulator::Global().Arrays(alignment);
   std::memcpy(to, bytes.data(), std::min(capacity, bytes.size()));
   return bytes.size();
+}
+
+size_t pfm_emulator_counts(int64_t* to, size_t capacity) {
+  static_assert(sizeof(pfm::emulator::LaunchCounts) == (3 + pfm::emulator::kMaxWarps) * sizeof(int64_t));
+  const std::lock_guard<std::recursive_mutex> lock(pfm::emulator::Mutex());
+  const auto& counts = pfm::emulator::Counts();
+  if (capacity != 0) std::memcpy(to, counts.data(), std::min(capacity, counts.size()) * sizeof(counts[0]));
+  return counts.size();
 }
 
 int64_t pfm_emulator_warpgroup_products() { return pfm::emulator::WarpgroupProducts(); }

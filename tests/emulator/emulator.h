@@ -85,6 +85,8 @@ void pfm_emulator_unregister(void* memory);
 // Copies up to `capacity` bytes of the arrays of registered memory, each starting at a multiple of `alignment` bytes.
 // Returns their total number of bytes.
 size_t pfm_emulator_arrays(void* to, size_t capacity, size_t alignment);
+// Copies up to `capacity` records of counts.h. Returns their number.
+size_t pfm_emulator_counts(int64_t* to, size_t capacity);
 int64_t pfm_emulator_warpgroup_products();
 }
 

@@ -80,6 +80,8 @@ struct Thread {
   std::vector<Copy> copies;  // in flight, oldest first
   int64_t groups = 0;        // committed so far
   uint32_t releases = 0;     // so far
+  int64_t loads = 0;         // counts.h
+  int64_t most_in_flight = 0;
   // First epoch per warp that this thread alone is not ordered after; its warp learns it at the next barrier.
   uint32_t acquired[kMaxWarps] = {};
   std::vector<uint32_t> fences;  // epochs of its proxy fences
@@ -146,6 +148,7 @@ struct Block {
   uint32_t known[kMaxWarps][kMaxWarps] = {};
 
   std::vector<Acquisition> acquisitions;
+  int64_t bytes_in_flight = 0;  // counts.h: the most of each thread, added up
 
   std::vector<uint8_t> shared;
   // Per word of shared memory:

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "collectives.h"
+#include "counts.h"
 #include "global_memory.h"
 #include "machine.h"
 #include "shared_memory.h"
@@ -45,6 +46,7 @@ inline int32_t AtomicAddShared(SharedAddress address, int32_t value, Where where
 
 template <class T>
 inline T LoadGlobal(const T* address, Where where) {
+  emulator::CountLoad();
   emulator::Global().Read(address, sizeof(T), where);
   return *address;
 }

@@ -22,6 +22,7 @@ Mistake = tuple[str, str, str, str, str, str, int]
 VALUES_WAIT = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n"
 BEHIND = "    // The factors are"
 RELEASE = "    ArriveByWarp(ring->empty());\n"
+TILE_RELEASE = "          FinishStage<kDquerySums>(shared, stages);\n"
 ONE_WARP = "ptx::ThreadIndex() / kWarpThreads % kWarpgroupWarps == 2"
 
 
@@ -76,10 +77,10 @@ CASES: dict[str, Mistake] = {
         head_dim=256,  # one query stage: the next queries wait for it
     ),
     "sm90 backward, head_dim 64: one warp releases before its wait": one_warp_early(
-        OWN_KEYS, "          ptx::WarpgroupWait<0>();\n", "          finish_tile();\n", 64
+        OWN_KEYS, "          ptx::WarpgroupWait<0>();\n", TILE_RELEASE, 64
     ),
     "sm90 backward, head_dim 128: one warp releases before its wait": one_warp_early(
-        OWN_KEYS, "          ptx::WarpgroupWait<1>();  // for all but these\n", "          finish_tile();\n", 128
+        OWN_KEYS, "          ptx::WarpgroupWait<1>();  // for all but these scores\n", TILE_RELEASE, 128
     ),
     "sm90 backward, head_dim 256: one warp releases before its wait": one_warp_early(
         SHARE_KEYS,

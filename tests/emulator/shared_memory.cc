@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "counts.h"
 #include "global_memory.h"
 
 namespace pfm::emulator {
@@ -282,6 +283,7 @@ void WaitCopies(int groups) {
     for (uint32_t w = 0; w < kCopyBytes / 4; ++w) block.written[offset / 4 + w] = access;
   }
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(landed));
+  CountWait();
 }
 
 }  // namespace pfm::emulator

@@ -7,6 +7,7 @@ KERNEL, PRODUCER = "sm90/backward.h", "sm90/backward_producer.h"
 OWN_KEYS, SHARE_KEYS = "sm90/backward_own_keys.h", "sm90/backward_share_keys.h"
 GRADIENTS, SCORES, PRODUCTS = "sm90/backward_gradients.h", "sm90/backward_scores.h", "sm90/wgmma_tiles.h"
 SHARED, MASK, PIPELINE = "sm90/backward_shared.h", "sm90/backward_mask.h", "sm90/pipeline.h"
+WALK = "common/candidate_tiles.h"
 TURNS, RANKS, BLOCK = "sm90/dquery_order.h", "backward/dquery_turns.h", "backward/backward_block.h"
 ROWS, CONVERSION = "backward/preprocess.h", "backward/postprocess.h"
 KERNEL_OBJECT, ROWS_OBJECT = "sm90/backward_bf16.cu", "backward/launch.cu"
@@ -32,8 +33,13 @@ P_BARRIER = f"      {CONSUMERS_SYNC}  // P and dS of both warpgroups are there\n
 DS_STORED = "          StoreRounded(rounded_dscores, shared.dscores(stages), ptx::Fresh(thread_key));\n"
 ZEROS_STORED = "        StoreRounded(zeros, shared.dscores(*stages), thread_key);\n"
 PROXY_FENCE = "ptx::FenceProxyAsync();\n"
-LAST_WAIT = "          ptx::WarpgroupWait<0>();\n          finish_tile();\n"
+DQUERY_WAIT = "          ptx::WarpgroupWait<2>();  // for dquery\n"
+LAST_DQUERY_WAIT = "          ptx::WarpgroupWait<1>();  // likewise\n"
 RELEASE = "      FinishStage<kDquerySums>(shared, stages);\n"
+TILE_RELEASE = "    " + RELEASE + "          stages = next;\n"
+LAST_WAIT = "          ptx::WarpgroupWait<0>();\n" + TILE_RELEASE
+DEAD_ADD = "        AddDquery(common, shared, warpgroup, *stages, dquery);\n"
+DEAD_RELEASE = "      FinishStage<kDquerySums>(shared, *stages);\n"
 QUERY_WAIT = "        ptx::WarpgroupWait<0>();\n        ptx::Settle(dquery);\n"
 
 TURN_WAIT = "  if constexpr (kDquerySums == DquerySums::kInTurn) stages.WaitAlong(shared.turns());\n"
@@ -100,10 +106,29 @@ CASES: dict[int, dict[str, Mistake]] = {
             "deterministic",
             f"race in shared memory|{ASYNC}",
         ),
-        "a stage never released": mistake(OWN_KEYS, RELEASE[2:], "", "deterministic", "deadlock"),
-        "a wait that lets dkey and dquery fly": mistake(
+        "a stage never released": mistake(
             OWN_KEYS,
-            "ptx::WarpgroupWait<1>();  // for all but these",
+            TILE_RELEASE + "        } else {",
+            "          stages = next;\n        } else {",
+            "deterministic",
+            "deadlock",
+        ),
+        "dquery added while it is summed": mistake(
+            OWN_KEYS, DQUERY_WAIT, DQUERY_WAIT.replace("<2>", "<3>"), "backward", VALUES
+        ),
+        "dquery of the last tile added while it is summed": mistake(
+            OWN_KEYS, LAST_DQUERY_WAIT, LAST_DQUERY_WAIT.replace("<1>", "<2>"), "backward", VALUES
+        ),
+        "dquery and dkey in one group": mistake(
+            OWN_KEYS,
+            "            IssueQueryGradient(shared, warpgroup, stages, dquery);\n            ptx::WarpgroupCommit();\n",
+            "            IssueQueryGradient(shared, warpgroup, stages, dquery);\n",
+            "backward",
+            VALUES,
+        ),
+        "a wait that lets dkey fly": mistake(
+            OWN_KEYS,
+            "ptx::WarpgroupWait<1>();  // for all but these scores",
             "ptx::WarpgroupWait<2>();",
             "backward",
             f"{ASYNC}|was changed while this instruction was in flight|sums were changed before this wait",
@@ -122,22 +147,12 @@ CASES: dict[int, dict[str, Mistake]] = {
             "backward",
             NO_PROXY_FENCE,
         ),
-        "no barrier between dS and its product": mistake(
-            OWN_KEYS,
-            DS_BARRIER,
-            "",
-            "backward",
-            NO_ORDER,
-        ),
+        "no barrier between dS and its product": mistake(OWN_KEYS, DS_BARRIER, "", "backward", NO_ORDER),
         "one dS for every tile": mistake(
             SHARED, "stages.position() % 2 * ScoreTile::kBytes", "0 * stages.position()", "backward", NO_ORDER
         ),
         "keys overwritten while the other warpgroup uses them": mistake(
-            GRADIENTS,
-            KEYS_BARRIER,
-            "",
-            "backward",
-            NO_ORDER,
+            GRADIENTS, KEYS_BARRIER, "", "backward", NO_ORDER
         ),
         "no proxy fence before the gradients are stored": mistake(
             GRADIENTS,
@@ -161,11 +176,7 @@ CASES: dict[int, dict[str, Mistake]] = {
             "the thread returned while this asynchronous store reads shared memory",
         ),
         "barriers that copies do not know": mistake(
-            KERNEL,
-            "    ptx::FenceMbarrierInit();\n",
-            "",
-            "backward",
-            "no FenceMbarrierInit",
+            KERNEL, "    ptx::FenceMbarrierInit();\n", "", "backward", "no FenceMbarrierInit"
         ),
         "the warpgroups mask each other's tiles": mistake(
             MASK,
@@ -194,16 +205,8 @@ CASES: dict[int, dict[str, Mistake]] = {
         "two blocks with the same keys": mistake(
             BLOCK, "KeyTileOf(arguments.mask, rank)", "KeyTileOf(arguments.mask, rank / 2 * 2)", "backward", RACE
         ),
-        "who sees nothing keeps the stage": mistake(
-            OWN_KEYS, "      FinishTile(common, shared, warpgroup, *stages, dquery);\n", "", "halves", "deadlock"
-        ),
-        "who sees nothing adds no dquery": mistake(
-            OWN_KEYS,
-            "      FinishTile(common, shared, warpgroup, *stages, dquery);\n",
-            "      ArriveByWarp(stages->empty());\n",
-            "halves",
-            VALUES,
-        ),
+        "who sees nothing keeps the stage": mistake(OWN_KEYS, DEAD_RELEASE, "", "halves", "deadlock"),
+        "who sees nothing adds no dquery": mistake(OWN_KEYS, DEAD_ADD, "", "halves", VALUES),
         "sees nothing: taken from the other warpgroup": mistake(
             SHARED, "keys >> (16 + 2 * warpgroup)", "keys >> (18 - 2 * warpgroup)", "halves", VALUES
         ),
@@ -215,6 +218,9 @@ CASES: dict[int, dict[str, Mistake]] = {
         ),
         "sums of dquery that no key tile reaches": row_mistake(
             "if (IsReached(arguments, batch, head, row)) {", "if (row >= 0) {", NOT_WRITTEN, file=CONVERSION
+        ),
+        "the walk starts behind its first tile": mistake(
+            WALK, "rows.min_begin / kTileQ", "rows.min_begin / kTileQ + 1", "backward", VALUES
         ),
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "the turn is not passed on": turn_mistake(
@@ -247,7 +253,7 @@ CASES: dict[int, dict[str, Mistake]] = {
         "turns by what bounds do not rule out, taken by what columns do not": mistake(
             MASK, "if (!kInTurn && ", "if (", "turns", f"deadlock|{RACE}"
         ),
-        "one turn for two query tiles": turn_mistake("(kRowsPerBlock / 16)", "(kRowsPerBlock / 8)", f"deadlock|{RACE}"),
+        "one turn for two query tiles": turn_mistake("(kRowsPerBlock / 16)", "(kRowsPerBlock / 4)", f"deadlock|{RACE}"),
         "marks that nobody cleared": row_mistake(
             "      ptx::StoreGlobal(arguments.turns + ptx::BlockIndex(), 0);\n", "", NOT_WRITTEN, "turns"
         ),
@@ -256,11 +262,9 @@ CASES: dict[int, dict[str, Mistake]] = {
         "no wait for the turn": mistake(SCORES, TURN_WAIT, "", "turns", NO_TURN),
         "no wait for the turn of a tile that a warpgroup does not see": mistake(
             OWN_KEYS,
-            "        ptx::WarpgroupWait<0>();\n      }\n"
-            "      FinishTile(common, shared, warpgroup, *stages, dquery);\n",
-            "        ptx::WarpgroupWait<0>();\n        AddQueryGradient<DquerySums::kInAnyOrder>("
-            "common, shared, *stages, FirstQuery(warpgroup), FirstColumn(warpgroup), dquery);\n      }\n"
-            "      FinishStage<kDquerySums>(shared, *stages);\n",
+            DEAD_ADD,
+            "        AddQueryGradient<DquerySums::kInAnyOrder>("
+            "common, shared, *stages, FirstQuery(warpgroup), FirstColumn(warpgroup), dquery);\n",
             "turns",
             RACE,
         ),
@@ -271,7 +275,9 @@ CASES: dict[int, dict[str, Mistake]] = {
             "deterministic",
             IN_FLIGHT,
         ),
-        "no wait for the sums": mistake(OWN_KEYS, LAST_WAIT, "          finish_tile();\n", "backward", IN_FLIGHT),
+        "no wait for the sums": mistake(
+            OWN_KEYS, LAST_WAIT, TILE_RELEASE, "backward", f"{IN_FLIGHT}|returned before WarpgroupWait"
+        ),
         "a stage released before its products are done": mistake(
             OWN_KEYS,
             LAST_WAIT,
@@ -279,7 +285,6 @@ CASES: dict[int, dict[str, Mistake]] = {
             "deterministic",
             f"race in|{ASYNC}",
         ),
-        "a stage never released": mistake(OWN_KEYS, RELEASE[2:], "", "deterministic", "deadlock"),
         "no proxy fence after dS": mistake(
             OWN_KEYS, DS_STORED + "          " + PROXY_FENCE, DS_STORED, "backward", NO_PROXY_FENCE
         ),

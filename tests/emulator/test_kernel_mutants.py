@@ -183,7 +183,9 @@ ISSUE_TO_VALUE = """    IssueOutput(has_output);
 STEP_VALUE = "    ptx::WarpgroupWait<0>();\n    ptx::Settle(out_);\n    Release(&value_ring_);\n    // The factors are"
 SKIPPED_TURN = "    ping_pong_.Take();\n    ping_pong_.Pass();\n"
 SKIPPED_VALUE = "    value_ring_.WaitFull();\n    Release(&value_ring_);\n    return NextEntry();\n"
-STAGE_OF_SCHEDULER = "    if (IsLeader()) position_.WaitEmpty();\n    SyncSchedulerWarps();\n"
+STAGE_WAIT = "    if (IsLeader()) position_.WaitEmpty();\n"
+COMBINE = "    const int slices = Combine(found);\n"
+BITS_BARRIER = "    SyncSchedulerWarps();  // the bits of all warps are there\n"
 
 
 def sm90_forward(file: str, old: str, new: str, expected: str | None, what: str = "forward") -> Mutant:
@@ -230,7 +232,22 @@ CASES |= {
         SM90_FORWARD, "    ping_pong_.Finish();\n", "", "the block returned while a barrier waited for 128 more threads"
     ),
     "sm90 forward: the scheduler writes before the stage is empty": sm90_forward(
-        SM90_SCHEDULER, STAGE_OF_SCHEDULER, "", "race in shared memory"
+        SM90_SCHEDULER, STAGE_WAIT + COMBINE, COMBINE, "race in shared memory"
+    ),
+    "sm90 forward: the other scheduler warps do not wait for the stage": sm90_forward(
+        SM90_SCHEDULER, STAGE_WAIT + COMBINE, COMBINE + STAGE_WAIT, "race in shared memory"
+    ),
+    "sm90 forward: a tile is published before all of its bits are there": sm90_forward(
+        SM90_SCHEDULER, BITS_BARRIER, "", "race in shared memory|which nobody has written"
+    ),
+    "sm90 forward: the columns of the same tile loaded again": sm90_forward(
+        SM90_SCHEDULER,
+        "        undecided &= undecided - 1;\n        load_next();\n",
+        "        load_next();\n        undecided &= undecided - 1;\n",
+        VALUES,
+    ),
+    "sm90 forward: nobody takes the last quarter of the keys": sm90_forward(
+        SM90_SCHEDULER, "return warp_ * kShare < kRowBlocks;", "return false;", "which nobody has written"
     ),
     "sm90 forward: barriers that copies do not know": sm90_forward(
         SM90_SHARED, "      ptx::FenceMbarrierInit();\n", "", "no FenceMbarrierInit"
@@ -270,7 +287,7 @@ CASES |= {
         SM90_STREAM, "(slices & MissesSome(slice)) != 0", "(slices & MissesSome(slice ^ 1)) != 0", VALUES, "slices"
     ),
     "sm90 forward: bits of neighbouring keys exchanged": sm90_forward(
-        SM90_SCHEDULER, "2 * word + lane % 2", "2 * word + (lane + 1) % 2", VALUES
+        SM90_SCHEDULER, "8 * (lane / 2) + lane % 2", "8 * (lane / 2) + (lane + 1) % 2", VALUES
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 
 import numpy as np
@@ -127,10 +128,26 @@ def test_the_token_before_a_branch_heads_each_branch() -> None:
 
 def test_a_tree_that_is_too_long_repeats_its_prefix() -> None:
     packed = pack_tree(example_rows(), 5)
-    assert [pack.input_ids.tolist() for pack in packed] == [[1, 2, 3, 10, 12], [1, 2, 3, 10], [1, 2, 3]]
+    assert [pack.input_ids.tolist() for pack in packed] == [[1, 2, 3, 10, 12], [1, 2, 3, 10, 3]]
     report = packed.report
-    assert (report.trees, report.split_trees, report.repeated_tokens, report.sequence_tokens) == (3, 1, 5, 12)
-    assert "12 tokens shared in 3 trees, 1.00 to 1; 1 trees split, with 5 tokens repeated" in str(report)
+    assert (report.trees, report.split_trees, report.repeated_tokens, report.sequence_tokens) == (2, 1, 3, 12)
+    assert "12 tokens shared in 2 trees, 1.20 to 1; 1 trees split, with 3 tokens repeated" in str(report)
+
+
+@pytest.mark.parametrize("order", ["sequential", "first_fit_decreasing"])
+def test_a_tree_is_split_where_least_is_shared(order: str) -> None:
+    """A text of two tokens before every row does not divide prompts whose rollouts fit into a pack."""
+    rows = []
+    for prompt in range(7):
+        for rollout in range(4):
+            text = [1, 2, *[10 + prompt] * 5, 20 + rollout, 30 + prompt, 40]
+            rows.append({"input_ids": text[:-1], "labels": text[1:]})
+    rows = [rows[i] for i in np.random.default_rng(1).permutation(len(rows))]
+    packed = pack_tree(rows, 45, order=order)  # each prompt has 18 tokens, one of them in all
+    prompts = [sorted({*pack.input_ids.tolist()} & {*range(10, 20)}) for pack in packed]
+    assert sorted(itertools.chain.from_iterable(prompts)) == [*range(10, 17)]
+    assert sorted(map(len, packed)) == [18, 35, 35, 35]
+    assert packed.report.repeated_tokens == 3 and packed.report.split_trees == 1
 
 
 def test_rows_that_share_nothing_are_packed_as_documents() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from ctypes import c_char_p, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from .repository import REPOSITORY
 
 LIBRARY = REPOSITORY / "build" / "emulated" / "_kernels.so"
 
+WARPS = 32  # of a block, at most
 CUDA = 1
 KIBIBYTE = 1024
 SHARED_SMALL, SHARED_MEDIUM, SHARED_LARGE = 99 * KIBIBYTE, 163 * KIBIBYTE, 227 * KIBIBYTE
@@ -30,6 +32,20 @@ def emulated_library() -> Path:
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         build_kernels.build_kernel_library(LIBRARY, None, (), emulated=True)
     return LIBRARY
+
+
+@dataclass(frozen=True)
+class LaunchCounts:
+    """What a launch does about latency (tests/emulator/counts.h).
+
+    bytes_in_flight: the most that asynchronous copies of a block had in flight. loads: per warp, the most loads from
+    global memory that a thread of any block waited for.
+    """
+
+    blocks: int
+    threads: int
+    bytes_in_flight: int
+    loads: tuple[int, ...]
 
 
 class EmulatedKernels(Kernels):
@@ -43,10 +59,18 @@ class EmulatedKernels(Kernels):
         self._library.pfm_emulator_arrays.argtypes = [c_void_p, c_size_t, c_size_t]
         self._library.pfm_emulator_arrays.restype = c_size_t
         self._library.pfm_emulator_warpgroup_products.restype = c_int64
+        self._library.pfm_emulator_counts.argtypes = [c_void_p, c_size_t]
+        self._library.pfm_emulator_counts.restype = c_size_t
 
     def configure(self, seed: int = 0, compute_capability: int = 80, shared_limit: int = SHARED_LARGE) -> None:
         """Set up the GPU. seed: of the random order in which threads run and copies complete."""
         self._library.pfm_emulator_configure(seed, 3, compute_capability, shared_limit)
+
+    def launches(self) -> list[LaunchCounts]:
+        """Counts of every launch since `configure`, oldest first."""
+        words = np.zeros((self._library.pfm_emulator_counts(None, 0), 3 + WARPS), np.int64)
+        self._library.pfm_emulator_counts(words.ctypes.data, len(words))
+        return [LaunchCounts(*map(int, row[:3]), tuple(map(int, row[3 : 3 + row[1] // 32]))) for row in words]
 
     def warpgroup_products(self) -> int:
         """Number of warpgroup matrix instructions in all launches so far."""

@@ -101,7 +101,7 @@ def fake_paddle(tmp_path: Path, version: str, cuda: str) -> dict[str, str]:
 def test_an_old_paddle_is_refused_by_name(tmp_path) -> None:
     result = build(tmp_path, **fake_paddle(tmp_path, "2.6.2", "12.0"))
     assert_fails(result, "Paddle 2.6.2 is installed, expected 3.0 or later")
-    assert "g++" not in result.stdout  # nothing was compiled
+    assert "compiling" not in result.stdout
 
 
 @pytest.mark.parametrize("release", ["", "12.5"])
@@ -112,7 +112,7 @@ def test_auto_fails_without_a_toolkit_beside_a_cuda_build_of_paddle(tmp_path, re
     result = build(tmp_path, PFM_CUDA="auto", CUDA_HOME=str(tmp_path / "cuda"), **paddle)
     why = f"is version {release}, expected 12.6 or later" if release else "nvcc was not found"
     assert_fails(result, "the installed Paddle is built for CUDA 12.6, but", why, "PFM_CUDA=0")
-    assert "g++" not in result.stdout
+    assert "compiling" not in result.stdout
 
 
 def test_auto_names_the_reason_why_cuda_is_off(tmp_path, monkeypatch, capsys) -> None:
@@ -173,11 +173,21 @@ def test_the_output_of_the_compiler_is_kept(object_cache, tmp_path) -> None:
         assert "something to know" in object_cache.log_of(object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",))))
 
 
-def test_a_compile_error_ends_the_build_with_the_file_name(object_cache, tmp_path) -> None:
+def test_a_compile_error_ends_the_build_with_the_file_name(object_cache, tmp_path, capsys) -> None:
     (tmp_path / "unit.cc").write_text("no such language\n")
     for _ in range(2):  # the failure must not be cached
         with pytest.raises(SystemExit, match=r"compiling unit.cc failed"):
-            object_cache.compile(Unit(tmp_path / "unit.cc", ("g++",)))
+            object_cache.compile(Unit(tmp_path / "unit.cc", ("g++", "-O1")))
+        assert capsys.readouterr().err.startswith("g++ -O1 ")
+
+
+def test_progress_is_printed(object_cache, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MAX_JOBS", "1")
+    (tmp_path / "other.cc").write_text("int other;\n")
+    object_cache.compile_all([Unit(tmp_path / name, ("g++",)) for name in ("unit.cc", "other.cc")])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == "paddle-flashmask: compiling 2 files, 1 at a time (MAX_JOBS)"
+    assert [line.split(" (")[0] for line in rest] == ["[1/2] unit.cc", "[2/2] other.cc"]
 
 
 def symbols(library: Path, kind: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -131,6 +132,47 @@ def test_a_hung_kernel_is_shown_by_the_debugger(tmp_path: Path, monkeypatch: pyt
     debugger.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with (tmp_path / "log").open("w") as log:
-        hang.dump(4711, log)
+        hang.dump(4711, tmp_path, log)
     text = (tmp_path / "log").read_text()
-    assert "-p 4711" in text and "info cuda warps" in text
+    assert "-p 4711" in text and "info cuda threads" in text
+
+
+# What the driver does for a user-triggered core dump.
+DRIVER = """
+import os, time
+pipe, core = (os.environ[name].replace("%p", str(os.getpid())) for name in ("CUDA_COREDUMP_PIPE", "CUDA_COREDUMP_FILE"))
+os.mkfifo(pipe)
+with open(pipe, "rb") as asked:
+    assert asked.read(1)
+with open(core, "wb") as file:
+    for part in range(3):
+        file.write(b"part")
+        file.flush()
+        time.sleep(0.2)
+time.sleep(60)
+"""
+
+
+def test_a_hung_kernel_leaves_a_core_dump_without_a_debugger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    variables = hang.environment(tmp_path)
+    assert variables["CUDA_ENABLE_USER_TRIGGERED_COREDUMP"] == "1"
+    with subprocess.Popen([sys.executable, "-c", DRIVER], env=variables) as hung, (tmp_path / "log").open("w") as log:
+        pipe = tmp_path / f"hang.{hung.pid}.pipe"
+        assert wait_until(pipe.exists)
+        hang.dump(hung.pid, tmp_path, log)
+        hung.kill()
+    core = tmp_path / f"hang.{hung.pid}.nvcudmp"
+    assert core.read_bytes() == b"part" * 3
+    assert (tmp_path / "log").read_text() == f"core dump of the GPU: {core}\n"
+    hang.remove_pipe(hung.pid, tmp_path)
+    assert not pipe.exists()
+
+
+def test_a_process_that_dies_is_no_obstacle_to_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    os.mkfifo(tmp_path / "hang.4711.pipe")  # nobody reads it
+    with (tmp_path / "log").open("w") as log:
+        hang.dump(4711, tmp_path, log)
+        hang.dump(4712, tmp_path, log)  # a process without CUDA
+    assert (tmp_path / "log").read_text().startswith("no picture of the hung kernel: ")

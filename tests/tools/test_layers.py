@@ -45,7 +45,10 @@ LAYERS = (
     Layer("reference", ("paddle_flashmask/reference.py",)),
     Layer("masks", ("paddle_flashmask/masks/",)),
     Layer("packing", ("paddle_flashmask/packing/",), sees=("masks",)),
-    Layer("operator", tuple(f"paddle_flashmask/{name}.py" for name in ("_library", "_arguments", "functional"))),
+    Layer(
+        "operator",
+        tuple(f"paddle_flashmask/{name}.py" for name in ("_library", "_arguments", "_empty_axes", "functional")),
+    ),
     Layer("distributed", ("paddle_flashmask/distributed/",), sees=("masks", "operator")),
     Layer("import hook", ("paddle_flashmask/integrations/_import_hook.py",)),
     Layer(

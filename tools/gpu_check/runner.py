@@ -14,7 +14,7 @@ from support.repository import REPOSITORY, python_environment
 from . import hang
 from .journal import FILE, Journal
 from .outcome import FAILED, LIMIT_SECONDS, NOT_RUN, Result
-from .plan import PARTS, Settings
+from .plan import BENCHMARKS, PARTS, Settings
 from .processes import has_exited, kill_session
 
 HANGS_BEFORE_QUARANTINE = 2
@@ -80,21 +80,27 @@ class Runner:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=REPOSITORY,
-                env=python_environment(),
+                env=python_environment() | self._debugging(settings),
                 start_new_session=True,
             )
             killed = ""
             try:
                 killed = self._watch(process, journal, deadline)
                 if killed and killed != _TIME_RAN_OUT:
-                    hang.dump(process.pid, log)
+                    hang.dump(process.pid, settings.out, log)
             finally:
                 died = kill_session(process)
+                hang.remove_pipe(process.pid, settings.out)
         journal.refresh()
         if killed:
             return killed if died else f"{killed} and did not die"
         status = process.returncode
         return f"died of signal {-status}" if status < 0 else f"ended with status {status}"
+
+    @staticmethod
+    def _debugging(settings: Settings) -> dict[str, str]:
+        """Variables for a picture of a hung kernel. Benchmarks run without: the driver may be slower with them."""
+        return {} if PARTS[settings.part].module.startswith(BENCHMARKS) else hang.environment(settings.out)
 
     def _command(self, settings: Settings, journal: Journal, deadline: float) -> list[str]:
         part = PARTS[settings.part]

@@ -20,11 +20,12 @@ struct CandidateTile {
 enum class Walk { kKeyTiles, kQueryTiles, kQueryTilesFromLast };
 
 // Key tiles of one query tile in ascending order, or query tiles of one key tile in ascending or descending order.
-template <Walk kWalk, int kTileQ, int kTileK>
+// kWithinRows: query tiles before the first row that may see the key tile, and after the last one, are not visited,
+// at the price of loads and registers per 32 tiles.
+template <Walk kWalk, int kTileQ, int kTileK, bool kWithinRows = false>
 class CandidateTiles {
  public:
-  PFM_DEVICE CandidateTiles(const HeadMask& mask, int32_t fixed)
-      : mask_(mask), fixed_(fixed), next_(kFromLast ? Count() : 0) {}
+  PFM_DEVICE CandidateTiles(const HeadMask& mask, int32_t fixed) : mask_(mask), fixed_(fixed), next_(Start()) {}
 
   PFM_DEVICE CandidateTile Next() {
     while (candidates_ == 0) {
@@ -34,6 +35,7 @@ class CandidateTiles {
       const TileClass by_bounds = exists ? ByBounds(tile) : TileClass::kEmpty;
       candidates_ = ptx::Ballot(by_bounds != TileClass::kEmpty);
       undecided_ = ptx::Ballot(by_bounds == TileClass::kUndecided);
+      if (kWithinRows && candidates_ == 0 && IsBeyondRows()) next_ = kFromLast ? 0 : Count();
       next_ += kFromLast ? -32 : 32;
     }
     const int lane = ptx::LowestBit(candidates_);
@@ -43,6 +45,21 @@ class CandidateTiles {
 
  private:
   static constexpr bool kFromLast = kWalk == Walk::kQueryTilesFromLast;
+  static_assert(!kWithinRows || kWalk != Walk::kKeyTiles, "a query tile has no such range of key tiles");
+
+  // First tile to classify, or in descending order the one after it.
+  PFM_DEVICE int32_t Start() const {
+    if constexpr (!kWithinRows) return kFromLast ? Count() : 0;
+    const RowRangeBounds rows = mask_.BoundsOf(0, fixed_);
+    return kFromLast ? Min(CeilDiv(rows.max_end, kTileQ), Count()) : rows.min_begin / kTileQ;
+  }
+
+  // Whether no tile after those classified last has rows that may see the key tile. Loads the bounds again: registers
+  // are scarce.
+  PFM_DEVICE bool IsBeyondRows() const {
+    const RowRangeBounds rows = mask_.BoundsOf(0, fixed_);
+    return kFromLast ? next_ * kTileQ <= rows.min_begin : rows.max_end <= next_ * kTileQ;
+  }
 
   PFM_DEVICE int32_t Count() const {
     return kWalk == Walk::kKeyTiles ? mask_.table().key_tiles : mask_.table().query_tiles;

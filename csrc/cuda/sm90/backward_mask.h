@@ -83,7 +83,7 @@ class LiveTiles {
   static constexpr int kKeys = kTileK / 32;
   static constexpr int kParts = kTileQ / 64;  // queries are classified in parts, to save registers
   static constexpr bool kInTurn = kDquerySums == DquerySums::kInTurn;
-  using Candidates = CandidateTiles<kInTurn ? Walk::kQueryTilesFromLast : Walk::kQueryTiles, kTileQ, kTileK>;
+  using Candidates = CandidateTiles<kInTurn ? Walk::kQueryTilesFromLast : Walk::kQueryTiles, kTileQ, kTileK, true>;
 
   PFM_DEVICE HeadMask mask() const { return HeadMask(arguments_.mask, batch_, head_); }
 

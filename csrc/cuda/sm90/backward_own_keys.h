@@ -42,13 +42,10 @@ struct OwnKeysConsumer {
     MultiplyAlongRows<T>(dquery, shared.dscores(stages), FirstQuery(warpgroup), shared.key(), FirstColumn(warpgroup));
   }
 
-  PFM_DEVICE static void FinishTile(const BackwardArguments& common, const Shared& shared, int warpgroup,
-                                    const typename Shared::Stages& stages, QuerySums& dquery) {
-    if constexpr (kAddsQuery) {
-      ptx::Settle(dquery);
-      AddQueryGradient<kDquerySums>(common, shared, stages, FirstQuery(warpgroup), FirstColumn(warpgroup), dquery);
-    }
-    FinishStage<kDquerySums>(shared, stages);
+  PFM_DEVICE static void AddDquery(const BackwardArguments& common, const Shared& shared, int warpgroup,
+                                   const typename Shared::Stages& stages, QuerySums& dquery) {
+    ptx::Settle(dquery);
+    AddQueryGradient<kDquerySums>(common, shared, stages, FirstQuery(warpgroup), FirstColumn(warpgroup), dquery);
   }
 
   // Advances to the next tile that the keys of this warpgroup see, or returns false at the end. No product is in
@@ -66,15 +63,17 @@ struct OwnKeysConsumer {
         IssueQueryGradient(shared, warpgroup, *stages, dquery);
         ptx::WarpgroupCommit();
         ptx::WarpgroupWait<0>();
+        AddDquery(common, shared, warpgroup, *stages, dquery);
       }
-      FinishTile(common, shared, warpgroup, *stages, dquery);
+      FinishStage<kDquerySums>(shared, *stages);
       stages->Advance();
     }
     return false;
   }
 
-  // The products of a tile overlap with those of the next one: its scores are issued behind dkey and dquery of this
-  // one, so that the tensor cores have work while sums go to memory and until dP of the next tile is issued.
+  // The products of a tile overlap with those of the next one: its scores are issued behind dquery and dkey of this
+  // one. dquery comes first, in a group of its own, so that its sums go to memory while the other two products run,
+  // and have arrived by the proxy fence of the next tile, which may wait for them.
   PFM_DEVICE static bool SumTiles(const TmaBackwardArguments& arguments, const Shared& shared, int warpgroup,
                                   int thread_key, typename Shared::Stages stages, KeySums& dkey, ValueSums& dvalue) {
     const BackwardArguments& common = arguments.common;
@@ -105,16 +104,19 @@ struct OwnKeysConsumer {
           MultiplyRegisters<T>(dvalue, probabilities, shared.dout(stage), continues);
           ptx::WarpgroupCommit();
         };
-        const auto issue_dkey_and_dquery = [&] {
+        const auto issue_dquery_and_dkey = [&] {
           ptx::WarpgroupFence();
-          MultiplyRegisters<T>(dkey, rounded_dscores, shared.query(stage), continues);
           if constexpr (kAddsQuery) {
             IssueQueryGradient(shared, warpgroup, stages, dquery);
+            ptx::WarpgroupCommit();
           }
+          MultiplyRegisters<T>(dkey, rounded_dscores, shared.query(stage), continues);
           ptx::WarpgroupCommit();
           continues = true;
         };
-        const auto finish_tile = [&] { FinishTile(common, shared, warpgroup, stages, dquery); };
+        const auto add_dquery = [&] {
+          if constexpr (kAddsQuery) AddDquery(common, shared, warpgroup, stages, dquery);
+        };
 
         ptx::WarpgroupFence();
         MultiplyAlongColumns<T>(dscores, shared.value(), 64 * warpgroup, shared.dout(stage));
@@ -144,15 +146,19 @@ struct OwnKeysConsumer {
         typename Shared::Stages next = stages;
         next.Advance();
         if (WaitForLiveTile(shared, warpgroup, next)) {
-          issue_dkey_and_dquery();
+          issue_dquery_and_dkey();
           issue_scores(next);
-          ptx::WarpgroupWait<1>();  // for all but these
-          finish_tile();
+          ptx::WarpgroupWait<2>();  // for dquery
+          add_dquery();
+          ptx::WarpgroupWait<1>();  // for all but these scores
+          FinishStage<kDquerySums>(shared, stages);
           stages = next;
         } else {
-          issue_dkey_and_dquery();
+          issue_dquery_and_dkey();
+          ptx::WarpgroupWait<1>();  // likewise
+          add_dquery();
           ptx::WarpgroupWait<0>();
-          finish_tile();
+          FinishStage<kDquerySums>(shared, stages);
           stages = next;
           break;
         }

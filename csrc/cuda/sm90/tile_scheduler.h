@@ -11,17 +11,23 @@
 
 namespace pfm::cuda::sm90 {
 
-// Bit c of lane r becomes bit r of lane c. Collective.
-PFM_DEVICE inline uint32_t TransposeBits(uint32_t bits, int lane) {
+// Bit c of lane r becomes bit r of lane c, in every word. Collective. A step exchanges the halves of words that lie
+// `distance` lanes apart: the rotation that brings the other lane's half into place is the same for all words.
+template <int kWords>
+PFM_DEVICE inline void TransposeBits(int lane, uint32_t (&words)[kWords]) {
   constexpr uint32_t kLowHalves[5] = {0x0000ffffu, 0x00ff00ffu, 0x0f0f0f0fu, 0x33333333u, 0x55555555u};
 #pragma unroll
   for (int step = 0; step < 5; ++step) {
     const int distance = 16 >> step;
-    const uint32_t low = kLowHalves[step], other = ptx::ShuffleXor(bits, distance);
-    const bool is_upper = (lane & distance) != 0;
-    bits = is_upper ? (bits & ~low) | (other >> distance & low) : (bits & low) | (other & low) << distance;
+    const bool is_upper = (ptx::Fresh(lane) & distance) != 0;
+    const int left = is_upper ? 32 - distance : distance;
+    const uint32_t kept = is_upper ? ~kLowHalves[step] : kLowHalves[step];
+#pragma unroll
+    for (uint32_t& word : words) {
+      const uint32_t other = ptx::ShuffleXor(word, distance);
+      word = (word & kept) | ((other << left | other >> (32 - left)) & ~kept);
+    }
   }
-  return bits;
 }
 
 // All kSchedulerWarps warps compute the same entries; the leader, lane 0 of the first warp, publishes them.
@@ -81,19 +87,30 @@ class TileScheduler {
   }
 
   // Publishes the live ones of the 32 key tiles from `first` on. Each lane classifies one tile by its bounds;
-  // undecided tiles are then classified by their columns. Fresh recomputes pointers into the mask, for which the
-  // producers lack registers.
+  // undecided tiles are then classified by their columns, which are loaded one undecided tile ahead. Fresh recomputes
+  // pointers into the mask, for which the producers lack registers.
   PFM_DEVICE void Scan(const MaskTable& table, int32_t mask, int32_t row0, int32_t first) {
     const int32_t key_tile = first + ptx::LaneIndex(), row1 = Min(row0 + kTileQ, table.seqlen_q);
     TileClass by_bounds = TileClass::kEmpty;
     if (key_tile < table.key_tiles) by_bounds = ByBounds(HeadMask(table, ptx::Fresh(mask)), key_tile, row0, row1);
     uint32_t candidates = ptx::Ballot(by_bounds != TileClass::kEmpty);
-    const uint32_t undecided = ptx::Ballot(by_bounds == TileClass::kUndecided);
+    uint32_t undecided = ptx::Ballot(by_bounds == TileClass::kUndecided);
+    Ranges ranges = {};
+    const auto load_next = [&] {
+      if (undecided == 0) return;
+      ranges = LoadRanges(HeadMask(table, ptx::Fresh(mask)), 0, first + ptx::LowestBit(undecided));
+    };
+    load_next();
     for (; candidates != 0; candidates &= candidates - 1) {
       const int lane = ptx::LowestBit(candidates);
-      const bool is_full = (undecided >> lane & 1) == 0;
-      const int slices = is_full ? SlicesWithRows(table.seqlen_q - row0)
-                                 : ClassifyByColumns(HeadMask(table, ptx::Fresh(mask)), first + lane, row0);
+      int slices = SlicesWithRows(table.seqlen_q - row0);
+      if ((undecided >> lane & 1) != 0) {
+        uint32_t rows[kUnits];
+        FindRows(HeadMask(table, ptx::Fresh(mask)), first + lane, row0, ranges, rows);
+        undecided &= undecided - 1;
+        load_next();
+        slices = ClassifyByRows(table.seqlen_q - row0, rows);
+      }
       if ((slices & kAnySees) != 0) {
         Publish({EntryKind::kKeyTile, static_cast<int16_t>(slices), first + lane, 0, 0});
       }
@@ -119,55 +136,94 @@ class TileScheduler {
     return SeesSome(Min(CeilDiv<int32_t>(rows, kSliceRows), kTileQ / kSliceRows)) - 1;
   }
 
-  // Classifies an undecided tile by its columns, per slice, and writes its bits to the next stage; an empty tile
-  // leaves that stage to its successor. A warp handles a quarter of the keys at a time, so that their columns are
-  // read once and the blocks of 32 rows hide each other's latency.
-  PFM_DEVICE int ClassifyByColumns(const HeadMask& mask, int32_t key_tile, int32_t row0) {
-    if (IsLeader()) position_.WaitEmpty();
-    SyncSchedulerWarps();
-    const int lane = ptx::LaneIndex();
-    const bool exists = lane < Stream::kKeys;
-    int slices = 0;
-#pragma unroll 1
-    for (int word = warp_; word < Stream::kWords; word += kSchedulerWarps) {
-      uint32_t rows[kRowBlocks] = {};
-      const int key = 8 * (lane / 2) + 2 * word + lane % 2;
-      if (exists) ReadRows(mask.table(), mask.ColumnArray(0, key_tile) + key, row0, rows);
+  // Work on an undecided tile is split into units of 32 rows and a quarter of the keys, one key per lane. A warp
+  // takes the units of a quarter of its own, and a share of those of the last quarter.
+  static constexpr int kShare = CeilDiv(kRowBlocks, kSchedulerWarps);
+  static constexpr int kUnits = kRowBlocks + kShare;
+  static_assert(kSchedulerWarps == Stream::kWords - 1 && kRowBlocks % kShare == 0, "a whole share or none");
+
+  PFM_DEVICE bool HasShare() const { return warp_ * kShare < kRowBlocks; }
+  PFM_DEVICE bool Exists(int unit) const { return unit < kRowBlocks || HasShare(); }
+  PFM_DEVICE int FirstRow(int unit) const {
+    return 32 * (unit < kRowBlocks ? unit : unit - kRowBlocks + warp_ * kShare);
+  }
+
+  // Begin and end of a range of rows, for this lane's keys in both quarters.
+  struct Ranges {
+    int32_t begin[2], end[2];
+  };
+
+  PFM_DEVICE Ranges LoadRanges(const HeadMask& mask, int range, int32_t key_tile) const {
+    const int lane = ptx::Fresh(ptx::LaneIndex());
+    Ranges ranges = {};
+    if (lane >= Stream::kKeys) return ranges;
+    const int32_t* begins = mask.ColumnArray(2 * range, key_tile) + 8 * (lane / 2) + lane % 2;
 #pragma unroll
-      for (int block = 0; block < kRowBlocks; ++block) {
-        const uint32_t real = exists ? LowBits(mask.table().seqlen_q - row0 - 32 * block) : 0;
-        if ((rows[block] & real) != 0) slices |= SeesSome(32 * block / kSliceRows);
-        if ((~rows[block] & real) != 0) slices |= MissesSome(32 * block / kSliceRows);
-        const uint32_t bits = TransposeBits(rows[block], lane);
-        ptx::StoreShared(stream_.Word(position_.stage(), word, 32 * block + lane), bits);
+    for (int n = 0; n < 2; ++n) {
+      const int32_t* at = begins + 2 * (n == 0 ? warp_ : kSchedulerWarps);
+      ranges.begin[n] = ptx::LoadGlobal(at);
+      ranges.end[n] = ptx::LoadGlobal(at + mask.table().padded_keys);
+    }
+    return ranges;
+  }
+
+  // Rows that see this lane's keys, a word per unit. `ranges`: the visible ones.
+  PFM_DEVICE void FindRows(const HeadMask& mask, int32_t key_tile, int32_t row0, const Ranges& ranges,
+                           uint32_t (&rows)[kUnits]) const {
+    row0 = ptx::Fresh(row0);
+    const auto inside = [&](const Ranges& of, int unit) {
+      const int n = unit < kRowBlocks ? 0 : 1;
+      const int32_t first = row0 + FirstRow(unit);
+      return LowBits(of.end[n] - first) & ~LowBits(of.begin[n] - first);
+    };
+#pragma unroll
+    for (int unit = 0; unit < kUnits; ++unit) rows[unit] = inside(ranges, unit);
+#pragma unroll 1
+    for (int hole = 1; hole <= mask.table().holes; ++hole) {
+      const Ranges hidden = LoadRanges(mask, hole, key_tile);
+#pragma unroll
+      for (int unit = 0; unit < kUnits; ++unit) rows[unit] &= ~inside(hidden, unit);
+    }
+  }
+
+  // Classifies a tile with real_rows rows or more, per slice, and writes its bits to the next stage; an empty tile
+  // leaves that stage to its successor.
+  PFM_DEVICE int ClassifyByRows(int32_t real_rows, uint32_t (&rows)[kUnits]) {
+    const int lane = ptx::LaneIndex();
+    int found = 0;
+#pragma unroll
+    for (int unit = 0; unit < kUnits; ++unit) {
+      if (!Exists(unit)) continue;
+      const uint32_t real = lane < Stream::kKeys ? LowBits(real_rows - FirstRow(unit)) : 0;
+      const int slice = FirstRow(unit) / kSliceRows;
+      if ((rows[unit] & real) != 0) found |= SeesSome(slice);
+      if ((~rows[unit] & real) != 0) found |= MissesSome(slice);
+    }
+    TransposeBits(lane, rows);
+    if (IsLeader()) position_.WaitEmpty();
+    const int slices = Combine(found);
+    if ((slices & kAnySees) == 0) return slices;
+#pragma unroll
+    for (int unit = 0; unit < kUnits; ++unit) {
+      const int word = unit < kRowBlocks ? warp_ : kSchedulerWarps;
+      if (Exists(unit)) {
+        ptx::StoreShared(stream_.Word(position_.stage(), word, FirstRow(unit) + lane), rows[unit]);
       }
     }
-    return Combine(slices);
+    SyncSchedulerWarps();  // the bits of all warps are there
+    return slices;
   }
 
-  // Rows that see a key, by its visible range and holes. `range` points to its first begin; ends lie one array
-  // behind.
-  PFM_DEVICE static void ReadRows(const MaskTable& table, const int32_t* range, int32_t row0,
-                                  uint32_t (&rows)[kRowBlocks]) {
-    const auto for_blocks = [&](auto change) {
-      const int32_t begin = ptx::LoadGlobal(range) - row0, end = ptx::LoadGlobal(range + table.padded_keys) - row0;
-#pragma unroll
-      for (int b = 0; b < kRowBlocks; ++b) change(rows[b], LowBits(end - 32 * b) & ~LowBits(begin - 32 * b));
-    };
-    for_blocks([](uint32_t& row, uint32_t visible) { row = visible; });
-#pragma unroll 1
-    for (int hole = 0; hole < table.holes; ++hole) {
-      range += 2 * table.padded_keys;
-      for_blocks([](uint32_t& row, uint32_t hidden) { row &= ~hidden; });
-    }
-  }
-
-  // Union over all lanes of all scheduler warps. On return, the bits of all warps are in shared memory.
+  // Union over all lanes of all scheduler warps, once the leader has a stage.
   PFM_DEVICE int Combine(int found) {
+    int own = 0;
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) found |= ptx::ShuffleXor(found, distance);
+    for (int slice = 0; slice < kTileQ / kSliceRows; ++slice) {
+      if (ptx::Ballot((found & SeesSome(slice)) != 0) != 0) own |= SeesSome(slice);
+      if (ptx::Ballot((found & MissesSome(slice)) != 0) != 0) own |= MissesSome(slice);
+    }
     const ptx::SharedAddress slot = NextSlot() + 4;
-    if (ptx::LaneIndex() == 0) ptx::StoreShared(slot + 4 * warp_, found);
+    if (ptx::LaneIndex() == 0) ptx::StoreShared(slot + 4 * warp_, own);
     SyncSchedulerWarps();
     int32_t combined = 0;
 #pragma unroll

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack, Pack, TreePack
+from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack, AnswerTreePack, Pack, TreeLayout
 
 from .data.packs import Packs, PackStreamDataset
 from .trainer import train_sampler
@@ -19,9 +19,9 @@ from .trainer import train_sampler
 class Part:
     """A text of SFT, the prompt or one answer of a question, or a branch of a prefix tree.
 
-    name: "document", "prompt", the role of the answer, or where the branch begins. tokens: int64 [T], in reading order.
-    learned: bool [T], the tokens that the loss reads: those that are predicted, or for reward models the one that is
-    scored.
+    name: "document", "prompt", the role of the answer, or where the branch begins and which answers end in it.
+    tokens: int64 [T], in reading order. learned: bool [T], the tokens that the loss reads: those that are predicted, or
+    for reward models the one that is scored.
     """
 
     name: str
@@ -29,10 +29,10 @@ class Part:
     learned: np.ndarray
 
 
-def documents_of(pack: Pack | AnswerPack | TreePack) -> list[list[Part]]:
+def documents_of(pack: Pack | AnswerPack | TreeLayout) -> list[list[Part]]:
     """The parts of every document of the pack."""
     ends = np.cumsum(pack.document_lengths)
-    if isinstance(pack, TreePack):
+    if isinstance(pack, TreeLayout):
         return [_tree(pack, start, end) for start, end in zip(ends - pack.document_lengths, ends, strict=True)]
     if isinstance(pack, AnswerPack):
         return [_question(pack, number, int(start)) for number, start in enumerate(ends - pack.document_lengths)]
@@ -66,7 +66,7 @@ def _question(pack: AnswerPack, number: int, start: int) -> list[Part]:
 REFERENCE = "answer of another question, for the reference point"
 
 
-def _roles(pack: AnswerPack, number: int, predicted: bool, count: int) -> list[str]:
+def _roles(pack: AnswerPack | AnswerTreePack, number: int, predicted: bool, count: int) -> list[str]:
     if pack.desirable is not None:
         return ["wanted" if pack.desirable[number] else "not wanted", REFERENCE]
     if predicted:
@@ -74,22 +74,38 @@ def _roles(pack: AnswerPack, number: int, predicted: bool, count: int) -> list[s
     return [f"answer of rank {rank}" for rank in range(1, count + 1)]
 
 
-def _tree(pack: TreePack, start: int, end: int) -> list[Part]:
-    """A branch begins with the last token that it shares; a label at the end of a leaf is its last token."""
+def _tree(pack: TreeLayout, start: int, end: int) -> list[Part]:
+    """A branch begins with the last token that it shares; a label at the end of a leaf is its last token. Without
+    labels, in packs for reward models, a branch begins with its first own token."""
     depths, labels = pack.position_ids[start:end], pack.labels[start:end]
+    scored = isinstance(pack, AnswerTreePack) and not pack.has_labels
+    ends = _ends_of_answers(pack) if isinstance(pack, AnswerTreePack) else {}
     branches = branches_of(depths)
     inner = {branch.parent for branch in branches}
     parts = []
     for number, branch in enumerate(branches):
         tokens = pack.input_ids[start + branch.start : start + branch.end]
-        follows = labels[branch.start : branch.end] != IGNORED_LABEL
-        head = branch.parent is not None and labels[branches[branch.parent].end - 1] != IGNORED_LABEL
-        learned = np.append(head, follows[:-1])
-        if number not in inner and follows[-1]:
-            tokens, learned = np.append(tokens, labels[branch.end - 1]), np.append(learned, True)
+        follows = pack.learned[start + branch.start : start + branch.end]
+        head = branch.parent is not None and pack.learned[start + branches[branch.parent].end - 1]
+        learned = follows if scored else np.append(head, follows[:-1])
+        if number not in inner and labels[branch.end - 1] != IGNORED_LABEL:
+            tokens, learned = np.append(tokens, labels[branch.end - 1]), np.append(learned, follows[-1])
         name = "shared prefix" if number in inner else "branch"
-        parts.append(Part(f"{name} from token {depths[branch.start]}", tokens, learned))
+        places = range(start + branch.start, start + branch.end)
+        ended = ", ".join(role for place in places for role in ends.get(place, []))
+        parts.append(Part(f"{name} from token {depths[branch.start]}" + f": {ended}" * bool(ended), tokens, learned))
     return parts
+
+
+def _ends_of_answers(pack: AnswerTreePack) -> dict[int, list[str]]:
+    """The roles of the answers that end at a place, with the number of their question in the pack."""
+    found: dict[int, list[str]] = {}
+    last_places = pack.last_places.tolist()
+    for question in range(pack.rows):
+        answers = np.flatnonzero(pack.questions == question)
+        for answer, role in zip(answers, _roles(pack, question, pack.has_labels, len(answers)), strict=True):
+            found.setdefault(last_places[answer], []).append(f"{role} ({question + 1})")
+    return found
 
 
 @dataclass(frozen=True)

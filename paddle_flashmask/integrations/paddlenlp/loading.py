@@ -38,10 +38,22 @@ def load_model_config(arguments: Arguments, length: int) -> Any:
     LlmMetaConfig.set_llm_config(config, training)
     config.use_fast_layer_norm = model_args.use_fast_layer_norm
     config.seq_length = length
+    _check_parts(config, training.tensor_parallel_degree)
+    config.tensor_parallel_output = False  # the losses here take the logits of the whole vocabulary
     for key in ("fuse_attention_qkv", "fuse_attention_ffn"):
         if getattr(model_args, key) is not None:
             setattr(config, key, getattr(model_args, key))
     return config
+
+
+def _check_parts(config: Any, degree: int) -> None:
+    """Raise ConfigError for a model that cannot be divided by tensor_parallel_degree."""
+    for name in ("num_attention_heads", "num_key_value_heads", "vocab_size"):
+        size = getattr(config, name, None)
+        if size is not None and size % max(degree, 1):
+            raise ConfigError(
+                f"tensor_parallel_degree = {degree} does not divide {name} = {size} of the model's config.json"
+            )
 
 
 def load_model(arguments: Arguments, config: Any, model_class: Any, write: Callable[[str], None]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from .adapter_files import check_adapter
 from .config.arguments import Arguments
 from .errors import ConfigError
+from .processes import share_parameters
 
 
 def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = ()) -> Any:
@@ -33,10 +34,12 @@ def with_lora(model: Any, arguments: Arguments, trained_whole: Sequence[str] = (
         merge_weights=False,
         dtype=model.config.dtype,
         base_model_name_or_path=options.model_name_or_path,
+        tensor_parallel_degree=arguments.training.tensor_parallel_degree,
         use_quick_lora=options.use_quick_lora,
     )
     model = LoRAModel(model, config)
     model.mark_only_lora_as_trainable()
+    share_parameters(model)
     return model
 
 

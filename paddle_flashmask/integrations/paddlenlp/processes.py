@@ -1,13 +1,18 @@
-"""Communication between the processes of a launched run; without a launch there is one."""
+"""Communication between the processes of a launched run; without a launch there is one.
+
+Processes that hold parts of one model (tensor parallel) train on the same batches. Among them one speaks for the batch:
+`joined` takes its values once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
+from paddle.distributed import fleet
 
 T = TypeVar("T")
 
@@ -18,10 +23,18 @@ def is_first() -> bool:
 
 
 def share_parameters(model: paddle.nn.Layer) -> None:
-    """Broadcast the parameters of the first process: PaddleNLP seeds by rank, so random weights differ."""
-    if dist.get_world_size() > 1:
-        for parameter in model.parameters():
-            dist.broadcast(parameter, src=0)
+    """Give all processes the parameters of the first, or of the first that holds the same part of the model.
+
+    PaddleNLP seeds by rank, so random weights differ.
+    """
+    if dist.get_world_size() == 1:
+        return
+    groups, model_group = _groups()
+    for parameter in model.parameters():
+        for group in groups:
+            _broadcast(parameter, group)
+        if model_group is not None and not parameter.is_distributed:
+            _broadcast(parameter, model_group)
 
 
 def from_first(decide: Callable[[], T]) -> T:
@@ -39,10 +52,38 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def joined(values: np.ndarray) -> np.ndarray:
-    """Concatenate the one-dimensional arrays of all processes in rank order. Every process must call it."""
+def of_every_process(value: T) -> list[T]:
+    """The values of all processes in rank order. Every process must call it."""
     if dist.get_world_size() == 1:
-        return values
-    everyone: list[np.ndarray] = []
-    dist.all_gather_object(everyone, values)
-    return np.concatenate(everyone)
+        return [value]
+    values: list[T] = []
+    dist.all_gather_object(values, value)
+    return values
+
+
+def joined(values: np.ndarray) -> np.ndarray:
+    """Concatenate the one-dimensional arrays of all batches, one from each group of processes that share a batch.
+
+    Every process must call it.
+    """
+    hybrid = hybrid_groups()
+    speaks = hybrid is None or hybrid.get_model_parallel_rank() == 0
+    return np.concatenate([part for part in of_every_process(values if speaks else None) if part is not None])
+
+
+def _broadcast(parameter: paddle.Tensor, group: Any) -> None:
+    if group.nranks > 1:
+        dist.broadcast(parameter, src=group.ranks[0], group=group)
+
+
+def _groups() -> tuple[list[Any], Any]:
+    """The groups of processes with the same part of the model, and the group whose parts are one model."""
+    hybrid = hybrid_groups()
+    if hybrid is None:
+        return [dist.get_group(0)], None
+    return [hybrid.get_sharding_parallel_group(), hybrid.get_data_parallel_group()], hybrid.get_model_parallel_group()
+
+
+def hybrid_groups() -> Any:
+    """Fleet's groups, or None where processes train data parallel without fleet."""
+    return getattr(fleet.fleet, "_hcg", None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import paddle
+from paddle.distributed.fleet.utils.sequence_parallel_utils import GatherOp
 from paddlenlp.transformers import AutoConfig
 
 from .adapter_files import ADAPTER_CONFIG
@@ -50,6 +51,8 @@ class _Score:
             input_ids=input_ids, position_ids=position_ids, return_dict=False, **mask
         )
         hidden = hidden[0] if isinstance(hidden, (tuple, list)) else hidden
+        if self.config.sequence_parallel:  # every rank has the rows [B * S / degree, H] of its own
+            hidden = GatherOp.apply(hidden).reshape([*input_ids.shape, hidden.shape[-1]])
         return self.score_head(hidden.gather_nd(answer_places[:, :2])).squeeze(-1).astype("float32")
 
 

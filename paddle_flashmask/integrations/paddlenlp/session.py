@@ -12,6 +12,7 @@ import paddle
 import paddle_flashmask
 
 from .config.arguments import Arguments
+from .gloo import gloo_collectives
 
 
 @contextlib.contextmanager
@@ -25,7 +26,9 @@ def training_session(arguments: Arguments, write: Callable[[str], None]) -> Iter
     # PaddleNLP's switch that replaces every dense mask by a plain causal one: packed documents would see each other.
     os.environ["USE_CASUAL_MASK"] = "False"
     # Parameter names start afresh, because an optimizer state on disk has those of the first model of a process.
-    with operator, paddle.utils.unique_name.guard():
+    on_gloo = arguments.training.use_hybrid_parallel and arguments.training.device == "cpu"
+    collectives = gloo_collectives() if on_gloo else contextlib.nullcontext()
+    with operator, collectives, paddle.utils.unique_name.guard():
         paddle.set_device(arguments.training.device)
         yield
 

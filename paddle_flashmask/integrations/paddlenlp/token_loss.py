@@ -43,6 +43,26 @@ def labelled(logits: paddle.Tensor, labels: paddle.Tensor) -> tuple[paddle.Tenso
     return logits.reshape([-1, logits.shape[-1]]).index_select(places), labels.flatten().index_select(places)
 
 
+class LabelLogProbabilities(paddle.nn.Layer):
+    """Log-probabilities of labels of prefix trees, which several sequences may share."""
+
+    def __init__(self):
+        super().__init__()
+        self.token_loss = TokenLoss()
+
+    def forward(self, logits: paddle.Tensor, labels: paddle.Tensor, places: paddle.Tensor) -> paddle.Tensor:
+        """logits: [B, S, V]. labels: int64 [B, S]. places: int64 [N, 3], (batch row, place of a label, ...).
+
+        Returns float32 [N].
+        """
+        found, tokens = labelled(logits, labels)
+        with paddle.amp.auto_cast(False):
+            losses = self.token_loss(found, tokens.unsqueeze(-1)).squeeze(-1)
+        number = (labels.flatten() != IGNORED).astype("int64").cumsum() - 1  # of each place among the labelled ones
+        row, place, _ = places.unbind(axis=1)
+        return -losses.index_select(number.index_select(row * labels.shape[1] + place))
+
+
 class WeightedTokenMean(paddle.nn.Layer):
     """Sum of label weight * token loss over the labels other than -100, divided by the label counts; 0 of none.
 

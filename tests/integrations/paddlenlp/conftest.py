@@ -23,6 +23,7 @@ from paddle_flashmask.integrations.paddlenlp.train import train
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--killed-runs", type=int, default=4, help="runs that test_runs_killed.py kills")
+    parser.addoption("--processes", type=int, default=2, help="the most processes of a run in test_hybrid.py")
 
 
 @pytest.fixture(scope="session", autouse=True)

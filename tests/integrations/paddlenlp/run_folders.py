@@ -23,7 +23,15 @@ def weights_in(folder: Path) -> dict[str, np.ndarray]:
     """The weights, or adapters, of the one format that the folder holds."""
     pickled = [*folder.glob("model_state.pdparams"), *folder.glob("lora_model_state.pdparams")]
     safe = [*folder.glob("model-*.safetensors"), *folder.glob("peft_model-*.safetensors")]
-    (path,) = pickled + safe
-    if path in safe:
-        return load_file(path)
-    return {name: np.asarray(value) for name, value in paddle.load(str(path), return_numpy=True).items()}
+    assert len(pickled + safe) == 1
+    return all_weights_in(folder)
+
+
+def all_weights_in(folder: Path) -> dict[str, np.ndarray]:
+    """The weights, or adapters, of all parts that the folder holds."""
+    weights = {}
+    for path in sorted([*folder.glob("model-*.safetensors"), *folder.glob("peft_model-*.safetensors")]):
+        weights.update(load_file(path))
+    for path in [*folder.glob("model_state*.pdparams"), *folder.glob("lora_model_state*.pdparams")]:
+        weights.update({name: np.asarray(value) for name, value in paddle.load(str(path), return_numpy=True).items()})
+    return weights

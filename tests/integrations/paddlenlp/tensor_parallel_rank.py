@@ -1,8 +1,7 @@
 """One of two tensor parallel ranks on the CPU: `python tensor_parallel_rank.py OUT CASE...` with PaddleNLP's variables.
 
 A case is MODEL or MODEL+sequence or MODEL+heads. Writes {case: [loss, loss of the whole model, greatest difference of a
-gradient relative to its parameter's greatest]} to OUT. Paddle has a few of the collectives that tensor parallel layers
-use for no CPU; they are made here of those that Gloo has.
+gradient relative to its parameter's greatest]} to OUT.
 """
 
 from __future__ import annotations
@@ -14,55 +13,17 @@ import sys
 import paddle
 import paddle.distributed as dist
 from model_cases import LENGTH, batch_of, build, dense_loss, packed_loss, summed_loss
-from paddle.base import core
 from paddle.distributed import fleet
-from paddle.distributed.fleet.layers.mpu import mp_ops
 from paddlenlp.utils.log import logger
 
 import paddle_flashmask
 from paddle_flashmask import masks
+from paddle_flashmask.integrations.paddlenlp.gloo import gloo_collectives
 
 DEGREE = 2
 
 
-class Operators:
-    def __init__(self, operators):
-        self._operators = operators
-
-    def __getattr__(self, name):
-        return getattr(self._operators, name)
-
-    def c_identity(self, x, *options):
-        return x.clone()
-
-
-class Concatenation(paddle.autograd.PyLayer):
-    @staticmethod
-    def forward(ctx, x, group):
-        parts = []
-        dist.all_gather(parts, x, group=group)
-        return paddle.concat(parts, axis=-1)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient.split(DEGREE, axis=-1)[dist.get_rank()]
-
-
-def all_reduce_on_calc_stream(group, tensor, operation, *options):
-    group.all_reduce(tensor, operation, True).wait()
-
-
-def reduce_scatter(output, tensor, op, group, sync_op):
-    total = tensor.clone()
-    dist.all_reduce(total, op, group=group)
-    paddle.assign(total.split(DEGREE, axis=0)[dist.get_rank()], output)
-
-
 def start() -> None:
-    core.ProcessGroup.all_reduce_on_calc_stream = all_reduce_on_calc_stream
-    mp_ops._C_ops = Operators(mp_ops._C_ops)
-    dist.collective._c_concat = lambda x, group=None: Concatenation.apply(x, group)
-    dist.stream.reduce_scatter = reduce_scatter
     strategy = fleet.DistributedStrategy()
     strategy.hybrid_configs = {"dp_degree": 1, "mp_degree": DEGREE, "pp_degree": 1, "sharding_degree": 1}
     fleet.init(is_collective=True, strategy=strategy)
@@ -110,7 +71,8 @@ def compare(case: str) -> list[float]:
 if __name__ == "__main__":
     logger.set_level("ERROR")
     start()
-    result = {case: compare(case) for case in sys.argv[2:]}
+    with gloo_collectives():
+        result = {case: compare(case) for case in sys.argv[2:]}
     with open(sys.argv[1], "w", encoding="utf-8") as out:
         json.dump(result, out)
     dist.barrier()

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import paddle.distributed
 import pytest
 
-from paddle_flashmask.integrations.paddlenlp.errors import DataError, UnsupportedConfigError
+from paddle_flashmask.integrations.paddlenlp.errors import DataError
 from paddle_flashmask.integrations.paddlenlp.tasks import TASKS
 from paddle_flashmask.integrations.paddlenlp.train import train
 from paddle_flashmask.integrations.paddlenlp.trainer import SeededBatchSampler, StreamLoader
@@ -148,6 +147,21 @@ def test_a_signal_to_one_process_stops_both_with_a_checkpoint(sft_config, tmp_pa
     assert [step for step, _ in summary(stopped)["losses"]] == list(range(int(saved[1]) + 1, 41))
 
 
+def test_a_killed_process_ends_the_run_which_can_be_continued(sft_config, tmp_path):
+    options = {"lazy": False, "gradient_accumulation_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    killed = write({**sft_config, **options}, tmp_path / "killed")
+    killed.write_text(json.dumps({**json.loads(killed.read_text()), "max_steps": 30}))
+    launched = command(SCRIPT, ["train", killed], killed.parent)
+    running = subprocess.Popen(launched, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+    first_log = killed.parent / "log" / "workerlog.0"
+    wait_until(lambda: first_log.exists() and "step 3/30" in first_log.read_text(errors="replace"))
+    os.kill(pid_of(1, running.pid), signal.SIGKILL)
+    assert running.wait(60) != 0
+    log = launch(SCRIPT, ["train", killed], tmp_path)
+    resumed = re.search(r"resuming from \S+/checkpoint-(\d+)", log)
+    assert [step for step, _ in summary(killed)["losses"]] == list(range(int(resumed[1]) + 1, 31))
+
+
 def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not holds():
@@ -194,15 +208,3 @@ def test_processes_share_a_stream(monkeypatch):
     assert batches == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
     with pytest.raises(DataError, match="fewer than gradient_accumulation_steps = 2 on each of 2 processes"):
         list(StreamLoader(range(3), 1, lambda batch: {}, 2, 2, 0))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("tensor_parallel_degree", 2), ("pipeline_parallel_degree", 2), ("sharding", "stage1")]
-)
-def test_a_model_divided_over_processes_is_refused(sft_config, tmp_path, monkeypatch, key, value):
-    config = {**sft_config, **DATA_PARALLEL, key: value}
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(config))
-    monkeypatch.setattr(paddle.distributed, "get_world_size", lambda: 2)
-    with pytest.raises(UnsupportedConfigError, match=f"{key} = '?{value}'? on 2 processes"):
-        train(path, write=lambda line: None)

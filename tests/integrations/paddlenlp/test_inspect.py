@@ -118,6 +118,23 @@ def test_prefix_trees_are_shown_branch_by_branch(written, tmp_path):
     assert [learned for _, learned in parts[0].spans] == [False]
 
 
+def test_trees_of_answers_name_the_answers_that_end_in_a_branch(written, tmp_path):
+    rounds = [(["baling"], [], ["dimor rix", "dimor hune"]), (["baling", "chene"], ["dimor rix"], ["grane", "folmor"])]
+    rows = [{"src": src, "tgt": tgt, "response": response, "sort": [2, 1]} for src, tgt, response in rounds]
+    (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"train_dataset_path": str(tmp_path / "train.json"), "share_prefixes": True, "lazy": False}
+    found = inspect_config(written("dpo", **data, gradient_accumulation_steps=1), write=discard)
+    assert "in 1 trees" in facts(found)["sharing"] and facts(found)["rows"].startswith("2 of 2")
+    ((parts,),) = found.batches[0].packs
+    roles = [part.name.partition(": ")[2] for part in parts]
+    assert sorted(filter(None, roles)) == ["chosen (1)", "chosen (2)", "rejected (1)", "rejected (2)"]
+    ends = {text.split()[-1] for text in learned_texts(found)}
+    assert {"rix</s>", "hune</s>", "grane</s>", "folmor</s>"} <= ends
+    scored = inspect_config(written("rm", **data, gradient_accumulation_steps=1), write=discard)
+    names = [part.name for part in scored.batches[0].packs[0][0]]
+    assert sum(": answer of rank" in name for name in names) == 4 and set(learned_texts(scored)) == {"</s>"}
+
+
 def test_what_is_cut_is_told(written, tmp_path):
     rows = [{"src": "baling", "tgt": "chene dimor " * 60}, *[{"src": "rix", "tgt": "gramor ne"}] * 20]
     (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))

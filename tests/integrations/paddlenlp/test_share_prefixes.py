@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sentences import write_rows
+from support.chat_templates import TEMPLATES
 
+from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.errors import ConfigError, DataError, UnsupportedConfigError
 from paddle_flashmask.integrations.paddlenlp.train import train
+from paddle_flashmask.packing import pack_tree
 
 ROWS = [
     {"src": f"baling {question} mor gra rix fol", "tgt": f"{answer} {end}"}
@@ -119,6 +123,31 @@ def test_answers_of_a_row_are_rows_of_their_own(run, tmp_path: Path) -> None:
     (tmp_path / "shared" / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     together, _ = run(share_prefixes=True)
     assert losses(together) == losses(alone)
+
+
+def test_answers_learn_the_rounds_of_their_prompt_as_conversations_do(templated, tmp_path: Path) -> None:
+    """A label that two answers share counts twice, with both weights."""
+    tokenizer = templated(TEMPLATES["chatml"].source)
+    prompt = [
+        {"role": "user", "content": "baling"},
+        {"role": "assistant", "content": "chene"},
+        {"role": "user", "content": "dimor"},
+    ]
+    answers, weights = ["folmor", "grarix"], [2.0, -0.5]
+    talks = [
+        {"messages": [*prompt, {"role": "assistant", "content": answer}], "weight": weight}
+        for answer, weight in zip(answers, weights, strict=True)
+    ]
+    found = []
+    for name, rows in (("talks", talks), ("answers", [{"prompt": prompt, "answers": answers, "weights": weights}])):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "train.json", rows)
+        found.append(list(SFTTokens(SFTLines(str(tmp_path / name), "train"), tokenizer, 64, 128, weighted=True)))
+    assert found[0] == found[1]
+    (pack,) = pack_tree(found[1], 128)
+    shared = pack.label_counts == 2
+    assert "chene" in tokenizer.decode(pack.labels[shared].tolist())
+    assert (pack.label_weights[shared] == 1.5).all()
 
 
 def test_a_weight_is_the_factor_of_the_loss(run, tmp_path: Path) -> None:

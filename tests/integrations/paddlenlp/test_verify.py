@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from sentences import sentence, write_rows
 from support.chat_templates import TEMPLATES, TOOL_TEMPLATES, Template
+from talks import rounds_of_talks
 
 from paddle_flashmask import functional
 from paddle_flashmask.cli import main
@@ -268,16 +269,27 @@ def test_chat_templates_pass(name, key, verified, model_folders, tmp_path):
     assert repr(TEMPLATES[name].end.strip()) in str(report)
 
 
-def test_prefix_trees_pass_and_faults_in_them_are_found(verified, tmp_path, monkeypatch):
+@pytest.mark.parametrize("key", ["sft", "dpo", "rm", "kto"])
+def test_prefix_trees_pass_and_faults_in_them_are_found(key, verified, tmp_path, monkeypatch):
     rng = random.Random(9)
     starts = [sentence(rng, 2, 4) for _ in range(3)]
     rows = [{"src": rng.choice(starts), "tgt": f"{rng.choice(starts)} {sentence(rng, 1, 3)}"} for _ in range(30)]
-    write_rows(tmp_path / "train.json", rows)
-    options = {"dataset_name_or_path": str(tmp_path), "share_prefixes": True, "lazy": False}
-    report = verified("sft", **options)
-    assert report.passed and report.checks[1].name == leaks.BRANCHES and report.checks[1].checked, report
-    plant(monkeypatch, lambda batch: np.copyto(batch[COLUMNS], batch[COLUMNS].max(), where=batch[COLUMNS] > 0))
-    assert {leaks.DOCUMENTS, leaks.BRANCHES, alone.OUTPUTS} <= wrong(verified("sft", **options))
+    write_rows(tmp_path / "train.json", rows if key == "sft" else rounds_of_talks(key, talks=4, rounds=2))
+    data = {"dataset_name_or_path": str(tmp_path)}
+    if key != "sft":
+        data = {"train_dataset_path": str(tmp_path / "train.json")}
+    options = {**data, "share_prefixes": True, "lazy": False, "batches": 1}
+    report = verified(key, **options)
+    assert report.passed, report
+    names = {check.name for check in report.checks if check.checked}
+    assert {leaks.BRANCHES, texts.NAME, structure.SCORED if key == "rm" else structure.LABELS} <= names
+    with monkeypatch.context() as patch:
+        plant(patch, lambda batch: np.copyto(batch[COLUMNS], batch[COLUMNS].max(), where=batch[COLUMNS] > 0))
+        expected = {leaks.BRANCHES, alone.OUTPUTS} | ({leaks.DOCUMENTS} if key == "sft" else set())
+        assert expected <= wrong(verified(key, **options))
+    if key == "rm":
+        plant(monkeypatch, lambda batch: np.add.at(batch["answer_places"], (slice(None), 1), -1))
+        assert structure.SCORED in wrong(verified(key, **{**options, "batches": 0}))
 
 
 def test_tool_calls_pass(verified, model_folders, tmp_path):

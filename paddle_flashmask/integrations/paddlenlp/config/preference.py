@@ -12,7 +12,7 @@ from typing import Any, Optional
 from paddlenlp.trl import SFTConfig
 
 from ..errors import ConfigError
-from .arguments import Arguments
+from .arguments import PADDLENLP_AVERAGE, Arguments
 
 
 @dataclass
@@ -49,20 +49,24 @@ class PreferenceOptions:
     lora_alpha, rslora_plus: of PaddleNLP's alignment scripts; lora_alpha = -1 leaves the choice to the rank.
     loss_average: ours. "pairs": the loss is a mean over all pairs (DPO), questions (RM) or answers (KTO) of a step;
     "paddlenlp": the mean of the means of the micro-batches.
+    share_prefixes: ours. Store the tokens that rows and answers have in common at their start once, as prefix trees.
     """
 
     lora_alpha: int = -1
     rslora_plus: bool = False
     loss_average: str = "pairs"
+    share_prefixes: bool = False
 
 
 def settle_options(arguments: Arguments, values: dict[str, Any], has_reference: bool) -> None:
-    """Check the LoRA keys, and apply `rslora_plus`.
+    """Check the LoRA keys and `share_prefixes`, and apply `rslora_plus`.
 
     values: the keys that the configuration sets. has_reference: whether the loss needs a reference, which is the base
     without its adapters.
     """
     model, options = arguments.model, arguments.options
+    if options.share_prefixes and options.loss_average == PADDLENLP_AVERAGE:
+        raise ConfigError("share_prefixes = true needs loss_average = 'pairs'")
     if model.lora and has_reference and model.pissa:
         raise ConfigError(
             "pissa = true changes the base weights, and the reference is the base without adapters; "

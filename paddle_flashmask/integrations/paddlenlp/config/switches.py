@@ -26,16 +26,15 @@ WITHOUT_EFFECT = {
     "flatten_param_grads": "only PaddleNLP's NPU trainer reads it",
     "force_reshard_pp": "there is no pipeline",
     "fp16_full_eval": "evaluation has the precision of training",
-    "fuse_sequence_parallel_allreduce": "there is no sequence parallelism",
     "lazy_data_processing": "lazy selects how data is read",
     "no_cuda": "device selects the device",
     "prediction_loss_only": "evaluation keeps no predictions",
     "remove_unused_columns": "packs have no unused columns",
     "save_sharding_stage1_model_include_freeze_params": "there is no sharding",
-    "sequence_parallel": "it needs tensor parallelism",
     "split_inputs_sequence_dim": "there is no context parallelism",
-    "tensor_parallel_output": "there is no tensor parallelism",
+    "tensor_parallel_output": "the losses here take the logits of the whole vocabulary",
 }
+TENSOR_PARALLEL_ONLY = ("fuse_sequence_parallel_allreduce", "sequence_parallel")
 LORA_ONLY = ("pissa", "use_quick_lora")
 GPU_ONLY = (
     "offload_optim",
@@ -55,8 +54,11 @@ def check_switches(values: dict[str, Any]) -> None:
             raise UnsupportedConfigError(f"{key} = true is not supported in this release: {REFUSED[key]}")
 
 
-def settle_switches(values: dict[str, Any], has_gpu: bool) -> list[str]:
-    """Remove the keys without effect from the values, and return a note for each. Raises as `check_switches`."""
+def settle_switches(values: dict[str, Any], has_gpu: bool, tensor_parallel: bool) -> list[str]:
+    """Remove the keys without effect from the values, and return a note for each. Raises as `check_switches`.
+
+    tensor_parallel: whether a model is divided over several processes.
+    """
     check_switches(values)
     notes = []
     for key in _switched_on(values):
@@ -65,6 +67,8 @@ def settle_switches(values: dict[str, Any], has_gpu: bool) -> list[str]:
             reason = "it needs a GPU"
         if not has_gpu and key == "amp_master_grad":
             reason = "gradients are float32 on the CPU"
+        if key in TENSOR_PARALLEL_ONLY and not tensor_parallel:
+            reason = "there is no tensor parallelism"
         if key in LORA_ONLY and "lora" not in _switched_on(values):
             reason = "lora is not true"
         if reason is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from paddle_flashmask.masks import ColumnMask
-from paddle_flashmask.packing.tree import TreeReport
+from paddle_flashmask.packing import TreeReport
 
 from ..data.packs import Batch, Packs, PackStreamDataset, TokenRows
 from ..decoding import spans_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack
+from paddle_flashmask.packing import IGNORED_LABEL, AnswerPack, TreeLayout
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ def count(packs: Iterable[Any]) -> DataStatistics:
 
 
 def _learned(pack: Any) -> int:
+    if isinstance(pack, TreeLayout):
+        return int(pack.learned.sum())
     if not isinstance(pack, AnswerPack):
         return int((pack.labels != IGNORED_LABEL).sum())
     if (pack.labels == IGNORED_LABEL).all():

@@ -1,4 +1,4 @@
-"""A run stops at NaN or infinity in its weights or gradients.
+"""A run stops at NaN or infinity in its weights or gradients, in all processes at once.
 
 The loss does not show them: Paddle's cross-entropy on the CPU gives ln(vocabulary) for logits that are NaN.
 """
@@ -12,13 +12,18 @@ import paddle
 from paddlenlp.trainer import TrainerCallback
 
 from ..errors import RunError
+from ..processes import of_every_process
 
 
 def check_weights(model: Any, step: int) -> None:
-    """Raise RunError with the first parameter that holds NaN or infinity. step: steps trained so far."""
-    for name, parameter in model.named_parameters():
-        if not bool(paddle.isfinite(parameter).all()):
-            raise RunError(f"the weights hold NaN or infinity after step {step}, first in {name}")
+    """Raise RunError with the first parameter that holds NaN or infinity. step: steps trained so far.
+
+    Every process must call it: one that holds a part of the model may be the only one that finds anything.
+    """
+    held = ((name, _held(parameter)) for name, parameter in model.named_parameters())
+    broken = next((name for name, values in held if not bool(paddle.isfinite(values).all())), None)
+    if broken := _first(broken):
+        raise RunError(f"the weights hold NaN or infinity after step {step}, first in {broken}")
 
 
 class FiniteGradients(TrainerCallback):
@@ -35,16 +40,26 @@ class FiniteGradients(TrainerCallback):
             for name, parameter in model.named_parameters()
             if (gradient := _gradient(parameter)) is not None
         }
-        if not norms or np.isfinite(float(paddle.stack(list(norms.values())).square().sum())):
-            return
-        check_weights(model, state.global_step)
-        names = [name for name, norm in norms.items() if not np.isfinite(float(norm))]
-        raise RunError(
-            f"the gradient norm of step {state.global_step + 1} is NaN or infinite"
-            + (f", first in {names[0]}" if names else "")
-        )
+        broken = None
+        if norms and not np.isfinite(float(paddle.stack(list(norms.values())).square().sum())):
+            broken = next((name for name, norm in norms.items() if not np.isfinite(float(norm))), "their sum")
+        if broken := _first(broken):
+            check_weights(model, state.global_step)
+            raise RunError(f"the gradient norm of step {state.global_step + 1} is NaN or infinite, first in {broken}")
+
+
+def _first(name: str | None) -> str | None:
+    """The name that the first process found, of those that found one."""
+    return next((name for name in of_every_process(name) if name is not None), None)
+
+
+def _held(parameter: paddle.Tensor) -> paddle.Tensor:
+    """The values of a parameter in this process: between the layers, sharding stage 3 keeps a slice of it."""
+    return parameter.fw_storage if getattr(parameter, "status", "all") == "part" else parameter
 
 
 def _gradient(parameter: paddle.Tensor) -> paddle.Tensor | None:
     main = getattr(parameter, "main_grad", None)
-    return parameter.grad if main is None else main
+    if main is not None:
+        return main
+    return parameter.grad if parameter.grad is not None else getattr(parameter, "bw_storage", None)

@@ -27,6 +27,8 @@ _KEYS = (
     "seed",
 )
 _MODEL_KEYS = ("lora", "lora_rank")
+LAYOUT = "layout"
+"""Which part of the model and the optimizer each process holds. Only some checkpoints depend on it."""
 
 
 def identity_of(task: str, arguments: Arguments, files: Sequence[Path]) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def identity_of(task: str, arguments: Arguments, files: Sequence[Path]) -> dict[
     if not identity["lora"]:
         identity.pop("lora_rank")
     identity["processes"] = arguments.training.dataset_world_size
+    identity[LAYOUT] = _layout(arguments.training)
     return identity
 
 
@@ -50,7 +53,7 @@ def check_identity(name: str, old: dict[str, Any], new: dict[str, Any], training
     Raises ConfigError with the differences. With ignore_data_skip, which reads the data from the start, differences
     in the data and the batches are only noted.
     """
-    differing = [key for key in old if key in new and old[key] != new[key]]
+    differing = [key for key in old if key in new and old[key] != new[key] and key != LAYOUT]
     if not differing:
         return
     differences = ", ".join(_difference(key, old[key], new[key]) for key in differing)
@@ -61,6 +64,12 @@ def check_identity(name: str, old: dict[str, Any], new: dict[str, Any], training
         f"{name} is of a run with {differences}: it cannot be continued. Set these keys back, choose another "
         "output_dir, or set overwrite_output_dir to start afresh"
     )
+
+
+def _layout(training: Any) -> dict[str, Any]:
+    keys = ("tensor_parallel_degree", "sharding_parallel_degree")
+    degrees = {key: max(getattr(training, key), 1) for key in keys}
+    return {**degrees, "sharding": "".join(option.value for option in training.sharding)}
 
 
 def _difference(key: str, old: Any, new: Any) -> str:

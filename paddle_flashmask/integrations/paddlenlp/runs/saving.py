@@ -82,7 +82,7 @@ class WholeSaves:
         check_weights(self.model, self.state.global_step)
         staged = final / UNFINISHED / "model"
         with self._whole(final, staged):
-            super().save_model(str(staged), merge_tensor_parallel)
+            super().save_model(str(staged), merge_tensor_parallel=True)
             wait_for_all()
             if is_first():
                 publish_model(final)

@@ -13,7 +13,8 @@ def schedule_notes(training: Any, batches: int | None) -> list[str]:
 
     training: PaddleNLP's training arguments, before training. batches: of an epoch in one process; None for a stream.
 
-    Raises ConfigError for an epoch without batches. With several processes the trainer does, and names their number.
+    Raises ConfigError for an epoch without batches (with several processes the trainer does, and names their number)
+    or with too few for sequence parallelism.
     """
     if batches == 0 and training.dataset_world_size == 1:
         raise ConfigError(
@@ -23,6 +24,11 @@ def schedule_notes(training: Any, batches: int | None) -> list[str]:
     notes = []
     accumulated = training.gradient_accumulation_steps
     if batches and batches < accumulated:
+        if training.sequence_parallel and training.tensor_parallel_degree > 1:
+            raise ConfigError(
+                f"gradient_accumulation_steps = {accumulated} is above the number of batches in an epoch, {batches}: "
+                "sequence_parallel adds up the gradients of its ranks at every micro-batch of that number"
+            )
         notes.append(
             f"gradient_accumulation_steps = {accumulated} is above the number of batches in an epoch, {batches}: every "
             "step takes the batches of one epoch"

@@ -6,10 +6,9 @@ import signal
 import threading
 from collections.abc import Callable
 
-import numpy as np
 from paddlenlp.trainer import TrainerCallback
 
-from ..processes import joined
+from ..processes import of_every_process
 
 
 class StopOnSignal(TrainerCallback):
@@ -35,7 +34,7 @@ class StopOnSignal(TrainerCallback):
         self._restore()
 
     def on_step_end(self, args, state, control, **kwargs):
-        received = int(joined(np.array([self._received])).max())
+        received = max(of_every_process(self._received))
         if received and state.global_step < state.max_steps:
             self.stopped = signal.Signals(received)
             control.should_training_stop = True

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from .atomic import read_json, write_json
 from .checkpoints import checkpoints, defect, identity_in, last_complete
 from .folder import recover, remove_run
-from .identity import check_identity
+from .identity import LAYOUT, check_identity
 
 FINISHED_NAME = "finished.json"
 
@@ -41,7 +41,7 @@ def choose_start(arguments: Any, identity: dict[str, Any], write: Callable[[str]
             raise ConfigError(f"resume_from_checkpoint = {named!r} is not a folder")
         if lacking := defect(Path(named)):
             raise ConfigError(f"resume_from_checkpoint = {named!r} is incomplete: {lacking}")
-        _check_format(Path(named), training)
+        _check_format(Path(named), training, identity)
         check_identity(named, identity_in(Path(named)), identity, training, write)
         return Start(named)
     if training.overwrite_output_dir:
@@ -65,7 +65,7 @@ def choose_start(arguments: Any, identity: dict[str, Any], write: Callable[[str]
         )
     if found is None:
         return Start()
-    _check_format(found, training)
+    _check_format(found, training, identity)
     check_identity(str(found), identity_in(found), identity, training, write)
     write(f"note: resuming from {found}; set overwrite_output_dir to start afresh")
     return Start(str(found))
@@ -93,10 +93,30 @@ def _is_enough(finished: dict[str, Any], training: Any) -> bool:
     return finished["epochs"] is not None and finished["epochs"] >= training.num_train_epochs
 
 
-def _check_format(checkpoint: Path, training: Any) -> None:
-    """Reject a checkpoint that PaddleNLP cannot read. The other way round it can: unified_checkpoint reads both."""
-    if any(checkpoint.glob("*model.safetensors.index.json")) and not training.unified_checkpoint:
-        raise ConfigError(f"{checkpoint} has the format of unified_checkpoint = true: set this key to continue")
+def _check_format(checkpoint: Path, training: Any, identity: dict[str, Any]) -> None:
+    """Reject a checkpoint that PaddleNLP cannot read.
+
+    unified_checkpoint reads both formats. The other format has a file for each part of the model and the optimizer.
+    """
+    if any(checkpoint.glob("*model.safetensors.index.json")):
+        if not training.unified_checkpoint:
+            raise ConfigError(f"{checkpoint} has the format of unified_checkpoint = true: set this key to continue")
+        if training.world_size == 1 and len([*checkpoint.glob("optimizer-*.safetensors")]) > 1:
+            raise ConfigError(
+                f"{checkpoint} is of several processes that divided the model or the optimizer; PaddleNLP continues it "
+                "in several processes only"
+            )
+        return
+    old, new = identity_in(checkpoint).get(LAYOUT), identity[LAYOUT]
+    if old is not None and old != new:
+        raise ConfigError(
+            f"{checkpoint} is divided by {_listed(old)}; now {_listed(new)}. Set these keys back; checkpoints with "
+            "unified_checkpoint = true can be continued in another division"
+        )
+
+
+def _listed(layout: dict[str, Any]) -> str:
+    return ", ".join(f"{key} = {value!r}" for key, value in layout.items())
 
 
 def _check_overwrite(arguments: Any, output_dir: Path) -> None:

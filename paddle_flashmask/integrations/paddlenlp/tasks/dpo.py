@@ -21,6 +21,7 @@ from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
 from ..errors import ConfigError, UnsupportedConfigError
 from ..token_loss import TokenLoss
 from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
+from .prefix_trees import answer_log_probabilities, in_trees
 
 # Loss types of PaddleNLP's DPOCriterion, by how they use a reference model.
 REFERENCE_FREE_ONLY = ("or", "simpo")
@@ -55,6 +56,9 @@ class PackedDPOTrainer(PreferenceTrainer, DPOTrainer):
 
     def count_terms(self, inputs):
         """Pairs, for the preference loss, and tokens of the chosen answers, for the SFT loss."""
+        if in_trees(inputs):
+            answers = inputs["label_places"][:, 2]
+            return [int(answers[-1]) // 2 + 1, int((answers % 2 == 0).sum())]
         spans = inputs["response_indexs"]
         return [spans.shape[0], int((spans[:, 2] - spans[:, 1]).sum())]
 
@@ -98,18 +102,27 @@ class PackedDPOTrainer(PreferenceTrainer, DPOTrainer):
 
         All are float32 [pairs], means over tokens where the loss type takes those; the last are always sums.
         """
-        given, options = model_inputs(inputs), self.dpo_config
-        by_token = options.loss_type in ("ipo", "or", "simpo")
-        spans = inputs["response_indexs"]
-        labels = (inputs["chosen_labels"], inputs["rejected_labels"], spans, by_token)
-        chosen, rejected, _ = self.dpo_criterion.dpo_logps(model(**given), *labels)
-        if options.reference_free:
+        given = model_inputs(inputs)
+        chosen, rejected, chosen_sums = self._answer_logps(model(**given), inputs)
+        if self.dpo_config.reference_free:
             reference = (paddle.zeros_like(chosen), paddle.zeros_like(rejected))
         else:
             with paddle.no_grad():
-                reference = self.dpo_criterion.dpo_logps(self.reference_logits(model, given), *labels)[:2]
+                reference = self._answer_logps(self.reference_logits(model, given), inputs)[:2]
+        return chosen, rejected, reference, chosen_sums
+
+    def _answer_logps(self, outputs, inputs):
+        """(chosen, rejected, chosen sums) from the outputs of a model, as in `_logps`."""
+        by_token = self.dpo_config.loss_type in ("ipo", "or", "simpo")
+        if in_trees(inputs):
+            sums, lengths = answer_log_probabilities(outputs, inputs)
+            found = sums / lengths if by_token else sums
+            return found[0::2], found[1::2], sums[0::2]
+        spans = inputs["response_indexs"]
+        labels = (inputs["chosen_labels"], inputs["rejected_labels"], spans, by_token)
+        chosen, rejected, _ = self.dpo_criterion.dpo_logps(outputs, *labels)
         lengths = (spans[:, 2] - spans[:, 1]).astype("float32")
-        return chosen, rejected, reference, chosen * lengths if by_token else chosen
+        return chosen, rejected, chosen * lengths if by_token else chosen
 
     def _collect(self, into: Collected, inputs, chosen, rejected, reference, chosen_sums):
         into.add(
@@ -155,6 +168,8 @@ def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> 
 
 def _adapt_batch(batch: Batch) -> Batch:
     batch = with_paddlenlp_names(batch)
+    if in_trees(batch):
+        return batch
     indices, labels = batch["response_indexs"], batch.pop("labels")
     batch["chosen_labels"] = labels_within(labels, indices[:, [0, 1, 2]])
     batch["rejected_labels"] = labels_within(labels, indices[:, [0, 2, 3]])

@@ -1,11 +1,11 @@
-"""What tasks on instruction files share: the keys of their packing, and the models that prefix trees fit."""
+"""What tasks on instruction files share: the keys of their packing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..config.arguments import Arguments
-from ..errors import ConfigError, UnsupportedConfigError
+from ..errors import ConfigError
 
 
 def settle_packing(arguments: Arguments) -> None:
@@ -25,14 +25,3 @@ def packing_order(data: Any) -> str:
     if not data.zero_padding:
         return "single"
     return "first_fit_decreasing" if data.greedy_zero_padding else "sequential"
-
-
-def check_model_of_trees(config: Any) -> None:
-    """Raise UnsupportedConfigError for a model whose losses are not those of a prefix tree's sequences alone."""
-    if any(getattr(config, key, None) for key in ("num_experts", "n_routed_experts", "num_local_experts")):
-        raise UnsupportedConfigError(
-            "share_prefixes = true does not support mixture-of-experts models: their balance losses and capacities "
-            "would count a shared token once"
-        )
-    if getattr(config, "num_nextn_predict_layers", 0):
-        raise UnsupportedConfigError("share_prefixes = true does not support multi-token prediction")

@@ -32,6 +32,7 @@ from ..errors import DataError
 from ..processes import joined
 from ..token_loss import TokenLoss
 from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
+from .prefix_trees import answer_log_probabilities, in_trees
 
 
 @dataclass
@@ -84,7 +85,7 @@ class PackedKTOTrainer(PreferenceTrainer, KTOTrainer):
         super().__init__(model=model, kto_config=kto_config, kto_criterion=criterion, **kwargs)
 
     def count_terms(self, inputs):
-        return [inputs["response_indexs"].shape[0]]
+        return [inputs["desirable" if in_trees(inputs) else "response_indexs"].shape[0]]
 
     def begin_step(self, model, micro_batches):
         """Estimate the reference point from all answers of the step, in a forward pass unless they are one batch."""
@@ -128,10 +129,18 @@ class PackedKTOTrainer(PreferenceTrainer, KTOTrainer):
     def _logps(self, model, inputs):
         """(policy, reference), each the log-probabilities of the wanted, the unwanted and the KL answers, float32."""
         given = model_inputs(inputs)
-        labels = (inputs["response_labels"], inputs["response_kl_labels"], inputs["response_indexs"])
         with paddle.no_grad():
-            reference = self.kto_criterion.kto_logps(self.reference_logits(model, given), *labels)
-        return self.kto_criterion.kto_logps(model(**given), *labels), reference
+            reference = self._answer_logps(self.reference_logits(model, given), inputs)
+        return self._answer_logps(model(**given), inputs), reference
+
+    def _answer_logps(self, outputs, inputs):
+        """(wanted, unwanted, KL answers) from the outputs of a model."""
+        if in_trees(inputs):
+            sums, _ = answer_log_probabilities(outputs, inputs)
+            own, wanted = sums[0::2], inputs["desirable"] == 1
+            return own.masked_select(wanted), own.masked_select(~wanted), sums[1::2]
+        labels = (inputs["response_labels"], inputs["response_kl_labels"], inputs["response_indexs"])
+        return self.kto_criterion.kto_logps(outputs, *labels)
 
     def _collect(self, into: Collected, policy, reference):
         for prefix, parts in (("", policy), ("reference_", reference)):
@@ -165,6 +174,8 @@ def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> 
 
 def _adapt_batch(batch: Batch) -> Batch:
     batch = with_paddlenlp_names(batch)
+    if in_trees(batch):
+        return batch
     indices, labels = batch["response_indexs"], batch.pop("labels")
     batch["response_labels"] = labels_within(labels, indices[:, [0, 1, 2]])
     batch["response_kl_labels"] = labels_within(labels, indices[:, [0, 2, 3]])

@@ -24,10 +24,11 @@ from ..config.arguments import Arguments
 from ..data.packs import with_paddlenlp_names
 from ..data.rollouts import RolloutLines, RolloutTokens
 from ..errors import ConfigError
-from ..token_loss import IGNORED, TokenLoss, labelled, logits_of
+from ..token_loss import LabelLogProbabilities, logits_of
 from ..trainer import PackedOrder
-from .instruction_packs import check_model_of_trees, packing_order, settle_packing
+from .instruction_packs import packing_order, settle_packing
 from .preference import check_makes_logits, model_and_reference, model_inputs
+from .prefix_trees import check_model_of_trees
 from .task import Task
 
 CLIP_RATIO = 0.2
@@ -97,7 +98,7 @@ class PackedPolicyTrainer(StepAverages, PackedOrder, Trainer):
         self._bounds = options.bounds()
         self._beta = options.beta
         self._reference = ref_model
-        self._token_loss = TokenLoss()
+        self._label_log_probabilities = LabelLogProbabilities()
         self._trained = Collected()
 
     def count_terms(self, inputs):
@@ -153,13 +154,8 @@ class PackedPolicyTrainer(StepAverages, PackedOrder, Trainer):
 
     def _log_probabilities(self, model, inputs) -> paddle.Tensor:
         """float32 [N]: of every term's token under the model."""
-        labels = inputs["labels"]
-        logits, tokens = labelled(logits_of(model(**model_inputs(inputs))), labels)
-        with paddle.amp.auto_cast(False):
-            losses = self._token_loss(logits, tokens.unsqueeze(-1)).squeeze(-1)
-        number = (labels.flatten() != IGNORED).astype("int64").cumsum() - 1  # of each place among the labelled ones
-        row, place, _ = inputs["label_places"].unbind(axis=1)
-        return -losses.index_select(number.index_select(row * labels.shape[1] + place))
+        logits = logits_of(model(**model_inputs(inputs)))
+        return self._label_log_probabilities(logits, inputs["labels"], inputs["label_places"])
 
 
 def _means(values: dict[str, Any]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from ..lora import with_lora
 from ..models.positions import extend_rotary_tables
 from ..token_loss import IGNORED
 from ..trainer import PackedOrder
+from .prefix_trees import check_model_of_trees, in_trees
 from .task import Task
 
 
@@ -39,6 +40,8 @@ def preference_task(
 
     def settle_model(arguments: Arguments, config: Any) -> None:
         check_makes_logits(config, key)
+        if arguments.options.share_prefixes:
+            check_model_of_trees(config)
 
     return Task(
         key=key,
@@ -77,6 +80,7 @@ def _packing_options(arguments: Arguments) -> dict[str, Any]:
         "max_prompt_length": data.max_prompt_len,
         "order": "first_fit_decreasing" if data.greedy_zero_padding else "sequential",
         "too_long": "truncate",
+        "share_prefixes": arguments.options.share_prefixes,
     }
 
 
@@ -134,11 +138,13 @@ def model_inputs(inputs: dict[str, paddle.Tensor]) -> dict[str, paddle.Tensor]:
 
 
 def labels_of_answers(first: str, second: str, batch: Batch) -> np.ndarray:
-    """The labels of both answers of every question, int64 [B, S], -100 elsewhere.
+    """The labels of both answers of every question, int64 [B, S], -100 elsewhere. Prefix trees have them already.
 
     first, second: the keys with the labels of each. PaddleNLP's criteria read them within the spans of response_indexs,
     (batch row, start, end of the first answer and start of the second, end of the second, ...).
     """
+    if in_trees(batch):
+        return batch["labels"]
     labels = np.full_like(batch["input_ids"], IGNORED)
     for row, start, middle, end in batch["response_indexs"][:, :4]:
         labels[row, start:middle] = batch[first][row, start:middle]

@@ -21,7 +21,8 @@ from ..errors import ConfigError, UnsupportedConfigError
 from ..lora import with_lora
 from ..token_loss import IGNORED, TokenLoss, WeightedTokenMean, labelled, logits_of, use_token_mean
 from ..trainer import PackedOrder
-from .instruction_packs import check_model_of_trees, packing_order, settle_packing
+from .instruction_packs import packing_order, settle_packing
+from .prefix_trees import check_model_of_trees
 from .task import Task
 
 

@@ -18,8 +18,9 @@ from ..config.arguments import (
     settle_flash_attention,
     take_backend,
 )
-from ..config.machine import check_data_parallel, check_device, settle_machine, uses_gpu
+from ..config.machine import check_device, settle_machine, uses_gpu
 from ..config.numbers import check_numbers
+from ..config.parallel import check_parallel, is_tensor_parallel, parallel_setup, settle_parallel
 from ..config.reporting import check_report_to
 from ..config.switches import settle_switches
 from ..config.value_types import check_choices
@@ -95,12 +96,15 @@ class Task:
         check_report_to(values)
         check_device(values)
         check_choices(values, self.choices)
-        check_data_parallel(values)
-        notes = settle_switches(values, has_gpu=uses_gpu(values))
-        arguments = Arguments(*parse_groups(values, self.groups), notes=notes, backend=backend)
+        check_parallel(values)
+        notes = settle_switches(values, uses_gpu(values), is_tensor_parallel(values))
+        with parallel_setup(values):
+            groups = parse_groups(values, self.groups)
+        arguments = Arguments(*groups, notes=notes, backend=backend)
         check_common(arguments, self.data_keys(arguments.training))
         check_lengths(arguments, self.max_length_key, self.max_prompt_key)
         settle_machine(arguments, values)
+        settle_parallel(arguments, values, self.max_length_key)
         settle_flash_attention(arguments)
         settle_run(arguments, values)
         self.settle(arguments, values)

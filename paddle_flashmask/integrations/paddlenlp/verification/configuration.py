@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from paddle_flashmask.packing import AnswerTreePack
+
 from ..config.arguments import Arguments
 from ..data.packs import Batch, Packs, TokenRows
 from ..documents import batches_of
@@ -75,7 +77,10 @@ def _data_reports(inputs: RunInputs, rows: TokenRows, data: Packs) -> Iterator[R
     collate, texts = inputs.collator(), AnswerTexts(inputs.tokenizer, rows)
     for pack in data.packs:
         batch, documents = _with_labels(inputs, collate([pack])), [documents_in(pack)]
-        texts.add(batch["input_ids"], batch.get("labels"), segments_of(documents, batch["input_ids"].shape[1]))
+        if isinstance(pack, AnswerTreePack) and not pack.has_labels:
+            texts.add_answers(batch["input_ids"][0, places] for places in pack.places_of_answers())
+        else:
+            texts.add(batch["input_ids"], batch.get("labels"), segments_of(documents, batch["input_ids"].shape[1]))
         yield Report(tuple(check_structure(batch, documents)))
     yield Report((texts.check(rows.cut_rows + data.packs.report.truncated_rows),))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paddle_flashmask.packing import AnswerPack, TreePack
+from paddle_flashmask.packing import AnswerPack, TreeLayout
 
 from ..documents import branches_of
 
@@ -72,7 +72,7 @@ def segments_of(documents: Sequence[Sequence[Document]], size: int) -> list[Segm
 
 def documents_in(pack: Any) -> list[Document]:
     """The documents of a pack of `paddle_flashmask.packing`."""
-    if isinstance(pack, TreePack):
+    if isinstance(pack, TreeLayout):
         ends = np.cumsum(pack.document_lengths)
         return [_tree(pack.position_ids[a:b]) for a, b in zip(ends - pack.document_lengths, ends, strict=True)]
     if not isinstance(pack, AnswerPack):

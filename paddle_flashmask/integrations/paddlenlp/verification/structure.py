@@ -50,11 +50,17 @@ def check_next_tokens(ids: np.ndarray, labels: np.ndarray, segments: list[Segmen
 
 
 def check_scored_places(batch: Batch, segments: list[Segment]) -> Check:
-    """The answer_places of a reward model are the last tokens of the answers, in order."""
-    given = array(batch[ANSWER_PLACES])[:, :2].tolist()
-    expected = [[segment.row, segment.end - 1] for segment in segments if segment.level > 0]
-    wrong = abs(len(given) - len(expected)) + sum(a != b for a, b in zip(given, expected, strict=False))
-    return Check(SCORED, len(expected), wrong)
+    """The answer_places of a reward model are the last tokens of all answers.
+
+    Every leaf is the end of an answer. In a prefix tree, a later round may go on from an answer, whose end is then an
+    inner place that is not known here.
+    """
+    given = {tuple(place) for place in array(batch[ANSWER_PLACES])[:, :2].tolist()}
+    inner = {segment.parent for segment in segments}
+    leaves = {(s.row, s.end - 1) for number, s in enumerate(segments) if number not in inner and not s.padding}
+    missing = len(leaves - given)
+    has_rounds = any(segment.level > 1 for segment in segments)
+    return Check(SCORED, len(leaves), missing if has_rounds else max(missing, len(given - leaves)))
 
 
 def next_token_labels(ids: np.ndarray, segments: list[Segment]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,15 +73,22 @@ class AnswerTexts:
             places = places_of([path.leaf] if labels is None else path.segments)
             run_of = ids if labels is None else labels
             runs = _runs(run_of[places[:, 0], places[:, 1]])
-            rows: set[int] | None = None
-            for run in runs:
-                own = self._look_up(decode(self._tokenizer, run))
-                # Paths of a tree have the labels of all rows that share them.
-                rows = own if rows is None or len(path.segments) > 1 else rows & own
-                self._checked += 1
-                if not rows:
-                    self._wrong += 1
-                    self._first = self._first or repr(decode(self._tokenizer, run))[:60]
+            # Paths of a tree have the labels of all rows that share them.
+            self._add_runs(runs, of_one_row=len(path.segments) == 1)
+
+    def add_answers(self, answers: Iterable[np.ndarray]) -> None:
+        """Look up answers by their tokens, int64 [T] each."""
+        self._add_runs(answers, of_one_row=False)
+
+    def _add_runs(self, runs: Iterable[np.ndarray], of_one_row: bool) -> None:
+        rows: set[int] | None = None
+        for run in runs:
+            own = self._look_up(decode(self._tokenizer, run))
+            rows = rows & own if of_one_row and rows is not None else own
+            self._checked += 1
+            if not rows:
+                self._wrong += 1
+                self._first = self._first or repr(decode(self._tokenizer, run))[:60]
 
     def _look_up(self, text: str) -> set[int]:
         """The rows that have the answer, or one that begins so."""
