@@ -16,7 +16,7 @@ FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: all always venv build wheels wheels-cuda test test-wheel test-paddleformers test-gpu-check check-install \
-  release-check demo train-all killed-runs bench-cpu \
+  release-check demo train-all four-processes killed-runs bench-cpu \
   cuda-compiler cuda-compilers compile-cuda sweep-variants gpu-bundle gpu-bundle-cute emulate-all lint format sanitize \
   info clean
 
@@ -92,6 +92,10 @@ demo: build
 # A few steps of every training task on real data; about ten minutes on two cores.
 train-all: build
 	$(BIN)/python examples/train_all.py
+
+# Context parallel attention in four processes; `make test` runs it in two.
+four-processes: build
+	$(BIN)/python -m pytest tests/distributed/test_processes.py --ranks 4
 
 # 200 short runs of every task, killed at random moments and started again; about half an hour on two cores.
 killed-runs: build

@@ -64,25 +64,43 @@ def figures(shares: RowShares) -> tuple[str, str, int, int, int]:
     )
 
 
-def markdown(results: Path) -> str:
-    """A table of balance and one of MiB sent, for every length: share_rows, zigzag and contiguous in each cell."""
+CELLS = {
+    "Pairs of the slowest rank over the mean": lambda row: f"{float(row['balance']):.2f}",
+    "MiB that the busiest rank sends": lambda row: f"{int(row['most_bytes_sent']) / 2**20:.0f}",
+}
+
+
+def load(results: Path) -> dict[tuple[str, str, str, str], dict[str, str]]:
+    """Rows by mask, length, number of ranks and way of sharing."""
     with results.open(encoding="utf-8") as file:
-        rows = {(row["mask"], row["seqlen"], row["ranks"], row["rows"]): row for row in csv.DictReader(file)}
+        return {tuple(row[name] for name in FIELDS[:4]): row for row in csv.DictReader(file)}
+
+
+def markdown(results: Path) -> str:
+    """A table for each of CELLS and every length: share_rows, zigzag and contiguous in each cell."""
+    rows = load(results)
     names, seqlens, ranks = (list(dict.fromkeys(key[place] for key in rows)) for place in range(3))
     parts = []
-    for title, cell in (
-        ("Pairs of the slowest rank over the mean", lambda row: f"{float(row['balance']):.2f}"),
-        ("MiB that the busiest rank sends", lambda row: f"{int(row['most_bytes_sent']) / 2**20:.0f}"),
-    ):
-        for seqlen in seqlens:
-            lines = [f"{title}, {int(seqlen):,} rows: share_rows / zigzag / contiguous", ""]
-            lines.append(f"| mask | {' | '.join(f'{count} ranks' for count in ranks)} |")
-            lines.append(f"|---|{'---|' * len(ranks)}")
-            for name in names:
-                cells = [" / ".join(cell(rows[name, seqlen, count, way]) for way in SHARES) for count in ranks]
-                lines.append(f"| {name} | {' | '.join(cells)} |")
-            parts.append("\n".join(lines))
+    for (title, cell), seqlen in itertools.product(CELLS.items(), seqlens):
+        lines = [f"{title}, {int(seqlen):,} rows: share_rows / zigzag / contiguous", ""]
+        lines.append(f"| mask | {' | '.join(f'{count} ranks' for count in ranks)} |")
+        lines.append(f"|---|{'---|' * len(ranks)}")
+        for name in names:
+            cells = [" / ".join(cell(rows[name, seqlen, count, way]) for way in SHARES) for count in ranks]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def summary(results: Path, seqlen: str = "131072", ranks: str = "8") -> str:
+    """Balance, and MiB in brackets, of one length and number of ranks."""
+    rows = load(results)
+    lines = [f"| mask | {' | '.join(f'`{way}`' for way in SHARES)} |", f"|---|{'---|' * len(SHARES)}"]
+    for name in dict.fromkeys(key[0] for key in rows):
+        found = [rows[name, seqlen, ranks, way] for way in SHARES]
+        cells = ["{} ({})".format(*(cell(row) for cell in CELLS.values())) for row in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

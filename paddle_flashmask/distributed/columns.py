@@ -35,15 +35,12 @@ def columns_of_rows(columns: np.ndarray, positions: np.ndarray) -> np.ndarray:
     no_second |= touching
     no_first = first >= first_end
 
-    # A hole at an end of the visible range shortens it.
+    # A hole at an end of the visible range shortens it. A second hole at its end stays: it is one interval either way.
     leading = ~no_first & (first <= low)
     low = np.where(leading, first_end, low)
     first, first_end = np.where(leading, second, first), np.where(leading, second_end, first_end)
     no_first |= leading & no_second
     no_second |= leading
-    trailing = ~no_second & (second_end >= high)
-    high = np.where(trailing, second, high)
-    no_second |= trailing
     trailing = ~no_first & no_second & (first_end >= high)
     high = np.where(trailing, first, high)
     no_first |= trailing
@@ -53,8 +50,7 @@ def columns_of_rows(columns: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.stack(
         [np.where(absent, other, bound) for begin, end, absent in bounds for bound, other in ((begin, rows), (end, 0))],
         axis=-1,
-        dtype=np.int32,
-    )
+    ).astype(np.int32)
 
 
 def seen_keys(columns: np.ndarray) -> np.ndarray:

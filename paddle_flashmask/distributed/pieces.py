@@ -12,6 +12,8 @@ from paddle_flashmask import _library
 from .merge import MergedResult, Rows
 from .plan import Call, Piece
 
+_library.load()
+
 
 @dataclass(frozen=True)
 class Options:

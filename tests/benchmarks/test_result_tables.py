@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from support.repository import REPOSITORY
 
-from benchmarks import collator, memory, prefix_tree
+from benchmarks import collator, context_parallel, memory, prefix_tree
 from benchmarks.cpu import aims, bandwidth, report
 from benchmarks.gpu import gates, goals
 from benchmarks.training import prefix_trees
@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": lambda: memory.markdown(RESULTS / "memory.csv"),
     "collator": lambda: collator.markdown(RESULTS / "collator.csv"),
     "prefix_tree": lambda: prefix_tree.markdown(RESULTS / "prefix_tree.csv"),
+    "context_parallel": lambda: context_parallel.markdown(RESULTS / "context_parallel.csv"),
     "training_prefix_trees": lambda: prefix_trees.markdown(RESULTS / "training_prefix_trees.csv"),
     "cuda_compile": lambda: compile_cuda.markdown(compile_cuda.read_csv(RESULTS / "cuda_compile.csv")),
     "config_budget": lambda: config_budget.markdown(config_budget.budgets()),
@@ -55,6 +56,11 @@ def test_results_page_has_the_summary_of_each_device(results: str) -> None:
 
 def test_results_page_has_the_aims() -> None:
     assert aims.markdown() in PAGE
+
+
+def test_page_on_many_devices_has_the_summary() -> None:
+    page = (REPOSITORY / "docs" / "many_devices.md").read_text()
+    assert context_parallel.summary(RESULTS / "context_parallel.csv") in page
 
 
 def test_every_table_is_tested_and_linked() -> None:

@@ -87,6 +87,25 @@ def test_a_long_gap_is_not_sent(in_blocks: bool) -> None:
     assert plan.received[1].ranges == ()
 
 
+def test_keys_whose_hole_covers_the_rows_of_a_rank_are_not_sent() -> None:
+    """Keys 200 to 599 are hidden from rows 600 to 799, which are those of rank 1, and seen before and after them."""
+    values = np.tile(np.array([1024, 1024], np.int32), (1, 1, 1024, 1))
+    values[:, :, 200:600] = 600, 800
+    rows = check_rows([[(0, 600), (800, 1024)], [(600, 800)]], 2)
+    plans = [make_plan(sequence_columns(values, True, (-1, -1), 1024), rows, rank) for rank in range(2)]
+    assert plans[0].sent[1].ranges == plans[1].received[0].ranges == ((0, 200),)
+
+
+def test_a_hole_at_an_end_of_the_rows_is_no_hole() -> None:
+    """Of the rows 10 to 29, the first key is hidden from 10 to 14, the second from 25 to 29."""
+    values = np.full((1, 1, SEQLEN, 2), 0, np.int32)
+    values[:, :, 0], values[:, :, 1] = (5, 15), (25, 35)
+    rows = check_rows([[(10, 30)], [(0, 10), (30, 40)]], 2)
+    plan = make_plan(sequence_columns(values, True, (-1, -1), SEQLEN), rows, 0)
+    (call,) = plan.received[1].calls
+    assert call.startend_row_indices[0, 0, :2].tolist() == [[20, 5], [15, 0]]
+
+
 def test_a_mask_needs_layers_only_for_windows_with_holes() -> None:
     values = np.tile(np.array([10, 20, 25, 30], np.int32), (1, 1, SEQLEN, 1))
     rows = check_rows([[(0, SEQLEN)]], 1)
