@@ -30,7 +30,7 @@ class Result:
     """What the compilers of one CUDA release made of the kernels of one source file."""
 
     cuda: str
-    version: str  # of ptxas
+    ptxas: str  # full version
     source: str
     arch: str
     kernels: int
@@ -106,7 +106,7 @@ def markdown(rows: list[Result]) -> str:
         "Compilers of several CUDA releases on the bfloat16 kernels (`make cuda-compilers`): NVRTC and ptxas of 12.x,",
         "otherwise the nvcc of the build.",
         "",
-        "| CUDA | version | source | arch | kernels | serialized | spilled bytes | in the build |",
+        "| CUDA | ptxas | source | arch | kernels | serialized | spilled bytes | in the build |",
         "|" + "---|" * 8,
     ]
     for row in rows:

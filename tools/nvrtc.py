@@ -26,6 +26,13 @@ STANDARD_HEADERS = {name: _STANDARD.format(name) for name in ("cstddef", "cstdin
     "stdlib.h": "",  # included by cuda.h
 }
 
+# Host calls in headers that kernels include. NVRTC parses their bodies and generates nothing.
+HOST_CALLS = """#include <cuda_runtime.h>
+template <class... Arguments>
+cudaError_t cudaGetDriverEntryPointByVersion(Arguments...);
+const char* cudaGetErrorString(cudaError_t);
+"""
+
 
 def kernels_in(ptx: str) -> list[str]:
     """C++ names of the entries of a PTX module, without parameters."""
@@ -61,7 +68,7 @@ def compile_to_ptx(home: Path, source: Path, kernels: Sequence[str], arch: str) 
     _check(
         library.nvrtcCreateProgram(
             ctypes.byref(program),
-            program_of(source).encode(),
+            (HOST_CALLS + program_of(source)).encode(),
             str(source).encode(),
             len(STANDARD_HEADERS),
             headers,
