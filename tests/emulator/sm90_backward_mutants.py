@@ -253,7 +253,7 @@ CASES: dict[int, dict[str, Mistake]] = {
         "turns by what bounds do not rule out, taken by what columns do not": mistake(
             MASK, "if (!kInTurn && ", "if (", "turns", f"deadlock|{RACE}"
         ),
-        "one turn for two query tiles": turn_mistake("(kRowsPerBlock / 16)", "(kRowsPerBlock / 4)", f"deadlock|{RACE}"),
+        "one turn for two query tiles": turn_mistake("(kRowsPerBlock / 16)", "(kRowsPerBlock / 8)", f"deadlock|{RACE}"),
         "marks that nobody cleared": row_mistake(
             "      ptx::StoreGlobal(arguments.turns + ptx::BlockIndex(), 0);\n", "", NOT_WRITTEN, "turns"
         ),

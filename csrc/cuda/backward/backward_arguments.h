@@ -12,7 +12,7 @@
 
 namespace pfm::cuda {
 
-constexpr int kRowsPerBlock = 32;  // of PrepareRows; divides every query tile
+constexpr int kRowsPerBlock = 64;  // of PrepareRows; divides every query tile
 
 struct BackwardArguments {
   pfm_params params;

@@ -85,7 +85,7 @@ constexpr BackwardTile kBackward[] = {
     {64, 64, 128, 8, 1, 2},  {96, 64, 128, 8, 1, 2},  // medium class
     {96, 64, 64, 4, 1, 1},                            // small class
     {128, 64, 128, 8, 1, 2},                          // medium class
-    {128, 32, 128, 8, 1, 1},                          // small class
+    {128, 64, 64, 4, 1, 1},                           // small class
     {256, 64, 64, 8, 2, 1},                           // medium class
     {256, 64, 32, 4, 2, 1},                           // small class; dquery in a separate pass
 };
