@@ -42,8 +42,10 @@ def libraries() -> dict[str, Path]:
 
 
 def find_library(paddle_version: str) -> Path:
-    """Return the library for this full Paddle version. Raises ImportError without one: Paddle's C++ interface changes
-    between releases."""
+    """Return the library for this full Paddle version.
+
+    Raises ImportError without one, because Paddle's C++ interface changes between releases.
+    """
     built = libraries()
     if paddle_version not in built:
         raise ImportError(
