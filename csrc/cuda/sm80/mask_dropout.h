@@ -107,8 +107,10 @@ struct KeySlice {
   }
 };
 
-// Dropout stream of a launch. Seed and offset are read from device memory if seed_offset is given.
+// Dropout stream of a launch. Seed and offset are read from device memory if seed_offset is given. Kernels add the
+// place of the first row and key to those of a tile: as part of the stream it costs registers, and spills.
 PFM_DEVICE inline DropoutStream ReadStream(DropoutStream stream, const uint64_t* seed_offset) {
+  stream.first_block_row = stream.first_block_col = 0;
   if (seed_offset != nullptr) {
     stream.seed = ptx::LoadGlobal(seed_offset);
     stream.offset = ptx::LoadGlobal(seed_offset + 1);
