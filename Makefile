@@ -89,9 +89,11 @@ $(FORMERS_STAMPS)/build: $(FORMERS_STAMPS)/venv $(BUILD_INPUTS) $(shell find pad
 demo: build
 	$(BIN)/python examples/demo.py
 
-# A few steps of every training task on real data; about ten minutes on two cores.
+# A few steps of every training task on real data, and divided runs in up to four processes; about twelve minutes on two
+# cores.
 train-all: build
 	$(BIN)/python examples/train_all.py
+	$(BIN)/python -m pytest -q -p no:warnings tests/integrations/paddlenlp/test_hybrid.py --processes 4
 
 # Context parallel attention in four processes; `make test` runs it in two.
 four-processes: build

@@ -48,7 +48,7 @@ def find_library(paddle_version: str) -> Path:
     if paddle_version not in built:
         raise ImportError(
             f"paddle_flashmask was built for Paddle {' and '.join(built)}, but Paddle {paddle_version} is installed. "
-            "Paddle's C++ interface changes between releases: install a Paddle of that version, or rebuild with "
+            f"Paddle's C++ interface changes between releases: install Paddle {' or '.join(built)}, or rebuild with "
             f"{_BUILD}; this needs {_BUILD_TOOLS}"
         )
     return built[paddle_version]

@@ -4,7 +4,8 @@
 
 A simulation of the launch, nothing is measured. As many blocks as the GPU holds at a time take work items in the order
 of csrc/cuda/common/head_groups.h and visit one tile per step: in lockstep, where blocks of one head share each tile at
-once, or spread evenly over the tiles, where they share it only as long as L2 keeps it. A run on a GPU lies between. L2
+once, or spread evenly over the tiles, where they share it only as long as L2 keeps it. A run on a GPU lies between.
+With deterministic dquery, where the key tiles of a head take turns, each block is one tile behind the block before. L2
 is one LRU cache of tiles. The mask is full, so that every block visits every tile. Left out: lse, delta, columns of the
 mask, and the kernels before and after.
 """
@@ -24,6 +25,7 @@ SUM_BYTES = 4  # of the sums of dquery
 OPERATIONS = {"Forward": 4, "Backward": 10}
 # The source file that names the bytes which the heads of a group may take.
 HEAD_GROUPS = "csrc/cuda/common/head_groups.h"
+TURN_HEAD_GROUPS = "csrc/cuda/sm90/backward_host.cu"  # the same, with turns on sm90
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,16 @@ def launch_of(folder: str, kernel: str, problem: Problem) -> Launch:
     )
 
 
-def cached_bytes(folder: str, gpu: Gpu) -> int:
-    """Read kCachedBytes or CachedBytes, the bytes that the heads of a group may take."""
+def cached_bytes(folder: str, gpu: Gpu, in_turn: bool = False) -> int:
+    """Read the bytes that the heads of a group may take from the sources."""
     source = (build_kernels.ROOT / HEAD_GROUPS).read_text()
     if folder == "sm90":
-        return int(re.search(r" kCachedBytes = (\d+) << 20;", source)[1]) << 20
+        host = (build_kernels.ROOT / TURN_HEAD_GROUPS).read_text()
+        found = re.search(r" k(?:Turn)?CachedBytes = (\d+) << 20;", host if in_turn else source)
+        return int(found[1]) << 20
+    if in_turn:
+        found = re.search(r" TurnCachedBytes\(int64_t l2_bytes\) { return l2_bytes / (\d+) \* (\d+); }", source)
+        return gpu.l2_bytes // int(found[1]) * int(found[2])
     return gpu.l2_bytes // int(re.search(r" CachedBytes\(int64_t l2_bytes\) { return l2_bytes / (\d+); }", source)[1])
 
 
@@ -165,13 +172,26 @@ def _steps(launch: Launch, heads_per_group: int, blocks: int, spread: bool) -> I
                 yield {(head, stream, (start + step) % tiles) for head, start in walks}
 
 
-def traffic(launch: Launch, heads_per_group: int, gpu: Gpu, spread: bool = False) -> Traffic:
+def _turns(launch: Launch, heads_per_group: int, blocks: int) -> Iterator[set[tuple[int, int, int]]]:
+    """The same where each block of a head is one tile behind the block before."""
+    items = launch.heads * launch.items_per_head
+    visits = launch.streams * launch.tiles_per_stream
+    for first in range(0, items, blocks):
+        heads = [launch.item(index, heads_per_group)[0] for index in range(first, min(first + blocks, items))]
+        ranks = [heads[:place].count(head) for place, head in enumerate(heads)]
+        for step in range(visits + max(ranks)):
+            walking = ((head, step - rank) for head, rank in zip(heads, ranks, strict=True))
+            yield {(head, *divmod(at, launch.tiles_per_stream)) for head, at in walking if 0 <= at < visits}
+
+
+def traffic(launch: Launch, heads_per_group: int, gpu: Gpu, spread: bool = False, in_turn: bool = False) -> Traffic:
     """Simulate the launch. A visited tile is one entry of an LRU cache; sums are written back when it is evicted."""
     entries = gpu.l2_bytes // (launch.read_bytes + launch.added_bytes)
     cache: OrderedDict[tuple[int, int, int], None] = OrderedDict()
     misses = 0
     blocks = gpu.multiprocessors * launch.blocks_per_multiprocessor
-    for visited in _steps(launch, heads_per_group, blocks, spread):
+    walks = _turns(launch, heads_per_group, blocks) if in_turn else _steps(launch, heads_per_group, blocks, spread)
+    for visited in walks:
         for tile in sorted(visited):
             if tile in cache:
                 cache.move_to_end(tile)
@@ -205,11 +225,24 @@ def _table(folder: str) -> list[str]:
             for heads in (launch.heads, launch.heads_per_group(cached_bytes(folder, gpus[0]))):
                 found = [traffic(launch, heads, gpus[0], spread) for spread in (False, True)]
                 cells = [f"{found[0].l2:.2f}", " / ".join(f"{f.dram:.2f}" for f in found)]
-                for gpu in gpus:
-                    rates = [rate(kernel, problem, f, gpu) for f in found]
-                    cells.append(" / ".join(f"{r:.0f}" if r < gpu.peak_tflops else "-" for r in rates))
+                cells += [_rate_cell(kernel, problem, found, gpu) for gpu in gpus]
                 lines.append(f"| {kernel} | {problem} | {heads} of {launch.heads} | {' | '.join(cells)} |")
+    for problem in PROBLEMS:
+        launch = launch_of(folder, "Backward", problem)
+        heads = launch.heads_per_group(cached_bytes(folder, gpus[0], in_turn=True))
+        found = traffic(launch, heads, gpus[0], in_turn=True)
+        cells = [
+            f"{found.l2:.2f}",
+            f"{found.dram:.2f}",
+            *(_rate_cell("Backward", problem, [found], gpu) for gpu in gpus),
+        ]
+        lines.append(f"| Backward in turns | {problem} | {heads} of {launch.heads} | {' | '.join(cells)} |")
     return lines
+
+
+def _rate_cell(kernel: str, problem: Problem, found: list[Traffic], gpu: Gpu) -> str:
+    rates = [rate(kernel, problem, f, gpu) for f in found]
+    return " / ".join(f"{r:.0f}" if r < gpu.peak_tflops else "-" for r in rates)
 
 
 def markdown() -> str:
@@ -219,6 +252,7 @@ def markdown() -> str:
         "not measured: `python3 -m tools.traffic_budget > benchmarks/results/traffic_budget.md`.",
         "",
         "* DRAM bytes and rates: blocks in lockstep / spread evenly over the tiles.",
+        "* Backward in turns: deterministic, each block one tile behind the block of its head before it.",
         "* With all heads in one group, heads are the fastest index over the whole launch.",
         "* A dash: DRAM does not bound the kernel below the rate of the tensor cores, "
         + " and ".join(f"{gpus[0].peak_tflops} TFLOP/s for {folder}" for folder, gpus in GPUS.items())

@@ -8,7 +8,7 @@ import pytest
 from support.repository import REPOSITORY
 
 from benchmarks import collator, context_parallel, memory, prefix_tree
-from benchmarks.cpu import aims, report
+from benchmarks.cpu import aims, bandwidth, report
 from benchmarks.gpu import gates, goals
 from benchmarks.training import prefix_trees
 from tools import compile_cuda, config_budget, traffic_budget
@@ -20,6 +20,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cpu": lambda: report.markdown(report.load(RESULTS / "cpu.csv")),
     "cpu_zen4": lambda: report.markdown(report.load(RESULTS / "cpu_zen4.csv")),
     "cpu_16bit": lambda: report.markdown(report.load(RESULTS / "cpu_16bit.csv")),
+    "cpu_bandwidth": lambda: bandwidth.markdown(bandwidth.load(RESULTS / "cpu_bandwidth.csv")),
     "memory": lambda: memory.markdown(RESULTS / "memory.csv"),
     "collator": lambda: collator.markdown(RESULTS / "collator.csv"),
     "prefix_tree": lambda: prefix_tree.markdown(RESULTS / "prefix_tree.csv"),

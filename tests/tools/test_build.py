@@ -104,6 +104,13 @@ def test_an_old_paddle_is_refused_by_name(tmp_path) -> None:
     assert "compiling" not in result.stdout
 
 
+def test_every_folder_of_a_wheel_is_read(tmp_path) -> None:
+    fake_paddle(tmp_path / "new", "3.3.1", "False")
+    fake_paddle(tmp_path / "old", "2.6.2", "False")
+    folders = [str(tmp_path / name / "site" / "paddle") for name in ("new", "old")]
+    assert_fails(build(tmp_path, PFM_PADDLES=os.pathsep.join(folders)), "Paddle 2.6.2 is installed, expected 3.0")
+
+
 @pytest.mark.parametrize("release", ["", "12.5"])
 def test_auto_fails_without_a_toolkit_beside_a_cuda_build_of_paddle(tmp_path, release) -> None:
     if release:

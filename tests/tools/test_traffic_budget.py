@@ -113,3 +113,21 @@ def test_groups_of_heads_lift_the_bound_of_dram_on_an_a100() -> None:
 def test_two_blocks_of_the_forward_share_a_multiprocessor_of_an_a100() -> None:
     launch = traffic_budget.launch_of("sm80", "Forward", Problem(1, 8, 8, 8192))
     assert launch.blocks_per_multiprocessor == 2 and launch.pairs_per_tile == 128 * 64
+
+
+def test_turns_spread_the_blocks_of_a_head_over_as_many_tiles() -> None:
+    """Four blocks of a head follow each other, so L2 must hold the three tiles before the first one's."""
+    launch, tiles_in_l2 = replace(LAUNCH, items_per_head=4), (2, 3)
+    gpus = [replace(gpu(tiles), multiprocessors=4) for tiles in tiles_in_l2]
+    in_turn = [traffic_budget.traffic(launch, 1, card, in_turn=True).dram * 2 * PAIRS for card in gpus]
+    assert in_turn[0] > in_turn[1] == 8 * 128 + 8 * 16
+
+
+@pytest.mark.parametrize("folder", ["sm80", "sm90"])
+def test_dram_does_not_bound_the_deterministic_backward(folder: str) -> None:
+    gpu = traffic_budget.GPUS[folder][0]
+    for problem in traffic_budget.PROBLEMS:
+        launch = traffic_budget.launch_of(folder, "Backward", problem)
+        heads = launch.heads_per_group(traffic_budget.cached_bytes(folder, gpu, in_turn=True))
+        found = traffic_budget.traffic(launch, heads, gpu, in_turn=True)
+        assert traffic_budget.rate("Backward", problem, found, gpu) > gpu.peak_tflops, problem

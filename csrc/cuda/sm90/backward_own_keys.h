@@ -150,6 +150,7 @@ struct OwnKeysConsumer {
           issue_scores(next);
           ptx::WarpgroupWait<2>();  // for dquery
           add_dquery();
+          ptx::SyncWarp();          // keeps ptxas from moving this wait ahead of the reductions
           ptx::WarpgroupWait<1>();  // for all but these scores
           FinishStage<kDquerySums>(shared, stages);
           stages = next;

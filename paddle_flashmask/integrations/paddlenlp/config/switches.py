@@ -9,12 +9,12 @@ from .value_types import is_on
 
 REFUSED = {
     "auto_parallel_resume_form_hybrid_parallel": "there is no automatic parallelism here",
-    "count_trained_tokens": "it needs a hybrid-parallel launch; training_summary.json counts tokens",
-    "distributed_dataloader": "it needs a hybrid-parallel launch",
+    "count_trained_tokens": "training_summary.json counts tokens",
+    "distributed_dataloader": "every process reads the data itself",
     "enable_auto_parallel": "there is no automatic parallelism here",
-    "load_sharded_model": "models are not sharded here",
+    "load_sharded_model": "use unified_checkpoint",
     "pdc_download_ckpt": "it needs PaddleNLP's cloud platform",
-    "save_sharded_model": "models are not sharded here",
+    "save_sharded_model": "use unified_checkpoint",
     "use_async_save": "a checkpoint must be whole before training goes on",
     "use_expert_parallel": "experts are not divided over processes here",
     "use_fused_linear_cross_entropy": "it needs a GPU kernel that is not part of PaddleNLP",
@@ -30,7 +30,7 @@ WITHOUT_EFFECT = {
     "no_cuda": "device selects the device",
     "prediction_loss_only": "evaluation keeps no predictions",
     "remove_unused_columns": "packs have no unused columns",
-    "save_sharding_stage1_model_include_freeze_params": "there is no sharding",
+    "save_sharding_stage1_model_include_freeze_params": "whole models are saved",
     "split_inputs_sequence_dim": "there is no context parallelism",
     "tensor_parallel_output": "the losses here take the logits of the whole vocabulary",
 }
