@@ -27,7 +27,7 @@ def checked(
     exchange: Exchange,
     rows: Any,
     dropout: float,
-    causal: bool,
+    causal: bool | None,
     window_size: Any,
     fixed_seed_offset: Tensor | None,
     rng_name: str,
@@ -39,9 +39,11 @@ def checked(
 
     Raises TypeError, ValueError or NotImplementedError as `functional.flashmask_attention` of this package describes.
     """
-    causal = _arguments.flag("causal", causal)
+    causal = causal is not None and _arguments.flag("causal", causal)
     ranges = check_rows(rows, exchange.ranks)
     _arguments.check_qkv(query, key, value)
+    if query.shape[2] == 0 or value.shape[3] == 0:
+        raise NotImplementedError(f"query has {query.shape[2]} heads and value {value.shape[3]} columns, expected some")
     held = count(ranges[exchange.rank])
     for name, tensor in (("query", query), ("key", key)):
         if tensor.shape[1] != held:

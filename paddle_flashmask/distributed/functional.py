@@ -36,8 +36,8 @@ def flashmask_attention(
     rows: Sequence[Sequence[tuple[int, int]]],
     group: Group | None = None,
     dropout: float = 0.0,
-    causal: bool = False,
-    window_size: int | tuple[int, int] | None = None,
+    causal: bool | None = False,
+    window_size: int | tuple[int, ...] | None = None,
     return_softmax_lse: bool = False,
     return_seed_offset: bool = False,
     fixed_seed_offset: Tensor | None = None,
@@ -69,8 +69,8 @@ def flashmask_attention(
             a multiple of 16.
         learnable_sink: [Hq], the same on every rank. Its gradient is the share of this rank's rows: like those of other
             parameters, the gradients of all ranks add up to that of one device.
-        fixed_seed_offset: int64 [2], the same on every rank. By default every rank draws from its generator, and all
-            use what rank 0 drew.
+        fixed_seed_offset: int64 or int32 [2], the same on every rank. By default every rank draws from its generator,
+            and all use what rank 0 drew.
 
     Returns:
         out [B, S, Hq, Dv] in the dtype of query. With return_softmax_lse or return_seed_offset: a list of out, then lse

@@ -31,8 +31,7 @@ struct BackwardPlan {
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, pass.tile_q, pass.tile_k, arena);
     TakeKeyOrder(&arguments.mask, arena);
-    arguments.dropout =
-        MakeDropout(params.dropout, params.seed, params.offset, params.dropout_row, params.dropout_key);
+    arguments.dropout = MakeDropout(params.dropout, params.seed, params.offset);
     const int64_t heads = params.batch * params.heads_q;
     arguments.padded_rows = RoundUp<int64_t>(params.seqlen_q, Max(kRowsPerBlock, pass.tile_q));
     arguments.row_blocks = static_cast<int32_t>(arguments.padded_rows / kRowsPerBlock);

@@ -141,8 +141,8 @@ struct BackwardKernel {
       const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
       const QueryTile tile = block.LoadTile(which);
       const auto batch_head = static_cast<uint32_t>(block.batch() * params.heads_q + tile.head);
-      dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, batch_head, tile.index * kTileQ,
-                                                    block.key_tile() * kTileK + warp_key);
+      dropped = DroppedBitsTransposed<kScoreBlocks>(dropout, batch_head, params.dropout_row + tile.index * kTileQ,
+                                                    params.dropout_key + block.key_tile() * kTileK + warp_key);
       keep_scale = dropout.keep_scale;
     }
 #pragma unroll

@@ -190,7 +190,9 @@ struct ForwardKernel {
           const uint32_t batch_head = static_cast<uint32_t>(PlaceOf(arguments).head);
 #pragma unroll
           for (int i = 0; i < kRowBlocks; ++i) {
-            Drop(DroppedBits<kScoreBlocks>(dropout, batch_head, row0 + warp_row + 16 * i, key0), scores[i]);
+            Drop(DroppedBits<kScoreBlocks>(dropout, batch_head, params.dropout_row + row0 + warp_row + 16 * i,
+                                           params.dropout_key + key0),
+                 scores[i]);
           }
         }
 #pragma unroll

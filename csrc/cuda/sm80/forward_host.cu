@@ -19,8 +19,7 @@ struct ForwardPlan {
     arguments.params = params;
     arguments.mask = TakeMaskTable(params, tile.tile_q, tile.tile_k, arena);
     TakeQueryOrder(&arguments.mask, arena);
-    arguments.dropout =
-        MakeDropout(params.dropout, params.seed, params.offset, params.dropout_row, params.dropout_key);
+    arguments.dropout = MakeDropout(params.dropout, params.seed, params.offset);
     arguments.groups = QueryHeadGroups(params, limits.l2_bytes);
   }
 };

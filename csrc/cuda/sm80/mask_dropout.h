@@ -107,8 +107,10 @@ struct KeySlice {
   }
 };
 
-// Dropout stream of a launch. Seed and offset are read from device memory if seed_offset is given.
+// Dropout stream of a launch. Seed and offset are read from device memory if seed_offset is given. Kernels add the
+// place of the first row and key to those of a tile: as part of the stream it costs registers, and spills.
 PFM_DEVICE inline DropoutStream ReadStream(DropoutStream stream, const uint64_t* seed_offset) {
+  stream.first_block_row = stream.first_block_col = 0;
   if (seed_offset != nullptr) {
     stream.seed = ptx::LoadGlobal(seed_offset);
     stream.offset = ptx::LoadGlobal(seed_offset + 1);
@@ -140,8 +142,8 @@ PFM_DEVICE inline uint32_t DroppedBits(const DropoutStream& stream, uint32_t hea
   uint32_t dropped = 0;
 #pragma unroll 1
   for (int n = 0; n < kColumnBlocks; n += 2) {
-    const Philox4 bits = stream.Lane(head, static_cast<uint32_t>(row0 / kDropoutBlock),
-                                     static_cast<uint32_t>(key0 / kDropoutBlock + n / 2), ptx::LaneIndex());
+    const Philox4 bits = stream.Lane(head, static_cast<uint32_t>(row0) / kDropoutBlock,
+                                     static_cast<uint32_t>(key0) / kDropoutBlock + n / 2, ptx::LaneIndex());
 #pragma unroll
     for (int word = 0; word < 8; ++word) {
       dropped |= (stream.KeepsWord(bits, word) ? 0u : 1u) << (kBitsPerBlock * n + word);
@@ -165,8 +167,8 @@ PFM_DEVICE inline uint32_t DroppedBitsTransposed(const DropoutStream& stream, ui
 #pragma unroll 1
     for (int e = 0; e < 2; ++e) {
       const uint32_t lane = static_cast<uint32_t>((2 * quad + e) * 4 + group / 2);
-      const Philox4 bits = stream.Lane(head, static_cast<uint32_t>(row0 / kDropoutBlock + n / 2),
-                                       static_cast<uint32_t>(key0 / kDropoutBlock), lane);
+      const Philox4 bits = stream.Lane(head, static_cast<uint32_t>(row0) / kDropoutBlock + n / 2,
+                                       static_cast<uint32_t>(key0) / kDropoutBlock, lane);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
 #pragma unroll

@@ -46,7 +46,7 @@ struct QueryGradientKernel {
     float keep_scale = 1.0f;
     if (params.dropout > 0.0f) {
       const DropoutStream dropout = ReadStream(arguments.dropout, params.seed_offset);
-      dropped = DroppedBits<kScoreBlocks>(dropout, batch_head, row0, key0);
+      dropped = DroppedBits<kScoreBlocks>(dropout, batch_head, params.dropout_row + row0, params.dropout_key + key0);
       keep_scale = dropout.keep_scale;
     }
 #pragma unroll
