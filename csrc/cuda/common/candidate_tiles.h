@@ -25,7 +25,10 @@ enum class Walk { kKeyTiles, kQueryTiles, kQueryTilesFromLast };
 template <Walk kWalk, int kTileQ, int kTileK, bool kWithinRows = false>
 class CandidateTiles {
  public:
-  PFM_DEVICE CandidateTiles(const HeadMask& mask, int32_t fixed) : mask_(mask), fixed_(fixed), next_(Start()) {}
+  PFM_DEVICE CandidateTiles(const HeadMask& mask, int32_t fixed)
+      : mask_(mask), fixed_(fixed), next_(kFromLast ? Count() : 0) {
+    if constexpr (kWithinRows) next_ = Start();
+  }
 
   PFM_DEVICE CandidateTile Next() {
     while (candidates_ == 0) {
@@ -35,7 +38,9 @@ class CandidateTiles {
       const TileClass by_bounds = exists ? ByBounds(tile) : TileClass::kEmpty;
       candidates_ = ptx::Ballot(by_bounds != TileClass::kEmpty);
       undecided_ = ptx::Ballot(by_bounds == TileClass::kUndecided);
-      if (kWithinRows && candidates_ == 0 && IsBeyondRows()) next_ = kFromLast ? 0 : Count();
+      if constexpr (kWithinRows) {
+        if (candidates_ == 0 && IsBeyondRows()) next_ = kFromLast ? 0 : Count();
+      }
       next_ += kFromLast ? -32 : 32;
     }
     const int lane = ptx::LowestBit(candidates_);
@@ -49,7 +54,6 @@ class CandidateTiles {
 
   // First tile to classify, or in descending order the one after it.
   PFM_DEVICE int32_t Start() const {
-    if constexpr (!kWithinRows) return kFromLast ? Count() : 0;
     const RowRangeBounds rows = mask_.BoundsOf(0, fixed_);
     return kFromLast ? Min(CeilDiv(rows.max_end, kTileQ), Count()) : rows.min_begin / kTileQ;
   }
