@@ -45,7 +45,7 @@ _stores: list[Any] = []  # of the groups, which do not keep theirs alive
 @contextlib.contextmanager
 def gloo_groups() -> Iterator[None]:
     """Give every Gloo group made meanwhile a store of its own to find its members in."""
-    with _replaced([(dist.collective, "_new_process_group_impl", _new_group_with_store)]):
+    with _replaced([_GROUPS]):
         yield
 
 
@@ -53,6 +53,7 @@ def gloo_groups() -> Iterator[None]:
 def gloo_collectives() -> Iterator[None]:
     """Put the substitutes in the place of Paddle's functions for a run on the CPU."""
     replacements: list[tuple[Any, str, Any]] = [
+        _GROUPS,
         (core.ProcessGroup, "all_reduce_on_calc_stream", _all_reduce_on_calc_stream),
         (mp_ops, "_C_ops", _Operators(mp_ops._C_ops)),
         (dist.collective, "_c_concat", _concatenated),
@@ -92,6 +93,9 @@ def _new_group_with_store(backend, store, rank, world_size, group_name, pg_optio
         host, _, port = bytes(store.get(key)).decode().partition(":")
     _stores.append(core.TCPStore(host, int(port), rank == 0, world_size, _RENDEZVOUS_SECONDS))
     return core.ProcessGroupGloo.create(_stores[-1], rank, world_size, group_id)
+
+
+_GROUPS = (dist.collective, "_new_process_group_impl", _new_group_with_store)
 
 
 class _Operators:

@@ -45,12 +45,16 @@ EVALUATED = {"do_eval": True, "evaluation_strategy": "steps", "eval_steps": 5}
 
 @dataclass(frozen=True)
 class Case:
-    """resumed: keys that change in a run that continues the checkpoint of step 2, or None without such a run."""
+    """resumed: keys that change in a run that continues the checkpoint of step 2, or None without such a run.
+
+    accumulated: batches of a process in a step.
+    """
 
     task: str
     division: dict
     options: dict = field(default_factory=dict)
     resumed: dict | None = None
+    accumulated: int = 2
 
 
 IN_TWO = {
@@ -88,15 +92,15 @@ IN_FOUR = {
         Case("sft", {**STAGE1, **HALF}, SAVED, {}),
         Case("dpo", {**STAGE2, **HALF}),
         Case("sft", {**STAGE3, **HALF}, LORA),
-        Case("kto", {**STAGE3, **HALF}),
+        Case("kto", {**STAGE3, **HALF}, accumulated=1),
     ],
 }
 
 
 @pytest.fixture(scope="module")
 def weights(tokenizer, model_folders, data_folder, tmp_path_factory) -> dict[str, Path]:
-    """Folders with the weights of a language model, of a reward model, and of an adapter."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("language", "reward", "adapter")}
+    """Folders with the weights of a language model and of a reward model, and folders for an adapter of each."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("language", "reward", "adapter-sft", "adapter-rm")}
     config = AutoConfig.from_pretrained(str(model_folders["llama"]))
     config.initializer_range, config.vocab_size = 0.1, -(-len(tokenizer) // 4) * 4
     paddle.seed(3)
@@ -120,24 +124,22 @@ def place(task_config, sft_config, weights, tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         if changes.get("lora"):
-            changes["lora_path"] = str(_adapter(sft_config, weights)) if task != "rm" else None
-        values = {**config, "output_dir": str(folder / "out"), **changes}
-        (folder / "config.json").write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
+            kind = "rm" if task == "rm" else "sft"
+            adapter = {**(config if task == "rm" else sft_config), "model_name_or_path": str(model)}
+            changes["lora_path"] = str(_adapter(adapter, kind, weights[f"adapter-{kind}"]))
+        (folder / "config.json").write_text(json.dumps({**config, "output_dir": str(folder / "out"), **changes}))
         return folder / "config.json"
 
     return write
 
 
-def _adapter(config: dict, weights: dict[str, Path]) -> Path:
-    """The adapter of a short run, so that its parts differ from zero."""
-    folder = weights["adapter"]
+def _adapter(config: dict, task: str, folder: Path) -> Path:
+    """The adapter of a short run, whose parts are not zero. Random ones differ with the division."""
     if not (folder / "lora_config.json").exists():
         options = {**COMMON, **LORA, "max_steps": 2, "unified_checkpoint": False}
         path = folder / "config.train.json"
-        path.write_text(
-            json.dumps({**config, **options, "model_name_or_path": str(weights["language"]), "output_dir": str(folder)})
-        )
-        train(path, ["--task", "sft"], write=lambda line: None)
+        path.write_text(json.dumps({**config, **options, "task": task, "output_dir": str(folder)}))
+        train(path, write=lambda line: None)
     return folder
 
 
@@ -161,10 +163,10 @@ def run_cases(cases: list[Case], processes: int, place, tmp_path: Path) -> None:
     paths, expected = [], []
     for number, case in enumerate(cases):
         batches = processes // case.division.get("tensor_parallel_degree", 1)
-        alone = {**case.options, "gradient_accumulation_steps": 2 * batches, "pad_to_max_length": False}
+        alone = {**case.options, "gradient_accumulation_steps": case.accumulated * batches, "pad_to_max_length": False}
         one = place(f"{number}-one", case.task, **{**alone, "save_strategy": "no"})
         train(one, write=lambda line: None)
-        divided = {**case.options, **case.division, "gradient_accumulation_steps": 2}
+        divided = {**case.options, **case.division, "gradient_accumulation_steps": case.accumulated}
         paths.append(place(f"{number}", case.task, **divided))
         expected.append(one)
         if case.resumed is not None:
