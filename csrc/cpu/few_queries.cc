@@ -22,7 +22,7 @@ constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr int64_t kChunkTiles = 2;
 
 constexpr int64_t kMostQueries = 8;
-constexpr int64_t kMostRows = 16;  // of all query heads that share a key head
+constexpr int64_t kMostRows = 32;  // of all query heads that share a key head
 
 struct Scratch {
   float* scores;  // [kTileQ][kScoreStride]

@@ -15,7 +15,15 @@ def workspace(kernels: Kernels, **sizes: int) -> int:
 
 @pytest.mark.parametrize(
     ("rows", "heads_q", "heads_kv", "packs"),
-    [(1, 2, 2, False), (8, 2, 2, False), (9, 2, 2, True), (4, 8, 2, False), (8, 8, 2, True), (1, 16, 1, False)],
+    [
+        (1, 2, 2, False),
+        (8, 2, 2, False),
+        (9, 2, 2, True),
+        (4, 8, 2, False),
+        (8, 8, 2, False),
+        (8, 16, 2, True),
+        (1, 16, 1, False),
+    ],
 )
 def test_few_queries_do_not_pack_the_keys(
     kernels: Kernels, rows: int, heads_q: int, heads_kv: int, packs: bool
