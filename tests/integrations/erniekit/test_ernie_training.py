@@ -1,4 +1,4 @@
-"""ERNIE 4.5 of PaddleFormers 0.3.1 on SFT packs and DPO pairs: every sample as if alone, and as under the dense mask."""
+"""ERNIE 4.5 of PaddleFormers 0.3.1 on SFT packs and DPO pairs: every sample as if alone and as under a dense mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIRS = [(4, 3, 4), (2, 3, 1)]  # tokens of the prompt, the chosen and the rejec
 
 
 def build(implementation: str = "flashmask") -> Ernie4_5ForCausalLM:
-    """The same weights for every implementation; `flashmask` is what ERNIEKit's two keys select."""
+    """The same weights for every implementation: ERNIEKit's two keys select `flashmask`, otherwise `sdpa`."""
     paddle.seed(11)
     config = Ernie4_5Config(
         vocab_size=VOCABULARY,
@@ -35,28 +35,24 @@ def build(implementation: str = "flashmask") -> Ernie4_5ForCausalLM:
 
 
 def logits_of(model, **batch) -> paddle.Tensor:
-    out = model(**batch)
-    out = out[0] if isinstance(out, (tuple, list)) else out
-    return getattr(out, "logits", out)
+    return model(**batch, return_dict=True).logits
 
 
-def sft_batch(mask: str, step: int) -> dict[str, paddle.Tensor]:
+def sft_batch(step: int, mask: str = "columns") -> dict[str, paddle.Tensor]:
     rng = np.random.default_rng(step)
     rows = [rng.integers(3, VOCABULARY, length + 1) for length in LENGTHS]
     packs = pack_sft([{"input_ids": r[:-1], "labels": r[1:]} for r in rows], SIZE, order="sequential")
     made = {key: paddle.to_tensor(value) for key, value in SFTCollator(0, length=SIZE, mask=mask)(packs[:]).items()}
-    if mask == "columns":  # ERNIEKit's name of the key; `flashmask` of PaddleFormers adds the axis of bounds
-        made["attn_mask_start_row_indices"] = made.pop("startend_row_indices")
+    if mask == "columns":
+        made["attn_mask_start_row_indices"] = made.pop("startend_row_indices")  # the key's name in ERNIEKit
     return made
 
 
 def alone(step: int) -> list[dict[str, paddle.Tensor]]:
-    batch = sft_batch("columns", step)
+    batch = sft_batch(step)
     ends = np.cumsum(LENGTHS)
     keys = ("input_ids", "labels", "position_ids")
-    return [
-        {key: batch[key][:, end - n : end] for key in keys} for end, n in zip(ends, LENGTHS, strict=True)
-    ]
+    return [{key: batch[key][:, end - n : end] for key in keys} for end, n in zip(ends, LENGTHS, strict=True)]
 
 
 def sft_losses(implementation: str, batches_of_step) -> list[float]:
@@ -77,10 +73,10 @@ def sft_losses(implementation: str, batches_of_step) -> list[float]:
 
 
 def test_sft_steps():
-    found = sft_losses("flashmask", lambda step: [sft_batch("columns", step)])
+    found = sft_losses("flashmask", lambda step: [sft_batch(step)])
     assert found[-1] != pytest.approx(found[0], rel=1e-3)
-    np.testing.assert_allclose(found, sft_losses("eager", alone), rtol=1e-5)
-    np.testing.assert_allclose(found, sft_losses("eager", lambda step: [sft_batch("dense", step)]), rtol=1e-5)
+    np.testing.assert_allclose(found, sft_losses("sdpa", alone), rtol=1e-5)
+    np.testing.assert_allclose(found, sft_losses("eager", lambda step: [sft_batch(step, "dense")]), rtol=1e-5)
 
 
 class Pairs(dpo.SequenceDataset):
@@ -156,5 +152,5 @@ def dpo_steps(implementation: str, of_model) -> list[list[float]]:
 def test_dpo_steps():
     found = dpo_steps("flashmask", lambda model: log_probabilities(model, dpo_batch(True)))
     assert found[-1][-1] < found[0][-1] - 1e-3
-    np.testing.assert_allclose(found, dpo_steps("eager", answers_alone), rtol=1e-5)
+    np.testing.assert_allclose(found, dpo_steps("sdpa", answers_alone), rtol=1e-5)
     np.testing.assert_allclose(found, dpo_steps("eager", lambda m: log_probabilities(m, dpo_batch(False))), rtol=1e-5)
