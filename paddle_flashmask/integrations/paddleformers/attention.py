@@ -181,8 +181,7 @@ def under_dense_mask(
     fits = mask.ndim == 4 and all(mask.shape[i] in (1, n) for i, n in enumerate((batch, heads, rows)))
     if not fits or mask.shape[3] < keys:
         raise ValueError(
-            f"attention_mask must be [{batch} or 1, {heads} or 1, {rows} or 1, at least {keys}]; "
-            f"got {list(mask.shape)}"
+            f"attention_mask must be [{batch} or 1, {heads} or 1, {rows} or 1, at least {keys}]; got {list(mask.shape)}"
         )
     from paddleformers.nn.attention.eager_attention import eager_attention_forward
 

@@ -8,6 +8,7 @@ import pytest
 from paddle.nn.functional import cross_entropy, log_softmax
 from paddleformers.datasets import dpo
 from paddleformers.transformers import Ernie4_5Config, Ernie4_5ForCausalLM
+from paddleformers.utils.masking_utils import _gen_from_sparse_attn_mask_indices
 
 from paddle_flashmask.packing import SFTCollator, pack_sft
 
@@ -77,6 +78,13 @@ def test_sft_steps():
     assert found[-1] != pytest.approx(found[0], rel=1e-3)
     np.testing.assert_allclose(found, sft_losses("sdpa", alone), rtol=1e-5)
     np.testing.assert_allclose(found, sft_losses("eager", lambda step: [sft_batch(step, "dense")]), rtol=1e-5)
+
+
+def test_sdpa_of_0_3_1_does_not_separate_documents_by_columns():
+    """Columns keep only the causal mask there, so the dense side of these tests takes a dense mask."""
+    columns = paddle.to_tensor(sft_batch(0)["attn_mask_start_row_indices"]).reshape([1, 1, SIZE, 1])
+    visible = _gen_from_sparse_attn_mask_indices(columns, "float32")[0, 0].numpy() == 0
+    np.testing.assert_array_equal(visible[: sum(LENGTHS)], np.tri(SIZE, dtype=bool)[: sum(LENGTHS)])
 
 
 class Pairs(dpo.SequenceDataset):
