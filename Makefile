@@ -2,6 +2,7 @@
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 FORMERS_VENV ?= .venv-paddleformers
+ERNIE_VENV ?= .venv-erniekit
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 
@@ -15,8 +16,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: all always venv build wheels wheels-cuda test test-wheel test-paddleformers test-gpu-check check-install \
-  release-check demo train-all four-processes killed-runs bench-cpu \
+.PHONY: all always venv build wheels wheels-cuda test test-wheel test-paddleformers test-erniekit test-gpu-check \
+  check-install release-check demo train-all four-processes killed-runs bench-cpu \
   cuda-compiler cuda-compilers compile-cuda sweep-variants gpu-bundle gpu-bundle-cute emulate-all lint format sanitize \
   info clean
 
@@ -84,6 +85,23 @@ $(FORMERS_STAMPS)/venv: requirements/paddleformers.txt
 $(FORMERS_STAMPS)/build: $(FORMERS_STAMPS)/venv $(BUILD_INPUTS) $(shell find paddle_flashmask -name '*.py')
 	rm -rf build/lib.*
 	PFM_CUDA=0 MAX_JOBS=$(JOBS) $(FORMERS_PIP) install -q --no-build-isolation --no-deps .
+	@touch $@
+
+# PaddleFormers 0.3.1, which ERNIEKit 1.3.0 pins, in one more environment and as above.
+ERNIE_STAMPS := build/stamps/$(subst /,-,$(abspath $(ERNIE_VENV)))
+ERNIE_PIP := $(ERNIE_VENV)/bin/python -m pip --disable-pip-version-check
+test-erniekit: $(ERNIE_STAMPS)/build
+	$(ERNIE_VENV)/bin/pytest -o pythonpath=tests tests/integrations/erniekit
+$(ERNIE_STAMPS)/venv: requirements/erniekit.txt
+	@mkdir -p $(ERNIE_STAMPS)
+	@test -x $(ERNIE_VENV)/bin/python || $(PYTHON) -m venv $(ERNIE_VENV)
+	@$(ERNIE_VENV)/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "$(ERNIE_VENV) is not Python 3.11: make test-erniekit PYTHON=python3.11"; exit 1; }
+	$(ERNIE_PIP) install -q --no-deps -r requirements/erniekit.txt
+	@touch $@
+$(ERNIE_STAMPS)/build: $(ERNIE_STAMPS)/venv $(BUILD_INPUTS) $(shell find paddle_flashmask -name '*.py')
+	rm -rf build/lib.*
+	PFM_CUDA=0 MAX_JOBS=$(JOBS) $(ERNIE_PIP) install -q --no-build-isolation --no-deps .
 	@touch $@
 
 demo: build

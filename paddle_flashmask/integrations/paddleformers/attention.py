@@ -23,8 +23,14 @@ CHANGES_ATTENTION = (
     "s_aux",
     "softcap",
 )
-# Sizes of the kinds of parallelism that give a layer only a part of the sequence.
-SEQUENCE_SPLITS = ("context_parallel_size", "sep_parallel_size")
+# Sizes of the kinds of parallelism that give a layer only a part of the sequence, by the names of 1.2 and of 0.3.1.
+SEQUENCE_SPLITS = (
+    "context_parallel_size",
+    "sep_parallel_size",
+    "context_parallel_degree",
+    "sep_parallel_degree",
+)
+HEAD_SPLITS = ("tensor_model_parallel_size", "tensor_parallel_degree")
 
 
 def paddle_flashmask_attention(
@@ -68,11 +74,12 @@ def paddle_flashmask_attention(
     """
     config = getattr(module, "config", None)
     indices = attn_mask_startend_row_indices
-    _refuse_what_would_lose_the_mask(config, indices, others)
+    refuse_what_would_lose_the_mask(config, indices, others)
     if attention_mask is not None:
         if indices is not None:
             raise ValueError("attention_mask and attn_mask_startend_row_indices were both given; give one of them")
-        return _under_dense_mask(module, query, key, value, attention_mask, dropout, sink, scaling)
+        sizes = (*query.shape[:3], key.shape[2])
+        return under_dense_mask(module, query, key, value, attention_mask, dropout, sink, scaling, sizes)
     columns, causal = _columns(module, config, indices, is_causal)
     if columns is not None and query.shape[2] != key.shape[2]:
         raise NotImplementedError(
@@ -93,7 +100,7 @@ def paddle_flashmask_attention(
     return out.reshape([0, 0, -1]), None
 
 
-def _refuse_what_would_lose_the_mask(config: Any, indices: paddle.Tensor | None, others: dict[str, Any]) -> None:
+def refuse_what_would_lose_the_mask(config: Any, indices: paddle.Tensor | None, others: dict[str, Any]) -> None:
     for name in CHANGES_ATTENTION:
         if others.get(name) is not None:
             raise NotImplementedError(f"the attention implementation paddle_flashmask does not support {name}")
@@ -106,12 +113,13 @@ def _refuse_what_would_lose_the_mask(config: Any, indices: paddle.Tensor | None,
                 f"{name} = {size}: a layer would see only a part of the sequence, and masks hold rows of the whole. "
                 f"Set {name} to 1"
             )
-    ranks = getattr(config, "tensor_model_parallel_size", 1) or 1
-    if indices is not None and indices.ndim > 1 and indices.shape[1] > 1 and ranks > 1:
-        raise NotImplementedError(
-            f"attn_mask_startend_row_indices with {indices.shape[1]} heads and tensor_model_parallel_size = {ranks}: "
-            "it is unknown which of them belong to this rank's heads. Give them one head"
-        )
+    for name in HEAD_SPLITS:
+        ranks = getattr(config, name, 1) or 1
+        if indices is not None and indices.ndim > 1 and indices.shape[1] > 1 and ranks > 1:
+            raise NotImplementedError(
+                f"attn_mask_startend_row_indices with {indices.shape[1]} heads and {name} = {ranks}: "
+                "it is unknown which of them belong to this rank's heads. Give them one head"
+            )
 
 
 def _columns(
@@ -155,7 +163,7 @@ def _window(module: paddle.nn.Layer, config: Any, sliding_window: int | None) ->
     return window
 
 
-def _under_dense_mask(
+def under_dense_mask(
     module: paddle.nn.Layer,
     query: paddle.Tensor,
     key: paddle.Tensor,
@@ -164,19 +172,20 @@ def _under_dense_mask(
     dropout: float,
     sink: paddle.Tensor | None,
     scaling: float | None,
+    sizes: tuple[int, int, int, int],
 ) -> tuple[paddle.Tensor, None]:
-    batch, heads, rows, head_dim = query.shape
+    """PaddleFormers' own eager attention, in the layout of its version. `sizes` are (B, Hq, Sq, Sk)."""
+    batch, heads, rows, keys = sizes
     if not mask.is_floating_point():
         raise TypeError(f"attention_mask must be floating, to be added to the scores; got {mask.dtype}")
     fits = mask.ndim == 4 and all(mask.shape[i] in (1, n) for i, n in enumerate((batch, heads, rows)))
-    if not fits or mask.shape[3] < key.shape[2]:
+    if not fits or mask.shape[3] < keys:
         raise ValueError(
-            f"attention_mask must be [{batch} or 1, {heads} or 1, {rows} or 1, at least {key.shape[2]}]; "
-            f"got {list(mask.shape)}"
+            f"attention_mask must be [{batch} or 1, {heads} or 1, {rows} or 1, at least {keys}]; got {list(mask.shape)}"
         )
     from paddleformers.nn.attention.eager_attention import eager_attention_forward
 
-    scaling = head_dim**-0.5 if scaling is None else scaling
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     out, _ = eager_attention_forward(
         module, query, key, value, attention_mask=mask, dropout=dropout, sink=sink, scaling=scaling
     )

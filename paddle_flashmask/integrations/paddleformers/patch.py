@@ -19,10 +19,7 @@ from .._import_hook import AfterImport
 NAME = "paddle_flashmask"
 INTERFACE = "paddleformers.nn.attention.interface"
 STOCK_FLASHMASK = "paddleformers.nn.attention.flashmask_attention"
-# Until 0.4 the registry's functions got [B, S, H, D] with the same signature as today's [B, H, S, D]: only the version
-# distinguishes them.
-KNOWN_VERSIONS = ("1.2.",)
-# Of eager_attention_forward in 1.2.0. The entry is written for exactly these parameters.
+# Of eager_attention_forward in 0.3.1 and 1.2.0. The entries are written for exactly these parameters.
 ENTRY_PARAMETERS = [
     "module",
     "query",
@@ -84,6 +81,7 @@ class PaddleFormersPatch:
     def __init__(self, *names: str) -> None:
         self._names = names
         self._mapping: dict[str, Callable] | None = None
+        self._entry: Callable | None = None
         self._replaced: dict[str, Callable | None] = {}
         self._attributes: list[tuple[type, str, Any, Any]] = []
         self._hook = AfterImport({INTERFACE: self._register, **dict.fromkeys(REPLACEMENTS, self._replace)})
@@ -117,22 +115,17 @@ class PaddleFormersPatch:
         parameters = list(inspect.signature(mapping["eager"]).parameters) if "eager" in mapping else None
         if parameters != ENTRY_PARAMETERS:
             raise _unknown_version(f"the registry's eager entry has the parameters {parameters}")
-        if not importlib.metadata.version("paddleformers").startswith(KNOWN_VERSIONS):
-            raise _unknown_version("the layout of query, key and value is not known")
-        from .attention import paddle_flashmask_attention
-
+        self._entry = _entry_for(importlib.metadata.version("paddleformers"))
         self._mapping = mapping
         for name in self._names:
             self._replaced[name] = mapping.get(name)
-            interface.register(name, paddle_flashmask_attention)
+            interface.register(name, self._entry)
 
     def _unregister(self) -> None:
         if self._mapping is None:
             return
-        from .attention import paddle_flashmask_attention
-
         for name, previous in self._replaced.items():
-            if self._mapping.get(name) is not paddle_flashmask_attention:
+            if self._mapping.get(name) is not self._entry:
                 _warn_left(f"the attention implementation {name!r} of PaddleFormers")
             elif previous is None:
                 del self._mapping[name]
@@ -168,11 +161,28 @@ def _warn_left(what: str) -> None:
     warnings.warn(f"{what} was replaced again after the operator was installed; it is left as it is", stacklevel=3)
 
 
+def _entry_for(version: str) -> Callable:
+    """The operator's entry for a version of PaddleFormers.
+
+    0.3.1 passes [B, S, H, D] and 1.2 passes [B, H, S, D] under one signature, so only the version distinguishes them.
+    """
+    if version == "0.3.1":
+        from .attention_0_3 import paddle_flashmask_attention_0_3
+
+        return paddle_flashmask_attention_0_3
+    if version.startswith("1.2."):
+        from .attention import paddle_flashmask_attention
+
+        return paddle_flashmask_attention
+    raise _unknown_version("the layout of query, key and value is not known")
+
+
 def _unknown_version(found: str) -> NotImplementedError:
     version = importlib.metadata.version("paddleformers")
     return NotImplementedError(
-        f"paddle_flashmask supports the attention registry of PaddleFormers 1.2; this is {version}, where {found}. "
-        "Install paddleformers==1.2.0, or do not register paddle_flashmask with it"
+        f"paddle_flashmask supports the attention registry of PaddleFormers 0.3.1 and 1.2; this is {version}, where "
+        f"{found}. Install paddleformers==1.2.0, or paddleformers==0.3.1 for ERNIEKit 1.3.0; or do not register "
+        "paddle_flashmask with it"
     )
 
 

@@ -105,7 +105,7 @@ def test_another_version_is_refused_and_nothing_stays_changed(monkeypatch):
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "1.3.0" if name == "paddleformers" else version(name)
     )
-    with pytest.raises(NotImplementedError, match=r"supports .* PaddleFormers 1\.2; this is 1\.3\.0"):
+    with pytest.raises(NotImplementedError, match=r"supports .* PaddleFormers 0\.3\.1 and 1\.2; this is 1\.3\.0"):
         patch.register()
     with pytest.raises(NotImplementedError, match="layout of query, key and value"):
         paddle_flashmask.enable()
