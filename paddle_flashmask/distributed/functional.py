@@ -119,6 +119,8 @@ class ContextParallelAttention(PyLayer):
         out, lse = attend(query, key, value, sink, context)
         ctx.save_for_backward(query, key, value, sink, out, lse)
         ctx.context = context
+        inputs = [tensor for tensor in (query, key, value, sink) if tensor is not None]
+        ctx.frozen = [tensor.stop_gradient for tensor in inputs]  # recompute saves copies without gradients
         return out, lse
 
     @staticmethod
@@ -126,13 +128,9 @@ class ContextParallelAttention(PyLayer):
         query, key, value, sink, out, lse = ctx.saved_tensor()
         given = Rows(query, out, lse, dout, dlse)
         results = [*gradients(given, key, value, ctx.context)]
-        inputs = [query, key, value]
         if sink is not None:
             results.append(sink_gradient(sink, given))
-            inputs.append(sink)
-        return tuple(
-            None if tensor.stop_gradient else gradient for tensor, gradient in zip(inputs, results, strict=True)
-        )
+        return tuple(None if frozen else gradient for frozen, gradient in zip(ctx.frozen, results, strict=True))
 
 
 def _plan_of(shared: Shared, rank: int) -> Plan:
