@@ -12,6 +12,8 @@ from typing import Any
 import jinja2
 
 from .config.arguments import Arguments
+from .config.parallel import context_parallel_degree
+from .context_parallel.models import check_model
 from .data.paddlenlp_chat import FILE as TEMPLATE_FILE
 from .data.paddlenlp_chat import check_template
 from .errors import ConfigError, UnsupportedConfigError
@@ -36,6 +38,9 @@ def load_model_config(arguments: Arguments, length: int) -> Any:
     if not config.architectures:
         raise ConfigError(f"the config.json of {name} has no 'architectures', for example ['LlamaForCausalLM']")
     LlmMetaConfig.set_llm_config(config, training)
+    if context_parallel_degree(training) > 1:
+        check_model(config)
+        config.context_parallel_degree = config.sep_parallel_degree = 1  # PaddleNLP's models divide nothing themselves
     config.use_fast_layer_norm = model_args.use_fast_layer_norm
     config.seq_length = length
     _check_parts(config, training.tensor_parallel_degree)

@@ -1,7 +1,7 @@
 """Communication between the processes of a launched run; without a launch there is one.
 
-Processes that hold parts of one model (tensor parallel) train on the same batches. Among them one speaks for the batch:
-`joined` takes its values once.
+Processes that hold parts of one model (tensor parallel) or of one sequence (context parallel) train on the same
+batches. Among them one speaks for the batch: `joined` takes its values once.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def joined(values: np.ndarray) -> np.ndarray:
     Every process must call it.
     """
     hybrid = hybrid_groups()
-    speaks = hybrid is None or hybrid.get_model_parallel_rank() == 0
+    speaks = hybrid is None or (hybrid.get_model_parallel_rank() == 0 and hybrid.get_sep_parallel_rank() == 0)
     return np.concatenate([part for part in of_every_process(values if speaks else None) if part is not None])
 
 
@@ -81,9 +81,19 @@ def _groups() -> tuple[list[Any], Any]:
     hybrid = hybrid_groups()
     if hybrid is None:
         return [dist.get_group(0)], None
-    return [hybrid.get_sharding_parallel_group(), hybrid.get_data_parallel_group()], hybrid.get_model_parallel_group()
+    context = [group] if (group := context_group()) is not None else []
+    groups = [*context, hybrid.get_sharding_parallel_group(), hybrid.get_data_parallel_group()]
+    return groups, hybrid.get_model_parallel_group()
 
 
 def hybrid_groups() -> Any:
     """Fleet's groups, or None where processes train data parallel without fleet."""
     return getattr(fleet.fleet, "_hcg", None)
+
+
+def context_group() -> Any:
+    """The group of processes that hold parts of the same sequences, or None where each holds whole ones."""
+    hybrid = hybrid_groups()
+    if hybrid is None or hybrid.get_sep_parallel_world_size() == 1:
+        return None
+    return hybrid.get_sep_parallel_group()

@@ -16,6 +16,7 @@ from paddle.distributed.fleet.utils.sequence_parallel_utils import GatherOp
 from paddlenlp.transformers import AutoConfig
 
 from .adapter_files import ADAPTER_CONFIG
+from .context_parallel import sequences
 from .errors import UnsupportedConfigError
 from .lora import load_with_adapter
 from .models.table import FAMILIES, Family
@@ -53,6 +54,9 @@ class _Score:
         hidden = hidden[0] if isinstance(hidden, (tuple, list)) else hidden
         if self.config.sequence_parallel:  # every rank has the rows [B * S / degree, H] of its own
             hidden = GatherOp.apply(hidden).reshape([*input_ids.shape, hidden.shape[-1]])
+        if sequences.seqlen():
+            scores = sequences.whole(self.score_head(hidden).squeeze(-1).astype("float32"))
+            return scores.gather_nd(answer_places[:, :2])
         return self.score_head(hidden.gather_nd(answer_places[:, :2])).squeeze(-1).astype("float32")
 
 

@@ -12,7 +12,9 @@ import paddle
 import paddle_flashmask
 
 from .config.arguments import Arguments
+from .context_parallel.models import divided_models
 from .gloo import gloo_collectives
+from .processes import context_group
 
 
 @contextlib.contextmanager
@@ -28,7 +30,9 @@ def training_session(arguments: Arguments, write: Callable[[str], None]) -> Iter
     # Parameter names start afresh, because an optimizer state on disk has those of the first model of a process.
     on_gloo = arguments.training.use_hybrid_parallel and arguments.training.device == "cpu"
     collectives = gloo_collectives() if on_gloo else contextlib.nullcontext()
-    with operator, collectives, paddle.utils.unique_name.guard():
+    group = context_group()
+    context = contextlib.nullcontext() if group is None else divided_models(group)
+    with operator, collectives, context, paddle.utils.unique_name.guard():
         paddle.set_device(arguments.training.device)
         yield
 

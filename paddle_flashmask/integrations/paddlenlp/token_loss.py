@@ -1,10 +1,16 @@
-"""Cross-entropy of a language model over its labelled tokens."""
+"""Cross-entropy of a language model over its labelled tokens.
+
+Labels are those of whole sequences, N tokens. Logits are those of the S tokens that this process holds: all of them
+without context parallelism.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import paddle
+
+from .context_parallel import sequences
 
 IGNORED = -100
 
@@ -19,6 +25,19 @@ class TokenLoss(paddle.nn.Layer):
         return paddle.logsumexp(logits, axis=-1, keepdim=True) - chosen
 
 
+class GivenLosses(paddle.nn.Layer):
+    """In the place of `TokenLoss` in PaddleNLP's criteria, for token losses [B, N, 1] in the place of logits."""
+
+    def forward(self, losses: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+        return losses
+
+
+def token_losses(outputs: Any, labels: paddle.Tensor) -> paddle.Tensor:
+    """The losses of all labels, float32 [B, N, 1], from the outputs of a language model and labels, int64 [B, N]."""
+    logits, labels = logits_of(outputs), sequences.own(labels)
+    return sequences.whole(TokenLoss()(logits, labels.unsqueeze(-1)))
+
+
 class TokenMean(paddle.nn.Layer):
     """Mean of the token losses over the labels other than -100; 0 where there are none.
 
@@ -31,10 +50,11 @@ class TokenMean(paddle.nn.Layer):
         self.token_loss = TokenLoss()
 
     def forward(self, logits: paddle.Tensor, labels: paddle.Tensor, mtp_logits: None = None) -> paddle.Tensor:
-        """logits: [B, S, V]. labels: int64 [B, S]. mtp_logits: DeepSeek passes None here. Returns float32 []."""
-        logits, labels = labelled(logits, labels)
+        """logits: [B, S, V]. labels: int64 [B, N]. mtp_logits: DeepSeek passes None here. Returns float32 []."""
+        tokens = int((labels != IGNORED).sum())
+        logits, labels = labelled(logits, sequences.own(labels))
         with paddle.amp.auto_cast(False):
-            return self.token_loss(logits, labels.unsqueeze(-1)).sum() / max(labels.shape[0], 1)
+            return sequences.total(self.token_loss(logits, labels.unsqueeze(-1)).sum()) / max(tokens, 1)
 
 
 def labelled(logits: paddle.Tensor, labels: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
@@ -51,16 +71,18 @@ class LabelLogProbabilities(paddle.nn.Layer):
         self.token_loss = TokenLoss()
 
     def forward(self, logits: paddle.Tensor, labels: paddle.Tensor, places: paddle.Tensor) -> paddle.Tensor:
-        """logits: [B, S, V]. labels: int64 [B, S]. places: int64 [N, 3], (batch row, place of a label, ...).
+        """logits: [B, S, V]. labels: int64 [B, N]. places: int64 [A, 3], (batch row, place of a label, ...).
 
-        Returns float32 [N].
+        Returns float32 [A].
         """
-        found, tokens = labelled(logits, labels)
+        held = sequences.own(labels)
+        found, tokens = labelled(logits, held)
         with paddle.amp.auto_cast(False):
             losses = self.token_loss(found, tokens.unsqueeze(-1)).squeeze(-1)
-        number = (labels.flatten() != IGNORED).astype("int64").cumsum() - 1  # of each place among the labelled ones
-        row, place, _ = places.unbind(axis=1)
-        return -losses.index_select(number.index_select(row * labels.shape[1] + place))
+        is_label = (held.flatten() != IGNORED).astype("int64")
+        number = is_label.cumsum() * is_label  # of each place among the labelled ones, from 1; 0 elsewhere
+        losses = paddle.concat([paddle.zeros([1]), losses]).index_select(number).reshape(held.shape)
+        return -sequences.whole(losses).gather_nd(places[:, :2])
 
 
 class WeightedTokenMean(paddle.nn.Layer):
@@ -76,12 +98,14 @@ class WeightedTokenMean(paddle.nn.Layer):
     def forward(
         self, logits: paddle.Tensor, labels: paddle.Tensor, weights: paddle.Tensor, counts: paddle.Tensor
     ) -> paddle.Tensor:
-        """logits: [B, S, V]. labels, counts: int64 [B, S]. weights: float32 [B, S]. Returns float32 []."""
+        """logits: [B, S, V]. labels, counts: int64 [B, N]. weights: float32 [B, N]. Returns float32 []."""
+        labels, weights = sequences.own(labels), sequences.own(weights)
         places = (labels.flatten() != IGNORED).nonzero().flatten()
         logits, labels = labelled(logits, labels)
         with paddle.amp.auto_cast(False):
             losses = self.token_loss(logits, labels.unsqueeze(-1)).squeeze(-1)
-            return (losses * weights.flatten().index_select(places)).sum() / max(int(counts.sum()), 1)
+            share = (losses * weights.flatten().index_select(places)).sum()
+            return sequences.total(share) / max(int(counts.sum()), 1)
 
 
 def use_token_mean(model: Any) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 PRELOADED = ["paddle_flashmask.integrations.paddlenlp.train", "paddle_flashmask.integrations.paddlenlp.run"]
 
 
-def train_together(configs: Sequence[Path], processes: int, folder: Path) -> None:
+def train_together(configs: Sequence[Path], processes: int, folder: Path, verified: bool = False) -> None:
     """Train from the configurations one after the other, which all divide the run alike. Logs are in `folder`.
+
+    verified: verify the configurations in place of training, and print the reports.
 
     Raises AssertionError, with a log, if a process fails.
     """
@@ -24,7 +26,7 @@ def train_together(configs: Sequence[Path], processes: int, folder: Path) -> Non
     server.set_forkserver_preload(PRELOADED)
     logs = [folder / f"rank{rank}.log" for rank in range(processes)]
     ranks = [
-        server.Process(target=_rank, args=(rank, endpoints, str(log), list(map(str, configs))))
+        server.Process(target=_rank, args=(rank, endpoints, str(log), list(map(str, configs)), verified))
         for rank, log in enumerate(logs)
     ]
     for rank in ranks:
@@ -48,7 +50,7 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _rank(rank: int, endpoints: list[str], log: str, configs: list[str]) -> None:
+def _rank(rank: int, endpoints: list[str], log: str, configs: list[str], verified: bool) -> None:
     warnings.simplefilter("ignore")
     os.environ.update(
         PADDLE_RANK_IN_NODE=str(rank),
@@ -69,12 +71,13 @@ def _rank(rank: int, endpoints: list[str], log: str, configs: list[str]) -> None
         from paddlenlp.utils.log import logger
 
         from paddle_flashmask.integrations.paddlenlp.train import train
+        from paddle_flashmask.integrations.paddlenlp.verification.configuration import verify_config
 
         parallel._global_parallel_env = None  # the server had one process
         logger.set_level("ERROR")
         try:
             for config in configs:
-                train(config, write=print)
+                print(verify_config(config, write=print)) if verified else train(config, write=print)
             dist.barrier()
         except BaseException:
             traceback.print_exc()

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from ..errors import ConfigError, UnsupportedConfigError
-from .arguments import Arguments
+from .arguments import BACKENDS, PADDLENLP_AVERAGE, Arguments
 from .machine import uses_gpu
 from .value_types import is_on
 
@@ -22,9 +22,13 @@ PARALLEL_KEYS = (
 _REFUSED = {
     "pipeline_parallel_degree": "PaddleNLP's pipeline takes the mean of each micro-batch inside its last stage, where "
     "the number of all tokens of the step is not known",
-    "context_parallel_degree": "PaddleNLP's ring attention takes no mask",
-    "sep_parallel_degree": "its trainer divides no labels and no masks",
     "expert_parallel_degree": "experts are not divided over processes here",
+}
+CONTEXT_KEYS = ("context_parallel_degree", "sep_parallel_degree")
+"""Two keys with one meaning: the number of processes that hold parts of the same sequences."""
+_WITHOUT_CONTEXT = {
+    "sequence_parallel": "it divides the rows that context parallelism has divided",
+    "use_fused_rope": "its kernel takes as many positions as rows",
 }
 
 
@@ -44,6 +48,7 @@ def check_parallel(values: dict[str, Any]) -> None:
                 f"{key} = {values[key]!r} on {processes} processes is not supported in this release: {reason}"
             )
     tensor, sharding = degree_of(values, "tensor_parallel_degree"), degree_of(values, "sharding_parallel_degree")
+    context = _check_context_parallel(values)
     stages = str(values.get("sharding") or "").split()
     if len(stages) > 1 or not set(stages) <= set(STAGES):
         raise UnsupportedConfigError(
@@ -51,6 +56,11 @@ def check_parallel(values: dict[str, Any]) -> None:
         )
     if sharding > 1 and not stages:
         raise ConfigError(f"sharding_parallel_degree = {sharding} needs sharding, one of {', '.join(STAGES)}")
+    if context > 1 and stages in (["stage2"], ["stage3"]):
+        raise UnsupportedConfigError(
+            f"{_context_name(values)} with sharding = {stages[0]!r}: Paddle adds up no gradients of a context parallel "
+            "group there; use stage1"
+        )
     if stages == ["stage3"] and tensor > 1:
         raise UnsupportedConfigError(
             f"sharding = 'stage3' with tensor_parallel_degree = {tensor}: PaddleNLP joins tensor parallelism with "
@@ -60,11 +70,42 @@ def check_parallel(values: dict[str, Any]) -> None:
         raise UnsupportedConfigError(
             "load_best_model_at_end = true with sharding = 'stage3': PaddleNLP cannot load weights into its slices"
         )
-    if processes % (tensor * sharding):
-        raise ConfigError(
-            f"{processes} processes cannot be divided by tensor_parallel_degree = {tensor} times "
-            f"sharding_parallel_degree = {sharding}"
+    if processes % (tensor * sharding * context):
+        degrees = f"tensor_parallel_degree = {tensor} times sharding_parallel_degree = {sharding}"
+        if context > 1:
+            degrees += f" times the context parallel degree, {context}"
+        raise ConfigError(f"{processes} processes cannot be divided by {degrees}")
+
+
+def _check_context_parallel(values: dict[str, Any]) -> int:
+    """Return the degree. Reject what does not go with more than one process of a context parallel group."""
+    degrees = [degree for key in CONTEXT_KEYS if (degree := degree_of(values, key)) > 1]
+    if not degrees:
+        return 1
+    if len(degrees) > 1:
+        raise ConfigError(f"{' and '.join(CONTEXT_KEYS)} mean the same: give one of them")
+    name = _context_name(values)
+    if not is_on(values.get("flash_mask", False)):
+        raise UnsupportedConfigError(f"{name} needs flash_mask = true: dense masks are not divided")
+    for other, reason in _WITHOUT_CONTEXT.items():
+        if is_on(values.get(other, False)):
+            raise UnsupportedConfigError(
+                f"{name} with {other} = {values[other]!r} is not supported in this release: {reason}"
+            )
+    if values.get("loss_average") == PADDLENLP_AVERAGE:
+        raise UnsupportedConfigError(
+            f"{name} with loss_average = {PADDLENLP_AVERAGE!r}: PaddleNLP takes the mean of each process alone"
         )
+    return degrees[0]
+
+
+def _context_name(values: dict[str, Any]) -> str:
+    return next(f"{key} = {values[key]}" for key in CONTEXT_KEYS if degree_of(values, key) > 1)
+
+
+def context_parallel_degree(training: Any) -> int:
+    """The number of processes that hold parts of the same sequences. training: PaddleNLP's training arguments."""
+    return max(*(getattr(training, key) for key in CONTEXT_KEYS), 1)
 
 
 def is_tensor_parallel(values: dict[str, Any]) -> bool:
@@ -104,6 +145,12 @@ def settle_parallel(arguments: Arguments, values: dict[str, Any], length_key: st
         notes.append(f"sharding = {values['sharding']!r} has no effect: sharding_parallel_degree is 1")
     if is_on(values.get("unified_checkpoint", False)) and not training.unified_checkpoint:
         notes.append("unified_checkpoint is switched off: PaddleNLP has none for sharding stage3")
+    training.split_inputs_sequence_dim = False  # models divide their batches themselves
+    if context_parallel_degree(training) > 1 and arguments.backend != BACKENDS[0]:
+        raise UnsupportedConfigError(
+            f"{_context_name(values)} with flashmask_backend = {arguments.backend!r}: Paddle's operator takes whole "
+            "sequences"
+        )
     if training.sequence_parallel and training.tensor_parallel_degree > 1:
         _settle_sequence_parallel(arguments, length_key)
 
@@ -115,12 +162,18 @@ def _check_groups(training: Any) -> None:
     groups = hybrid_groups()
     if groups is None:
         return
-    kept = (groups.get_model_parallel_world_size(), groups.get_sharding_parallel_world_size())
-    asked = (max(training.tensor_parallel_degree, 1), max(training.sharding_parallel_degree, 1))
+    kept = {
+        "tensor_parallel_degree": groups.get_model_parallel_world_size(),
+        "sharding_parallel_degree": groups.get_sharding_parallel_world_size(),
+        "context_parallel_degree": groups.get_sep_parallel_world_size(),
+    }
+    asked = {key: max(getattr(training, key), 1) for key in kept}
+    asked["context_parallel_degree"] = context_parallel_degree(training)
     if kept != asked:
+        names = ", ".join(f"{key} = {degree}" for key, degree in asked.items())
         raise ConfigError(
-            f"tensor_parallel_degree = {asked[0]}, sharding_parallel_degree = {asked[1]}: an earlier run in this "
-            f"process had {kept[0]} and {kept[1]}, which fleet keeps; start new processes"
+            f"{names}: an earlier run in this process had {', '.join(map(str, kept.values()))}, which fleet keeps; "
+            "start new processes"
         )
 
 
@@ -144,6 +197,7 @@ def _division(training: Any) -> str:
     degrees = {
         "tensor parallel": training.tensor_parallel_degree,
         "".join(f"sharding {option.value}" for option in training.sharding): training.sharding_parallel_degree,
+        "context parallel": context_parallel_degree(training),
         "data parallel": training.data_parallel_degree,
     }
     ways = " x ".join(f"{degree} {way}" for way, degree in degrees.items() if degree > 1)

@@ -10,7 +10,7 @@ from typing import Any
 import paddle
 import paddle.nn.functional as F
 
-from paddle_flashmask import functional
+from ..context_parallel import sequences
 
 SUPPORTED_DEVICES = ("cpu", "gpu")
 
@@ -45,7 +45,7 @@ def fusion_flash_attention_over(original: Callable) -> Callable:
             refuse_what_would_lose_the_mask(config, alibi, get_env_device())
             columns, causal = columns_and_causal(indices, config)
             out = no_recompute(
-                functional.flashmask_attention,
+                sequences.attention_operator(),
                 query_states,
                 key_states,
                 value_states,
@@ -150,7 +150,7 @@ def attention_over(attention: Callable, indices_of: Callable[[dict[str, Any]], p
         refuse_what_would_lose_the_mask(config, given.get("alibi"), get_env_device())
         columns, causal = columns_and_causal(indices, config)
         dropout, training = _dropout(given)
-        out = functional.flashmask_attention(
+        out = sequences.attention_operator()(
             given["query_states"],
             given["key_states"],
             given["value_states"],
@@ -195,7 +195,12 @@ def columns_and_causal(indices: paddle.Tensor, config) -> tuple[paddle.Tensor, b
     `flash_mask_causal = False`; four bounds never are.
     """
     columns = _of_this_rank(as_columns(indices), config)
-    return columns, columns.shape[-1] != 4 and getattr(config, "flash_mask_causal", True)
+    return columns, is_causal(columns, config)
+
+
+def is_causal(columns: paddle.Tensor, config) -> bool:
+    """Whether a mask, [B, Hm, S, n], is causal; see `columns_and_causal`."""
+    return columns.shape[-1] != 4 and getattr(config, "flash_mask_causal", True)
 
 
 def _of_this_rank(columns: paddle.Tensor, config) -> paddle.Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.arguments import Arguments
+from ..config.parallel import context_parallel_degree
 from ..errors import ConfigError
 
 _KEYS = (
@@ -69,6 +70,8 @@ def check_identity(name: str, old: dict[str, Any], new: dict[str, Any], training
 def _layout(training: Any) -> dict[str, Any]:
     keys = ("tensor_parallel_degree", "sharding_parallel_degree")
     degrees = {key: max(getattr(training, key), 1) for key in keys}
+    if context_parallel_degree(training) > 1:
+        degrees["context_parallel_degree"] = context_parallel_degree(training)
     return {**degrees, "sharding": "".join(option.value for option in training.sharding)}
 
 

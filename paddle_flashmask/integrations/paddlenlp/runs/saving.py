@@ -6,12 +6,13 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import paddle
 
 from ..errors import RunError
-from ..processes import is_first, wait_for_all
+from ..processes import context_group, is_first, wait_for_all
 from .atomic import move_folder, sync_tree
 from .checkpoints import checkpoints, defect, remove_old, seal, step_of
 from .finite import check_weights
@@ -58,7 +59,7 @@ class WholeSaves:
         final = output_dir / f"checkpoint-{self.state.global_step}"
         staged = output_dir / UNFINISHED / final.name
         with self._whole(final, staged):
-            with self._output_dir(staged.parent):
+            with self._output_dir(staged.parent), self._one_copy():
                 super()._save_checkpoint(model, metrics)
             wait_for_all()
             if self.state.best_model_checkpoint == str(staged):
@@ -82,7 +83,8 @@ class WholeSaves:
         check_weights(self.model, self.state.global_step)
         staged = final / UNFINISHED / "model"
         with self._whole(final, staged):
-            super().save_model(str(staged), merge_tensor_parallel=True)
+            with self._one_copy():
+                super().save_model(str(staged), merge_tensor_parallel=True)
             wait_for_all()
             if is_first():
                 publish_model(final)
@@ -95,6 +97,24 @@ class WholeSaves:
             yield
         finally:
             self.args.output_dir = output_dir
+
+    @contextlib.contextmanager
+    def _one_copy(self) -> Iterator[None]:
+        """Let only the first process of a context parallel group save weights and optimizer states: all have the same.
+
+        PaddleNLP does so for data parallel processes alone.
+        """
+        group = context_group()
+        if group is None or group.rank == 0:
+            yield
+            return
+        arguments, data_parallel = type(self.args), self.dp_group
+        arguments.should_save_model_state, self.dp_group = False, SimpleNamespace(rank=1)
+        try:
+            yield
+        finally:
+            del arguments.should_save_model_state
+            self.dp_group = data_parallel
 
     @contextlib.contextmanager
     def _whole(self, final: Path, staged: Path) -> Iterator[None]:

@@ -19,7 +19,7 @@ from ..config.preference import PreferenceOptions, settle_options
 from ..data.packs import Batch, labels_within, with_paddlenlp_names
 from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
 from ..errors import ConfigError, UnsupportedConfigError
-from ..token_loss import TokenLoss
+from ..token_loss import GivenLosses, TokenLoss, token_losses
 from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
 from .prefix_trees import answer_log_probabilities, in_trees
 
@@ -52,7 +52,7 @@ class PackedDPOTrainer(PreferenceTrainer, DPOTrainer):
 
     def __init__(self, **kwargs):
         super().__init__(ignore_eos_token=False, **kwargs)
-        self.dpo_criterion.logprobs = TokenLoss()
+        self.dpo_criterion.logprobs = TokenLoss() if self._paddlenlp_average else GivenLosses()
 
     def count_terms(self, inputs):
         """Pairs, for the preference loss, and tokens of the chosen answers, for the SFT loss."""
@@ -120,7 +120,8 @@ class PackedDPOTrainer(PreferenceTrainer, DPOTrainer):
             return found[0::2], found[1::2], sums[0::2]
         spans = inputs["response_indexs"]
         labels = (inputs["chosen_labels"], inputs["rejected_labels"], spans, by_token)
-        chosen, rejected, _ = self.dpo_criterion.dpo_logps(outputs, *labels)
+        losses = token_losses(outputs, inputs["chosen_labels"] + inputs["rejected_labels"])
+        chosen, rejected, _ = self.dpo_criterion.dpo_logps(losses, *labels)
         lengths = (spans[:, 2] - spans[:, 1]).astype("float32")
         return chosen, rejected, chosen * lengths if by_token else chosen
 

@@ -30,7 +30,7 @@ from ..data.preferences import (
 )
 from ..errors import DataError
 from ..processes import joined
-from ..token_loss import TokenLoss
+from ..token_loss import GivenLosses, TokenLoss, token_losses
 from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
 from .prefix_trees import answer_log_probabilities, in_trees
 
@@ -81,8 +81,8 @@ _PARTS = ("chosen", "rejected", "kl")
 class PackedKTOTrainer(PreferenceTrainer, KTOTrainer):
     def __init__(self, model, kto_config, **kwargs):
         criterion = KTOLoss(model.config, kto_config=kto_config)
-        criterion.logprobs = TokenLoss()
         super().__init__(model=model, kto_config=kto_config, kto_criterion=criterion, **kwargs)
+        criterion.logprobs = TokenLoss() if self._paddlenlp_average else GivenLosses()
 
     def count_terms(self, inputs):
         return [inputs["desirable" if in_trees(inputs) else "response_indexs"].shape[0]]
@@ -140,7 +140,8 @@ class PackedKTOTrainer(PreferenceTrainer, KTOTrainer):
             own, wanted = sums[0::2], inputs["desirable"] == 1
             return own.masked_select(wanted), own.masked_select(~wanted), sums[1::2]
         labels = (inputs["response_labels"], inputs["response_kl_labels"], inputs["response_indexs"])
-        return self.kto_criterion.kto_logps(outputs, *labels)
+        losses = token_losses(outputs, inputs["response_labels"] + inputs["response_kl_labels"])
+        return self.kto_criterion.kto_logps(losses, *labels)
 
     def _collect(self, into: Collected, policy, reference):
         for prefix, parts in (("", policy), ("reference_", reference)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
+import paddle
 from paddlenlp.trl import DataConfig, ModelConfig, SFTConfig, SFTTrainer
 
 from paddle_flashmask.packing import DocumentAttention, SFTCollator, pack_sft, pack_tree, stream_sft, stream_tree
@@ -15,6 +16,7 @@ from paddle_flashmask.packing.attention import KINDS
 
 from ..averages import Collected, StepAverages
 from ..config.arguments import PADDLENLP_AVERAGE, Arguments
+from ..context_parallel import sequences
 from ..data.instructions import SFTLines, SFTTokens
 from ..data.packs import with_paddlenlp_names
 from ..errors import ConfigError, UnsupportedConfigError
@@ -68,15 +70,17 @@ class PackedSFTTrainer(StepAverages, PackedOrder, SFTTrainer):
     def collect_evaluation(self, model, inputs, collected: Collected):
         inputs, counts = dict(inputs), _counts(inputs)
         labels = inputs.pop("labels")
-        counts = counts.flatten().index_select((labels.flatten() != IGNORED).nonzero().flatten()).numpy()
         for key in ("label_weights", "label_counts"):
             inputs.pop(key, None)
-        logits, labels = labelled(logits_of(model(**inputs)), labels)
+        logits = logits_of(model(**inputs))
+        tokens, labels, counts = int(counts.sum()), sequences.own(labels), sequences.own(counts)
+        counts = counts.flatten().index_select((labels.flatten() != IGNORED).nonzero().flatten()).numpy()
+        logits, labels = labelled(logits, labels)
         losses = self._token_loss(logits, labels.unsqueeze(-1)).squeeze(-1).numpy()
         correct = (logits.argmax(axis=-1) == labels).numpy()
-        collected.add(
-            loss=(losses * counts).sum(dtype=np.float64), correct=(correct * counts).sum(), tokens=counts.sum()
-        )
+        sums = np.array([(losses * counts).sum(dtype=np.float64), (correct * counts).sum()])
+        loss, correct = sequences.total(paddle.to_tensor(sums)).tolist()
+        collected.add(loss=loss, correct=correct, tokens=tokens)
 
     def evaluation_figures(self, values):
         tokens = max(values["tokens"].sum(), 1)

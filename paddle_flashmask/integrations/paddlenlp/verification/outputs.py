@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from ..context_parallel import sequences
 from ..token_loss import logits_of
 
 Batch = Mapping[str, Any]
@@ -25,7 +26,7 @@ def row_outputs(model: Any, batch: Batch) -> paddle.Tensor:
     rows, size = inputs["input_ids"].shape
     with paddle.no_grad():
         if ANSWER_PLACES not in batch:
-            return logits_of(model(**inputs)).astype("float32")
+            return sequences.whole(logits_of(model(**inputs)).astype("float32"))
         everywhere = np.stack(np.meshgrid(np.arange(rows), np.arange(size), indexing="ij"), axis=-1).reshape(-1, 2)
         scores = model(**inputs, answer_places=paddle.to_tensor(everywhere))
         return scores.reshape([rows, size, 1]).astype("float32")
