@@ -15,7 +15,7 @@ import numpy as np
 from paddle_flashmask.masks import _columns
 
 from .attention import IGNORED_LABEL
-from .packed import fits
+from .packed import MOST_TOKENS, fits
 from .packs import PackingReport, visible_pairs
 
 
@@ -83,12 +83,14 @@ class AnswerPack:
 
 
 def tokens_of(name: str, value: Sequence[int], number: int) -> np.ndarray:
-    """Return the tokens of row `number` as int64. ValueError unless they are one-dimensional and at least one."""
+    """Return the tokens of row `number` as int64. ValueError unless they are one-dimensional, at least one, and ids."""
     array = np.asarray(value, dtype=np.int64)
     if array.ndim != 1:
         raise ValueError(f"row {number}: {name} must be one-dimensional; got shape {list(array.shape)}")
     if len(array) == 0:
         raise ValueError(f"row {number}: {name} has no tokens")
+    if array.min() < 0 or array.max() >= MOST_TOKENS:
+        raise ValueError(f"row {number}: {name} must lie in [0, 2^31); got {array.min()} to {array.max()}")
     return array
 
 

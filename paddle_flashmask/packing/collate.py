@@ -140,10 +140,14 @@ class RewardCollator(SFTCollator):
 class RolloutCollator(SFTCollator):
     """`SFTCollator` for packs of `pack_tree` whose rows have `values`. In place of weights and counts of labels a batch
     has the terms of a loss, one for each label of each sequence, N in all: `label_places`, int64 [N, 3], (batch row,
-    place, sequence), and the values, float32 [N] by name. Sequences are numbered across the batch."""
+    place, sequence), and the values, float32 [N] by name. Sequences are numbered across the batch.
+
+    Raises ValueError for packs without values, and for a value with the name of another key of the batch."""
 
     def __call__(self, packs: Sequence[TreePack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)
+        if not all(isinstance(pack, TreePack) and pack.values is not None for pack in packs):
+            raise ValueError("RolloutCollator needs packs of pack_tree whose rows have 'values'")
         del batch["label_weights"], batch["label_counts"]
         firsts = np.cumsum([0, *(pack.sequences for pack in packs)])
         places = [
@@ -152,6 +156,8 @@ class RolloutCollator(SFTCollator):
         ]
         batch["label_places"] = np.concatenate(places)
         for name in packs[0].values.numbers:
+            if name in batch:
+                raise ValueError(f"a value may not be called {name!r}: the batch has a key of this name")
             numbers = [pack.values.numbers[name] for pack in packs]
             batch[name] = np.concatenate(numbers).astype(np.float32)
         return batch

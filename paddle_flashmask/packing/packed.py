@@ -12,6 +12,8 @@ from .packs import PackingReport
 from .plan import ORDERS, plan_packs
 
 TOO_LONG_RULES = ("drop", "truncate", "error")
+MOST_TOKENS = 2**31
+"""Token ids are below it: trees are sorted by 32-bit keys, and -100 is no token."""
 
 Row = Mapping[str, Any]
 

@@ -16,10 +16,19 @@ import numpy as np
 
 from .attention import IGNORED_LABEL
 from .branching import PrefixTree, TokenSequence, Unit, trees_of
-from .packed import PackedRows, PackedStream, Row, RowPacker, check_choices, fits, pack_all, tokens_and_labels
+from .packed import (
+    MOST_TOKENS,
+    PackedRows,
+    PackedStream,
+    Row,
+    RowPacker,
+    check_choices,
+    fits,
+    pack_all,
+    tokens_and_labels,
+)
 from .tree_layout import TreeLayout, TreeReport, lay_out
 
-_MOST_TOKENS = 2**31
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -154,15 +163,15 @@ def _read(row: Row, number: int) -> TokenSequence:
     input_ids, labels = tokens_and_labels(row, number)
     learns = labels != IGNORED_LABEL
     for name, tokens in (("input_ids", input_ids), ("labels", labels[learns])):
-        if tokens.size and not (tokens.min() >= 0 and tokens.max() < _MOST_TOKENS):
+        if tokens.size and not (tokens.min() >= 0 and tokens.max() < MOST_TOKENS):
             raise ValueError(
                 f"row {number}: {name} must lie in [0, 2^31) (labels also -100); got {tokens.min()} to {tokens.max()}"
             )
-    weight = float(row.get("weight", 1.0))
-    if not abs(weight) <= _MOST_FLOAT32:
-        raise ValueError(f"row {number}: weight must be finite in float32; got {weight}")
+    weight = row.get("weight", 1.0)
+    if not isinstance(weight, (int, float, np.number)) or not abs(weight) <= _MOST_FLOAT32:
+        raise ValueError(f"row {number}: weight must be a number that is finite in float32; got {weight!r:.80}")
     following = np.where(learns, labels, np.append(input_ids[1:], IGNORED_LABEL))
-    return TokenSequence(input_ids, following, learns, weight, _read_values(row, number, learns))
+    return TokenSequence(input_ids, following, learns, float(weight), _read_values(row, number, learns))
 
 
 def _read_values(row: Row, number: int, learns: np.ndarray) -> dict[str, np.ndarray]:

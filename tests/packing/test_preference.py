@@ -231,6 +231,14 @@ def test_a_stream_packs_each_buffer_like_a_map(pairs, buffer_rows):
     [
         (lambda: pack_preference([{"prompt": [1], "chosen": [1]}], 4), "row 0 has no 'rejected'"),
         (lambda: pack_preference([{"prompt": [], "chosen": [1], "rejected": [1]}], 4), "row 0: prompt has no tokens"),
+        (
+            lambda: pack_preference([{"prompt": [1], "chosen": [-100, 1], "rejected": [1]}], 9, share_prefixes=True),
+            r"row 0: chosen must lie in \[0, 2\^31\); got -100 to 1",
+        ),
+        (
+            lambda: pack_kto([{"prompt": [2**31], "answer": [1], "kl_answer": [1], "desirable": 1}], 9),
+            "row 0: prompt must",
+        ),
         (lambda: pack_reward([{"prompt": [1], "answers": [[1]]}], 4), "at least two, best first; got 1"),
         (lambda: pack_reward([{"prompt": [1], "answers": [[1], []]}], 4), r"answers\[1\] has no tokens"),
         (lambda: pack_preference([], 4, max_prompt_length=0), "max_prompt_length must be at least 1; got 0"),

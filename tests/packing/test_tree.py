@@ -219,6 +219,19 @@ def test_the_collator_numbers_the_sequences_of_a_batch() -> None:
     assert "label_weights" not in batch and "label_counts" not in batch
 
 
+@pytest.mark.parametrize("name", ["input_ids", "labels", "label_places", "startend_row_indices"])
+def test_a_value_does_not_replace_a_key_of_the_batch(name: str) -> None:
+    packed = pack_tree([{**row, "values": {name: 7}} for row in example_rows()], 64)
+    with pytest.raises(ValueError, match=f"a value may not be called '{name}'"):
+        RolloutCollator(pad_token_id=0)(packed[:1])
+
+
+@pytest.mark.parametrize("pack", [pack_tree, pack_sft])
+def test_terms_of_a_loss_need_values(pack) -> None:
+    with pytest.raises(ValueError, match="needs packs of pack_tree whose rows have 'values'"):
+        RolloutCollator(pad_token_id=0)(pack(example_rows(), 64)[:1])
+
+
 def test_the_collator_pads_weights_and_counts() -> None:
     packs = [*pack_tree(example_rows(), 64), *pack_tree([{"input_ids": [5], "labels": [6], "weight": -2}], 64)]
     batch = SFTCollator(pad_token_id=0, length=9)(packs)
@@ -237,8 +250,11 @@ def test_the_collator_pads_weights_and_counts() -> None:
         ({"input_ids": [-1], "labels": [2]}, r"row 1: input_ids must lie in \[0, 2\^31\).*; got -1 to -1"),
         ({"input_ids": [1], "labels": [2**31]}, "row 1: labels must lie in"),
         ({"input_ids": [1], "labels": [-7]}, "row 1: labels must lie in .* got -7 to -7"),
-        ({"input_ids": [1], "labels": [2], "weight": float("nan")}, "row 1: weight must be finite in float32; got nan"),
-        ({"input_ids": [1], "labels": [2], "weight": 1e39}, "row 1: weight must be finite in float32; got 1e[+]39"),
+        ({"input_ids": [1], "labels": [2], "weight": float("nan")}, "row 1: weight must be a number .* got nan"),
+        ({"input_ids": [1], "labels": [2], "weight": 1e39}, "row 1: weight must be .* finite in float32; got 1e[+]39"),
+        ({"input_ids": [1], "labels": [2], "weight": None}, "row 1: weight must be a number .* got None"),
+        ({"input_ids": [1], "labels": [2], "weight": "2"}, "row 1: weight must be a number .* got '2'"),
+        ({"input_ids": [1], "labels": [2], "weight": 10**400}, "row 1: weight must be a number .* got 1000"),
         (
             {"input_ids": [1], "labels": [2], "values": {"a": [1, 2]}},
             r"row 1: a must be a number, or one for each of the 1 tokens; got shape \[2\]",

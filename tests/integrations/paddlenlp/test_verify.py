@@ -292,6 +292,26 @@ def test_prefix_trees_pass_and_faults_in_them_are_found(key, verified, tmp_path,
         assert structure.SCORED in wrong(verified(key, **{**options, "batches": 0}))
 
 
+@pytest.mark.parametrize("key", ["sft", "policy", "dpo", "kto"])
+def test_a_question_may_go_on_from_the_answer_of_another_row(key, verified, tmp_path, monkeypatch):
+    """The tree learns both, one right after the other; the row itself learns its own answer only."""
+    questions = {"baling": ["chene mor", "fol"], "baling chene": ["dimor rix", "hu"], "gramor": ["chene", "hu"]}
+    rows = {
+        "sft": [{"src": question, "tgt": answer} for question, answers in questions.items() for answer in answers],
+        "policy": [{"prompt": q, "answers": answers, "advantages": [1, -1]} for q, answers in questions.items()],
+        "dpo": [{"prompt": q, "chosen": chosen, "rejected": other} for q, (chosen, other) in questions.items()],
+        "kto": [{"prompt": q, "completion": answers[0], "label": True} for q, answers in questions.items()],
+    }[key]
+    write_rows(tmp_path / "train.json", rows)
+    name = "dataset_name_or_path" if key in ("sft", "policy") else "train_dataset_path"
+    data = {name: str(tmp_path if key in ("sft", "policy") else tmp_path / "train.json")}
+    options = {**data, "share_prefixes": True, "lazy": False, "batches": 0}
+    report = verified(key, **options)
+    assert report.passed, report
+    plant(monkeypatch, lambda batch: np.copyto(batch["labels"], batch["input_ids"], where=batch["labels"] != -100))
+    assert texts.NAME in wrong(verified(key, **options))
+
+
 def test_tool_calls_pass(verified, model_folders, tmp_path):
     folder = tmp_path / "model"
     template = model_with(folder, model_folders, TOOL_TEMPLATES["hermes"])

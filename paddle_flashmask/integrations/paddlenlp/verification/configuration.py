@@ -77,8 +77,9 @@ def _data_reports(inputs: RunInputs, rows: TokenRows, data: Packs) -> Iterator[R
     collate, texts = inputs.collator(), AnswerTexts(inputs.tokenizer, rows)
     for pack in data.packs:
         batch, documents = _with_labels(inputs, collate([pack])), [documents_in(pack)]
-        if isinstance(pack, AnswerTreePack) and not pack.has_labels:
-            texts.add_answers(batch["input_ids"][0, places] for places in pack.places_of_answers())
+        if isinstance(pack, AnswerTreePack):
+            tokens = batch["labels" if pack.has_labels else "input_ids"][0]
+            texts.add_answers(tokens[places] for places in pack.places_of_answers())
         else:
             texts.add(batch["input_ids"], batch.get("labels"), segments_of(documents, batch["input_ids"].shape[1]))
         yield Report(tuple(check_structure(batch, documents)))

@@ -72,13 +72,36 @@ class AnswerTexts:
         for path in paths_of(segments):
             places = places_of([path.leaf] if labels is None else path.segments)
             run_of = ids if labels is None else labels
-            runs = _runs(run_of[places[:, 0], places[:, 1]])
-            # Paths of a tree have the labels of all rows that share them.
-            self._add_runs(runs, of_one_row=len(path.segments) == 1)
+            own = run_of[places[:, 0], places[:, 1]]
+            if len(path.segments) == 1 or labels is None:
+                self._add_runs(_runs(own), of_one_row=len(path.segments) == 1)
+            else:
+                self._add_runs(self._runs_of_path(own, path.segments), of_one_row=False)
 
     def add_answers(self, answers: Iterable[np.ndarray]) -> None:
         """Look up answers by their tokens, int64 [T] each."""
         self._add_runs(answers, of_one_row=False)
+
+    def _runs_of_path(self, labels: np.ndarray, segments: Sequence[Segment]) -> Iterator[np.ndarray]:
+        """The learned parts of a path of a tree, which has the labels of all rows that share it.
+
+        Where a row's question goes on from an answer of another row, the beginning of that answer is learned right
+        before its own. A part is therefore also read from each branch in it on, where what lies before the branch
+        begins an answer, and the reading with the shortest end counts.
+        """
+        branches = np.cumsum([len(segment) for segment in segments[:-1]])
+        for start, run in _runs_with_starts(labels):
+            cuts = [cut - start for cut in branches.tolist() if start < cut < start + len(run)]
+            yield run[self._start_of_last_answer(run, cuts) :]
+
+    def _start_of_last_answer(self, run: np.ndarray, cuts: Sequence[int]) -> int:
+        starts = [0]
+        for cut in cuts:
+            if any(self._rows_beginning(decode(self._tokenizer, run[start:cut])) for start in starts):
+                starts.append(cut)
+        found = [(start, *self._rows_with_answer(decode(self._tokenizer, run[start:]))) for start in starts]
+        ends = [(len(end), start) for start, rows, end in found if rows and end is not None]
+        return min(ends, default=(0, 0))[1]
 
     def _add_runs(self, runs: Iterable[np.ndarray], of_one_row: bool) -> None:
         rows: set[int] | None = None
@@ -92,16 +115,26 @@ class AnswerTexts:
 
     def _look_up(self, text: str) -> set[int]:
         """The rows that have the answer, or one that begins so."""
+        rows, end = self._rows_with_answer(text)
+        if end is not None:
+            self._ends[end] += bool(rows)
+            return rows
+        if callers := self._look_up_calls(text):
+            return callers
+        self._beginnings += 1
+        return self._rows_beginning(text)
+
+    def _rows_with_answer(self, text: str) -> tuple[set[int], str | None]:
+        """The rows that have the whole answer, and its end; None if no row has."""
         for size in range(min(LONGEST_END, len(text)) + 1):
             answer = text[: len(text) - size].strip()
             if answer in self._rows_of:
                 end = text[len(text) - size :].strip()
-                rows = self._rows_with(answer, end)
-                self._ends[end] += bool(rows)
-                return rows
-        if callers := self._look_up_calls(text):
-            return callers
-        self._beginnings += 1
+                return self._rows_with(answer, end), end
+        return set(), None
+
+    def _rows_beginning(self, text: str) -> set[int]:
+        """The rows that have an answer which begins so."""
         beginning = text.strip().rstrip("\ufffd")  # half a character at the cut
         rows: set[int] = set()
         for answer in self._sorted[bisect.bisect_left(self._sorted, beginning) :]:
@@ -148,6 +181,11 @@ def _names(calls: Any) -> tuple[str, ...]:
 
 def _runs(labels: np.ndarray) -> list[np.ndarray]:
     """The labels of every contiguous learned part."""
+    return [run for _, run in _runs_with_starts(labels)]
+
+
+def _runs_with_starts(labels: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """The place and the labels of every contiguous learned part."""
     learned = np.concatenate([[False], labels != IGNORED_LABEL, [False]])
     edges = np.flatnonzero(learned[1:] != learned[:-1])
-    return [labels[start:end] for start, end in zip(edges[0::2], edges[1::2], strict=True)]
+    return [(int(start), labels[start:end]) for start, end in zip(edges[0::2], edges[1::2], strict=True)]
