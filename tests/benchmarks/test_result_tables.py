@@ -10,6 +10,7 @@ from support.repository import REPOSITORY
 from benchmarks import collator, context_parallel, memory, prefix_tree
 from benchmarks.cpu import aims, bandwidth, report
 from benchmarks.gpu import gates, goals
+from benchmarks.scaling import measure_memory, plans
 from benchmarks.training import prefix_trees
 from tools import compile_cuda, config_budget, traffic_budget
 
@@ -25,6 +26,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "collator": lambda: collator.markdown(RESULTS / "collator.csv"),
     "prefix_tree": lambda: prefix_tree.markdown(RESULTS / "prefix_tree.csv"),
     "context_parallel": lambda: context_parallel.markdown(RESULTS / "context_parallel.csv"),
+    "scaling_memory": lambda: measure_memory.markdown(RESULTS / "scaling_memory.csv"),
+    "scaling_plans": lambda: plans.markdown(RESULTS / "scaling_plans.csv"),
     "training_prefix_trees": lambda: prefix_trees.markdown(RESULTS / "training_prefix_trees.csv"),
     "cuda_compile": lambda: compile_cuda.markdown(compile_cuda.read_csv(RESULTS / "cuda_compile.csv")),
     "config_budget": lambda: config_budget.markdown(config_budget.budgets()),
@@ -61,6 +64,12 @@ def test_results_page_has_the_aims() -> None:
 def test_page_on_many_devices_has_the_summary() -> None:
     page = (REPOSITORY / "docs" / "many_devices.md").read_text()
     assert context_parallel.summary(RESULTS / "context_parallel.csv") in page
+
+
+def test_page_on_planning_has_its_tables() -> None:
+    page = (REPOSITORY / "docs" / "planning.md").read_text()
+    assert measure_memory.markdown(RESULTS / "scaling_memory.csv") in page
+    assert plans.summary(RESULTS / "scaling_plans.csv") in page
 
 
 def test_every_table_is_tested_and_linked() -> None:
