@@ -109,13 +109,13 @@ demo: build
 
 # A few steps of every training task on real data, and divided runs in up to four processes; about twelve minutes on two
 # cores.
-train-all: build
+train-all: build four-processes
 	$(BIN)/python examples/train_all.py
-	$(BIN)/python -m pytest -q -p no:warnings tests/integrations/paddlenlp/test_hybrid.py --processes 4
 
-# Context parallel attention in four processes; `make test` runs it in two.
+# Context parallel attention, and training divided over processes, in four processes; `make test` runs both in two.
 four-processes: build
 	$(BIN)/python -m pytest tests/distributed/test_processes.py --ranks 4
+	$(BIN)/python -m pytest tests/integrations/paddlenlp/test_hybrid.py --processes 4
 
 # 200 short runs of every task, killed at random moments and started again; about half an hour on two cores.
 killed-runs: build
