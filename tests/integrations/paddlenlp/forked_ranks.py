@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from multiprocessing import connection
 from pathlib import Path
 
 PRELOADED = ["paddle_flashmask.integrations.paddlenlp.train", "paddle_flashmask.integrations.paddlenlp.run"]
@@ -31,13 +33,16 @@ def train_together(configs: Sequence[Path], processes: int, folder: Path, verifi
     ]
     for rank in ranks:
         rank.start()
-    for rank in ranks:
-        rank.join(240)
+    deadline = time.monotonic() + 240
+    # Like a launcher: the first failure ends the run, whose other ranks may wait for the failed one.
+    while (alive := [rank.sentinel for rank in ranks if rank.is_alive()]) and not any(rank.exitcode for rank in ranks):
+        if not connection.wait(alive, timeout=deadline - time.monotonic()):
+            break
     codes = [rank.exitcode for rank in ranks]
     for rank in ranks:
         rank.kill()
     failed = next((log for log, code in zip(logs, codes, strict=True) if code), logs[0])
-    assert not any(codes), failed.read_text(errors="replace")[-4000:]
+    assert codes == [0] * processes, f"exit codes {codes}\n{failed.read_text(errors='replace')[-4000:]}"
 
 
 def _free_ports(count: int) -> list[int]:
