@@ -104,10 +104,11 @@ def test_sm90_backward_leaves_loads_to_the_producer(emulated: EmulatedKernels, p
 
 @pytest.mark.parametrize("partial", [False, True])
 def test_sm90_forward_leaves_loads_to_the_scheduler(emulated: EmulatedKernels, partial: bool) -> None:
-    """Each of three warps reads the bounds of a group of tiles and of every tile; they share the columns."""
+    """Each of three warps reads the bounds of a group of tiles and of every tile, and columns of two quarters of the
+    keys of a partial tile: its own, and the last one, whose work the three share."""
     loader, *schedulers = loads_per_32_tiles(emulated, "sm90", "forward", partial)[:4]
-    columns = TILES * KEYS_PER_LANE * 2 * RANGES[True] if partial else 0
-    assert sum(schedulers) == 3 * (2 + RANGES[partial] * BOUNDS) + columns
+    columns = TILES * 2 * 2 * RANGES[True] if partial else 0
+    assert schedulers == [2 + RANGES[partial] * BOUNDS + columns] * 3
     assert loader == 0
 
 
