@@ -93,7 +93,8 @@ def share_rows(mask: ColumnMask, ranks: int, *, chunk: int | None = None, tolera
         ranks: number of ranks, at least 1.
         chunk: shortest chunk of rows, and the unit of all others; with dropout a multiple of 16. By default 128, the
             rows of a tile, or less where a rank has fewer than 16 of these.
-        tolerance: balance (pairs of the slowest rank over the mean) at which longer chunks are good enough.
+        tolerance: balance of pairs and of rows (the most of a rank over the mean) at which longer chunks are good
+            enough.
 
     Raises:
         TypeError, ValueError: another mask, or numbers that are no integers or too small.
@@ -103,17 +104,18 @@ def share_rows(mask: ColumnMask, ranks: int, *, chunk: int | None = None, tolera
         chunk = min(max(mask.seqlen_q // (_CHUNKS * ranks) // _BLOCK * _BLOCK, _BLOCK), _TILE)
     integer("chunk", chunk, 1)
     per_row = pairs_of_rows(mask)
-    best, best_balance = None, np.inf
+    best, best_imbalance = None, np.inf
     units = -(-mask.seqlen_q // chunk)
     unit_count = max(1, units // ranks)
     while True:
         length = unit_count * chunk
         holders, pairs = _swapped(_chunk_sums(per_row, length), ranks, tolerance)
-        balance = pairs.max() / pairs.mean() if pairs.any() else 1.0
-        if balance < best_balance:
-            best, best_balance = _rows_of_chunks(holders, length, mask.seqlen_q, ranks), balance
-        if best_balance <= tolerance or unit_count == 1:
-            return _shares(mask, best, per_row)
+        shares = RowShares(mask, tuple(_rows_of_chunks(holders, length, mask.seqlen_q, ranks)), pairs)
+        imbalance = max(shares.balance, shares.row_balance)
+        if imbalance < best_imbalance:
+            best, best_imbalance = shares, imbalance
+        if best_imbalance <= tolerance or unit_count == 1:
+            return best
         unit_count //= 2
 
 

@@ -51,6 +51,21 @@ def test_equal_pairs_leave_rows_contiguous() -> None:
     assert share_rows(documents, 4).sent.sum() == 0
 
 
+@pytest.mark.parametrize(("name", "seqlen", "ranks"), [("prefix_lm_causal", 2003, 2), ("causal_document", 513, 4)])
+def test_ranks_have_about_equally_many_rows_of_odd_lengths(name: str, seqlen: int, ranks: int) -> None:
+    """Also where longer chunks, which do not divide the rows equally, balance the pairs."""
+    shares = share_rows(build_mask(name, seqlen, 1, 1), ranks)
+    assert shares.balance <= 1.1
+    assert shares.row_balance <= 1.13
+
+
+def test_rows_that_see_nothing_are_shared_out_equally() -> None:
+    blind = masks.ColumnMask(np.zeros([1, 1, 1000, 1], dtype=np.int32), True, 1000)
+    shares = share_rows(blind, 3)
+    assert shares.balance == 1.0
+    assert shares.row_balance <= 1.05
+
+
 def test_zigzag_pairs_the_ends() -> None:
     assert zigzag(masks.causal(800), 2).rows == (((0, 200), (600, 800)), ((200, 600),))
     assert zigzag(masks.causal(800), 4).balance == pytest.approx(1.0)
