@@ -38,12 +38,23 @@ def share_parameters(model: paddle.nn.Layer) -> None:
 
 
 def from_first(decide: Callable[[], T]) -> T:
-    """Call `decide` in the first process and return its result in every process. Every process must call this."""
+    """Call `decide` in the first process and return its result in every process, or raise its error there.
+
+    Every process must call this.
+    """
     if dist.get_world_size() == 1:
         return decide()
-    decision = [decide() if is_first() else None]
+    decision: list[Any] = [None, None]
+    if is_first():
+        try:
+            decision[0] = decide()
+        except Exception as error:
+            decision[1] = error
     dist.broadcast_object_list(decision, src=0)
-    return decision[0]
+    result, error = decision
+    if error is not None:
+        raise error
+    return result
 
 
 def wait_for_all() -> None:

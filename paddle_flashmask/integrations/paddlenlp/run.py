@@ -57,7 +57,8 @@ def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> Train
     """Load, pack, train, evaluate and save, inside a `training_session`."""
     output_dir = Path(arguments.training.output_dir)
     try:
-        with folder_lock(output_dir, write) if is_first() else contextlib.nullcontext():
+        with contextlib.ExitStack() as held:
+            from_first(lambda: held.enter_context(folder_lock(output_dir, write)))
             return _run_in_folder(task, arguments, write)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
@@ -76,8 +77,8 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
     from .trainer import train_sampler
 
     training = arguments.training
-    if training.do_train and training.report_to and is_first():
-        check_logging_dir(training)
+    if training.do_train and training.report_to:
+        from_first(lambda: check_logging_dir(training))
     inputs = RunInputs.load(task, arguments, write)
     train_rows = inputs.rows("train") if training.do_train else None
     eval_rows = inputs.rows("dev") if training.do_eval else None

@@ -331,6 +331,8 @@ def test_parts_of_a_checkpoint_fit_their_division_only(place, tmp_path):
     other = place("other", "sft", **STAGE2, gradient_accumulation_steps=2, resume_from_checkpoint=checkpoint)
     with pytest.raises(AssertionError, match=r"checkpoint-2 is divided by .*'stage3'; now .*'stage2'"):
         train_together([first, other], 2, tmp_path)
+    for rank in range(2):  # the first process finds it, and every process raises it
+        assert "ConfigError: " in (tmp_path / f"rank{rank}.log").read_text(errors="replace")
 
 
 def test_two_divisions_in_one_process_are_refused(place, tmp_path):
