@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .contradictions import check_contradictions
+from .data_sets import check_data_sets
 from .keys import CHOICES_OF
 from .known import check_known, keys_of
 from .machine import check_device
@@ -44,6 +45,7 @@ def check_early(path: str | os.PathLike, overrides: Sequence[str] = ()) -> None:
     task, _ = task_name(values, Path(path).stem)
     check_known(values, keys_of(task))
     check_types(values)
+    check_data_sets(values)
     check_choices(values, CHOICES_OF[task])
     check_numbers(values)
     check_report_to(values)
