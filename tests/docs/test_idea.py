@@ -1,4 +1,4 @@
-"""docs/make_idea.py: its pictures can be drawn and are shown, and the numbers of docs/idea.md are those of its masks."""
+"""docs/make_idea.py: its pictures are drawn and shown, and the numbers of docs/idea.md are those of its masks."""
 
 from __future__ import annotations
 
