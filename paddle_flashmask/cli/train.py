@@ -10,7 +10,7 @@ from .configuration import config_arguments, config_errors
 @click.command(context_settings={"ignore_unknown_options": True})
 @config_arguments
 def train(config: str, overrides: tuple[str, ...], verbose: bool) -> None:
-    """Train from CONFIG, a PaddleNLP JSON file for SFT, DPO, RM, KTO or policy gradients, in full or with LoRA.
+    """Train from CONFIG, PaddleNLP's keys in JSON or YAML: SFT, DPO, RM, KTO or policy gradients, in full or with LoRA.
 
     OVERRIDES are `--key value` pairs that win over the file, for example `--max_steps 10 --device cpu`.
     """
