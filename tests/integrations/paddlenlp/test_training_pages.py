@@ -1,4 +1,4 @@
-"""The Python code of the pages on PaddleNLP runs on tiny models and data. tests/docs/test_code_blocks.py has the rest."""
+"""The Python code of the pages on PaddleNLP, on tiny models and data; tests/docs/test_code_blocks.py has the rest."""
 
 from __future__ import annotations
 
