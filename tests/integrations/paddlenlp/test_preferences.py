@@ -66,7 +66,7 @@ def test_ranked_and_marked_answers():
     ("task", "line", "text"),
     [
         ("dpo", '{"src": ', "not valid JSON"),
-        ("dpo", "[1]", "expected one JSON object per line; got list"),
+        ("dpo", "[1]", "expected a JSON object; got list"),
         ("dpo", {"chosen": "x", "rejected": "y"}, "no 'prompt', 'messages' or 'src'; the row has 'chosen', 'rejected'"),
         ("dpo", {"prompt": "q", "chosen": "x"}, "no 'rejected'; the row has 'prompt', 'chosen'"),
         ("dpo", {"src": "q", "response": ["x", "y"]}, "no 'sort'"),

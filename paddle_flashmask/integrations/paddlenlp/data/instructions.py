@@ -1,9 +1,9 @@
-"""Instruction data of SFT: JSON lines of `src` and `tgt`, or of `messages`, as tokens and labels."""
+"""Instruction data of SFT as tokens and labels."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,13 +12,15 @@ import numpy as np
 
 from paddle_flashmask.packing import IGNORED_LABEL
 
+from ..config.data_sets import DataSet
 from ..errors import DataError
 from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
+from .data_sets import DataSetMixture, DataSetRows
+from .files import split_sources
 from .keys import check_one_form, check_spelling
-from .lines import Line, each_row, need, object_of, read_lines, texts_of
+from .lines import Line, Record, each_row, need, object_of, texts_of
 from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
-ENDINGS = (".json", ".jsonl")
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
@@ -26,8 +28,9 @@ _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 class SFTRow:
     """One row of a data file: a conversation that ends with the assistant.
 
-    context: variables for the chat template. place: file and line. weight: the factor of the row's loss, None where the
-    file has none. learned: how many of the assistant's messages are learned, from the last one; None means all.
+    context: variables for the chat template. place: file and line or row. weight: the factor of the row's loss, None
+    where the file has none. learned: how many of the assistant's messages are learned, from the last one; None means
+    all.
     """
 
     messages: list[Message]
@@ -38,35 +41,32 @@ class SFTRow:
 
 
 class SFTLines:
-    """The rows of `<folder>/<split>.json` or `.jsonl`, or of such files in `<folder>/<split>/`, in the order of names.
+    """The rows of a split of one or several data sets; `split_sources` finds their files.
 
-    A row is a JSON object on one line. It has `src` and `tgt`, strings, or lists of strings for a conversation, and
-    optionally a `context` object for the chat template; or it has `messages`: optionally one of the system, then of
-    user and assistant in turns; and optionally a `weight`. Or it has `prompt`, a string or messages, and `answers` to
-    it, strings or lists of messages, with `weights`: a row for each answer. Iterating reads the files again.
+    A row has `src` and `tgt`, strings, or lists of strings for a conversation, and optionally a `context` object for
+    the chat template; or it has `messages`: optionally one of the system, then of user and assistant in turns; and
+    optionally a `weight`. Or it has `prompt`, a string or messages, and `answers` to it, strings or lists of messages,
+    with `weights`: a row for each answer. Iterating reads the files again.
+
+    data_sets: the path of one, or several with weights. seed: of their order, and of the rows that a weight takes.
     """
 
-    def __init__(self, folder: str, split: str):
-        several = Path(folder) / split
-        self.files = [file for file in (Path(folder) / f"{split}{end}" for end in ENDINGS) if file.is_file()]
-        if len(self.files) > 1:
-            raise DataError(f"both {self.files[0]} and {self.files[1].name} exist; which one holds the {split} data?")
-        if not self.files:
-            self.files = sorted(file for end in ENDINGS for file in several.glob(f"*{end}"))
-        if not self.files:
-            raise DataError(
-                f"no {split} data: there is neither {several}.json, {several}.jsonl nor {several}/*.json or *.jsonl"
-            )
+    def __init__(self, data_sets: str | Sequence[DataSet], split: str, seed: int = 0):
+        self.mixture = DataSetMixture(data_sets, split, split_sources, seed)
+
+    @property
+    def files(self) -> list[Path]:
+        return self.mixture.files
 
     def __iter__(self) -> Iterator[SFTRow]:
         return itertools.chain.from_iterable(each_row(self.lines(), self.parse, every_error=False))
 
     def lines(self) -> Iterator[Line]:
-        return read_lines(self.files)
+        return self.mixture.lines()
 
-    def parse(self, line: bytes, place: str) -> list[SFTRow]:
-        """The rows of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
-        row = object_of(line, place)
+    def parse(self, record: Record, place: str) -> list[SFTRow]:
+        """The rows of one record. Raises DataError, which begins with `place`, for one that cannot be used."""
+        row = object_of(record, place)
         if "advantages" in row:
             raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
         if "answers" in row and ("prompt" in row or not any(key in row for key in ("src", "messages"))):
@@ -157,6 +157,10 @@ class SFTTokens:
     def files(self) -> list[Path]:
         return self.rows.files
 
+    @property
+    def data_sets(self) -> list[DataSetRows]:
+        return self.rows.mixture.parts
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self._read(every_error=False)
 
@@ -168,8 +172,8 @@ class SFTTokens:
         for rows in each_row(self.rows.lines(), self._rows_of, every_error):
             yield from rows
 
-    def _rows_of(self, line: bytes, place: str) -> list[dict[str, Any]]:
-        return [self._tokens_of(row) for row in self.rows.parse(line, place)]
+    def _rows_of(self, record: Record, place: str) -> list[dict[str, Any]]:
+        return [self._tokens_of(row) for row in self.rows.parse(record, place)]
 
     def _tokens_of(self, row: SFTRow) -> dict[str, Any]:
         if row.weight is not None and not self.weighted:

@@ -1,79 +1,84 @@
-"""Lines of JSON-lines files to rows, with the place of each for error messages."""
+"""Rows of data files as objects, with the place of each for error messages."""
 
 from __future__ import annotations
 
-import codecs
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from ..errors import DataError
 from .keys import RepeatedKeyError, near_miss, object_with_unique_keys
 
 SHOWN = 20
-ONE_OBJECT = "a file holds one object per line, not an array or object over several lines"
+ONE_OBJECT = "a file holds one object per line, or one array of objects"
 
-Line = tuple[bytes, str]
+Record = bytes | dict[str, Any] | DataError
+"""A row as a file holds it: the text of a JSON object, an object, or the reason why there is none."""
+Line = tuple[Record, str]
+"""A row and its place: "file:line", or "file: row 1" and so on where rows are not lines."""
 Row = TypeVar("Row")
 
 
-def read_lines(files: Sequence[Path]) -> Iterator[Line]:
-    """Every line that is not blank, without a byte-order mark, and its place, "file:line".
+class RowErrors:
+    """The first errors of rows and their number. A row that is read again does not count again."""
 
-    Raises DataError for a file that begins as one array or object over several lines.
-    """
-    for path in files:
-        first = True
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if not line.strip():
-                    continue
-                if first and (line.startswith(b"[") or line.strip() == b"{"):
-                    raise DataError(f"{path}:{number}: {ONE_OBJECT}")
-                first = False
-                yield line, f"{path}:{number}"
+    def __init__(self) -> None:
+        self._messages: list[str] = []
+        self._places: set[str] = set()
+
+    def add(self, error: DataError, place: str) -> None:
+        if place not in self._places:
+            self._messages += [str(error)] * (len(self._places) < SHOWN)
+            self._places.add(place)
+
+    def raise_all(self) -> None:
+        """Raise DataError with the errors, if there are any."""
+        count = len(self._places)
+        if count == 1:
+            raise DataError(self._messages[0])
+        if count:
+            which = f", the first {SHOWN} are" if count > SHOWN else ""
+            raise DataError("\n  ".join([f"{count} rows cannot be used{which}:", *self._messages]))
 
 
-def each_row(lines: Iterable[Line], convert: Callable[[bytes, str], Row], every_error: bool) -> Iterator[Row]:
-    """convert(line, place) of every line.
+def each_row(lines: Iterable[Line], convert: Callable[[Record, str], Row], every_error: bool) -> Iterator[Row]:
+    """convert(record, place) of every line.
 
     Raises DataError for the first line for which `convert` raises an error; with every_error only after the last line,
     with the first errors and their number.
     """
-    messages: list[str] = []
-    count = 0
-    for line, place in lines:
+    errors = RowErrors()
+    for record, place in lines:
         try:
-            row = _convert(convert, line, place)
+            row = _convert(convert, record, place)
         except DataError as error:
             if not every_error:
                 raise
-            messages += [str(error)] * (count < SHOWN)
-            count += 1
+            errors.add(error, place)
             continue
         yield row
-    if count == 1:
-        raise DataError(messages[0])
-    if count:
-        which = f", the first {SHOWN} are" if count > SHOWN else ""
-        raise DataError("\n  ".join([f"{count} rows cannot be used{which}:", *messages]))
+    errors.raise_all()
 
 
-def _convert(convert: Callable[[bytes, str], Row], line: bytes, place: str) -> Row:
-    """The converted line. Other errors than DataError, those of a tokenizer for example, become one with the place."""
+def _convert(convert: Callable[[Record, str], Row], record: Record, place: str) -> Row:
+    """The converted record. Other errors than DataError, as those of a tokenizer, become one with the place."""
     try:
-        return convert(line, place)
+        return convert(record, place)
     except (DataError, MemoryError):
         raise
     except Exception as error:
         raise DataError(f"{place}: the row cannot be turned into tokens: {type(error).__name__}: {error}") from error
 
 
-def object_of(line: bytes, place: str) -> dict[str, Any]:
-    """The JSON object of a line. Raises DataError, which begins with the place, unless it is one of valid text."""
-    return _parse_object(_decode(line, place), place)
+def object_of(record: Record, place: str) -> dict[str, Any]:
+    """The object of a record without the keys that are null, which are as absent.
+
+    Raises DataError, which begins with the place, unless it is one object of valid text.
+    """
+    if isinstance(record, DataError):
+        raise record
+    row = record if isinstance(record, dict) else _parse_object(_decode(record, place), place)
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def _decode(line: bytes, place: str) -> str:
@@ -94,7 +99,7 @@ def _parse_object(line: str, place: str) -> dict[str, Any]:
         hint = f"; {ONE_OBJECT}" if text[:1] in "[]}" or text == "{" or text.endswith(",") else ""
         raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno}){hint}") from error
     if not isinstance(row, dict):
-        raise DataError(f"{place}: expected one JSON object per line; got {type(row).__name__}")
+        raise DataError(f"{place}: expected a JSON object; got {type(row).__name__}")
     if "\\u" in line:
         _check_text(row, place)
     return row

@@ -12,6 +12,8 @@ import paddle
 
 from paddle_flashmask.packing import PackedRows, PackedStream
 
+from .data_sets import DataSetRows
+
 Batch = dict[str, np.ndarray]
 
 
@@ -28,6 +30,9 @@ class TokenRows(Protocol):
 
     @property
     def files(self) -> Sequence[Path]: ...
+
+    @property
+    def data_sets(self) -> Sequence[DataSetRows]: ...
 
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 

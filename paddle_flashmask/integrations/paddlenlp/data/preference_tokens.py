@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ..errors import DataError
 from .chat import Chat, Turn, encode_chat, with_system
-from .lines import each_row
+from .data_sets import DataSetRows
+from .lines import Record, each_row
 from .messages import Message, split_system, texts_in_turns
 from .preferences import PreferenceLines, PreferenceRow, TokenRow
 
@@ -38,6 +39,10 @@ class PreferenceTokens:
     def files(self) -> list[Path]:
         return self.rows.files
 
+    @property
+    def data_sets(self) -> list[DataSetRows]:
+        return self.rows.mixture.parts
+
     def __iter__(self) -> Iterator[TokenRow]:
         return self._read(every_error=False)
 
@@ -53,8 +58,8 @@ class PreferenceTokens:
         except ValueError as error:
             raise DataError(f"{', '.join(map(str, self.files))}: {error}") from error
 
-    def _tokens_of(self, line: bytes, place: str) -> TokenRow:
-        row = self.rows.parse(line, place)
+    def _tokens_of(self, record: Record, place: str) -> TokenRow:
+        row = self.rows.parse(record, place)
         encode = self._encode_chat if self.chat else self._encode
         system, earlier, question, answers = encode(row)
         if len(answers) >= self.max_length:

@@ -1,16 +1,19 @@
-"""Preference data: questions with answers, in PaddleNLP's JSON lines or as Hugging Face data sets have them."""
+"""Preference data: questions with answers, in PaddleNLP's form or as Hugging Face data sets have them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config.data_sets import DataSet
 from ..errors import DataError
+from .data_sets import DataSetMixture
+from .files import path_sources
 from .keys import check_one_form, check_spelling
-from .lines import Line, each_row, keys_of, need, object_of, read_lines, texts_of
+from .lines import Line, Record, each_row, keys_of, need, object_of, texts_of
 from .messages import (
     CONTEXT,
     Message,
@@ -31,7 +34,7 @@ class PreferenceRow:
     """A prompt with its answers.
 
     prompt: the messages before the answers. answers: messages of the assistant, best first; the only one for KTO, with
-    `desirable`. place: file and line. context: variables for the chat template.
+    `desirable`. place: file and line or row. context: variables for the chat template.
     """
 
     prompt: list[Message]
@@ -56,7 +59,7 @@ class AnswerForm:
 
 
 class PreferenceLines:
-    """The rows of a JSON-lines file, or of all `*.json` and `*.jsonl` files of a folder in the order of their names.
+    """The rows of one or several data sets; `path_sources` finds their files.
 
     Iterating reads the files again. Rows are one of
 
@@ -69,25 +72,25 @@ class PreferenceLines:
     Messages may begin with a system message.
     """
 
-    def __init__(self, path: str, form: AnswerForm):
+    def __init__(self, data_sets: str | Sequence[DataSet], form: AnswerForm, split: str = "train", seed: int = 0):
+        """data_sets: the path of one, or several with weights. seed: of their order, and of the rows that a weight
+        takes."""
         self.form = form
-        found = Path(path)
-        if found.is_file():
-            self.files = [found]
-        else:
-            self.files = sorted(f for f in found.glob("*.json*") if f.suffix in (".json", ".jsonl"))
-        if not self.files:
-            raise DataError(f"no preference data: {path} is neither a file nor a folder with *.json or *.jsonl files")
+        self.mixture = DataSetMixture(data_sets, split, path_sources, seed)
+
+    @property
+    def files(self) -> list[Path]:
+        return self.mixture.files
 
     def __iter__(self) -> Iterator[PreferenceRow]:
         return each_row(self.lines(), self.parse, every_error=False)
 
     def lines(self) -> Iterator[Line]:
-        return read_lines(self.files)
+        return self.mixture.lines()
 
-    def parse(self, line: bytes, place: str) -> PreferenceRow:
-        """The row of one line. Raises DataError, which begins with `place`, for one that cannot be used."""
-        row = object_of(line, place)
+    def parse(self, record: Record, place: str) -> PreferenceRow:
+        """The row of one record. Raises DataError, which begins with `place`, for one that cannot be used."""
+        row = object_of(record, place)
         _check_keys(row, place)
         return self.form.read(row, place)
 

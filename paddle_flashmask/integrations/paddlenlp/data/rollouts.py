@@ -1,4 +1,4 @@
-"""Rollouts of prompts: JSON lines of answers with advantages, as tokens, labels and values of their labels."""
+"""Rollouts of prompts: rows of answers with advantages, as tokens, labels and values of their labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paddle_flashmask.packing import IGNORED_LABEL
 from ..errors import DataError
 from .instructions import SFTLines, SFTRow, SFTTokens, answer_rows, number_of
 from .keys import check_one_form, check_spelling
-from .lines import need, object_of
+from .lines import Record, need, object_of
 from .messages import CONTEXT
 
 ROUNDING = 1e-3
@@ -31,8 +31,8 @@ class RolloutLines(SFTLines):
     """Files as for SFT. A row has a `prompt`, a string or messages, `answers` to it, strings or lists of messages,
     `advantages`, a number for each answer, and optionally `log_probabilities`, a list of numbers for each."""
 
-    def parse(self, line: bytes, place: str) -> list[Rollout]:
-        row = object_of(line, place)
+    def parse(self, record: Record, place: str) -> list[Rollout]:
+        row = object_of(record, place)
         for key in ("prompt", "answers", "advantages"):
             need(row, key, place)
         for key in ("weight", "weights"):
