@@ -1,6 +1,7 @@
 # Targets for a checkout. `make test` and `make demo` work on a bare machine with Python 3.10-3.12 and g++.
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
+DOCS_VENV ?= .venv-docs
 FORMERS_VENV ?= .venv-paddleformers
 ERNIE_VENV ?= .venv-erniekit
 PYTHON ?= python3
@@ -17,7 +18,7 @@ FORMERS_STAMPS := build/stamps/$(subst /,-,$(abspath $(FORMERS_VENV)))
 FORMERS_PIP := $(FORMERS_VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: all always venv build wheels wheels-cuda test test-wheel test-paddleformers test-erniekit test-gpu-check \
-  check-install release-check demo train-all four-processes killed-runs bench-cpu \
+  check-install release-check docs docs-serve demo train-all four-processes killed-runs bench-cpu \
   cuda-compiler cuda-compilers compile-cuda sweep-variants gpu-bundle gpu-bundle-cute emulate-all lint format sanitize \
   info clean
 
@@ -102,6 +103,25 @@ $(ERNIE_STAMPS)/venv: requirements/erniekit.txt
 $(ERNIE_STAMPS)/build: $(ERNIE_STAMPS)/venv $(BUILD_INPUTS) $(shell find paddle_flashmask -name '*.py')
 	rm -rf build/lib.*
 	PFM_CUDA=0 MAX_JOBS=$(JOBS) $(ERNIE_PIP) install -q --no-build-isolation --no-deps .
+	@touch $@
+
+# The documentation site, in build/site, with an error for every warning, dead link and request to another host. Without
+# Paddle and in an environment of its own.
+DOCS_STAMPS := build/stamps/$(subst /,-,$(abspath $(DOCS_VENV)))
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs
+docs: $(DOCS_STAMPS)/venv
+	$(MKDOCS) build --strict
+	$(DOCS_VENV)/bin/python -m tools.check_site build/site
+# Shown at http://127.0.0.1:8000 and built anew when a page or a docstring changes.
+docs-serve: $(DOCS_STAMPS)/venv
+	$(MKDOCS) serve
+$(DOCS_STAMPS)/venv: requirements/docs.txt requirements/constraints.txt
+	@mkdir -p $(DOCS_STAMPS)
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	@$(DOCS_VENV)/bin/python -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || \
+	  { echo "$(DOCS_VENV) is older than Python 3.11: make docs PYTHON=python3.11"; exit 1; }
+	$(DOCS_VENV)/bin/python -m pip --disable-pip-version-check install -q -c requirements/constraints.txt \
+	  -r requirements/docs.txt
 	@touch $@
 
 demo: build

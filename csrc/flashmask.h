@@ -110,7 +110,8 @@ PFM_EXPORT int32_t pfm_backward(const pfm_params* params);
 // Returns the number of threads that num_workers = 0 stands for in this process.
 PFM_EXPORT int32_t pfm_default_cpu_threads(void);
 
-// Instruction set of the CPU kernels: "avx512", "avx2" or "portable". pfm_set_cpu_isa("") selects the best one.
+// Instruction set of the CPU kernels: "avx512", "avx512_fma256" (AVX-512 with products of 256 bits, the same bits),
+// "avx2" or "portable". pfm_set_cpu_isa("") selects the best one.
 PFM_EXPORT const char* pfm_cpu_isa(void);
 PFM_EXPORT int32_t pfm_set_cpu_isa(const char* name);
 

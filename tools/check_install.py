@@ -37,7 +37,7 @@ class CheckError(SystemExit):
 def install_blocks(heading: str) -> list[list[str]]:
     """Commands of each block below `### heading` of README.md."""
     section = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^##)", README.read_text(), flags=re.M | re.S)[1]
-    return [block.strip().splitlines() for block in re.findall(r"^```\n(.*?)^```", section, flags=re.M | re.S)]
+    return [block.strip().splitlines() for block in re.findall(r"^```bash\n(.*?)^```", section, flags=re.M | re.S)]
 
 
 def readme_example() -> str:

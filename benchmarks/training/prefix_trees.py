@@ -1,11 +1,12 @@
 """Time of training steps on rollouts as prefix trees, as packed documents, and as a padded batch.
 
-    PYTHONPATH=examples python -m benchmarks.training.prefix_trees    # ten minutes; writes a CSV file and its table
+    PYTHONPATH=examples python -m benchmarks.training.prefix_trees    # 15 minutes; writes a CSV file and its table
 
-Eight rollouts of one prompt share half of their tokens; packed as documents they fill one pack. The tokens are random,
-the model is that of benchmarks/training/throughput.py with random weights, and a deeper one of eight layers. The
-contestants take the same rollouts and alternate, step by step: packing, collation, forward, backward, optimizer. The
-first round is not timed.
+Eight rollouts of one prompt share half of their tokens; packed as documents they fill one pack. The tokens and the
+weights are random. The models are that of benchmarks/training/throughput.py, a deeper one, and a wider one, which is
+closer to models in use in what attention and the softmax of the vocabulary take of a step. The contestants take the
+same rollouts and alternate, step by step: packing, collation, forward, backward, optimizer. The first round is not
+timed.
 """
 
 from __future__ import annotations
@@ -25,10 +26,21 @@ import numpy as np
 
 from benchmarks.collator import cpu_name
 
-FIELDS = ["layers", "pack_tokens", "contestant", "round", "tokens", "loss", "seconds", "cpu_seconds", "threads", "cpu"]
+CASE = ("hidden", "layers", "pack_tokens")
+FIELDS = [*CASE, "contestant", "round", "tokens", "loss", "seconds", "cpu_seconds", "threads", "cpu"]
 ROLLOUTS = 8
 VOCABULARY = 4000
 CONTESTANTS = ("trees", "documents", "padded")
+# Hidden size and layers.
+MODELS = ((256, 2), (256, 8), (1024, 4))
+
+
+def shape_of(hidden: int, layers: int) -> dict[str, int]:
+    """The configuration of a model with the proportions of benchmarks/training/throughput.py: heads of 64."""
+    from .throughput import SHAPE
+
+    scaled = {key: value * hidden // SHAPE["hidden_size"] for key, value in SHAPE.items()}
+    return {**scaled, "num_hidden_layers": layers}
 
 
 def rollouts(tokens: int) -> list[dict[str, np.ndarray]]:
@@ -90,22 +102,21 @@ def stepper(
 
 
 def measure(
-    folder: Path, layers: tuple[int, ...], lengths: tuple[int, ...], rounds: int, output: Path
+    folder: Path, models: tuple[tuple[int, int], ...], lengths: tuple[int, ...], rounds: int, output: Path
 ) -> list[dict[str, Any]]:
     from . import tasks as shared
-    from .throughput import SHAPE
 
     surroundings = {"threads": os.environ.get("OMP_NUM_THREADS", "1"), "cpu": cpu_name()}
     measured: list[dict[str, Any]] = []
-    for depth, tokens in itertools.product(layers, lengths):
-        model_folder = shared.prepare(folder, 24, {**SHAPE, "num_hidden_layers": depth})
+    for (hidden, layers), tokens in itertools.product(models, lengths):
+        model_folder = shared.prepare(folder, 24, shape_of(hidden, layers))
         tokenizer = shared.load_tokenizer(model_folder)
         rows = rollouts(tokens)
         steps = {
             contestant: stepper(contestant, model_folder, tokenizer, rows, tokens, folder / contestant)
             for contestant in CONTESTANTS
         }
-        case = {"layers": depth, "pack_tokens": tokens}
+        case = {"hidden": hidden, "layers": layers, "pack_tokens": tokens}
         for turn in range(rounds + 1):
             for contestant, step in steps.items():
                 found = step()
@@ -129,12 +140,12 @@ def markdown(results: Path) -> str:
     with results.open() as file:
         rows = list(csv.DictReader(file))
     lines = [
-        "| layers | rollouts | tokens, documents | tokens, trees | ratio | x documents | x padded "
+        "| hidden | layers | rollouts | tokens, documents | tokens, trees | ratio | x documents | x padded "
         "| x documents, CPU time | x padded, CPU time | losses differ by |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for case in dict.fromkeys((row["layers"], row["pack_tokens"]) for row in rows):
-        mine = [row for row in rows if (row["layers"], row["pack_tokens"]) == case]
+    for case in dict.fromkeys(tuple(row[key] for key in CASE) for row in rows):
+        mine = [row for row in rows if tuple(row[key] for key in CASE) == case]
         of = {name: [row for row in mine if row["contestant"] == name] for name in CONTESTANTS}
         tokens = {name: int(of[name][0]["tokens"]) for name in CONTESTANTS}
         ratios = [
@@ -145,23 +156,23 @@ def markdown(results: Path) -> str:
         losses = [[float(row["loss"]) for row in of[name]] for name in CONTESTANTS]
         gap = max(abs(loss - losses[0][i]) / losses[0][i] for other in losses for i, loss in enumerate(other))
         lines.append(
-            f"| {case[0]} | {ROLLOUTS} x {int(case[1]) // ROLLOUTS} | {tokens['documents']} | {tokens['trees']} | "
-            f"{tokens['documents'] / tokens['trees']:.2f} | {' | '.join(ratios)} | {gap:.0e} |"
+            f"| {case[0]} | {case[1]} | {ROLLOUTS} x {int(case[2]) // ROLLOUTS} | {tokens['documents']} | "
+            f"{tokens['trees']} | {tokens['documents'] / tokens['trees']:.2f} | {' | '.join(ratios)} | {gap:.0e} |"
         )
     return "\n".join(lines)
 
 
 @click.command(help=__doc__)
-@click.option("--layers", multiple=True, type=int, default=(2, 8), show_default=True)
+@click.option("--model", "models", multiple=True, type=(int, int), default=MODELS, help="Hidden size and layers.")
 @click.option("--tokens", multiple=True, type=int, default=(2048, 4096, 8192), show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default="benchmarks/results/training_prefix_trees.csv")
-def main(layers: tuple[int, ...], tokens: tuple[int, ...], rounds: int, output: Path) -> None:
+def main(models: tuple[tuple[int, int], ...], tokens: tuple[int, ...], rounds: int, output: Path) -> None:
     from paddlenlp.utils.log import logger
 
     logger.set_level("ERROR")
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), layers, tokens, rounds, output)
+        measure(Path(folder), models, tokens, rounds, output)
     output.with_suffix(".md").write_text(markdown(output) + "\n")
     click.echo(markdown(output))
 

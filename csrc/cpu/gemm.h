@@ -13,10 +13,17 @@ namespace pfm::cpu {
 template <class Simd>
 struct Gemm {
   using Float = typename Simd::Float;
-  static constexpr int kVectors = kPanel / Simd::kLanes;
+  static constexpr int kVectorsPerPanel = kPanel / Simd::kLanes;
 
-  template <int kRows>
+  // Panels `stride` floats apart.
+  struct PanelGroup {
+    const float* data;
+    int stride;
+  };
+
+  template <int kRows, int kPanels>
   struct Accumulators {
+    static constexpr int kVectors = kPanels * kVectorsPerPanel;
     Float v[kRows][kVectors];
 
     PFM_INLINE void Clear() {
@@ -30,12 +37,12 @@ struct Gemm {
     // v += left x right over `depth`. Element (row, k) of left is left[row * kLeftRow + k * kLeftDepth]; right holds
     // consecutive panel rows.
     template <int kLeftRow, int kLeftDepth>
-    PFM_INLINE void Multiply(const float* left, const float* right, int depth) {
+    PFM_INLINE void Multiply(const float* left, const PanelGroup& right, int depth) {
 #pragma GCC unroll 4
       for (int k = 0; k < depth; ++k) {
         Float b[kVectors];
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) b[j] = Simd::Load(right + k * kPanel + j * Simd::kLanes);
+        for (int j = 0; j < kVectors; ++j) b[j] = Simd::Load(right.data + k * kPanel + Offset(j, right.stride));
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           const Float a = Simd::Set(left[r * kLeftRow + k * kLeftDepth]);
@@ -43,6 +50,11 @@ struct Gemm {
           for (int j = 0; j < kVectors; ++j) v[r][j] = Simd::Fma(a, b[j], v[r][j]);
         }
       }
+    }
+
+    // Floats from the first vector of a row to vector j, in panels `stride` floats apart.
+    static PFM_INLINE int Offset(int j, int stride) {
+      return j / kVectorsPerPanel * stride + j % kVectorsPerPanel * Simd::kLanes;
     }
   };
 
@@ -64,9 +76,11 @@ struct Gemm {
 
   static constexpr int kTileRowBlocks = (kTileQ + Simd::kRows - 1) / Simd::kRows;
 
-  // Compile-time number of rows.
+  // Compile-time number of rows, and of panels.
   template <int kRows>
   struct Rows {};
+  template <int kPanels>
+  struct Panels {};
 
   template <int kRows, class Body>
   static PFM_INLINE void WithRows(int count, int row, const Body& body) {
@@ -94,30 +108,70 @@ struct Gemm {
     }
   }
 
-  static void Multiply(const float* left, const float* right, int dim, const TileShape& shape, float* scores,
-                       const Upcoming& upcoming) {
-    const int padded = PaddedDim(dim);
-    Prefetcher prefetch(upcoming, kKeyPanels * kTileRowBlocks);
-    for (int panel = shape.panel_begin; panel < shape.panel_end; ++panel) {
-      const float* b = right + static_cast<int64_t>(panel) * padded * kPanel;
-      float* c = scores + panel * kPanel;
-      ForRowBlocks(shape.panel[panel].begin, shape.panel[panel].end, [&](auto rows, int row) {
-        prefetch.Next();
-        MultiplyBlock(rows, left + row * kPanel, b, padded, c + row * kScoreStride);
-      });
+  // Calls body(Panels<n>, panel) for groups of at most Simd::kPanels panels that cover [0, count).
+  template <class Body>
+  static PFM_INLINE void ForPanelGroups(int count, const Body& body) {
+    int panel = 0;
+    for (; panel + Simd::kPanels <= count; panel += Simd::kPanels) body(Panels<Simd::kPanels>(), panel);
+    if constexpr (Simd::kPanels > 1) {
+      for (; panel < count; ++panel) body(Panels<1>(), panel);
     }
   }
 
-  template <int kRows>
-  static PFM_INLINE void MultiplyBlock(Rows<kRows>, const float* left, const float* right, int padded,
-                                       float* scores) {
-    Accumulators<kRows> sum;
+  // Calls body(Panels<n>, panel, rows) for the rows of the panels of a shape: two panels together where both see a
+  // row.
+  template <class Body>
+  static PFM_INLINE void ForVisibleRows(const TileShape& shape, const Body& body) {
+    static_assert(Simd::kPanels <= 2);
+    for (int panel = shape.panel_begin; panel < shape.panel_end; ++panel) {
+      const PanelRows rows = shape.panel[panel];
+      if constexpr (Simd::kPanels == 2) {
+        const PanelRows next = panel + 1 < shape.panel_end ? shape.panel[panel + 1] : PanelRows{0, 0};
+        const PanelRows both = {rows.begin > next.begin ? rows.begin : next.begin,
+                                rows.end < next.end ? rows.end : next.end};
+        if (both.begin < both.end) {
+          body(Panels<2>(), panel, both);
+          body(Panels<1>(), panel, PanelRows{rows.begin, both.begin});
+          body(Panels<1>(), panel, PanelRows{both.end, rows.end});
+          body(Panels<1>(), panel + 1, PanelRows{next.begin, both.begin});
+          body(Panels<1>(), panel + 1, PanelRows{both.end, next.end});
+          ++panel;
+          continue;
+        }
+      }
+      body(Panels<1>(), panel, rows);
+    }
+  }
+
+  static void Multiply(const float* left, const float* right, int dim, const TileShape& shape, float* scores,
+                       const Upcoming& upcoming) {
+    const int padded = PaddedDim(dim);
+    const int panel_size = padded * kPanel;
+    Prefetcher prefetch(upcoming, kKeyPanels / Simd::kPanels * kTileRowBlocks);
+    ForVisibleRows(shape, [&](auto panels, int panel, PanelRows visible) {
+      const PanelGroup b = {right + static_cast<int64_t>(panel) * panel_size, panel_size};
+      float* c = scores + panel * kPanel;
+      ForRowBlocks(visible.begin, visible.end, [&](auto rows, int row) {
+        prefetch.Next();
+        MultiplyBlock(rows, panels, left + row * kPanel, b, padded, c + row * kScoreStride);
+      });
+    });
+  }
+
+  template <int kRows, int kPanels>
+  static PFM_INLINE void MultiplyBlock(Rows<kRows>, Panels<kPanels>, const float* left, const PanelGroup& right,
+                                       int padded, float* scores) {
+    Accumulators<kRows, kPanels> sum;
     sum.Clear();
     for (int k = 0; k < padded; k += kPanel) {
-      sum.template Multiply<kPanel, 1>(left + k * kTileQ, right + k * kPanel, kPanel);
+      sum.template Multiply<kPanel, 1>(left + k * kTileQ, {right.data + k * kPanel, right.stride}, kPanel);
     }
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      for (int j = 0; j < kVectors; ++j) Simd::Store(scores + r * kScoreStride + j * Simd::kLanes, sum.v[r][j]);
+#pragma GCC unroll 4
+      for (int j = 0; j < sum.kVectors; ++j) {
+        Simd::Store(scores + r * kScoreStride + sum.Offset(j, kPanel), sum.v[r][j]);
+      }
     }
   }
 
@@ -138,25 +192,26 @@ struct Gemm {
 
   static void Accumulate(const float* weights, const float* right, int dim, const TileShape& shape,
                          const float* rescale, float* out, const Upcoming& upcoming) {
-    Prefetcher prefetch(upcoming, PaddedDim(dim) / kPanel * kTileRowBlocks);
+    const int dim_panels = PaddedDim(dim) / kPanel;
+    Prefetcher prefetch(upcoming, (dim_panels + Simd::kPanels - 1) / Simd::kPanels * kTileRowBlocks);
     KeyRange keys[kTileQ];
     for (int row = shape.row_begin, block = 0; row < shape.row_end; ++block) {
       const int end = row + BlockRows(shape.row_end - row);
       keys[block] = KeysOfRows(shape, row, end);
       row = end;
     }
-    for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
+    ForPanelGroups(dim_panels, [&](auto panels, int panel) {
       const float* b = right + static_cast<int64_t>(panel) * kTileK * kPanel;
       float* c = out + static_cast<int64_t>(panel) * kTileQ * kPanel;
       int block = 0;
       ForRowBlocks(shape.row_begin, shape.row_end, [&](auto rows, int row) {
         const KeyRange range = keys[block++];
         prefetch.Next();
-        AccumulateBlock<kScoreStride, 1>(rows, weights + row * kScoreStride + range.begin, b + range.begin * kPanel,
-                                         range.end - range.begin, rescale == nullptr ? nullptr : rescale + row,
-                                         c + row * kPanel);
+        AccumulateBlock<kScoreStride, 1, kTileQ>(rows, panels, weights + row * kScoreStride + range.begin,
+                                                 {b + range.begin * kPanel, kTileK * kPanel}, range.end - range.begin,
+                                                 rescale == nullptr ? nullptr : rescale + row, c + row * kPanel);
       });
-    }
+    });
   }
 
   // Returns the first panel after `panel` with other visible rows.
@@ -170,40 +225,45 @@ struct Gemm {
 
   static void AccumulateTransposed(const float* weights, const float* right, int dim, const TileShape& shape,
                                    float* out) {
-    for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
+    ForPanelGroups(PaddedDim(dim) / kPanel, [&](auto panels, int panel) {
       const float* b = right + static_cast<int64_t>(panel) * kTileQ * kPanel;
       float* c = out + static_cast<int64_t>(panel) * kTileK * kPanel;
       for (int first = shape.panel_begin, last; first < shape.panel_end; first = last) {
         last = EndOfRun(shape, first);
         const PanelRows depth = shape.panel[first];
         ForRowBlocks(first * kPanel, last * kPanel, [&](auto rows, int key) {
-          AccumulateBlock<1, kScoreStride>(rows, weights + depth.begin * kScoreStride + key, b + depth.begin * kPanel,
-                                           depth.end - depth.begin, nullptr, c + key * kPanel);
+          AccumulateBlock<1, kScoreStride, kTileK>(rows, panels, weights + depth.begin * kScoreStride + key,
+                                                   {b + depth.begin * kPanel, kTileQ * kPanel},
+                                                   depth.end - depth.begin, nullptr, c + key * kPanel);
         });
       }
-    }
+    });
   }
 
-  // out = out * rescale + left x right, on one panel.
-  template <int kLeftRow, int kLeftDepth, int kRows>
-  static PFM_INLINE void AccumulateBlock(Rows<kRows>, const float* left, const float* right, int depth,
-                                         const float* rescale, float* out) {
-    Accumulators<kRows> sum;
+  // out (panels of kOutRows rows) = out * rescale + left x right.
+  template <int kLeftRow, int kLeftDepth, int kOutRows, int kRows, int kPanels>
+  static PFM_INLINE void AccumulateBlock(Rows<kRows>, Panels<kPanels>, const float* left, const PanelGroup& right,
+                                         int depth, const float* rescale, float* out) {
+    Accumulators<kRows, kPanels> sum;
     sum.Clear();
     sum.template Multiply<kLeftRow, kLeftDepth>(left, right, depth);
     if (rescale == nullptr) {  // the add units are separate from the FMA units
+#pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
-        for (int j = 0; j < kVectors; ++j) {
-          float* c = out + r * kPanel + j * Simd::kLanes;
+#pragma GCC unroll 4
+        for (int j = 0; j < sum.kVectors; ++j) {
+          float* c = out + r * kPanel + sum.Offset(j, kOutRows * kPanel);
           Simd::Store(c, Simd::Add(Simd::Load(c), sum.v[r][j]));
         }
       }
       return;
     }
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const Float factor = Simd::Set(rescale[r]);
-      for (int j = 0; j < kVectors; ++j) {
-        float* c = out + r * kPanel + j * Simd::kLanes;
+#pragma GCC unroll 4
+      for (int j = 0; j < sum.kVectors; ++j) {
+        float* c = out + r * kPanel + sum.Offset(j, kOutRows * kPanel);
         Simd::Store(c, Simd::Fma(Simd::Load(c), factor, sum.v[r][j]));
       }
     }

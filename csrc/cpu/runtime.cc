@@ -1,6 +1,9 @@
 // Thread count and instruction set of this process.
 #include <omp.h>
 #include <pthread.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <atomic>
 #include <cstring>
@@ -18,7 +21,8 @@ std::atomic<bool> forked{false};
 
 struct InstructionSet {
   TileKernels kernels;
-  bool available;
+  bool available;  // by name
+  bool pays;       // where none is named
 };
 
 #if defined(__x86_64__)
@@ -33,19 +37,31 @@ bool HasAvx512() {
          __builtin_cpu_supports("avx512vbmi2");
 }
 
+// Whether 512-bit FMAs run at twice the rate of 256-bit ones. CPUID does not tell. AVX512-FP16 came with Sapphire
+// Rapids, which has two units of 512 bits; Zen 4 splits them, and AVX2 products reach its peak.
+bool HasWideFma() {
+  unsigned eax, ebx, ecx, edx;
+  constexpr unsigned kAvx512Fp16 = 1u << 23;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAvx512Fp16) != 0;
+}
+
 // Best first.
 const InstructionSet kInstructionSets[] = {
-    {{kAvx2Products, kAvx512Rows, kAvx512Softmax, "avx512"}, HasAvx512()},
-    {{kAvx2Products, kAvx2Rows, kAvx2Softmax, "avx2"}, HasAvx2()},
-    {{kPortableProducts, kPortableRows, kPortableSoftmax, "portable"}, true},
+    {{kAvx2Pack, kAvx512Products, kAvx512Rows, kAvx512Softmax, "avx512"}, HasAvx512(), HasWideFma()},
+    {{kAvx2Pack, kAvx2Products, kAvx512Rows, kAvx512Softmax, "avx512_fma256"}, HasAvx512(), true},
+    {{kAvx2Pack, kAvx2Products, kAvx2Rows, kAvx2Softmax, "avx2"}, HasAvx2(), true},
+    {{kPortablePack, kPortableProducts, kPortableRows, kPortableSoftmax, "portable"}, true, true},
 };
 #else
-const InstructionSet kInstructionSets[] = {{{kPortableProducts, kPortableRows, kPortableSoftmax, "portable"}, true}};
+const InstructionSet kInstructionSets[] = {
+    {{kPortablePack, kPortableProducts, kPortableRows, kPortableSoftmax, "portable"}, true, true},
+};
 #endif
 
 const TileKernels* Find(const char* name) {
   for (const InstructionSet& set : kInstructionSets) {
-    if (set.available && (*name == '\0' || std::strcmp(name, set.kernels.name) == 0)) return &set.kernels;
+    if (!set.available) continue;
+    if (*name == '\0' ? set.pays : std::strcmp(name, set.kernels.name) == 0) return &set.kernels;
   }
   return nullptr;
 }

@@ -11,6 +11,7 @@ namespace pfm::cpu {
 struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kMany = 4, kFew = 2;  // of row_products.h: 8 sums, 4 rows of the tensor, 1 of the panels
+  static constexpr int kPanels = 1;
   static constexpr int kRows = 6;  // 6 x 16 micro tile: 12 accumulators, 2 vectors, 1 broadcast of 16 registers
 
   using Float = __m256;

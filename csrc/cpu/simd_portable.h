@@ -14,7 +14,8 @@ namespace pfm::cpu {
 struct Portable {
   static constexpr int kLanes = 4;
   static constexpr int kMany = 4, kFew = 1;  // of row_products.h
-  static constexpr int kRows = 2;            // 2 x 16 micro tile: 8 accumulators, 4 vectors, 2 broadcasts
+  static constexpr int kPanels = 1;
+  static constexpr int kRows = 2;  // 2 x 16 micro tile: 8 accumulators, 4 vectors, 2 broadcasts
 
   typedef float Float __attribute__((vector_size(16)));
   typedef int32_t Mask __attribute__((vector_size(16)));

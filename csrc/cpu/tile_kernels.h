@@ -76,7 +76,7 @@ struct PanelSpan {
   int rows;
 };
 
-struct ProductKernels {
+struct PackKernels {
   // [rows, dim] -> panels with room for panel_rows rows, times scale; indexed by pfm_dtype. Returns whether all
   // packed elements are finite.
   bool (*pack_panels[3])(const void* src, int64_t row_stride, int rows, int dim, float scale, float* dst,
@@ -89,7 +89,9 @@ struct ProductKernels {
   // dot[r] = sum over dim of a[r] * b[r].
   void (*row_dots[3])(const void* a, int64_t a_stride, const void* b, int64_t b_stride, int rows, int dim,
                       float* dot);
+};
 
+struct ProductKernels {
   // scores = left (panels of kTileQ rows) x right (transposed), inside shape.
   void (*multiply)(const float* left, const float* right, int dim, const TileShape& shape, float* scores,
                    const Upcoming& upcoming);
@@ -133,13 +135,14 @@ struct SoftmaxKernels {
   void (*scale_by)(const TileShape& shape, const float* factor, float* scores);
 };
 
-struct TileKernels : ProductKernels, RowKernels, SoftmaxKernels {
+struct TileKernels : PackKernels, ProductKernels, RowKernels, SoftmaxKernels {
   const char* name;
 };
 
 // Constant-initialised tables: a file compiled for an instruction set must not run any code on a processor that lacks
 // it, dynamic initialisers included.
-extern const ProductKernels kAvx2Products, kPortableProducts;
+extern const PackKernels kAvx2Pack, kPortablePack;
+extern const ProductKernels kAvx512Products, kAvx2Products, kPortableProducts;
 extern const RowKernels kAvx512Rows, kAvx2Rows, kPortableRows;
 extern const SoftmaxKernels kAvx512Softmax, kAvx2Softmax, kPortableSoftmax;
 

@@ -3,7 +3,7 @@
 
 namespace pfm::cpu {
 
-// No products of packed tiles: a processor that splits 512-bit FMAs in two reaches its peak with the AVX2 products.
+constexpr ProductKernels kAvx512Products = MakeProductKernels<Avx512>();
 constexpr RowKernels kAvx512Rows = MakeRowKernels<Avx512>();
 constexpr SoftmaxKernels kAvx512Softmax = MakeSoftmaxKernels<Avx512>();
 

@@ -3,6 +3,7 @@
 
 namespace pfm::cpu {
 
+constexpr PackKernels kPortablePack = MakePackKernels<Portable>();
 constexpr ProductKernels kPortableProducts = MakeProductKernels<Portable>();
 constexpr RowKernels kPortableRows = MakeRowKernels<Portable>();
 constexpr SoftmaxKernels kPortableSoftmax = MakeSoftmaxKernels<Portable>();

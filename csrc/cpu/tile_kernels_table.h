@@ -10,7 +10,7 @@
 namespace pfm::cpu {
 
 template <class Simd>
-constexpr ProductKernels MakeProductKernels() {
+constexpr PackKernels MakePackKernels() {
   using Float32 = Pack<Simd, Float32Elements<Simd>>;
   using Bfloat16 = Pack<Simd, Bfloat16Elements<Simd>>;
   using Float16 = Pack<Simd, Float16Elements<Simd>>;
@@ -19,10 +19,12 @@ constexpr ProductKernels MakeProductKernels() {
       {Float32::Transposed, Bfloat16::Transposed, Float16::Transposed},
       {Float32::Store, Bfloat16::Store, Float16::Store},
       {Float32::RowDots, Bfloat16::RowDots, Float16::RowDots},
-      Gemm<Simd>::Multiply,
-      Gemm<Simd>::Accumulate,
-      Gemm<Simd>::AccumulateTransposed,
   };
+}
+
+template <class Simd>
+constexpr ProductKernels MakeProductKernels() {
+  return {Gemm<Simd>::Multiply, Gemm<Simd>::Accumulate, Gemm<Simd>::AccumulateTransposed};
 }
 
 template <class Simd>

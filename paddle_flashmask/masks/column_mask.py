@@ -221,7 +221,8 @@ class ColumnMask:
 
         Args:
             path: file to write; its suffix selects the format (.png, .svg, .pdf).
-            batch, head: batch row and mask head to draw.
+            batch: batch row to draw.
+            head: mask head to draw.
             tile: (tile_q, tile_k) draws tiles instead of pairs, coloured as full, partial or empty.
             title: text above the picture.
 
@@ -238,7 +239,8 @@ class ColumnMask:
         A character stands for a block of pairs, twice as many queries as keys.
 
         Args:
-            batch, head: batch row and mask head to draw.
+            batch: batch row to draw.
+            head: mask head to draw.
             width: most characters of a line, at least 1.
 
         Raises:

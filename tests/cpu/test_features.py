@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support import mask_samples
 from support.call import run
 from support.cases import problem_of
-from support.compare import Expectation
+from support.compare import Expectation, assert_same_bits
 from support.library import Kernels
 from support.pairwise import pairwise
 from support.problem import Problem
@@ -75,3 +77,24 @@ def test_dropout_of_a_part_of_a_sequence(kernels: Kernels, isa: str, place: tupl
 def test_every_instruction_set_of_the_sources_is_offered(kernels: Kernels, isa: str) -> None:
     """test_case runs the instruction sets that the build offers, so none may be missing."""
     assert kernels.isa() == isa
+
+
+@pytest.mark.parametrize("number", range(0, len(CASES), 10))
+def test_width_of_the_products_does_not_change_bits(kernels: Kernels, number: int) -> None:
+    """Products of 512 and of 256 bits add in the same order."""
+    if "avx512" not in kernels.isas():
+        pytest.skip("this CPU has no AVX-512")
+    problem = problem_of(CASES[number])
+    results = []
+    for isa in ("avx512", "avx512_fma256"):
+        kernels.set_isa(isa)
+        results.append(run(kernels, problem))
+        kernels.set_isa("")
+    assert_same_bits(*results, "with products of 256 bits")
+
+
+def test_wide_products_where_the_processor_has_wide_units(kernels: Kernels) -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    if "avx512" not in kernels.isas():
+        pytest.skip("this CPU has no AVX-512")
+    assert kernels.isa() == ("avx512" if "avx512_fp16" in flags else "avx512_fma256")

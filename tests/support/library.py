@@ -9,7 +9,7 @@ from pathlib import Path
 ABI_VERSION = 1
 OK, INVALID_ARGUMENT, UNSUPPORTED, WORKSPACE_TOO_SMALL, DEVICE_ERROR = range(5)
 DTYPES = {"float32": 0, "bfloat16": 1, "float16": 2}
-KNOWN_ISAS = ("portable", "avx2", "avx512")
+KNOWN_ISAS = ("portable", "avx2", "avx512_fma256", "avx512")
 
 
 class Tensor(ctypes.Structure):

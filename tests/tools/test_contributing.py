@@ -38,7 +38,7 @@ def steps(heading: str) -> list[list[str]]:
 
 def commands(heading: str) -> list[list[str]]:
     """Words of each command, without comments."""
-    blocks = re.findall(r"^```\n(.*?)^```", section(heading), flags=re.M | re.S)
+    blocks = re.findall(r"^```bash\n(.*?)^```", section(heading), flags=re.M | re.S)
     return [line.split("#")[0].split() for block in blocks for line in block.splitlines()]
 
 

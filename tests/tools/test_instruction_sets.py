@@ -12,8 +12,8 @@ from tools.build_kernels import Unit
 
 UNITS = [unit for unit in build_kernels.cpu_units("g++") if build_kernels.isa_of(unit.source)]
 TABLES = {
-    "tile_kernels_avx2": {"pfm::cpu::kAvx2Products", "pfm::cpu::kAvx2Rows", "pfm::cpu::kAvx2Softmax"},
-    "tile_kernels_avx512": {"pfm::cpu::kAvx512Rows", "pfm::cpu::kAvx512Softmax"},
+    "tile_kernels_avx2": {f"pfm::cpu::kAvx2{table}" for table in ("Pack", "Products", "Rows", "Softmax")},
+    "tile_kernels_avx512": {f"pfm::cpu::kAvx512{table}" for table in ("Products", "Rows", "Softmax")},
 }
 
 
