@@ -31,7 +31,7 @@ LAUNCHER = "python -m paddle.distributed.launch"
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S)
+    return re.findall(rf"```{language}[^\n]*\n(.*?)```", TEXT, flags=re.S)
 
 
 def spans() -> list[str]:
