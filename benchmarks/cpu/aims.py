@@ -9,7 +9,11 @@ from pathlib import Path
 from .report import Key, Rounds, load, peak_share, ratio
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-DEVICES = {"Zen 3": RESULTS / "cpu.csv", "Zen 4, older kernels": RESULTS / "cpu_zen4.csv"}
+DEVICES = {
+    "Emerald Rapids": RESULTS / "cpu.csv",
+    "Zen 3, older kernels": RESULTS / "cpu_zen3.csv",
+    "Zen 4, older kernels": RESULTS / "cpu_zen4.csv",
+}
 SPARSE = 0.25  # density below which the backward is held to `5 x SDPA`
 
 

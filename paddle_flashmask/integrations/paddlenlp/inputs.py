@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .adapter_files import check_adapter
 from .config.arguments import Arguments
+from .config.files import Config, name_of
 from .config.values import read_values
 from .data.packs import PackCollator, PackDataset, Packs, TokenRows
 from .errors import ConfigError
@@ -18,15 +17,13 @@ from .models.positions import check_positions
 from .tasks import Task, task_of
 
 
-def read_task(
-    config: str | os.PathLike, overrides: Sequence[str], write: Callable[[str], None]
-) -> tuple[Task, Arguments]:
-    """The task and the arguments of a configuration file, with a note where the task was inferred.
+def read_task(config: Config, overrides: Sequence[str], write: Callable[[str], None]) -> tuple[Task, Arguments]:
+    """The task and the arguments of a configuration, with a note where the task was inferred.
 
     Raises ConfigError and UnsupportedConfigError as `train` does.
     """
     values = read_values(config, overrides)
-    task, inferred = task_of(values, Path(config).stem)
+    task, inferred = task_of(values, name_of(config))
     if inferred:
         write(f"note: task {task.key} ({inferred})")
     return task, task.arguments(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,20 +53,36 @@ class TrainingResult:
         write_json(path, values)
 
 
-def run(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
-    """Load, pack, train, evaluate and save, inside a `training_session`."""
+def run(
+    task: Task, arguments: Arguments, write: Callable[[str], None], callbacks: Sequence[Any] = ()
+) -> TrainingResult:
+    """Load, pack, train, evaluate and save, inside a `training_session`.
+
+    callbacks: of PaddleNLP's trainer, called after those of the run. Raises TypeError for one that is none.
+    """
+    _check_callbacks(callbacks)
     output_dir = Path(arguments.training.output_dir)
     try:
         with contextlib.ExitStack() as held:
             from_first(lambda: held.enter_context(folder_lock(output_dir, write)))
-            return _run_in_folder(task, arguments, write)
+            return _run_in_folder(task, arguments, write, callbacks)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         raise RunError(f"{error.filename or output_dir} cannot be written: {error.strerror}") from error
 
 
-def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None]) -> TrainingResult:
+def _check_callbacks(callbacks: Sequence[Any]) -> None:
+    from paddlenlp.trainer import TrainerCallback
+
+    for callback in callbacks:
+        if not isinstance(callback, TrainerCallback):
+            raise TypeError(f"callbacks must be instances of paddlenlp.trainer.TrainerCallback; got {callback!r:.80}")
+
+
+def _run_in_folder(
+    task: Task, arguments: Arguments, write: Callable[[str], None], callbacks: Sequence[Any]
+) -> TrainingResult:
     from paddlenlp.trainer import set_seed
 
     from .logs import CSVLog, check_logging_dir
@@ -103,7 +119,8 @@ def _run_in_folder(task: Task, arguments: Arguments, write: Callable[[str], None
             write(f"note: {note}")
 
     progress, signals = ProgressLines(write), StopOnSignal(saves(training))
-    trainer = inputs.trainer(model, train_data, eval_data, [progress, CSVLog(), FiniteGradients(), signals])
+    own = [progress, CSVLog(), FiniteGradients(), signals]
+    trainer = inputs.trainer(model, train_data, eval_data, [*own, *callbacks])
     trainer.identity = identity
     if start.checkpoint is not None and (done := _steps_beyond(trainer, start.checkpoint)):
         write(f"nothing to do: {start.checkpoint} has {done} steps, and the run asks for {trainer.planned_steps()}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -14,6 +13,7 @@ import numpy as np
 from paddle_flashmask.masks import ColumnMask
 from paddle_flashmask.packing import TreeReport
 
+from ..config.files import Config
 from ..data.packs import Batch, Packs, PackStreamDataset, TokenRows
 from ..decoding import spans_of
 from ..documents import batches_of, documents_of
@@ -55,7 +55,7 @@ class Inspection:
 
 
 def inspect(
-    config: str | os.PathLike,
+    config: Config,
     overrides: Sequence[str] = (),
     *,
     batches: int = 1,
