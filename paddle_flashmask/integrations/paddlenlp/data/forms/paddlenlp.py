@@ -1,0 +1,22 @@
+"""Rows of PaddleNLP's SFT: `src` and `tgt`, both texts or lists of the texts of every round."""
+
+from __future__ import annotations
+
+from ...errors import DataError
+from ..lines import texts_of
+from ..messages import message
+from .form import Conversation, Form, Row
+
+
+def _conversation(row: Row, place: str) -> Conversation:
+    sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))
+    if len(sources) != len(targets):
+        raise DataError(f"{place}: {len(sources)} entries in 'src' and {len(targets)} in 'tgt'")
+    for key, texts in (("src", sources), ("tgt", targets)):
+        if not all(text.strip() for text in texts):
+            raise DataError(f"{place}: {key!r} is empty" + (" in one of the rounds" if len(texts) > 1 else ""))
+    pairs = zip(sources, targets, strict=True)
+    return Conversation([entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)], "'src'")
+
+
+PADDLENLP = Form(head="src", keys=("src", "tgt"), conversation=_conversation)
