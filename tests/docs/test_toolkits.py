@@ -15,6 +15,7 @@ from support.repository import REPOSITORY
 import paddle_flashmask
 from paddle_flashmask.cli import SUBCOMMANDS
 from paddle_flashmask.integrations import paddlenlp
+from paddle_flashmask.integrations.paddlenlp.config.data_sets import check_data_sets
 from paddle_flashmask.integrations.paddlenlp.config.keys import CHOICES_OF, TASKS, UNSUPPORTED_KEYS
 from paddle_flashmask.integrations.paddlenlp.config.known import keys_of
 from paddle_flashmask.integrations.paddlenlp.config.numbers import check_numbers
@@ -67,6 +68,7 @@ def test_here_writes_keys_and_commands_that_exist() -> None:
             values = {key: value for key, value in values.items() if value is not None}
             check_types(values)
             check_numbers(values)
+            check_data_sets(values)
             if not (set(values) & set.intersection(*(set(CHOICES_OF[task]) for task in tasks))):
                 continue
             errors = []
