@@ -15,6 +15,7 @@ from .sharegpt import SHAREGPT
 __all__ = [
     "CONVERTED",
     "FORMS",
+    "FORM_KEYS",
     "Conversation",
     "Form",
     "context_with_functions",
@@ -25,6 +26,8 @@ __all__ = [
 
 FORMS = (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, PADDLENLP)
 """The forms of SFT rows."""
+FORM_KEYS = tuple(key for form in FORMS for key in form.keys)
+"""The keys that only rows of one form have."""
 CONVERTED = (ALPACA, SHAREGPT)
 """The forms of preference rows that are converted."""
 _OWN = ("src", "response", "prompt", "messages", "completion")
