@@ -86,7 +86,8 @@ def sft_forms(system: str | None, rounds: list[tuple[str, str]], part: str | Non
         forms["prompt and completion"] = {"prompt": talk[:-1], "completion": talk[-1:]}
         if system is None:
             forms["texts"] = {"prompt": whole, "completion": answer}
-            forms["src"] = {"src": whole, "tgt": answer}
+    texts = [[entry["content"] for entry in talk if entry["role"] == role] for role in ("user", "assistant")]
+    forms["src"] = {**dict(zip(("src", "tgt"), texts, strict=True)), **no_system}
     return forms
 
 
@@ -98,8 +99,8 @@ def test_a_conversation_has_the_same_tokens_in_every_form_and_file(system, round
     for form, row in sft_forms(system, rounds, part).items():
         read = {}
         for ending, write in WRITERS.items():
-            if ending == ".csv" and form == "prompt and completion":
-                continue  # cells of `prompt` are texts
+            if ending == ".csv" and form in ("prompt and completion", "src"):
+                continue  # cells of `prompt` and `src` are texts
             with tempfile.TemporaryDirectory() as folder:
                 write(Path(folder) / f"train{ending}", [row])
                 lines = SFTLines(folder, "train")
@@ -221,6 +222,7 @@ HUMAN = turn("human", "a")
         ({"mesages": TALK}, r"\(is 'mesages' meant to be 'messages'\?\)"),
         ({"messages": TALK, "instruction": "a"}, "'messages' and 'instruction' do not go together"),
         ({"messages": TALK, "conversations": []}, "'messages' and 'conversations' do not go together"),
+        ({"src": "a", "tgt": "b", "system": 5}, "'system' must be a text; got 5"),
         ({"messages": TALK, "system": "s"}, "'system' and 'messages' do not go together"),
         ({"conversations": [HUMAN, GPT], "output": "b"}, "'conversations' and 'output' do not go together"),
         ({"instruction": "a", "output": "b", "tgt": "c"}, "'instruction' and 'tgt' do not go together"),
@@ -246,6 +248,7 @@ ALPACA = {"instruction": "c", "system": "s", "history": [["a", "b"]]}
         {"prompt": PROMPT, "chosen": [GOOD], "rejected": [BAD]},
         {"chosen": [*PROMPT, GOOD], "rejected": [*PROMPT, BAD]},
         {**ALPACA, "chosen": "good", "rejected": "bad"},
+        {"src": ["a", "c"], "tgt": ["b"], "system": "s", "response": ["bad", "good"], "sort": [0, 1]},
         {"conversations": turns(PROMPT), "chosen": turn("gpt", "good"), "rejected": turn("gpt", "bad")},
         {
             "conversations": turns(PROMPT[1:]),

@@ -12,7 +12,7 @@ from ..config.data_sets import DataSet
 from ..errors import DataError
 from .data_sets import DataSetMixture
 from .files import path_sources
-from .forms import preference_row
+from .forms import preference_row, system_of
 from .keys import check_one_form, check_spelling
 from .lines import Line, Record, each_row, keys_of, need, object_of, texts_of
 from .messages import (
@@ -142,7 +142,8 @@ def paddlenlp_answers(
         raise DataError(f"{place}: 'response' must hold {expected}; got {len(answers)}")
     pairs = zip(sources, targets, strict=False)
     earlier = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
-    return [*earlier, message("user", sources[-1])], [message("assistant", answer) for answer in answers], sort
+    prompt = [*system_of(row, place), *earlier, message("user", sources[-1])]
+    return prompt, [message("assistant", answer) for answer in answers], sort
 
 
 def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:

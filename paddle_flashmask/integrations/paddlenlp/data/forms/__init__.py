@@ -6,13 +6,22 @@ from collections.abc import Sequence
 
 from ..keys import check_one_form, check_spelling
 from .alpaca import ALPACA
-from .form import Conversation, Form, Row, check_system, context_with_functions, form_of
+from .form import Conversation, Form, Row, check_system, context_with_functions, form_of, system_of
 from .messages import MESSAGES
 from .paddlenlp import PADDLENLP
 from .prompt_completion import PROMPT_COMPLETION
 from .sharegpt import SHAREGPT
 
-__all__ = ["CONVERTED", "FORMS", "Conversation", "Form", "context_with_functions", "form_of", "preference_row"]
+__all__ = [
+    "CONVERTED",
+    "FORMS",
+    "Conversation",
+    "Form",
+    "context_with_functions",
+    "form_of",
+    "preference_row",
+    "system_of",
+]
 
 FORMS = (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, PADDLENLP)
 """The forms of SFT rows."""
@@ -29,7 +38,7 @@ def preference_row(row: Row, answers: Sequence[str], place: str) -> Row:
     converted = [form for form in CONVERTED if form.head in row]
     if not converted:
         head = next((key for key in _OWN if key in row), "chosen")
-        check_system(row, head, False, place)
+        check_system(row, head, PADDLENLP.has_system and head == PADDLENLP.head, place)
         return row
     form = converted[0]
     for other in (*(entry.keys for entry in CONVERTED if entry is not form), _OWN):

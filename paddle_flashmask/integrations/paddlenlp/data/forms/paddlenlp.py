@@ -1,11 +1,14 @@
-"""Rows of PaddleNLP's SFT: `src` and `tgt`, both texts or lists of the texts of every round."""
+"""Rows of PaddleNLP: `src` and `tgt`, both texts or lists of the texts of every round, and ERNIEKit's `system`.
+
+https://github.com/PaddlePaddle/ERNIE/blob/develop/docs/datasets.md
+"""
 
 from __future__ import annotations
 
 from ...errors import DataError
 from ..lines import texts_of
 from ..messages import message
-from .form import Conversation, Form, Row
+from .form import Conversation, Form, Row, system_of
 
 
 def _conversation(row: Row, place: str) -> Conversation:
@@ -16,7 +19,8 @@ def _conversation(row: Row, place: str) -> Conversation:
         if not all(text.strip() for text in texts):
             raise DataError(f"{place}: {key!r} is empty" + (" in one of the rounds" if len(texts) > 1 else ""))
     pairs = zip(sources, targets, strict=True)
-    return Conversation([entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)], "'src'")
+    rounds = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
+    return Conversation([*system_of(row, place), *rounds], "'src'")
 
 
-PADDLENLP = Form(head="src", keys=("src", "tgt"), conversation=_conversation)
+PADDLENLP = Form(head="src", keys=("src", "tgt"), conversation=_conversation, optional=("system",), has_system=True)
