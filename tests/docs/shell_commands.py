@@ -25,9 +25,12 @@ PIP_OPTIONS = {"--no-build-isolation": False, "--no-deps": False, "-e": False, "
 
 def check_shell(text: str) -> None:
     """Raise AssertionError for the first command that does not exist."""
+    built: Words = []  # programs that an earlier line compiles
     for line in text.replace("\\\n", " ").splitlines():
         for words in commands(line):
-            check_command(words)
+            if words[0] not in built:
+                check_command(words)
+            built += [f"./{name}" for option, name in zip(words, words[1:], strict=False) if option == "-o"]
 
 
 def commands(line: str) -> Iterator[Words]:

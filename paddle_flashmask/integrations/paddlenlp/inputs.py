@@ -16,6 +16,7 @@ from .data.token_cache import TokenCache
 from .data.tokenization import Tokenization, usable_processes
 from .errors import ConfigError
 from .loading import TokenizerSource, load_model, load_model_config
+from .models.attention_dropout import check_attention_dropout
 from .models.positions import check_positions
 from .processes import is_first
 from .tasks import Task, task_of
@@ -89,6 +90,9 @@ class RunInputs:
 
     def settle_model(self) -> None:
         """Check and complete the model's configuration, with notes on its positions."""
+        training = self.arguments.training
+        if training.do_train:
+            check_attention_dropout(self.config, self.arguments.model.flash_mask, training.use_flash_attention)
         self.task.settle_model(self.arguments, self.config)
         for note in check_positions(self.config, self.task.max_length(self.arguments), self.task.max_length_key):
             self.write(f"note: {note}")

@@ -26,6 +26,7 @@ TOY = {
     "tensor_model_parallel_size": 1,
     "pipeline_model_parallel_size": 1,
     "sequence_parallel": False,
+    "save_safetensors": None,
     "bf16": False,
     "fp16_opt_level": "O1",
 }
