@@ -38,6 +38,7 @@ class TrainingResult:
     step_seconds: wall time of every training step, without loading, evaluation and saving.
     metrics: {"step", ...} of every logged step: the loss, and rewards, accuracy or margin where the task has them.
     data_sets: {"path", "weight", "rows", "taken"} of every data set of training, where there are several or weights.
+    stopped_early: whether early_stopping_patience ended the run.
     """
 
     losses: list[tuple[int, float]]
@@ -49,6 +50,7 @@ class TrainingResult:
     output_dir: str
     metrics: list[dict[str, float]] = field(default_factory=list)
     data_sets: list[dict[str, Any]] = field(default_factory=list)
+    stopped_early: bool = False
 
     def write(self, path: Path) -> None:
         values = {**vars(self), "packing": self.packing.to_dict() if self.packing is not None else None}
@@ -89,6 +91,7 @@ def _run_in_folder(
 
     from .logs import CSVLog, check_logging_dir
     from .progress import ProgressLines
+    from .runs.early_stopping import EarlyStopping, stopping_rule
     from .runs.finite import FiniteGradients, check_weights
     from .runs.schedule import schedule_notes
     from .runs.signals import StopOnSignal
@@ -121,9 +124,12 @@ def _run_in_folder(
             write(f"note: {note}")
 
     progress, signals = ProgressLines(write), StopOnSignal(saves(training))
-    own = [progress, CSVLog(), FiniteGradients(), signals]
+    rule = stopping_rule(arguments)
+    early = [EarlyStopping(rule)] if rule is not None else []
+    own = [progress, CSVLog(), FiniteGradients(), signals, *early]
     trainer = inputs.trainer(model, train_data, eval_data, [*own, *callbacks])
     trainer.identity = identity
+    trainer.early_stopping = early[0] if early else None
     if start.checkpoint is not None and (done := _steps_beyond(trainer, start.checkpoint)):
         write(f"nothing to do: {start.checkpoint} has {done} steps, and the run asks for {trainer.planned_steps()}")
         return _nothing_done(training)
@@ -163,12 +169,15 @@ def _run_to_end(
 
     data, rows: those of training.
     """
-    training = trainer.args
+    training, early = trainer.args, None
     if training.do_train:
         with signals:
             outcome = trainer.train(resume_from_checkpoint=start.checkpoint)
+        early = trainer.early_stopping if trainer.early_stopping is not None and trainer.early_stopping.ended else None
         if signals.stopped is not None:
             raise _stopped(trainer, signals.stopped)
+        if early is not None:
+            write(early.line(trainer.state.global_step, trainer.state.max_steps))
         if saves(training):
             trainer.save_model()
             trainer.log_metrics("train", outcome.metrics)
@@ -191,11 +200,12 @@ def _run_to_end(
         output_dir=training.output_dir,
         metrics=progress.metrics,
         data_sets=taken_rows(rows) if rows is not None else [],
+        stopped_early=early is not None,
     )
     if training.should_save:
         result.write(Path(training.output_dir) / SUMMARY_NAME)
     if training.do_train and saves(training) and is_first():
-        mark_finished(training, trainer.state.global_step, trainer.identity)
+        mark_finished(training, trainer.state.global_step, trainer.identity, None if early is None else early.rule)
     if training.do_train and not saves(training):
         write(nothing_saved(training))
     return result
