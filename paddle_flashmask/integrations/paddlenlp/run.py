@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,7 @@ def _run_in_folder(
 
     from .logs import CSVLog, check_logging_dir
     from .progress import ProgressLines
+    from .progress_bar import ProgressBar, beside_bars, is_shown
     from .runs.early_stopping import EarlyStopping, stopping_rule
     from .runs.finite import FiniteGradients, check_weights
     from .runs.schedule import schedule_notes
@@ -123,10 +125,13 @@ def _run_in_folder(
         for note in schedule_notes(training, batches):
             write(f"note: {note}")
 
+    shows_bar = is_shown(training, sys.stderr)
+    write = beside_bars(write) if shows_bar else write
     progress, signals = ProgressLines(write), StopOnSignal(saves(training))
+    bars = [ProgressBar(progress, sys.stderr)] if shows_bar else []
     rule = stopping_rule(arguments)
     early = [EarlyStopping(rule)] if rule is not None else []
-    own = [progress, CSVLog(), FiniteGradients(), signals, *early]
+    own = [progress, CSVLog(), FiniteGradients(), signals, *early, *bars]
     trainer = inputs.trainer(model, train_data, eval_data, [*own, *callbacks])
     trainer.identity = identity
     trainer.early_stopping = early[0] if early else None
@@ -135,7 +140,8 @@ def _run_in_folder(
         return _nothing_done(training)
     if training.do_train and saves(training):
         from_first(lambda: begin(training, start))
-    return _run_to_end(trainer, progress, signals, start, train_data, train_rows, write)
+    with bars[0] if bars else contextlib.nullcontext():
+        return _run_to_end(trainer, progress, signals, start, train_data, train_rows, write)
 
 
 def _steps_beyond(trainer: Any, checkpoint: str) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 from paddle.io import DistributedBatchSampler
 from paddlenlp.trainer.integrations import VisualDLCallback
+from paddlenlp.trainer.trainer_callback import PrinterCallback, ProgressCallback
 from paddlenlp.trainer.trainer_utils import has_length
 
 from .errors import DataError
@@ -107,6 +108,8 @@ class PackedOrder(WholeSaves):
         super().__init__(*args, **kwargs)
         if self.pop_callback(VisualDLCallback) is not None:
             self.add_callback(VisualDLLog)
+        if self.pop_callback(ProgressCallback) is not None:  # the run has a bar of its own
+            self.add_callback(PrinterCallback)
 
     def get_train_dataloader(self):
         if has_length(self.train_dataset):
