@@ -131,8 +131,11 @@ def _run_in_folder(
     bars = [ProgressBar(progress, sys.stderr)] if shows_bar else []
     rule = stopping_rule(arguments)
     early = [EarlyStopping(rule)] if rule is not None else []
-    own = [progress, CSVLog(), FiniteGradients(), signals, *early, *bars]
+    samples = _samples(inputs, eval_rows, write)
+    own = [progress, CSVLog(), FiniteGradients(), signals, *early, *bars, *samples]
     trainer = inputs.trainer(model, train_data, eval_data, [*own, *callbacks])
+    for sample in samples:
+        sample.autocast = trainer.autocast_smart_context_manager
     trainer.identity = identity
     trainer.early_stopping = early[0] if early else None
     if start.checkpoint is not None and (done := _steps_beyond(trainer, start.checkpoint)):
@@ -142,6 +145,18 @@ def _run_in_folder(
         from_first(lambda: begin(training, start))
     with bars[0] if bars else contextlib.nullcontext():
         return _run_to_end(trainer, progress, signals, start, train_data, train_rows, write)
+
+
+def _samples(inputs: RunInputs, rows: TokenRows | None, write: Callable[[str], None]) -> list[Any]:
+    """The callback of generate_samples, where it is set. rows: of the evaluation data."""
+    count = getattr(inputs.arguments.options, "generate_samples", 0)
+    if not count or rows is None:
+        return []
+    from .samples import Samples, questions_of
+
+    longest = max(inputs.task.max_length(inputs.arguments), getattr(inputs.config, "max_position_embeddings", 0) or 0)
+    most = inputs.arguments.options.generate_max_new_tokens
+    return [Samples(inputs.tokenizer, questions_of(rows, count), most, longest, write)]
 
 
 def _steps_beyond(trainer: Any, checkpoint: str) -> int:

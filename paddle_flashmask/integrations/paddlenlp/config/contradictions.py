@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UnsupportedConfigError
 from .arguments import Arguments, check_common, check_lengths
 from .keys import DATA_KEYS, DEFAULTS, FIGURES_OF, LENGTH_KEYS
 from .known import keys_of
@@ -25,6 +25,8 @@ def check_contradictions(values: dict[str, Any], task: str) -> None:
     if keys.benchmark or keys.autotuner_benchmark:
         keys.do_train, keys.do_eval = True, False
     _check_early_stopping(keys, values, task)
+    if task == "sft":
+        _check_samples(keys, values)
     needed = [key for mode, names in DATA_KEYS[task].items() if getattr(keys, mode) for key in names]
     arguments = Arguments(model=keys, data=keys, training=keys, options=keys)
     check_common(arguments, list(dict.fromkeys(needed)))
@@ -58,6 +60,21 @@ def _check_early_stopping(keys: Any, values: dict[str, Any], task: str) -> None:
         raise ConfigError(
             f"metric_for_best_model = {metric!r} must be one of {', '.join(FIGURES_OF[task])}, the figures of an "
             f"evaluation of {task}"
+        )
+
+
+def _check_samples(keys: Any, values: dict[str, Any]) -> None:
+    """Check the keys of the answers that SFT generates after an evaluation."""
+    if not keys.generate_samples:
+        if "generate_max_new_tokens" in values:
+            raise ConfigError("generate_max_new_tokens needs generate_samples")
+        return
+    if not keys.do_eval:
+        raise ConfigError(f"generate_samples = {keys.generate_samples} needs do_eval = true or an evaluation_strategy")
+    if keys.attention_mask_type != "causal_document":
+        raise UnsupportedConfigError(
+            f"generate_samples = {keys.generate_samples} needs attention_mask_type = 'causal_document', because "
+            f"answers are generated causally; got {keys.attention_mask_type!r}"
         )
 
 
