@@ -174,7 +174,7 @@ def read_row(row: dict[str, Any], folder: Path) -> Any:
     file.write_text(json.dumps(row) + "\n")
     if "advantages" in row:
         return RolloutLines(str(folder), "train")
-    if "label" in row:
+    if {"label", "kto_tag"} & set(row):
         return PreferenceLines(str(file), kto.FORM)
     if {"response", "chosen"} & set(row):
         return PreferenceLines(str(file), dpo.FORM)

@@ -14,6 +14,8 @@ from support.repository import REPOSITORY
 
 import paddle_flashmask
 from paddle_flashmask.cli import SUBCOMMANDS
+from paddle_flashmask.integrations import paddlenlp
+from paddle_flashmask.integrations.paddlenlp.config.data_sets import check_data_sets
 from paddle_flashmask.integrations.paddlenlp.config.keys import CHOICES_OF, TASKS, UNSUPPORTED_KEYS
 from paddle_flashmask.integrations.paddlenlp.config.known import keys_of
 from paddle_flashmask.integrations.paddlenlp.config.numbers import check_numbers
@@ -53,9 +55,11 @@ def test_here_writes_keys_and_commands_that_exist() -> None:
     for span in spans():
         if span.startswith("paddle-flashmask "):
             check_command(span.split())
+        elif span == "train(config)":
+            assert callable(paddlenlp.train)
         elif span.startswith("paddle_flashmask."):
             assert hasattr(paddle_flashmask, span.removeprefix("paddle_flashmask.").removesuffix("()"))
-        elif span not in ("true", "false", LAUNCHER) and not span.endswith(FILES):
+        elif span not in ("true", "false", "datasets", LAUNCHER) and not span.endswith(FILES):
             values = yaml.safe_load(span)
             values = values if isinstance(values, dict) else {span: None}
             tasks = [task for task in TASKS if set(values) <= keys_of(task)]
@@ -64,6 +68,7 @@ def test_here_writes_keys_and_commands_that_exist() -> None:
             values = {key: value for key, value in values.items() if value is not None}
             check_types(values)
             check_numbers(values)
+            check_data_sets(values)
             if not (set(values) & set.intersection(*(set(CHOICES_OF[task]) for task in tasks))):
                 continue
             errors = []

@@ -13,6 +13,7 @@ from .config.values import read_values
 from .data.packs import PackCollator, PackDataset, Packs, TokenRows
 from .errors import ConfigError
 from .loading import load_model, load_model_config, load_tokenizer
+from .models.attention_dropout import check_attention_dropout
 from .models.positions import check_positions
 from .tasks import Task, task_of
 
@@ -68,6 +69,9 @@ class RunInputs:
 
     def settle_model(self) -> None:
         """Check and complete the model's configuration, with notes on its positions."""
+        training = self.arguments.training
+        if training.do_train:
+            check_attention_dropout(self.config, self.arguments.model.flash_mask, training.use_flash_attention)
         self.task.settle_model(self.arguments, self.config)
         for note in check_positions(self.config, self.task.max_length(self.arguments), self.task.max_length_key):
             self.write(f"note: {note}")
@@ -92,7 +96,24 @@ class RunInputs:
 
 def packing_line(name: str, data: Packs, rows: TokenRows) -> str:
     """How the rows of the data `name` were packed, and how many were cut or dropped."""
-    return f"{name} data: {data.packs.report}" + (f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else "")
+    cut = f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else ""
+    taken = taken_text(rows)
+    return f"{name} data: {data.packs.report}{cut}" + (f"; taken: {taken}" if taken else "")
+
+
+def taken_rows(rows: TokenRows) -> list[dict[str, Any]]:
+    """{"path", "weight", "rows", "taken"} of every data set, where there are several or weights: the number of its rows
+    and of those in an epoch."""
+    parts = rows.data_sets
+    if len(parts) == 1 and parts[0].weight == 1:
+        return []
+    return [{"path": part.path, "weight": part.weight, "rows": part.rows, "taken": part.taken} for part in parts]
+
+
+def taken_text(rows: TokenRows) -> str:
+    """`taken_rows` in words."""
+    entries = taken_rows(rows)
+    return ", ".join(f"{entry['taken']:,} of {entry['rows']:,} rows of {entry['path']}" for entry in entries)
 
 
 def check_not_empty(name: str, data: Packs, rows: TokenRows, read: bool = False) -> None:

@@ -15,7 +15,7 @@ from paddle_flashmask.packing import PackingReport
 from .config.arguments import Arguments
 from .data.packs import PackDataset, Packs, PackStreamDataset, TokenRows
 from .errors import RunError
-from .inputs import RunInputs, check_not_empty, packing_line
+from .inputs import RunInputs, check_not_empty, packing_line, taken_rows
 from .processes import from_first, is_first
 from .runs.atomic import write_json
 from .runs.checkpoints import step_of
@@ -37,6 +37,7 @@ class TrainingResult:
     cut_rows: training rows that lost tokens to a length limit. tokens: of documents, without padding.
     step_seconds: wall time of every training step, without loading, evaluation and saving.
     metrics: {"step", ...} of every logged step: the loss, and rewards, accuracy or margin where the task has them.
+    data_sets: {"path", "weight", "rows", "taken"} of every data set of training, where there are several or weights.
     """
 
     losses: list[tuple[int, float]]
@@ -47,6 +48,7 @@ class TrainingResult:
     step_seconds: list[float]
     output_dir: str
     metrics: list[dict[str, float]] = field(default_factory=list)
+    data_sets: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         values = {**vars(self), "packing": self.packing.to_dict() if self.packing is not None else None}
@@ -100,7 +102,7 @@ def _run_in_folder(
     eval_rows = inputs.rows("dev") if training.do_eval else None
     identity, start = {}, Start()
     if training.do_train and saves(training):
-        identity = identity_of(task.key, arguments, train_rows.files)
+        identity = identity_of(task.key, arguments, train_rows.data_sets)
         start = from_first(lambda: choose_start(arguments, identity, write))
     if start.finished:
         return _nothing_done(training)
@@ -188,6 +190,7 @@ def _run_to_end(
         step_seconds=progress.step_seconds,
         output_dir=training.output_dir,
         metrics=progress.metrics,
+        data_sets=taken_rows(rows) if rows is not None else [],
     )
     if training.should_save:
         result.write(Path(training.output_dir) / SUMMARY_NAME)

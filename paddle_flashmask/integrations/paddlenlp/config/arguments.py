@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, UnsupportedConfigError
+from .data_sets import DataSet
 from .known import check_known
 from .unsupported import check_unsupported
 from .value_types import check_types
@@ -27,7 +28,7 @@ class Arguments:
     """The argument groups of PaddleNLP, and a note to the user for each change made to them.
 
     data: PaddleNLP's DataConfig for SFT, `PreferenceData` for the other tasks. options: the keys of one task alone.
-    backend: one of BACKENDS.
+    backend: one of BACKENDS. data_sets: those that a key names; `data` has the path of the first.
     """
 
     model: ModelConfig
@@ -36,6 +37,7 @@ class Arguments:
     options: Any
     notes: list[str] = dataclasses.field(default_factory=list)
     backend: str = "paddle_flashmask"
+    data_sets: dict[str, tuple[DataSet, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def pads_to_max_length(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .contradictions import check_contradictions
+from .data_sets import check_data_sets
 from .files import Config, name_of, read_config
 from .keys import CHOICES_OF
 from .known import check_known, keys_of
@@ -43,6 +44,7 @@ def check_early(config: Config, overrides: Sequence[str] = ()) -> None:
     task, _ = task_name(values, name_of(config))
     check_known(values, keys_of(task))
     check_types(values)
+    check_data_sets(values)
     check_choices(values, CHOICES_OF[task])
     check_numbers(values)
     check_report_to(values)

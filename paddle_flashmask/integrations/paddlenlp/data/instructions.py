@@ -17,8 +17,9 @@ from ..errors import DataError
 from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
 from .data_sets import DataSetMixture, DataSetRows
 from .files import split_sources
+from .forms import CONVERTED, FORMS, context_with_functions, form_of
 from .keys import check_one_form, check_spelling
-from .lines import Line, Record, each_row, need, object_of, texts_of
+from .lines import Line, Record, each_row, need, object_of
 from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -43,10 +44,9 @@ class SFTRow:
 class SFTLines:
     """The rows of a split of one or several data sets; `split_sources` finds their files.
 
-    A row has `src` and `tgt`, strings, or lists of strings for a conversation, and optionally a `context` object for
-    the chat template; or it has `messages`: optionally one of the system, then of user and assistant in turns; and
-    optionally a `weight`. Or it has `prompt`, a string or messages, and `answers` to it, strings or lists of messages,
-    with `weights`: a row for each answer. Iterating reads the files again.
+    A row has one of FORMS, and optionally a `weight` and a `context` object for the chat template. Or it has `prompt`,
+    a string or messages, and `answers` to it, strings or lists of messages, with `weights`: a row for each answer.
+    Iterating reads the files again.
 
     data_sets: the path of one, or several with weights. seed: of their order, and of the rows that a weight takes.
     """
@@ -69,14 +69,18 @@ class SFTLines:
         row = object_of(record, place)
         if "advantages" in row:
             raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
-        if "answers" in row and ("prompt" in row or not any(key in row for key in ("src", "messages"))):
-            check_one_form(row, ("answers",), ("src", "tgt", "messages", "weight"), place)
+        keys = tuple(key for form in FORMS for key in form.keys)
+        if "answers" in row and ("prompt" in row or not any(key in row for key in keys)):
+            check_one_form(row, ("answers",), (*keys, "system", "weight"), place)
             check_spelling(row, ("weights", *CONTEXT), place)
             return answer_rows(row, place)
-        check_one_form(row, ("messages",), ("src", "tgt"), place)
-        check_one_form(row, ("weights",), ("src", "tgt", "messages"), place)
-        check_spelling(row, ("weight", *CONTEXT), place)
-        return [_parse_row(row, place)]
+        form = form_of(row, FORMS, place)
+        check_one_form(row, ("weights",), form.keys, place)
+        check_spelling(row, ("weight", *CONTEXT, *form.optional), place)
+        found = form.conversation(row, place)
+        check_turns(found.messages, found.name, "assistant", place)
+        context = context_with_functions(row, place) if form in CONVERTED else context_of(row, place)
+        return [SFTRow(found.messages, context, place, _weight_of(row.get("weight"), "weight", place), found.learned)]
 
 
 def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
@@ -114,23 +118,6 @@ def number_of(value: Any, key: str, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _MOST_FLOAT32:
         raise DataError(f"{place}: {key!r} must be a finite number in float32; got {value!r:.80}")
     return float(value)
-
-
-def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
-    context = context_of(row, place)
-    if row.get("messages") is not None:
-        messages = messages_of(row["messages"], "messages", place)
-    else:
-        sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))
-        if len(sources) != len(targets):
-            raise DataError(f"{place}: {len(sources)} entries in 'src' and {len(targets)} in 'tgt'")
-        for key, texts in (("src", sources), ("tgt", targets)):
-            if not all(text.strip() for text in texts):
-                raise DataError(f"{place}: {key!r} is empty" + (" in one of the rounds" if len(texts) > 1 else ""))
-        pairs = zip(sources, targets, strict=True)
-        messages = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
-    check_turns(messages, "'messages'", "assistant", place)
-    return SFTRow(messages, context, place, _weight_of(row.get("weight"), "weight", place))
 
 
 @dataclass

@@ -17,7 +17,7 @@ from ..config.files import Config
 from ..data.packs import Batch, Packs, PackStreamDataset, TokenRows
 from ..decoding import spans_of
 from ..documents import batches_of, documents_of
-from ..inputs import RunInputs, check_not_empty, read_task
+from ..inputs import RunInputs, check_not_empty, read_task, taken_text
 from ..runs.saving import planned_steps
 from ..runs.schedule import schedule_notes
 from ..session import training_session
@@ -131,6 +131,7 @@ def _data_facts(split: str, rows: TokenRows, data: Packs, statistics: DataStatis
         shared = [("sharing", f"{report.sequence_tokens:,} tokens of rows in {report.trees:,} trees")]
     return [
         (f"{name} data", ", ".join(map(str, rows.files))),
+        *[("taken", text) for text in [taken_text(rows)] if text],
         ("rows", f"{report.packed_rows:,} of {report.rows:,} in {report.packs:,} packs of {report.max_length:,}"),
         ("cut, dropped", "; ".join(lost) or "nothing"),
         ("efficiency", f"{report.efficiency:.1%}: {report.tokens:,} tokens in {report.capacity:,} places"),

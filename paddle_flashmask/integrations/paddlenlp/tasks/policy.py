@@ -178,7 +178,8 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
 
 def _rows(arguments: Arguments, tokenizer: Any, split: str) -> RolloutTokens:
     data = arguments.data
-    return RolloutTokens(RolloutLines(data.dataset_name_or_path, split), tokenizer, data.src_length, data.max_length)
+    lines = RolloutLines(arguments.data_sets["dataset_name_or_path"], split, arguments.training.seed)
+    return RolloutTokens(lines, tokenizer, data.src_length, data.max_length)
 
 
 def _packing_options(arguments: Arguments) -> dict[str, Any]:

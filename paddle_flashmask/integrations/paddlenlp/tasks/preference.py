@@ -35,8 +35,9 @@ def preference_task(
 
     def rows(arguments: Arguments, tokenizer: Any, split: str) -> PreferenceTokens:
         data = arguments.data
-        path = data.train_dataset_path if split == "train" else data.dev_dataset_path
-        return PreferenceTokens(PreferenceLines(path, form), tokenizer, data.max_seq_len, chat=_uses_template(data))
+        data_sets = arguments.data_sets["train_dataset_path" if split == "train" else "dev_dataset_path"]
+        lines = PreferenceLines(data_sets, form, split, arguments.training.seed)
+        return PreferenceTokens(lines, tokenizer, data.max_seq_len, chat=_uses_template(data))
 
     def settle_model(arguments: Arguments, config: Any) -> None:
         check_makes_logits(config, key)

@@ -120,7 +120,8 @@ def _check_attention(options: SFTOptions) -> None:
 
 
 def _rows(arguments: Arguments, tokenizer: Any, split: str) -> SFTTokens:
-    data, lines = arguments.data, SFTLines(arguments.data.dataset_name_or_path, split)
+    data = arguments.data
+    lines = SFTLines(arguments.data_sets["dataset_name_or_path"], split, arguments.training.seed)
     return SFTTokens(lines, tokenizer, data.src_length, data.max_length, weighted=arguments.options.share_prefixes)
 
 

@@ -1,0 +1,26 @@
+"""Rows of PaddleNLP: `src` and `tgt`, both texts or lists of the texts of every round, and ERNIEKit's `system`.
+
+https://github.com/PaddlePaddle/ERNIE/blob/develop/docs/datasets.md
+"""
+
+from __future__ import annotations
+
+from ...errors import DataError
+from ..lines import texts_of
+from ..messages import message
+from .form import Conversation, Form, Row, system_of
+
+
+def _conversation(row: Row, place: str) -> Conversation:
+    sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))
+    if len(sources) != len(targets):
+        raise DataError(f"{place}: {len(sources)} entries in 'src' and {len(targets)} in 'tgt'")
+    for key, texts in (("src", sources), ("tgt", targets)):
+        if not all(text.strip() for text in texts):
+            raise DataError(f"{place}: {key!r} is empty" + (" in one of the rounds" if len(texts) > 1 else ""))
+    pairs = zip(sources, targets, strict=True)
+    rounds = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
+    return Conversation([*system_of(row, place), *rounds], "'src'")
+
+
+PADDLENLP = Form(head="src", keys=("src", "tgt"), conversation=_conversation, optional=("system",), has_system=True)
