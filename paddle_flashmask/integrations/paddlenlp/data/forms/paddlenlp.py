@@ -26,7 +26,7 @@ def _conversation(row: Row, place: str) -> Conversation:
 def _learned(row: Row, rounds: int, place: str) -> int | None:
     """How many answers are learned by ERNIEKit's `label`, a list with 1 for these and 0 for the others.
 
-    None where it is missing or no list, as in data sets whose labels are about something else.
+    None, for all of them, also where it is missing or no list, as in data sets whose labels are about something else.
     """
     flags = row.get("label")
     if not isinstance(flags, list):
@@ -37,7 +37,7 @@ def _learned(row: Row, rounds: int, place: str) -> int | None:
             f"{place}: 'label' must be a number for each of {rounds} rounds, 0 for the first ones and 1 for those that "
             f"are learned; got {flags!r:.80}"
         )
-    return learned
+    return None if learned == rounds else learned
 
 
 PADDLENLP = Form(head="src", keys=("src", "tgt"), conversation=_conversation, optional=("system",), has_system=True)
