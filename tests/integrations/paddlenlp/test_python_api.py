@@ -91,7 +91,7 @@ def test_other_errors(config, dpo_config, tmp_path):
         train({**config, "seed": object()}, write=discard)
     with pytest.raises(ConfigError, match="^the configuration: the key 1 must be text; got int$"):
         train({**config, 1: 2}, write=discard)
-    (tmp_path / "train.json").write_text("[]\n")
+    (tmp_path / "train.json").write_text("{\n")
     with pytest.raises(DataError, match="train.json:1"):
         train({**config, "dataset_name_or_path": str(tmp_path)}, write=discard)
 
