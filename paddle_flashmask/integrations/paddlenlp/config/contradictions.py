@@ -25,7 +25,7 @@ def check_contradictions(values: dict[str, Any], task: str) -> None:
     if keys.benchmark or keys.autotuner_benchmark:
         keys.do_train, keys.do_eval = True, False
     _check_early_stopping(keys, values, task)
-    if task == "sft":
+    if hasattr(keys, "generate_samples"):
         _check_samples(keys, values)
     needed = [key for mode, names in DATA_KEYS[task].items() if getattr(keys, mode) for key in names]
     arguments = Arguments(model=keys, data=keys, training=keys, options=keys)
@@ -64,7 +64,7 @@ def _check_early_stopping(keys: Any, values: dict[str, Any], task: str) -> None:
 
 
 def _check_samples(keys: Any, values: dict[str, Any]) -> None:
-    """Check the keys of the answers that SFT generates after an evaluation."""
+    """Check the keys of a task that generates answers after an evaluation."""
     if not keys.generate_samples:
         if "generate_max_new_tokens" in values:
             raise ConfigError("generate_max_new_tokens needs generate_samples")
