@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .adapter_files import check_adapter
@@ -11,10 +12,13 @@ from .config.arguments import Arguments
 from .config.files import Config, name_of
 from .config.values import read_values
 from .data.packs import PackCollator, PackDataset, Packs, TokenRows
+from .data.token_cache import TokenCache
+from .data.tokenization import Tokenization, usable_processes
 from .errors import ConfigError
-from .loading import load_model, load_model_config, load_tokenizer
+from .loading import TokenizerSource, load_model, load_model_config
 from .models.attention_dropout import check_attention_dropout
 from .models.positions import check_positions
+from .processes import is_first
 from .tasks import Task, task_of
 
 
@@ -54,11 +58,28 @@ class RunInputs:
         if model.lora and model.lora_path is not None:
             check_adapter(f"lora_path = {model.lora_path!r}", model.lora_path)
         config = load_model_config(arguments, task.max_length(arguments))
-        return cls(task, arguments, config, load_tokenizer(arguments), write)
+        return cls(task, arguments, config, TokenizerSource.of(arguments).load(), write)
 
     def rows(self, split: str) -> TokenRows:
         """Rows as tokens. split: "train" or "dev"."""
-        return self.task.rows(self.arguments, self.tokenizer, split)
+        rows = self.task.rows(self.arguments, self.tokenizer, split)
+        rows.reader = self._tokenization(split)
+        return rows
+
+    def _tokenization(self, split: str) -> Tokenization:
+        """How the rows of a split become tokens. A stream has no bar: training has one."""
+        options, training, source = self.arguments.options, self.arguments.training, TokenizerSource.of(self.arguments)
+        cache = None
+        if options.tokenized_cache:
+            cache = TokenCache(Path(options.tokenized_cache), f"{self.task.key}-{split}", source, self.write)
+        streamed = self.arguments.data.lazy and split == "train"
+        shown = is_first() and not (streamed or training.disable_tqdm)
+        return Tokenization(
+            source,
+            processes=options.tokenize_processes or usable_processes(training.world_size),
+            cache=cache,
+            bar=f"tokenizing {SPLITS[split]} data" if shown else None,
+        )
 
     def packs(self, rows: TokenRows, split: str) -> Packs:
         """The rows of a split, packed. Only training data is streamed."""
@@ -92,6 +113,10 @@ class RunInputs:
             data_collator=self.collator(),
             callbacks=callbacks,
         )
+
+
+SPLITS = {"train": "training", "dev": "evaluation"}
+"""Splits of the data in words."""
 
 
 def packing_line(name: str, data: Packs, rows: TokenRows) -> str:

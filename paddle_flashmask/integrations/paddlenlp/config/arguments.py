@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, UnsupportedConfigError
 from .data_sets import DataSet
 from .known import check_known
+from .tokenization import check_tokenization
 from .unsupported import check_unsupported
 from .value_types import check_types
 
@@ -104,6 +105,7 @@ def check_common(arguments: Arguments, data_keys: Sequence[str]) -> None:
         raise ConfigError("neither do_train nor do_eval is true: there is nothing to do")
     if training.fp16_opt_level == "O2" and not (training.fp16 or training.bf16):
         raise ConfigError("fp16_opt_level = 'O2' needs bf16 or fp16 to be true; for float32 use 'O1'")
+    check_tokenization(arguments.options)
 
 
 def check_lengths(arguments: Arguments, max_length_key: str, max_prompt_key: str) -> None:

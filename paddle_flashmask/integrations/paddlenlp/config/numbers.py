@@ -73,6 +73,7 @@ RANGES = {
     "lora_rank": _COUNT,
     "lora_alpha": Range(1, or_=-1),
     "lora_plus_scale": _POSITIVE,
+    "tokenize_processes": _COUNT,
     "max_length": _COUNT,
     "src_length": _COUNT,
     "max_seq_len": _COUNT,

@@ -15,10 +15,11 @@ from paddle_flashmask.packing import IGNORED_LABEL
 from ..config.data_sets import DataSet
 from ..errors import DataError
 from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
-from .data_sets import DataSetMixture, DataSetRows
+from .data_sets import DataSetMixture
 from .files import split_sources
 from .forms import CONVERTED, FORMS, context_with_functions, form_of
 from .keys import check_one_form, check_spelling
+from .line_tokens import LineTokens, TokenizedLine
 from .lines import Line, Record, each_row, need, object_of
 from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
@@ -121,7 +122,7 @@ def number_of(value: Any, key: str, place: str) -> float:
 
 
 @dataclass
-class SFTTokens:
+class SFTTokens(LineTokens):
     """Rows as shifted `input_ids` and `labels` of at most max_length - 1 tokens, cut by PaddleNLP's rules.
 
     Without a chat template the source is cut to src_length tokens on the tokenizer's truncation_side (the side that
@@ -140,39 +141,21 @@ class SFTTokens:
     cut_rows: int = field(default=0, init=False)
     cut_means: ClassVar[str] = "rows cut to src_length or max_length"
 
-    @property
-    def files(self) -> list[Path]:
-        return self.rows.files
+    def convert(self, record: Record, place: str) -> TokenizedLine:
+        converted = [self._tokens_of(row) for row in self.rows.parse(record, place)]
+        return TokenizedLine([tokens for tokens, _ in converted], sum(cut for _, cut in converted))
 
-    @property
-    def data_sets(self) -> list[DataSetRows]:
-        return self.rows.mixture.parts
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self._read(every_error=False)
-
-    def checked(self) -> Iterator[dict[str, Any]]:
-        return self._read(every_error=True)
-
-    def _read(self, every_error: bool) -> Iterator[dict[str, Any]]:
-        self.cut_rows = 0
-        for rows in each_row(self.rows.lines(), self._rows_of, every_error):
-            yield from rows
-
-    def _rows_of(self, record: Record, place: str) -> list[dict[str, Any]]:
-        return [self._tokens_of(row) for row in self.rows.parse(record, place)]
-
-    def _tokens_of(self, row: SFTRow) -> dict[str, Any]:
+    def _tokens_of(self, row: SFTRow) -> tuple[dict[str, Any], bool]:
+        """The tokens of a row, and whether it was cut."""
         if row.weight is not None and not self.weighted:
             raise DataError(f"{row.place}: a weight needs share_prefixes = true")
         encode = self._encode_single if self.tokenizer.chat_template is None else self._encode_conversation
         tokens, answer, cut = encode(row)
-        self.cut_rows += cut
         labels = [token if wanted else IGNORED_LABEL for token, wanted in zip(tokens, answer, strict=True)]
         if len(tokens) < 2:
             raise DataError(f"{row.place}: the row has fewer than two tokens")
         weight = {"weight": 1.0 if row.weight is None else row.weight} if self.weighted else {}
-        return {"input_ids": tokens[:-1], "labels": labels[1:], **weight}
+        return {"input_ids": tokens[:-1], "labels": labels[1:], **weight}, cut
 
     def _encode_single(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
         system, messages = split_system(row.messages)

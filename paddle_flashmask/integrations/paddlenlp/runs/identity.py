@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..config.arguments import Arguments
 from ..config.parallel import context_parallel_degree
 from ..data.data_sets import DataSetRows
+from ..digests import sha256_of
 from ..errors import ConfigError
 
 _KEYS = (
@@ -37,7 +36,7 @@ LAYOUT = "layout"
 def identity_of(task: str, arguments: Arguments, data_sets: Sequence[DataSetRows]) -> dict[str, Any]:
     """The task, the contents of the training files, the weights of the data sets, and the keys that decide the model's
     shape and which rows are in which step."""
-    data = [[_digest(path) for path in part.files] for part in data_sets]
+    data = [[sha256_of(path) for path in part.files] for part in data_sets]
     identity = {"task": task, "data": data[0] if len(data) == 1 else data}
     identity[WEIGHTS] = [part.weight for part in data_sets]
     groups = (arguments.data, arguments.training, arguments.options, arguments.model)
@@ -83,11 +82,3 @@ def _layout(training: Any) -> dict[str, Any]:
 
 def _difference(key: str, old: Any, new: Any) -> str:
     return "other training data" if key == "data" else f"{key} = {old!r} (now {new!r})"
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -21,6 +21,7 @@ from paddle_flashmask.packing import RolloutCollator, pack_tree, stream_tree
 
 from ..averages import Collected, StepAverages
 from ..config.arguments import Arguments
+from ..config.tokenization import TokenizationKeys
 from ..data.packs import with_paddlenlp_names
 from ..data.rollouts import RolloutLines, RolloutTokens
 from ..errors import ConfigError
@@ -35,7 +36,7 @@ CLIP_RATIO = 0.2
 
 
 @dataclass
-class PolicyOptions:
+class PolicyOptions(TokenizationKeys):
     """Keys of this task.
 
     clip_ratio: how far a ratio may leave 1 before its token stops counting, CLIP_RATIO by default; clip_ratio_low and

@@ -16,6 +16,7 @@ from paddle_flashmask.packing.attention import KINDS
 
 from ..averages import Collected, StepAverages
 from ..config.arguments import PADDLENLP_AVERAGE, Arguments
+from ..config.tokenization import TokenizationKeys
 from ..context_parallel import sequences
 from ..data.instructions import SFTLines, SFTTokens
 from ..data.packs import with_paddlenlp_names
@@ -29,7 +30,7 @@ from .task import Task
 
 
 @dataclass
-class SFTOptions:
+class SFTOptions(TokenizationKeys):
     """Our keys of SFT configurations: which tokens of its own document a token sees, and what the loss is a mean over.
 
     loss_average: "tokens", all answer tokens of a step, or "paddlenlp", the mean of the means of the micro-batches.
