@@ -23,6 +23,7 @@ from paddle_flashmask.integrations.paddlenlp.config.value_types import check_cho
 from paddle_flashmask.integrations.paddlenlp.config.values import check_early
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines
 from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
+from paddle_flashmask.integrations.paddlenlp.errors import DataError
 from paddle_flashmask.integrations.paddlenlp.tasks import dpo, kto
 
 TEXT = (REPOSITORY / "docs" / "toolkits.md").read_text()
@@ -59,7 +60,7 @@ def test_here_writes_keys_and_commands_that_exist() -> None:
             assert callable(paddlenlp.train)
         elif span.startswith("paddle_flashmask."):
             assert hasattr(paddle_flashmask, span.removeprefix("paddle_flashmask.").removesuffix("()"))
-        elif span not in ("true", "false", "datasets", LAUNCHER) and not span.endswith(FILES):
+        elif span not in ("true", "false", "datasets", "prompt", "completion", LAUNCHER) and not span.endswith(FILES):
             values = yaml.safe_load(span)
             values = values if isinstance(values, dict) else {span: None}
             tasks = [task for task in TASKS if set(values) <= keys_of(task)]
@@ -116,24 +117,31 @@ def test_rows_are_read(tmp_path: Path) -> None:
     for code in blocks("python"):
         exec(compile(code, "docs/toolkits.md", "exec"), names)
     shown = [json.loads(block) for block in blocks("json") if '"task"' not in block]
-    messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
-    answers = {"chosen": [messages[1]], "rejected": [{"role": "assistant", "content": "5"}]}
+    question, answer = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}
+    other = {"role": "assistant", "content": "5"}
     instructions = [row for row in shown if "chosen" not in row] + [
-        {"src": ["2 + 2?"], "tgt": ["4"]},
-        {"messages": messages},
-        names["from_alpaca"]({"instruction": "Add.", "input": "2 + 2", "output": "4", "history": [["Hi", "Hello"]]}),
-        names["from_sharegpt"](
-            {"conversations": [{"from": "human", "value": "2?"}, {"from": "gpt", "value": "2"}], "system": "Be brief."}
-        ),
+        {"src": ["2 + 2?"], "tgt": ["4"], "label": [1]},
+        {"messages": [question, answer], "label": [1]},
+        {"prompt": [question, answer, question], "completion": [answer]},
+        {"conversations": [{"from": "human", "value": "2?"}, {"from": "gpt", "value": "2"}], "system": "Be brief."},
     ]
     found = read(instructions, lambda folder: SFTLines(str(folder), "train"), tmp_path)
     assert [len(row.messages) for row in found] == [2, 2, 2, 4, 3]
+    assert [row.learned for row in found] == [None, None, None, 1, None]
     pairs = [row for row in shown if "chosen" in row] + [
         {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"},
-        {key: [messages[0], *answer] for key, answer in answers.items()},
-        {"src": ["2 + 2?"], "tgt": [], "response": ["4", "5"], "sort": [1, 0]},
+        {"chosen": [question, answer], "rejected": [question, other]},
     ]
+    theirs = [
+        {"src": ["2 + 2?"], "tgt": [], "response": [["4"], ["5"]], "sort": [1, 0]},
+        {"messages": [question], "chosen_response": [answer], "rejected_response": [other]},
+        {"system": "Be brief.", "question": "2 + 2?", "chosen": "4", "rejected": "5"},
+    ]
+    pairs += map(names["converted"], theirs)
     found = read(pairs, lambda folder: PreferenceLines(str(folder), dpo.FORM), tmp_path)
-    assert len(found) == len(pairs) == 4
+    assert [len(row.answers) for row in found] == [2] * 6
+    for row in theirs:  # the page says that these need a change
+        with pytest.raises(DataError):
+            read([row], lambda folder: PreferenceLines(str(folder), dpo.FORM), tmp_path)
     marked = [{"prompt": "2 + 2?", "completion": "4", "label": True}]
     assert len(read(marked, lambda folder: PreferenceLines(str(folder), kto.FORM), tmp_path)) == 1

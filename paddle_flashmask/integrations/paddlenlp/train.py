@@ -27,15 +27,19 @@ def train(
     then PaddleNLP's own attention works with the dense mask of the packs. In a run of `python -m
     paddle.distributed.launch` every process calls this.
 
-    config: the path of a JSON or YAML file with PaddleNLP's keys, or a mapping of the keys to Python values. A mapping
-        has no file name, so it needs the key `task` where its keys fit several tasks.
-    overrides: `--key value` words that win over the configuration.
-    callbacks: instances of PaddleNLP's `TrainerCallback`, called after those of the run itself.
-    write: gets the lines for the user, in the first process.
+    Args:
+        config: the path of a JSON or YAML file with PaddleNLP's keys, or a mapping of the keys to Python values. A
+            mapping has no file name, so it needs the key `task` where its keys fit several tasks.
+        overrides: `--key value` words that win over the configuration.
+        callbacks: instances of PaddleNLP's `TrainerCallback`, called after those of the run itself.
+        write: gets the lines for the user, in the first process.
 
-    Raises ConfigError for an unreadable file, an unknown key, a contradiction, or a model that does not fit;
-    UnsupportedConfigError for what this release does not support; DataError for an unusable data row; RunError for a
-    run that stops before its end. What the configuration shows by itself is raised before Paddle is imported.
+    Raises:
+        ConfigError: an unreadable file, an unknown key, a contradiction, or a model that does not fit. What the
+            configuration shows by itself is raised before Paddle is imported.
+        UnsupportedConfigError: what this release does not support.
+        DataError: an unusable data row.
+        RunError: a run that stops before its end.
     """
     check_early(config, overrides)
 

@@ -128,7 +128,7 @@ def test_impossible_numbers_are_refused_by_name(key, value, expected, sft_config
         ("gradient_checkpointing", "recompute"),
         ("eval_strategy", "evaluation_strategy"),
         ("neat_packing", "greedy_zero_padding"),
-        ("max_new_tokens", None),
+        ("max_new_tokens", "generate_max_new_tokens"),
     ],
 )
 def test_a_suggestion_is_near_or_not_made(key, suggestion, sft_config, config_file):

@@ -1,4 +1,4 @@
-"""`train` with a mapping and callbacks, as docs/training/script.md shows it."""
+"""`train` with a mapping and callbacks. test_training_pages.py runs the example of docs/training/script.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from paddlenlp.trainer import TrainerCallback
-from support.repository import REPOSITORY
 from test_keys import EARLY
 
 from paddle_flashmask.integrations.paddlenlp import ConfigError, DataError, UnsupportedConfigError, train
@@ -23,18 +22,6 @@ def config(sft_config) -> dict:
 
 def discard(line: str) -> None:
     """Drop what the run writes."""
-
-
-def test_the_example_of_the_documentation(model_folders, data_folder, tmp_path, monkeypatch, capsys):
-    text = (REPOSITORY / "docs" / "training" / "script.md").read_text()
-    (block,) = (block for block in re.findall(r"```python\n(.*?)```", text, flags=re.S) if "callbacks=" in block)
-    (tmp_path / "model").symlink_to(model_folders["llama"])
-    (tmp_path / "data").symlink_to(data_folder)
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(compile(block, "script.md", "exec"), names)
-    assert [step for step, _ in names["result"].losses] == [1, 2, 3] and len(names["norms"].norms) == 3
-    assert "step 3/3  loss" in capsys.readouterr().out and (tmp_path / "out" / "finished.json").is_file()
 
 
 def test_a_mapping_is_trained_as_its_file(config, tmp_path):
@@ -91,7 +78,7 @@ def test_other_errors(config, dpo_config, tmp_path):
         train({**config, "seed": object()}, write=discard)
     with pytest.raises(ConfigError, match="^the configuration: the key 1 must be text; got int$"):
         train({**config, 1: 2}, write=discard)
-    (tmp_path / "train.json").write_text("[]\n")
+    (tmp_path / "train.json").write_text("{\n")
     with pytest.raises(DataError, match="train.json:1"):
         train({**config, "dataset_name_or_path": str(tmp_path)}, write=discard)
 

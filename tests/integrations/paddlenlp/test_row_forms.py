@@ -137,6 +137,8 @@ END = "<|im_end|>"
         ({"conversations": turns(TALK)}, ["che", "fol"]),
         ({"messages": TALK}, ["che", "fol"]),
         ({"prompt": TALK[:3], "completion": TALK[3:]}, ["fol"]),
+        ({"src": ["ba", "di"], "tgt": ["che", "fol"], "label": [0, 1]}, ["fol"]),
+        ({"src": ["ba", "di"], "tgt": ["che", "fol"], "label": 0}, ["che", "fol"]),
         ({"prompt": TALK[:1], "completion": TALK[1:]}, ["che", "fol"]),
     ],
 )
@@ -222,6 +224,12 @@ HUMAN = turn("human", "a")
         ({"mesages": TALK}, r"\(is 'mesages' meant to be 'messages'\?\)"),
         ({"messages": TALK, "instruction": "a"}, "'messages' and 'instruction' do not go together"),
         ({"messages": TALK, "conversations": []}, "'messages' and 'conversations' do not go together"),
+        (
+            {"src": ["a", "c"], "tgt": ["b", "d"], "label": [1, 0]},
+            "'label' must be a number for each of 2 rounds, 0 for",
+        ),
+        ({"src": ["a", "c"], "tgt": ["b", "d"], "label": [1]}, "'label' must be a number for each of 2 rounds"),
+        ({"src": "a", "tgt": "b", "label": [0]}, "'label' must be a number for each of 1 rounds"),
         ({"src": "a", "tgt": "b", "system": 5}, "'system' must be a text; got 5"),
         ({"messages": TALK, "system": "s"}, "'system' and 'messages' do not go together"),
         ({"conversations": [HUMAN, GPT], "output": "b"}, "'conversations' and 'output' do not go together"),

@@ -71,8 +71,16 @@ def test_reward_model(tokenizer: Any, scratch: Path) -> None:
     assert run("training/rm.md", input_ids=ids, last_tokens=places)["scores"].shape == [2]
 
 
-def test_script(dpo_config: dict[str, Any], scratch: Path) -> None:
+def test_script(
+    dpo_config: dict[str, Any],
+    model_folders: dict[str, Path],
+    data_folder: Path,
+    scratch: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
     (scratch / "dpo.json").write_text(json.dumps(dpo_config))
+    (scratch / "model").symlink_to(model_folders["llama"])
+    (scratch / "data").symlink_to(data_folder)
     row = {
         "input_ids": [1, 5, 6, 7],
         "labels": [-100, -100, 7, 2],
@@ -84,6 +92,8 @@ def test_script(dpo_config: dict[str, Any], scratch: Path) -> None:
     names = run("training/script.md", rows=[row] * 10)
     assert names["batch"]["input_ids"].shape[0] == 2
     assert names["pairs"].report.rows == names["ranked"].report.rows == 10
+    assert [step for step, _ in names["result"].losses] == [1, 2, 3] and len(names["norms"].norms) == 3
+    assert "step 3/3  loss" in capsys.readouterr().out and (scratch / "out" / "finished.json").is_file()
 
 
 def test_what_is_learned(tokenizer: Any, data_folder: Path, scratch: Path, capsys: pytest.CaptureFixture) -> None:

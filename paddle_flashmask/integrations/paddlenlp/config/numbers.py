@@ -70,6 +70,8 @@ RANGES = {
     "dataloader_num_workers": _AT_LEAST_0,
     "seed": Range(most=2**32 - 1),
     "scale_loss": _POSITIVE,
+    "generate_samples": _AT_LEAST_0,
+    "generate_max_new_tokens": _COUNT,
     "lora_rank": _COUNT,
     "lora_alpha": Range(1, or_=-1),
     "lora_plus_scale": _POSITIVE,

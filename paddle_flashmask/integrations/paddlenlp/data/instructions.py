@@ -17,7 +17,7 @@ from ..errors import DataError
 from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
 from .data_sets import DataSetMixture
 from .files import split_sources
-from .forms import CONVERTED, FORMS, context_with_functions, form_of
+from .forms import CONVERTED, FORM_KEYS, FORMS, context_with_functions, form_of
 from .keys import check_one_form, check_spelling
 from .line_tokens import LineTokens, TokenizedLine
 from .lines import Line, Record, each_row, need, object_of
@@ -70,9 +70,8 @@ class SFTLines:
         row = object_of(record, place)
         if "advantages" in row:
             raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
-        keys = tuple(key for form in FORMS for key in form.keys)
-        if "answers" in row and ("prompt" in row or not any(key in row for key in keys)):
-            check_one_form(row, ("answers",), (*keys, "system", "weight"), place)
+        if "answers" in row and ("prompt" in row or not any(key in row for key in FORM_KEYS)):
+            check_one_form(row, ("answers",), (*FORM_KEYS, "system", "weight"), place)
             check_spelling(row, ("weights", *CONTEXT), place)
             return answer_rows(row, place)
         form = form_of(row, FORMS, place)

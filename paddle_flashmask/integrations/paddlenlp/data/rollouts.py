@@ -8,6 +8,7 @@ from typing import Any
 from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
+from .forms import FORM_KEYS
 from .instructions import SFTLines, SFTRow, SFTTokens, answer_rows, number_of
 from .keys import check_one_form, check_spelling
 from .line_tokens import TokenizedLine
@@ -38,7 +39,7 @@ class RolloutLines(SFTLines):
         for key in ("weight", "weights"):
             if key in row:
                 raise DataError(f"{place}: {key!r} beside 'advantages', which weight the answers already")
-        check_one_form(row, ("answers",), ("src", "tgt", "messages"), place)
+        check_one_form(row, ("answers",), (*FORM_KEYS, "system"), place)
         check_spelling(row, ("log_probabilities", *CONTEXT), place)
         answers = answer_rows(row, place)
         count = len(answers)

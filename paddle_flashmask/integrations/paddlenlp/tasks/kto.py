@@ -32,7 +32,14 @@ from ..data.preferences import (
 from ..errors import DataError
 from ..processes import joined
 from ..token_loss import GivenLosses, TokenLoss, token_losses
-from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
+from .preference import (
+    REWARDS,
+    PreferenceTrainer,
+    labels_of_answers,
+    model_and_reference,
+    model_inputs,
+    preference_task,
+)
 from .prefix_trees import answer_log_probabilities, in_trees
 
 
@@ -206,6 +213,7 @@ KTO = preference_task(
     KTOOptions,
     FORM,
     own_keys=("desirable_weight", "undesirable_weight"),
+    figures=("loss", "kl", *REWARDS),
     settle=_settle,
     pack=pack_kto,
     stream=functools.partial(stream_answers, "kto"),

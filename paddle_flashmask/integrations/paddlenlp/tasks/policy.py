@@ -21,7 +21,7 @@ from paddle_flashmask.packing import RolloutCollator, pack_tree, stream_tree
 
 from ..averages import Collected, StepAverages
 from ..config.arguments import Arguments
-from ..config.tokenization import TokenizationKeys
+from ..config.run_options import RunOptions
 from ..data.packs import with_paddlenlp_names
 from ..data.rollouts import RolloutLines, RolloutTokens
 from ..errors import ConfigError
@@ -36,7 +36,7 @@ CLIP_RATIO = 0.2
 
 
 @dataclass
-class PolicyOptions(TokenizationKeys):
+class PolicyOptions(RunOptions):
     """Keys of this task.
 
     clip_ratio: how far a ratio may leave 1 before its token stops counting, CLIP_RATIO by default; clip_ratio_low and
@@ -205,6 +205,7 @@ POLICY = Task(
     groups=(ModelConfig, DataConfig, SFTConfig, PolicyOptions),
     settle=_settle,
     data_keys=lambda training: ["dataset_name_or_path"],
+    figures=("loss", "ratio", "clipped", "kl", "reference_kl"),
     max_length_key="max_length",
     max_prompt_key="src_length",
     rows=_rows,

@@ -23,6 +23,9 @@ from ..trainer import PackedOrder
 from .prefix_trees import check_model_of_trees, in_trees
 from .task import Task
 
+REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected")
+"""Figures of an evaluation of DPO and KTO."""
+
 
 def preference_task(
     key: str, options: type, form: AnswerForm, choices: Mapping[str, Sequence[str]] | None = None, **record: Any

@@ -76,6 +76,9 @@ class Task:
     """The labels that the loss reads of an adapted batch, int64 [B, S], -100 elsewhere; None where it reads none."""
     trainer: Callable[..., Any]
     """Trainer from the arguments, the model, and the keyword arguments of PaddleNLP's Trainer."""
+    figures: Sequence[str]
+    """Figures of an evaluation that `metric_for_best_model` may name, without their prefix `eval_`. Some of them depend
+    on the loss or the data."""
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Keys of the options that take one of a few values, with these."""
     own_keys: tuple[str, ...] = ()

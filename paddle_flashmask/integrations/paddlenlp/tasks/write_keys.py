@@ -61,6 +61,7 @@ def _record_of(task: Task) -> dict[str, Any]:
         "own_keys": list(task.own_keys),
         "data_keys": {"do_train": list(task.data_keys(train)), "do_eval": list(task.data_keys(evaluate))},
         "choices": {key: list(words) for key, words in task.choices.items()},
+        "figures": list(task.figures),
         "length_keys": [task.max_length_key, task.max_prompt_key],
     }
 

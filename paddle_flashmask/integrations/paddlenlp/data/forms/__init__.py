@@ -15,6 +15,7 @@ from .sharegpt import SHAREGPT
 __all__ = [
     "CONVERTED",
     "FORMS",
+    "FORM_KEYS",
     "Conversation",
     "Form",
     "context_with_functions",
@@ -25,6 +26,8 @@ __all__ = [
 
 FORMS = (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, PADDLENLP)
 """The forms of SFT rows."""
+FORM_KEYS = tuple(key for form in FORMS for key in form.keys)
+"""The keys that only rows of one form have."""
 CONVERTED = (ALPACA, SHAREGPT)
 """The forms of preference rows that are converted."""
 _OWN = ("src", "response", "prompt", "messages", "completion")
@@ -33,12 +36,12 @@ _OWN = ("src", "response", "prompt", "messages", "completion")
 def preference_row(row: Row, answers: Sequence[str], place: str) -> Row:
     """A row with `prompt` and the answers in the keys `answers`, from a row of CONVERTED; other rows as they are.
 
-    Raises DataError, which begins with the place, for keys of two forms, a key that lacks, and one of the wrong type.
+    Raises DataError, which begins with the place, for keys of two forms, a missing key, and a value of the wrong type.
     """
     converted = [form for form in CONVERTED if form.head in row]
     if not converted:
         head = next((key for key in _OWN if key in row), "chosen")
-        check_system(row, head, PADDLENLP.has_system and head == PADDLENLP.head, place)
+        check_system(row, head, head == PADDLENLP.head, place)
         return row
     form = converted[0]
     for other in (*(entry.keys for entry in CONVERTED if entry is not form), _OWN):
