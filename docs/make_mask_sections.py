@@ -7,7 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
-from paddle_flashmask.masks.column_mask import BOUND_NAMES
+from paddle_flashmask.masks.column_mask import BOUND_NAMES, ColumnMask
 from paddle_flashmask.masks.registry import MASKS, MaskEntry
 
 PAGE = Path(__file__).resolve().parent / "masks.md"
@@ -22,26 +22,58 @@ def sections() -> str:
 
 
 def table() -> str:
-    lines = ["| mask | `causal` | values of a key | source |", "|---|---|---|---|"]
+    lines = ["| mask | `causal` | values of a key | tiles computed | source |", "|---|---|---|---|---|"]
     for entry in MASKS:
         mask = entry.example.build()
         bounds = BOUND_NAMES[mask.causal, mask.startend_row_indices.shape[3]]
-        lines.append(f"| [{entry.name}](#{entry.name}) | {mask.causal} | {bounds} | {entry.source} |")
+        computed = share(1 - entry.typical.build().statistics().sparsity)
+        lines.append(f"| [{entry.name}](#{entry.name}) | {mask.causal} | {bounds} | {computed} | {entry.source} |")
     return "\n".join(lines) + "\n"
 
 
 def section(entry: MaskEntry) -> str:
-    """Return the heading of a mask, the prose of its docstring, its example and its picture."""
+    """Return the heading of a mask, the prose of its docstring, its uses, its example, its picture and statistics."""
     return f"""## {entry.name}
 
 {prose(entry)}
+
+* **When:** {entry.when}
+* **Used by:** {entry.used_by}.
 
 ```python
 {call(entry)}
 ```
 
 ![{entry.name}](images/{entry.name}.png)
+
+```bash
+{command(entry)}
+```
+
+{statistics(entry.typical.build())}
 """
+
+
+def command(entry: MaskEntry) -> str:
+    """Return the shell command that prints the statistics of the typical call."""
+    given = entry.typical.arguments
+    options = (option for option in entry.options if option.parameter in given)
+    words = (f"--{option.flag} {option.form.write(given[option.parameter])}" for option in options)
+    return " ".join(["paddle-flashmask mask", entry.name, *words])
+
+
+def statistics(mask: ColumnMask) -> str:
+    """Return the statistics of a mask as a sentence."""
+    counts = mask.statistics()
+    return (
+        f"{mask.seqlen_q:,} queries, {mask.seqlen_k:,} keys: {share(counts.density)} of the pairs are visible. Of "
+        f"{counts.live_tiles + counts.empty_tiles:,} tiles of 128 x 128, {counts.full_tiles:,} are full, "
+        f"{counts.partial_tiles:,} partial and {counts.empty_tiles:,} empty."
+    )
+
+
+def share(part: float) -> str:
+    return f"{part:.1%}" if part < 1 else "100%"
 
 
 def call(entry: MaskEntry) -> str:

@@ -83,12 +83,12 @@ def flex_enters(problem: Problem) -> bool:
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path), required=True)
-@click.option("--seqlens", default="4096,8192")
-@click.option("--head-dims", default="128,64")
+@click.option("--seqlens", default="2048,4096,8192,16384")
+@click.option("--head-dims", default="128")
 @click.option("--dtypes", default="float32")
 @click.option("--masks", default="", help="Comma-separated names (default: all masks of the paper).")
 @click.option("--heads", default=4)
-@click.option("--rounds", default=5)
+@click.option("--rounds", default=3)
 @click.option("--threads", default=2)
 @click.option("--flex/--no-flex", default=True, help="Include FlexAttention, in float32 at head_dim 128.")
 def main(

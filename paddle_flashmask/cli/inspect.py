@@ -6,10 +6,14 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .configuration import config_arguments, config_errors
+
+if TYPE_CHECKING:
+    from paddle_flashmask.integrations.paddlenlp.inspection.inspect import Inspection
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -34,23 +38,38 @@ def inspect(
 
     OVERRIDES are those of `paddle-flashmask train`.
     """
-    color = sys.stdout.isatty() if color is None else color
     if html is not None:
         _check_html(html, draws=batches > 0)
-    with config_errors(config, overrides, verbose):
-        from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect as inspect_config
-        from paddle_flashmask.integrations.paddlenlp.inspection.page import write_page
-        from paddle_flashmask.integrations.paddlenlp.inspection.text import lines_of
-
-        found = inspect_config(config, overrides, batches=batches, steps=steps, write=click.echo)
-        for line in lines_of(found, _coloured if color else _bracketed):
-            click.echo(line, color=color)
+    found = show(config, overrides, verbose, batches=batches, steps=steps, color=color)
     if html is not None:
+        from paddle_flashmask.integrations.paddlenlp.inspection.page import write_page
+
         try:
             write_page(found, html)
         except OSError as error:
             raise click.ClickException(f"cannot write {html}: {error.strerror}") from error
         click.echo(f"\nwritten to {html}")
+
+
+def show(
+    config: str,
+    overrides: tuple[str, ...],
+    verbose: bool,
+    *,
+    batches: int = 1,
+    steps: int = 0,
+    color: bool | None = None,
+) -> Inspection:
+    """Print what a configuration would train on. color: mark learned text by colour; None means in a terminal only."""
+    color = sys.stdout.isatty() if color is None else color
+    with config_errors(config, overrides, verbose):
+        from paddle_flashmask.integrations.paddlenlp.inspection.inspect import inspect as inspect_config
+        from paddle_flashmask.integrations.paddlenlp.inspection.text import lines_of
+
+        found = inspect_config(config, overrides, batches=batches, steps=steps, write=click.echo)
+        for line in lines_of(found, _coloured if color else _bracketed):
+            click.echo(line, color=color)
+    return found
 
 
 def _check_html(html: Path, draws: bool) -> None:

@@ -33,12 +33,14 @@ class AnswerSequence(TokenSequence):
 class AnswerTreePack(TreeLayout):
     """Prefix trees of Q questions with A answers, which have N tokens in all.
 
-    labels: int64 [T], the next token inside answers and -100 elsewhere; -100 everywhere in packs for reward models.
-    answer_tokens: int64 [N, 2], for each token of each answer in order the place that predicts it, or in packs for
-        reward models the place where it stands, and the number of the answer. Answers may share a place.
-    questions: int64 [A], the question of each answer. Questions are in the order of the rows, and the answers to one
-        are contiguous and in the given order.
-    desirable: bool [Q] for KTO. The first answer of a question is its own, the second is that of the KL estimate.
+    Labels are the next tokens inside answers and -100 elsewhere; -100 everywhere in packs for reward models.
+
+    Attributes:
+        answer_tokens: int64 [N, 2], for each token of each answer in order the place that predicts it, or in packs for
+            reward models the place where it stands, and the number of the answer. Answers may share a place.
+        questions: int64 [A], the question of each answer. Questions are in the order of the rows, and the answers to
+            one are contiguous and in the given order.
+        desirable: bool [Q] for KTO. The first answer of a question is its own, the second is that of the KL estimate.
     """
 
     answer_tokens: np.ndarray

@@ -48,14 +48,16 @@ class Question:
 class AnswerPack:
     """Questions with their answers, end to end: T tokens without padding, Q questions, A answers.
 
-    input_ids, position_ids: int64 [T].
-    labels: int64 [T], the next token inside answers and -100 elsewhere; -100 everywhere in packs for reward models,
-        whose loss reads scores.
-    key_ends: int32 [T], the LTS of share_question: one past the last row that sees the key, which is the end of the
-        document for a question token and the end of the answer for an answer token.
-    document_lengths: int32 [Q], with sum T.
-    answers: int64 [A, 3]: (question, first place, one past the last place), in the given order.
-    desirable: bool [Q] for KTO. The first answer of a question is its own, the second is that of the KL estimate.
+    Attributes:
+        input_ids: int64 [T].
+        labels: int64 [T], the next token inside answers and -100 elsewhere; -100 everywhere in packs for reward models,
+            whose loss reads scores.
+        position_ids: int64 [T].
+        key_ends: int32 [T], the LTS of share_question: one past the last row that sees the key, which is the end of the
+            document for a question token and the end of the answer for an answer token.
+        document_lengths: int32 [Q], with sum T.
+        answers: int64 [A, 3]: (question, first place, one past the last place), in the given order.
+        desirable: bool [Q] for KTO. The first answer of a question is its own, the second is that of the KL estimate.
     """
 
     input_ids: np.ndarray

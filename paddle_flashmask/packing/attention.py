@@ -16,11 +16,14 @@ KINDS = ("causal_document", "document", "prefix_lm_document", "sliding_window")
 class DocumentAttention:
     """Attention within the documents of a pack; no document sees another (arXiv 2410.01359, figure 1, masks 2-4 and 8).
 
-    kind: "causal_document"; "document", in both directions; "prefix_lm_document", in both directions within the prefix
-        of each document and causal after it; "sliding_window", causal over the last `window` tokens of the document.
-    window: tokens that a token of "sliding_window" sees, itself included; None for the other kinds.
+    Attributes:
+        kind: "causal_document"; "document", in both directions; "prefix_lm_document", in both directions within the
+            prefix of each document and causal after it; "sliding_window", causal over the last `window` tokens of the
+            document.
+        window: tokens that a token of "sliding_window" sees, itself included; None for the other kinds.
 
-    Raises ValueError for an unknown kind, and for a window with a kind that has none or the other way round.
+    Raises:
+        ValueError: an unknown kind, or a window with a kind that has none or the other way round.
     """
 
     kind: str = "causal_document"
@@ -42,8 +45,9 @@ class DocumentAttention:
     def columns(self, lengths: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Return the `startend_row_indices` of a pack that begins at row 0, int32 [T, 1 or 2].
 
-        lengths: int32 [number of documents], tokens of every document.
-        labels: int64 [T]; the prefix of a document ends at its first label.
+        Args:
+            lengths: int32 [number of documents], tokens of every document.
+            labels: int64 [T]; the prefix of a document ends at its first label.
         """
         if self.kind == "causal_document":
             bounds = _columns.causal_document(lengths)

@@ -20,16 +20,18 @@ MASKS = ("columns", "dense")
 class SFTCollator:
     """Collator that pads packs on the right to one length S and builds their mask.
 
-    pad_token_id: input id of padding; its label is -100 and its position 0.
-    length: S, or None for the longest pack of the batch rounded up to `multiple_of`.
-    mask: "columns" or "dense". "columns" gives `startend_row_indices`, int32 [B, 1, S, n]: LTS (n = 1) for causal
-        packs, LTS and UTE (n = 2) for others. The values of a padding key are 0, so no row sees it; every document ends
-        before the padding, so padding rows see nothing. "dense" gives the same mask as `attention_mask`,
-        bool [B, 1, S, S], True for visible pairs.
-
     A call with B packs returns int64 [B, S] arrays `input_ids`, `labels` and `position_ids`, and the mask; for packs of
     `pack_tree` also `label_weights`, float32 [B, S], and `label_counts`, int64 [B, S], 0 where there is no label. It
     raises ValueError for an empty batch, a pack longer than `length`, and a mix of causal and other packs.
+
+    Attributes:
+        pad_token_id: input id of padding; its label is -100 and its position 0.
+        length: S, or None for the longest pack of the batch rounded up to `multiple_of`.
+        multiple_of: divisor of S.
+        mask: "columns" or "dense". "columns" gives `startend_row_indices`, int32 [B, 1, S, n]: LTS (n = 1) for causal
+            packs, LTS and UTE (n = 2) for others. The values of a padding key are 0, so no row sees it; every document
+            ends before the padding, so padding rows see nothing. "dense" gives the same mask as `attention_mask`, bool
+            [B, 1, S, S], True for visible pairs.
     """
 
     pad_token_id: int
@@ -138,11 +140,14 @@ class RewardCollator(SFTCollator):
 
 
 class RolloutCollator(SFTCollator):
-    """`SFTCollator` for packs of `pack_tree` whose rows have `values`. In place of weights and counts of labels a batch
-    has the terms of a loss, one for each label of each sequence, N in all: `label_places`, int64 [N, 3], (batch row,
-    place, sequence), and the values, float32 [N] by name. Sequences are numbered across the batch.
+    """`SFTCollator` for packs of `pack_tree` whose rows have `values`.
 
-    Raises ValueError for packs without values, and for a value with the name of another key of the batch."""
+    In place of weights and counts of labels a batch has the terms of a loss, one for each label of each sequence, N in
+    all: `label_places`, int64 [N, 3], (batch row, place, sequence), and the values, float32 [N] by name. Sequences are
+    numbered across the batch.
+
+    A call raises ValueError for packs without values, and for a value with the name of another key of the batch.
+    """
 
     def __call__(self, packs: Sequence[TreePack]) -> dict[str, np.ndarray]:
         batch = super().__call__(packs)

@@ -15,9 +15,12 @@ from .attention import DocumentAttention
 class Pack:
     """Documents end to end; T is the number of tokens without padding.
 
-    input_ids, labels, position_ids: int64 [T]; position_ids restart at 0 in every document.
-    document_lengths: int32 [number of documents], with sum T.
-    attention: the attention within each document. The prefix of a document ends at its first label.
+    Attributes:
+        input_ids: int64 [T].
+        labels: int64 [T].
+        position_ids: int64 [T]; they restart at 0 in every document.
+        document_lengths: int32 [number of documents], with sum T.
+        attention: the attention within each document. The prefix of a document ends at its first label.
     """
 
     input_ids: np.ndarray
@@ -71,9 +74,12 @@ def visible_pairs(pack: PackLike) -> int:
 class PackingReport:
     """Counts of rows and tokens. Every row is packed or dropped.
 
-    dropped_rows: too long, or of `equal_answer_rows`, whose answers are all the same. truncated_rows, truncated_tokens:
-    rows that were cut, and the tokens that they lost by it. equal_answers: answers left out of packed rows, because a
-    better one is the same.
+    Attributes:
+        dropped_rows: rows that are too long, or of `equal_answer_rows`.
+        truncated_rows: rows that were cut.
+        truncated_tokens: tokens that they lost by it.
+        equal_answer_rows: rows whose answers are all the same.
+        equal_answers: answers left out of packed rows, because a better one is the same.
     """
 
     max_length: int

@@ -12,14 +12,20 @@ ORDERS = ("sequential", "first_fit_decreasing", "single")
 
 
 def plan_packs(lengths: Sequence[int], max_length: int, order: str = "first_fit_decreasing") -> list[list[int]]:
-    """Assign every row to one pack of at most `max_length` tokens. Returns the row numbers of each pack.
+    """Assign every row to one pack of at most `max_length` tokens.
 
-    lengths: tokens per row, each in 1..max_length.
-    order: "sequential" closes a pack at the first row that does not fit, so rows keep their order;
-        "first_fit_decreasing" puts the longest remaining row into the first pack with room, which needs at most 11/9 of
-        the fewest possible packs plus 6/9 (Dosa 2007); "single" gives every row its own pack.
+    Args:
+        lengths: tokens per row, each in 1..max_length.
+        max_length: most tokens of a pack.
+        order: "sequential" closes a pack at the first row that does not fit, so rows keep their order;
+            "first_fit_decreasing" puts the longest remaining row into the first pack with room, which needs at most
+            11/9 of the fewest possible packs plus 6/9 (Dosa 2007); "single" gives every row its own pack.
 
-    Raises ValueError for an unknown order or a length outside 1..max_length.
+    Returns:
+        The row numbers of each pack.
+
+    Raises:
+        ValueError: an unknown order, or a length outside 1..max_length.
     """
     if order not in ORDERS:
         raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {order!r}")

@@ -83,20 +83,28 @@ def pack_preference(
 ) -> PackedRows:
     """Pack DPO pairs into sequences of at most `max_length` tokens.
 
-    rows: mappings with `prompt`, `chosen` and `rejected`, integer sequences; an answer includes its end-of-text token.
-        A row takes len(prompt) - 1 + len(chosen) + len(rejected) places: the last prompt token is at the head of both
-        answers, because it predicts the first token of each.
-    max_prompt_length: with too_long="truncate", the number of prompt tokens that a cut row keeps (default: half of
-        max_length). If the row is still too long, all its answers are cut to one length. Rows that fit are not cut.
-    order, too_long, seed: as for `pack_sft`. "drop" drops the prompt with all its answers.
-    share_prefixes: store tokens that rows or answers have in common at their start once, as prefix trees (`pack_tree`).
-        The answers of a row stay in one pack. Where a tree is split, rows count as sharing what their first answers,
-        each with its prompt, have in common.
-
     A pair whose answers are the same, before or after the cut, is dropped; the report counts it.
 
-    Returns packs with `answers` (question, start, end), chosen before rejected; with share_prefixes each is an
-    `AnswerTreePack`. Raises ValueError for rows that lack a key or tokens, and for an unknown order or rule.
+    Args:
+        rows: mappings with `prompt`, `chosen` and `rejected`, integer sequences; an answer includes its end-of-text
+            token. A row takes len(prompt) - 1 + len(chosen) + len(rejected) places: the last prompt token is at the
+            head of both answers, because it predicts the first token of each.
+        max_length: most tokens of a pack.
+        max_prompt_length: with too_long="truncate", the number of prompt tokens that a cut row keeps (default: half of
+            max_length). If the row is still too long, all its answers are cut to one length. Rows that fit are not cut.
+        order: as for `pack_sft`.
+        too_long: as for `pack_sft`. "drop" drops the prompt with all its answers.
+        seed: as for `pack_sft`.
+        share_prefixes: store tokens that rows or answers have in common at their start once, as prefix trees
+            (`pack_tree`). The answers of a row stay in one pack. Where a tree is split, rows count as sharing what
+            their first answers, each with its prompt, have in common.
+
+    Returns:
+        Packs with `answers` (question, start, end), chosen before rejected; with share_prefixes each is an
+        `AnswerTreePack`.
+
+    Raises:
+        ValueError: a row that lacks a key or tokens, or an unknown order or rule.
     """
     return _pack("preference", rows, max_length, max_prompt_length, order, too_long, seed, share_prefixes)
 
@@ -111,10 +119,12 @@ def pack_reward(
     seed: int | None = None,
     share_prefixes: bool = False,
 ) -> PackedRows:
-    """Pack ranked answers for a reward model: `pack_preference` for rows with `prompt` and `answers`.
+    """Pack ranked answers for a reward model. Arguments that are not named here are those of `pack_preference`.
 
-    answers: two or more integer sequences, best first. A row takes len(prompt) plus the sum of their lengths: an answer
-        is scored at its last token, which needs no label. Of answers that are the same only the best is kept.
+    Args:
+        rows: mappings with `prompt` and `answers`, two or more integer sequences, best first. A row takes len(prompt)
+            plus the sum of their lengths: an answer is scored at its last token, which needs no label. Of answers that
+            are the same only the best is kept.
     """
     return _pack("reward", rows, max_length, max_prompt_length, order, too_long, seed, share_prefixes)
 
@@ -129,9 +139,11 @@ def pack_kto(
     seed: int | None = None,
     share_prefixes: bool = False,
 ) -> PackedRows:
-    """Pack KTO samples: `pack_preference` for rows with `prompt`, `answer`, `desirable` (a bool) and `kl_answer`.
+    """Pack KTO samples. Arguments that are not named here are those of `pack_preference`.
 
-    kl_answer: the answer to another question, with which KTO estimates its reference point (see `with_kl_answers`).
+    Args:
+        rows: mappings with `prompt`, `answer`, `desirable` (a bool) and `kl_answer`, the answer to another question,
+            with which KTO estimates its reference point (see `with_kl_answers`).
     """
     return _pack("kto", rows, max_length, max_prompt_length, order, too_long, seed, share_prefixes)
 
@@ -150,8 +162,13 @@ def stream_answers(
 ) -> PackedStream:
     """Pack rows as `pack_preference`, `pack_reward` or `pack_kto` does, `buffer_rows` rows at a time.
 
-    kind: "preference", "reward" or "kto".
-    rows: re-iterable if the stream is read more than once.
+    Args:
+        kind: "preference", "reward" or "kto".
+        rows: re-iterable if the stream is read more than once.
+        buffer_rows: rows that are packed together. A pack never crosses a buffer.
+
+    Raises:
+        ValueError: an unknown kind, and as for `pack_preference`.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
@@ -160,10 +177,12 @@ def stream_answers(
 
 
 def with_kl_answers(rows: Iterable[Row]) -> Iterator[Row]:
-    """Add to every KTO row, as `kl_answer`, the answer of the next row with another prompt; the last rows take theirs
-    from the beginning. Only the rows of one run of equal prompts are held in memory.
+    """Add to every KTO row, as `kl_answer`, the answer of the next row with another prompt.
 
-    Raises ValueError for rows that lack a key, and where all rows have the same prompt.
+    The last rows take theirs from the beginning. Only the rows of one run of equal prompts are held in memory.
+
+    Raises:
+        ValueError: a row that lacks a key, or all rows have the same prompt.
     """
     first = other = None  # the first row, and the first one with another prompt
     waiting: list[Row] = []

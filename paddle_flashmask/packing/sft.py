@@ -63,15 +63,18 @@ def pack_sft(
 ) -> PackedRows:
     """Pack tokenised samples into sequences of at most `max_length` tokens.
 
-    rows: mappings with `input_ids` and `labels`, integer sequences of one length. Labels are already shifted: labels[i]
-        is the token that input_ids[i] predicts (-100: no loss).
-    order: see `plan_packs`.
-    too_long: treatment of a row with more than max_length tokens: "drop" leaves it out, "truncate" keeps its first
-        max_length tokens, "error" raises ValueError. The report counts dropped rows and cut tokens.
-    seed: seed of the shuffle before packing; None keeps the order. The same rows and seed give the same packs.
-    attention: attention within each document, which the collators encode as the mask.
+    Args:
+        rows: mappings with `input_ids` and `labels`, integer sequences of one length. Labels are already shifted:
+            labels[i] is the token that input_ids[i] predicts (-100: no loss).
+        max_length: most tokens of a pack.
+        order: see `plan_packs`.
+        too_long: treatment of a row with more than max_length tokens: "drop" leaves it out, "truncate" keeps its first
+            max_length tokens, "error" raises ValueError. The report counts dropped rows and cut tokens.
+        seed: seed of the shuffle before packing; None keeps the order. The same rows and seed give the same packs.
+        attention: attention within each document, which the collators encode as the mask.
 
-    Raises ValueError for a row that lacks a key or tokens or whose lengths differ, and for an unknown order or rule.
+    Raises:
+        ValueError: a row that lacks a key or tokens or whose lengths differ, or an unknown order or rule.
     """
     check_choices(max_length, order, too_long)
     return pack_all(rows, _SFTRows(too_long, attention), max_length, order, seed)
@@ -89,7 +92,10 @@ def stream_sft(
 ) -> PackedStream:
     """Pack rows as `pack_sft` does, `buffer_rows` rows at a time, so that memory does not grow with the data.
 
-    rows: as for `pack_sft`; re-iterable if the stream is read more than once. A pack never crosses a buffer.
+    Args:
+        rows: as for `pack_sft`; re-iterable if the stream is read more than once.
+        max_length: as for `pack_sft`, and so are order, too_long, seed and attention.
+        buffer_rows: rows that are packed together. A pack never crosses a buffer.
     """
     check_choices(max_length, order, too_long)
     return PackedStream(rows, _SFTRows(too_long, attention), max_length, order, seed, buffer_rows)

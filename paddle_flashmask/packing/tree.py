@@ -36,9 +36,11 @@ _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 class LabelValues:
     """Numbers of each label of each sequence, N in all: a label that several sequences learn has those of each.
 
-    places: int64 [N], the place of the label in the pack. sequences: int64 [N], the number of the sequence in the pack;
-        the labels of a sequence are contiguous and in order.
-    numbers: float64 [N] by name.
+    Attributes:
+        places: int64 [N], the place of the label in the pack.
+        sequences: int64 [N], the number of the sequence in the pack; the labels of a sequence are contiguous and in
+            order.
+        numbers: float64 [N] by name.
     """
 
     places: np.ndarray
@@ -50,10 +52,11 @@ class LabelValues:
 class TreePack(TreeLayout):
     """Prefix trees of sequences with weights, T tokens.
 
-    label_weights: float64 [T], the sum of the weights of the sequences that learn the label.
-    label_counts: int64 [T], their number.
-    sequences: number of sequences.
-    values: the `values` of the rows, None if they have none.
+    Attributes:
+        label_weights: float64 [T], the sum of the weights of the sequences that learn the label.
+        label_counts: int64 [T], their number.
+        sequences: number of sequences.
+        values: the `values` of the rows, None if they have none.
     """
 
     label_weights: np.ndarray
@@ -122,20 +125,26 @@ def pack_tree(
 ) -> PackedRows:
     """Pack sequences that share prefixes into packs of at most `max_length` tokens, with every shared token once.
 
-    rows: mappings with `input_ids` and `labels` as for `pack_sft`, and optionally `weight`, a finite number in float32
-        of either sign (default 1): the factor of the sequence's loss. Rows share a place if all tokens up to it and the
-        one after it are equal, whether they learn it or not. Their order in the data does not matter. For losses that
-        are no weighted sum, rows may have `values`: a mapping from names, the same in all rows, to a finite number or
-        to one for each token, of which those at labels are kept (`TreePack.values`).
-    order, too_long, seed: as for `pack_sft`, of sequences that are too long by themselves. A tree that is too long is
-        split between sequences; each further part repeats the prefix that it shares, which the report counts.
-    share_prefixes: False makes every sequence a tree of its own.
+    Args:
+        rows: mappings with `input_ids` and `labels` as for `pack_sft`, and optionally `weight`, a finite number in
+            float32 of either sign (default 1): the factor of the sequence's loss. Rows share a place if all tokens up
+            to it and the one after it are equal, whether they learn it or not. Their order in the data does not matter.
+            For losses that are no weighted sum, rows may have `values`: a mapping from names, the same in all rows, to
+            a finite number or to one for each token, of which those at labels are kept (`TreePack.values`).
+        max_length: most tokens of a pack. A tree that is too long is split between sequences; each further part repeats
+            the prefix that it shares, which the report counts.
+        order: as for `pack_sft`.
+        too_long: as for `pack_sft`, of sequences that are too long by themselves.
+        seed: as for `pack_sft`.
+        share_prefixes: False makes every sequence a tree of its own.
 
-    Returns packs with `label_weights` and `label_counts`. The sum of label_weights * the negative log-likelihood of
-    the labels over all packs is the weighted sum of the losses of all sequences, and so is its gradient.
+    Returns:
+        Packs with `label_weights` and `label_counts`. The sum of label_weights * the negative log-likelihood of the
+        labels over all packs is the weighted sum of the losses of all sequences, and so is its gradient.
 
-    Raises ValueError for a row that lacks a key or tokens, whose lengths differ, or with a token, weight or value out
-    of range, for rows with other values than the first, and for an unknown order or rule.
+    Raises:
+        ValueError: a row that lacks a key or tokens, whose lengths differ, or with a token, weight or value out of
+            range; rows with other values than the first; an unknown order or rule.
     """
     check_choices(max_length, order, too_long)
     return pack_all(rows, _TreeRows(too_long, share_prefixes), max_length, order, seed)
@@ -153,7 +162,9 @@ def stream_tree(
 ) -> PackedStream:
     """Pack rows as `pack_tree` does, `buffer_rows` rows at a time. Sequences share prefixes within a buffer.
 
-    rows: re-iterable if the stream is read more than once.
+    Args:
+        rows: re-iterable if the stream is read more than once.
+        buffer_rows: rows that are packed together. A pack never crosses a buffer.
     """
     check_choices(max_length, order, too_long)
     return PackedStream(rows, _TreeRows(too_long, share_prefixes), max_length, order, seed, buffer_rows)

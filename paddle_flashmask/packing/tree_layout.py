@@ -19,10 +19,12 @@ from .packs import PackingReport, visible_pairs
 class TreeLayout:
     """Prefix trees end to end: T tokens without padding, N trees.
 
-    input_ids, position_ids: int64 [T]; positions are the depths in the tree.
-    labels: int64 [T], the token that follows if a sequence learns it, else -100.
-    key_ends: int32 [T], the LTS of prefix_tree: one past the last row that sees the key.
-    document_lengths: int32 [N], tokens of each tree, with sum T.
+    Attributes:
+        input_ids: int64 [T].
+        labels: int64 [T], the token that follows if a sequence learns it, else -100.
+        position_ids: int64 [T], the depths in the tree.
+        key_ends: int32 [T], the LTS of prefix_tree: one past the last row that sees the key.
+        document_lengths: int32 [N], tokens of each tree, with sum T.
     """
 
     input_ids: np.ndarray
@@ -61,10 +63,12 @@ class TreeLayout:
 class TreeReport(PackingReport):
     """`PackingReport` whose documents are sequences.
 
-    sequence_tokens: tokens of the packed sequences, each counted in full, or of questions with their answers in
-        share-question form. trees: packed trees.
-    split_trees: trees that did not fit into one pack. repeated_tokens: tokens that stand in the tree once, counted
-        again in every further part that repeats them.
+    Attributes:
+        sequence_tokens: tokens of the packed sequences, each counted in full, or of questions with their answers in
+            share-question form.
+        trees: packed trees.
+        split_trees: trees that did not fit into one pack.
+        repeated_tokens: tokens that stand in the tree once, counted again in every further part that repeats them.
     """
 
     sequence_tokens: int = 0

@@ -19,6 +19,7 @@ PAGE = (REPOSITORY / "docs" / "performance" / "results.md").read_text()
 
 TABLES: dict[str, Callable[[], str]] = {
     "cpu": lambda: report.markdown(report.load(RESULTS / "cpu.csv")),
+    "cpu_zen3": lambda: report.markdown(report.load(RESULTS / "cpu_zen3.csv")),
     "cpu_zen4": lambda: report.markdown(report.load(RESULTS / "cpu_zen4.csv")),
     "cpu_16bit": lambda: report.markdown(report.load(RESULTS / "cpu_16bit.csv")),
     "cpu_bandwidth": lambda: bandwidth.markdown(bandwidth.load(RESULTS / "cpu_bandwidth.csv")),
@@ -50,7 +51,7 @@ def test_gpu_goals_at_the_shortest_length() -> None:
     assert len(committed) == 2 + len(goals.SEQLENS) * len(made[2:])
 
 
-@pytest.mark.parametrize("results", ["cpu.csv", "cpu_zen4.csv"])
+@pytest.mark.parametrize("results", ["cpu.csv", "cpu_zen3.csv", "cpu_zen4.csv"])
 def test_results_page_has_the_summary_of_each_device(results: str) -> None:
     table = report.summary(report.load(RESULTS / results))
     assert len(table.splitlines()) - 2 <= 10

@@ -12,7 +12,10 @@ import pytest
 import yaml
 from support.repository import REPOSITORY
 
+import paddle_flashmask
 from paddle_flashmask.cli import SUBCOMMANDS
+from paddle_flashmask.integrations import paddlenlp
+from paddle_flashmask.integrations.paddlenlp.config.data_sets import check_data_sets
 from paddle_flashmask.integrations.paddlenlp.config.keys import CHOICES_OF, TASKS, UNSUPPORTED_KEYS
 from paddle_flashmask.integrations.paddlenlp.config.known import keys_of
 from paddle_flashmask.integrations.paddlenlp.config.numbers import check_numbers
@@ -20,18 +23,18 @@ from paddle_flashmask.integrations.paddlenlp.config.value_types import check_cho
 from paddle_flashmask.integrations.paddlenlp.config.values import check_early
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines
 from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceLines
+from paddle_flashmask.integrations.paddlenlp.errors import DataError
 from paddle_flashmask.integrations.paddlenlp.tasks import dpo, kto
 
 TEXT = (REPOSITORY / "docs" / "toolkits.md").read_text()
-TABLE_ROWS = [
-    line.strip("| ").split(" | ") for line in TEXT.splitlines() if re.match(r"\| [^|]+( \| [^|]+){5} \|$", line)
-]
+TABLES = TEXT.split("\n## Rows\n")[0]  # the last column is "here"
+TABLE_ROWS = [line.strip("| ").split(" | ") for line in TABLES.splitlines() if re.match(r"\| .+ \|$", line)]
 FILES = (".json", ".jsonl", ".csv", ".yaml", "/")
 LAUNCHER = "python -m paddle.distributed.launch"
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S)
+    return re.findall(rf"```{language}[^\n]*\n(.*?)```", TEXT, flags=re.S)
 
 
 def spans() -> list[str]:
@@ -53,7 +56,11 @@ def test_here_writes_keys_and_commands_that_exist() -> None:
     for span in spans():
         if span.startswith("paddle-flashmask "):
             check_command(span.split())
-        elif span not in ("true", "false", LAUNCHER) and not span.endswith(FILES):
+        elif span == "train(config)":
+            assert callable(paddlenlp.train)
+        elif span.startswith("paddle_flashmask."):
+            assert hasattr(paddle_flashmask, span.removeprefix("paddle_flashmask.").removesuffix("()"))
+        elif span not in ("true", "false", "datasets", "prompt", "completion", LAUNCHER) and not span.endswith(FILES):
             values = yaml.safe_load(span)
             values = values if isinstance(values, dict) else {span: None}
             tasks = [task for task in TASKS if set(values) <= keys_of(task)]
@@ -62,6 +69,7 @@ def test_here_writes_keys_and_commands_that_exist() -> None:
             values = {key: value for key, value in values.items() if value is not None}
             check_types(values)
             check_numbers(values)
+            check_data_sets(values)
             if not (set(values) & set.intersection(*(set(CHOICES_OF[task]) for task in tasks))):
                 continue
             errors = []
@@ -109,24 +117,31 @@ def test_rows_are_read(tmp_path: Path) -> None:
     for code in blocks("python"):
         exec(compile(code, "docs/toolkits.md", "exec"), names)
     shown = [json.loads(block) for block in blocks("json") if '"task"' not in block]
-    messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
-    answers = {"chosen": [messages[1]], "rejected": [{"role": "assistant", "content": "5"}]}
+    question, answer = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}
+    other = {"role": "assistant", "content": "5"}
     instructions = [row for row in shown if "chosen" not in row] + [
-        {"src": ["2 + 2?"], "tgt": ["4"]},
-        {"messages": messages},
-        names["from_alpaca"]({"instruction": "Add.", "input": "2 + 2", "output": "4", "history": [["Hi", "Hello"]]}),
-        names["from_sharegpt"](
-            {"conversations": [{"from": "human", "value": "2?"}, {"from": "gpt", "value": "2"}], "system": "Be brief."}
-        ),
+        {"src": ["2 + 2?"], "tgt": ["4"], "label": [1]},
+        {"messages": [question, answer], "label": [1]},
+        {"prompt": [question, answer, question], "completion": [answer]},
+        {"conversations": [{"from": "human", "value": "2?"}, {"from": "gpt", "value": "2"}], "system": "Be brief."},
     ]
     found = read(instructions, lambda folder: SFTLines(str(folder), "train"), tmp_path)
     assert [len(row.messages) for row in found] == [2, 2, 2, 4, 3]
+    assert [row.learned for row in found] == [None, None, None, 1, None]
     pairs = [row for row in shown if "chosen" in row] + [
         {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"},
-        {key: [messages[0], *answer] for key, answer in answers.items()},
-        {"src": ["2 + 2?"], "tgt": [], "response": ["4", "5"], "sort": [1, 0]},
+        {"chosen": [question, answer], "rejected": [question, other]},
     ]
+    theirs = [
+        {"src": ["2 + 2?"], "tgt": [], "response": [["4"], ["5"]], "sort": [1, 0]},
+        {"messages": [question], "chosen_response": [answer], "rejected_response": [other]},
+        {"system": "Be brief.", "question": "2 + 2?", "chosen": "4", "rejected": "5"},
+    ]
+    pairs += map(names["converted"], theirs)
     found = read(pairs, lambda folder: PreferenceLines(str(folder), dpo.FORM), tmp_path)
-    assert len(found) == len(pairs) == 4
+    assert [len(row.answers) for row in found] == [2] * 6
+    for row in theirs:  # the page says that these need a change
+        with pytest.raises(DataError):
+            read([row], lambda folder: PreferenceLines(str(folder), dpo.FORM), tmp_path)
     marked = [{"prompt": "2 + 2?", "completion": "4", "label": True}]
     assert len(read(marked, lambda folder: PreferenceLines(str(folder), kto.FORM), tmp_path)) == 1

@@ -14,7 +14,7 @@ from support.repository import REPOSITORY
 TEXT = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
 QUOTED = re.findall(r"^\*\*`(.+?)`\*\*(.*)$", TEXT, flags=re.M)
 MESSAGES = [message.removesuffix(" ...") for message, origin in QUOTED if "(from " not in origin]
-FEWEST_LITERAL = 12
+FEWEST_LITERAL = 8
 LITERAL_SHARE = 1 / 4  # of a message's characters that stand literally in its template, at least
 ANY = None
 

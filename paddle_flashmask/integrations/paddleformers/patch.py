@@ -197,6 +197,7 @@ def register() -> None:
     This also keeps Gemma 3 at that implementation, corrects the columns of DPO pairs, and lets DPO run in one process.
     PaddleFormers' other implementations are unchanged. Calling it again has no effect.
 
-    Raises NotImplementedError for an unknown version of PaddleFormers.
+    Raises:
+        NotImplementedError: an unknown version of PaddleFormers.
     """
     _REGISTRATION.install()

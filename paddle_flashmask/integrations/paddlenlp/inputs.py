@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +9,26 @@ from typing import Any
 
 from .adapter_files import check_adapter
 from .config.arguments import Arguments
+from .config.files import Config, name_of
 from .config.values import read_values
 from .data.packs import PackCollator, PackDataset, Packs, TokenRows
+from .data.token_cache import TokenCache
+from .data.tokenization import Tokenization, usable_processes
 from .errors import ConfigError
-from .loading import load_model, load_model_config, load_tokenizer
+from .loading import TokenizerSource, load_model, load_model_config
+from .models.attention_dropout import check_attention_dropout
 from .models.positions import check_positions
+from .processes import is_first
 from .tasks import Task, task_of
 
 
-def read_task(
-    config: str | os.PathLike, overrides: Sequence[str], write: Callable[[str], None]
-) -> tuple[Task, Arguments]:
-    """The task and the arguments of a configuration file, with a note where the task was inferred.
+def read_task(config: Config, overrides: Sequence[str], write: Callable[[str], None]) -> tuple[Task, Arguments]:
+    """The task and the arguments of a configuration, with a note where the task was inferred.
 
     Raises ConfigError and UnsupportedConfigError as `train` does.
     """
     values = read_values(config, overrides)
-    task, inferred = task_of(values, Path(config).stem)
+    task, inferred = task_of(values, name_of(config))
     if inferred:
         write(f"note: task {task.key} ({inferred})")
     return task, task.arguments(values)
@@ -56,11 +58,28 @@ class RunInputs:
         if model.lora and model.lora_path is not None:
             check_adapter(f"lora_path = {model.lora_path!r}", model.lora_path)
         config = load_model_config(arguments, task.max_length(arguments))
-        return cls(task, arguments, config, load_tokenizer(arguments), write)
+        return cls(task, arguments, config, TokenizerSource.of(arguments).load(), write)
 
     def rows(self, split: str) -> TokenRows:
         """Rows as tokens. split: "train" or "dev"."""
-        return self.task.rows(self.arguments, self.tokenizer, split)
+        rows = self.task.rows(self.arguments, self.tokenizer, split)
+        rows.reader = self._tokenization(split)
+        return rows
+
+    def _tokenization(self, split: str) -> Tokenization:
+        """How the rows of a split become tokens. A stream has no bar: training has one."""
+        options, training, source = self.arguments.options, self.arguments.training, TokenizerSource.of(self.arguments)
+        cache = None
+        if options.tokenized_cache:
+            cache = TokenCache(Path(options.tokenized_cache), f"{self.task.key}-{split}", source, self.write)
+        streamed = self.arguments.data.lazy and split == "train"
+        shown = is_first() and not (streamed or training.disable_tqdm)
+        return Tokenization(
+            source,
+            processes=options.tokenize_processes or usable_processes(training.world_size),
+            cache=cache,
+            bar=f"tokenizing {SPLITS[split]} data" if shown else None,
+        )
 
     def packs(self, rows: TokenRows, split: str) -> Packs:
         """The rows of a split, packed. Only training data is streamed."""
@@ -71,6 +90,9 @@ class RunInputs:
 
     def settle_model(self) -> None:
         """Check and complete the model's configuration, with notes on its positions."""
+        training = self.arguments.training
+        if training.do_train:
+            check_attention_dropout(self.config, self.arguments.model.flash_mask, training.use_flash_attention)
         self.task.settle_model(self.arguments, self.config)
         for note in check_positions(self.config, self.task.max_length(self.arguments), self.task.max_length_key):
             self.write(f"note: {note}")
@@ -93,9 +115,30 @@ class RunInputs:
         )
 
 
+SPLITS = {"train": "training", "dev": "evaluation"}
+"""Splits of the data in words."""
+
+
 def packing_line(name: str, data: Packs, rows: TokenRows) -> str:
     """How the rows of the data `name` were packed, and how many were cut or dropped."""
-    return f"{name} data: {data.packs.report}" + (f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else "")
+    cut = f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else ""
+    taken = taken_text(rows)
+    return f"{name} data: {data.packs.report}{cut}" + (f"; taken: {taken}" if taken else "")
+
+
+def taken_rows(rows: TokenRows) -> list[dict[str, Any]]:
+    """{"path", "weight", "rows", "taken"} of every data set, where there are several or weights: the number of its rows
+    and of those in an epoch."""
+    parts = rows.data_sets
+    if len(parts) == 1 and parts[0].weight == 1:
+        return []
+    return [{"path": part.path, "weight": part.weight, "rows": part.rows, "taken": part.taken} for part in parts]
+
+
+def taken_text(rows: TokenRows) -> str:
+    """`taken_rows` in words."""
+    entries = taken_rows(rows)
+    return ", ".join(f"{entry['taken']:,} of {entry['rows']:,} rows of {entry['path']}" for entry in entries)
 
 
 def check_not_empty(name: str, data: Packs, rows: TokenRows, read: bool = False) -> None:

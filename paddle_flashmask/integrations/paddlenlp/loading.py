@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,26 +103,56 @@ def _has_weights(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in ("*.pdparams", "*.safetensors", "*.bin"))
 
 
+@dataclass(frozen=True)
+class TokenizerSource:
+    """The values of the keys that name a tokenizer. name: a folder, or a name that PaddleNLP can fetch."""
+
+    name: str
+    chat_template: str | None
+
+    @classmethod
+    def of(cls, arguments: Arguments) -> TokenizerSource:
+        model = arguments.model
+        return cls(model.tokenizer_name_or_path or model.model_name_or_path, arguments.data.chat_template)
+
+    def load(self) -> Any:
+        """The tokenizer with its chat template and padding token.
+
+        Raises ConfigError for a chat template that is not there, that PaddleNLP cannot compile, or that cannot be used.
+        """
+        from paddlenlp.transformers import AutoTokenizer, Llama3Tokenizer, LlamaTokenizer
+        from paddlenlp.trl.llm_utils import init_chat_template
+
+        name, chat_template = self.name, self.chat_template
+        for file in self.template_files():
+            check_template(file)
+        with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name), _template_named(name):
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        init_chat_template(tokenizer, name, chat_template)
+        if chat_template is not None and chat_template.lower() != "none" and tokenizer.chat_template is None:
+            raise ConfigError(f"chat_template = {chat_template!r}: the tokenizer of {name} has no chat template")
+        if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
+            tokenizer.pad_token_id = tokenizer.eos_token_id
+        return tokenizer
+
+    def template_files(self) -> list[Path]:
+        """The files named `chat_template.json` that PaddleNLP reads for these values of the keys.
+
+        Raises ConfigError for one that is not there; PaddleNLP would use the tokenizer's own template.
+        """
+        own = [file for file in [Path(self.name) / TEMPLATE_FILE] if file.is_file()]
+        if self.chat_template in (None, self.name) or self.chat_template.lower() == "none":
+            return own
+        other = Path(self.chat_template)
+        other = other / TEMPLATE_FILE if other.is_dir() else other
+        if not other.is_file():
+            raise ConfigError(f"chat_template = {self.chat_template!r}: there is no file {other}")
+        return [*own, other]
+
+
 def load_tokenizer(arguments: Arguments) -> Any:
-    """The tokenizer with the chat template and the padding token of the configuration.
-
-    Raises ConfigError for a chat template that is not there, that PaddleNLP cannot compile, or that cannot be used.
-    """
-    from paddlenlp.transformers import AutoTokenizer, Llama3Tokenizer, LlamaTokenizer
-    from paddlenlp.trl.llm_utils import init_chat_template
-
-    chat_template = arguments.data.chat_template
-    name = arguments.model.tokenizer_name_or_path or arguments.model.model_name_or_path
-    for file in _template_files(chat_template, name):
-        check_template(file)
-    with _named("tokenizer of model_name_or_path or tokenizer_name_or_path", name), _template_named(name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    init_chat_template(tokenizer, name, chat_template)
-    if chat_template is not None and chat_template.lower() != "none" and tokenizer.chat_template is None:
-        raise ConfigError(f"chat_template = {chat_template!r}: the tokenizer of {name} has no chat template")
-    if isinstance(tokenizer, (LlamaTokenizer, Llama3Tokenizer)) or tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = tokenizer.eos_token_id
-    return tokenizer
+    """The tokenizer of a configuration. Raises ConfigError as `TokenizerSource.load` does."""
+    return TokenizerSource.of(arguments).load()
 
 
 @contextlib.contextmanager
@@ -144,18 +175,3 @@ def _template_named(name: str) -> Iterator[None]:
                 "learn are found without them"
             )
         raise ConfigError(f"{file}: chat_template, line {cause.lineno}: {reason}") from error
-
-
-def _template_files(chat_template: str | None, name: str) -> list[Path]:
-    """The files named `chat_template.json` that PaddleNLP reads for these values of the keys.
-
-    Raises ConfigError for one that is not there; PaddleNLP would use the tokenizer's own template.
-    """
-    own = [file for file in [Path(name) / TEMPLATE_FILE] if file.is_file()]
-    if chat_template is None or chat_template == name or chat_template.lower() == "none":
-        return own
-    other = Path(chat_template)
-    other = other / TEMPLATE_FILE if other.is_dir() else other
-    if not other.is_file():
-        raise ConfigError(f"chat_template = {chat_template!r}: there is no file {other}")
-    return [*own, other]

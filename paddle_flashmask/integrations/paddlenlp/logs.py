@@ -1,4 +1,4 @@
-"""Logs of a run for other tools: training_log.csv, and VisualDL's records if it is installed."""
+"""Logs of a run for other tools: training_log.csv, and the records of VisualDL and TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlenlp.trainer import TrainerCallback
-from paddlenlp.trainer.integrations import VisualDLCallback
+from paddlenlp.trainer.integrations import TensorBoardCallback, VisualDLCallback
 
 from .errors import ConfigError
 
@@ -59,6 +59,36 @@ class VisualDLLog(VisualDLCallback):
             add_hparams(numbers, metrics_list, **kwargs)
 
         self.vdl_writer.add_hparams = add_numbers
+
+
+class TensorBoardLog(TensorBoardCallback):
+    """PaddleNLP's callback with a name for each file of records, and every file closed.
+
+    PaddleNLP's opens another file for the evaluation after training and never closes it. If the run took less than a
+    second, it has the same name, and the records of training are lost.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened = 0
+        self._training = False
+
+    def _init_summary_writer(self, args, log_dir=None):
+        self._opened += 1
+        self.tb_writer = self._SummaryWriter(log_dir or args.logging_dir, filename_suffix=f".{self._opened}")
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._training = True
+        super().on_train_begin(args, state, control, **kwargs)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        super().on_log(args, state, control, logs=logs, **kwargs)
+        if not self._training:
+            super().on_train_end(args, state, control, **kwargs)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._training = False
+        super().on_train_end(args, state, control, **kwargs)
 
 
 def check_logging_dir(training: Any) -> None:

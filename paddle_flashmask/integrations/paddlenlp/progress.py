@@ -49,15 +49,18 @@ class ProgressLines(TrainerCallback):
             self.write(f"{step}  evaluation loss {logs['eval_loss']:.6f}{_shown(logs, 'eval_')}")
         elif "loss" in logs and self.step_seconds:
             self.losses.append((state.global_step, float(logs["loss"])))
-            seconds = sum(self.step_seconds)
             self.metrics.append({"step": state.global_step, **logs})
             self.write(
-                f"{step}  loss {logs['loss']:.6f}{_shown(logs, '')}  {self.tokens / seconds:,.0f} tokens/s  "
-                f"{seconds / len(self.step_seconds):.2f} s per step"
+                f"{step}  loss {logs['loss']:.6f}{_shown(logs, '')}  {self.tokens_per_second():,.0f} tokens/s  "
+                f"{sum(self.step_seconds) / len(self.step_seconds):.2f} s per step"
             )
 
     def on_train_end(self, args, state, control, **kwargs):
         self._count_tokens()
+
+    def tokens_per_second(self) -> float:
+        """Up to the last log, over the time of the steps alone."""
+        return self.tokens / sum(self.step_seconds)
 
     def _count_tokens(self):
         self.tokens += int(joined(np.array([self._new_tokens])).sum())

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import paddle
 from paddle.io import DistributedBatchSampler
-from paddlenlp.trainer.integrations import VisualDLCallback
+from paddlenlp.trainer.integrations import TensorBoardCallback, VisualDLCallback
+from paddlenlp.trainer.trainer_callback import PrinterCallback, ProgressCallback
 from paddlenlp.trainer.trainer_utils import has_length
 
 from .errors import DataError
-from .logs import VisualDLLog
+from .logs import TensorBoardLog, VisualDLLog
 from .runs.saving import WholeSaves
 
 
@@ -105,8 +106,11 @@ class PackedOrder(WholeSaves):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if self.pop_callback(VisualDLCallback) is not None:
-            self.add_callback(VisualDLLog)
+        for callback, ours in ((VisualDLCallback, VisualDLLog), (TensorBoardCallback, TensorBoardLog)):
+            if self.pop_callback(callback) is not None:
+                self.add_callback(ours)
+        if self.pop_callback(ProgressCallback) is not None:  # the run has a bar of its own
+            self.add_callback(PrinterCallback)
 
     def get_train_dataloader(self):
         if has_length(self.train_dataset):

@@ -123,6 +123,8 @@ SEVERAL = {"prompt": "a", "answers": ["b", "c"]}
         ("sft", {**SEVERAL, "weight": 2}, "'answers' and 'weight' do not go together"),
         ("sft", {"src": "a", "tgt": "b", "weights": [2]}, "'weights' and 'src' do not go together"),
         ("policy", {**GOOD["policy"], "src": "a"}, "'answers' and 'src' do not go together"),
+        ("policy", {**GOOD["policy"], "system": "a"}, "'answers' and 'system' do not go together"),
+        ("policy", {**GOOD["policy"], "completion": "a"}, "'answers' and 'completion' do not go together"),
         ("dpo", {**PAIR, "messages": [{**USER, "content": "z"}]}, "'prompt' and 'messages' do not go together"),
         ("rm", {**GOOD["rm"], "chosen": "b"}, "'src' and 'chosen' do not go together"),
         ("sft", {"src": "a", "tgt": "b", "wieght": 2}, "unknown key 'wieght'; is 'weight' meant?"),

@@ -72,14 +72,14 @@ def test_texts_are_those_that_were_written(rows):
 @settings(max_examples=60, deadline=None)
 @given(chunk=st.integers(1, 40), indent=st.sampled_from([None, 1]), ascii_only=st.booleans())
 def test_an_array_is_the_same_however_it_is_read(chunk, indent, ascii_only):
-    rows = [{"a": -1.5e10, "b": 'ü\U0001f600\\"\n{[', "c": [True, None]}, {"é": float("-inf"), "n": 12}, {}]
+    rows = [{"a": -1.5e10, "b": 'ü\U0001f600\\"\n{[', "c": [True, None]}, {"é": float("-inf"), "n": 12}, -123456789, {}]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_text, "CHUNK", chunk)
         path = Path(folder) / "rows.json"
         path.write_text("\n " + json.dumps(rows, indent=indent, ensure_ascii=ascii_only), encoding="utf-8-sig")
         lines = list(json_text.read_json(path))
     assert [json.loads(record) for record, _ in lines] == rows
-    assert [place for _, place in lines] == [f"{path}: row {number}" for number in (1, 2, 3)]
+    assert [place for _, place in lines] == [f"{path}: row {number}" for number in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize(

@@ -233,3 +233,17 @@ def test_errors_are_one_line(written, tmp_path):
         changes = ["--lazy", lazy, "--max_steps", "1"]
         done = CliRunner().invoke(main, ["inspect", str(written("dpo", train_dataset_path=str(pairs))), *changes])
         assert done.exit_code == 1 and reason in done.output
+
+
+@pytest.mark.parametrize("option", ["--dry_run", "--dry-run"])
+def test_a_dry_run_is_an_inspection(option, written, tmp_path):
+    path = str(written("sft", output_dir=str(tmp_path / "out")))
+    before = set(tmp_path.iterdir())
+    shown = CliRunner().invoke(main, ["inspect", path, "--max_steps", "2"], catch_exceptions=False)
+    done = CliRunner().invoke(main, ["train", path, option, "--max_steps", "2"], catch_exceptions=False)
+    assert (done.exit_code, done.output) == (0, shown.output) and "2 in the run" in done.output
+    assert set(tmp_path.iterdir()) == before
+    for changes in ({"flash_maks": True}, {"dataset_name_or_path": str(tmp_path / "nothing")}):
+        path = str(written("sft", **changes))
+        shown, done = (CliRunner().invoke(main, words) for words in (["inspect", path], ["train", path, option]))
+        assert (done.exit_code, done.output) == (shown.exit_code, shown.output) == (1, shown.output)

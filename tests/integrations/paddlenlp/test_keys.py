@@ -95,7 +95,7 @@ def test_the_tables_do_not_overlap():
         ("gradient_accumulation_steps", 0, "must be at least 1"),
         ("lora_rank", 0, "must be at least 1"),
         ("lora_rank", "-8", "must be at least 1"),
-        ("seed", -1, "must be at least 0"),
+        ("seed", -1, "must be at least 0 and at most 4294967295$"),
         ("max_steps", 0, "must be at least 1, or -1"),
         ("warmup_ratio", 1.5, "must be at least 0 and at most 1"),
         ("adam_beta1", 1, "must be at least 0 and below 1"),
@@ -128,7 +128,7 @@ def test_impossible_numbers_are_refused_by_name(key, value, expected, sft_config
         ("gradient_checkpointing", "recompute"),
         ("eval_strategy", "evaluation_strategy"),
         ("neat_packing", "greedy_zero_padding"),
-        ("max_new_tokens", None),
+        ("max_new_tokens", "generate_max_new_tokens"),
     ],
 )
 def test_a_suggestion_is_near_or_not_made(key, suggestion, sft_config, config_file):
@@ -171,6 +171,11 @@ EARLY = [
     ({"use_expert_parallel": "maybe"}, "use_expert_parallel = 'maybe' must be true or false"),
     ({"evaluation_strategy": "sometimes"}, "evaluation_strategy = 'sometimes' must be one of no, steps, epoch"),
     ({"weight_quantize_algo": "nf4"}, "weight_quantize_algo = 'nf4' is not supported in this release"),
+    (
+        {"hidden_dropout_prob": 0.1},
+        "hidden_dropout_prob = 0.1 is not supported in this release: no model here has this",
+    ),
+    ({"attention_probs_dropout_prob": "0.3"}, "attention_probs_dropout_prob = '0.3' is not supported in this release"),
     ({"prefix_tuning": True}, "prefix_tuning = True is not supported in this release"),
     ({"lr_scheduler_type": "exponential"}, "lr_scheduler_type = 'exponential' must be one of linear, cosine"),
     ({"attention_mask_type": "prefix_lm"}, "attention_mask_type = 'prefix_lm' must be one of causal_document"),

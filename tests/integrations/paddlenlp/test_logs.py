@@ -6,9 +6,11 @@ import csv
 import importlib.util
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
+from tensorboardX.proto import event_pb2
 from visualdl import LogReader
 
 from paddle_flashmask.integrations.paddlenlp.config.values import read_values
@@ -70,3 +72,26 @@ def test_without_visualdl_nothing_is_reported(sft_config, tmp_path, monkeypatch)
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "visualdl" else found(name))
     assert TASKS["sft"].arguments(read_values(path)).training.report_to == []
+
+
+def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    """(step, value) of a scalar in TensorBoard's records: a length, its checksum, a message and its checksum each."""
+    files = sorted(folder.rglob("events.out.tfevents.*"), key=lambda file: int(file.suffix[1:]))
+    data, found = b"".join(file.read_bytes() for file in files), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+        found += [(event.step, value.simple_value) for value in event.summary.value if value.tag == name]
+    return found
+
+
+@pytest.mark.parametrize("report_to", [["tensorboard"], "all"])
+def test_tensorboard_records_hold_losses(run, tmp_path, report_to):
+    result = run(max_steps=2, report_to=report_to, do_eval=True, evaluation_strategy="steps", eval_steps=1)
+    folder = tmp_path / "out" / "runs"
+    assert [(step, pytest.approx(value)) for step, value in scalars(folder, "train/loss")] == result.losses
+    evaluations = [(evaluation["step"], evaluation["eval_loss"]) for evaluation in result.evaluations]
+    assert [(step, pytest.approx(value)) for step, value in scalars(folder, "eval/loss")] == evaluations
+    assert [step for step, _ in evaluations] == [1, 2, 2]
+    assert bool(list(folder.rglob("vdlrecords.*.log"))) == (report_to == "all")

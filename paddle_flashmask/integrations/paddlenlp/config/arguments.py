@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, UnsupportedConfigError
+from .data_sets import DataSet
 from .known import check_known
+from .tokenization import check_tokenization
 from .unsupported import check_unsupported
 from .value_types import check_types
 
@@ -27,7 +29,7 @@ class Arguments:
     """The argument groups of PaddleNLP, and a note to the user for each change made to them.
 
     data: PaddleNLP's DataConfig for SFT, `PreferenceData` for the other tasks. options: the keys of one task alone.
-    backend: one of BACKENDS.
+    backend: one of BACKENDS. data_sets: those that a key names; `data` has the path of the first.
     """
 
     model: ModelConfig
@@ -36,6 +38,7 @@ class Arguments:
     options: Any
     notes: list[str] = dataclasses.field(default_factory=list)
     backend: str = "paddle_flashmask"
+    data_sets: dict[str, tuple[DataSet, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def pads_to_max_length(self) -> bool:
@@ -102,6 +105,7 @@ def check_common(arguments: Arguments, data_keys: Sequence[str]) -> None:
         raise ConfigError("neither do_train nor do_eval is true: there is nothing to do")
     if training.fp16_opt_level == "O2" and not (training.fp16 or training.bf16):
         raise ConfigError("fp16_opt_level = 'O2' needs bf16 or fp16 to be true; for float32 use 'O1'")
+    check_tokenization(arguments.options)
 
 
 def check_lengths(arguments: Arguments, max_length_key: str, max_prompt_key: str) -> None:

@@ -19,10 +19,12 @@ DATA_KEYS: dict[str, dict[str, list[str]]] = {task: entry["data_keys"] for task,
 """Task -> do_train, do_eval -> keys of the data that it needs."""
 LENGTH_KEYS: dict[str, list[str]] = {task: entry["length_keys"] for task, entry in _TABLE["tasks"].items()}
 """Task -> keys of the tokens in a pack, and of those that a prompt may have."""
+FIGURES_OF: dict[str, list[str]] = {task: entry["figures"] for task, entry in _TABLE["tasks"].items()}
+"""Task -> figures of an evaluation, without their prefix."""
 CHOICES_OF: dict[str, dict[str, list[str]]] = {task: entry["choices"] for task, entry in _TABLE["tasks"].items()}
 """Task -> keys of that task that take one of a few values."""
 TYPES: dict[str, str] = {key: entry["type"] for key, entry in _TABLE["keys"].items()}
-"""Keys of all tasks: switch, integer, number, text, choice, list or object."""
+"""Keys of all tasks: switch, integer, number, text, choice, list, object or data sets."""
 CHOICES = {key: tuple(entry["choices"]) for key, entry in _TABLE["keys"].items() if "choices" in entry}
 DEFAULTS: dict[str, Any] = {key: entry.get("default") for key, entry in _TABLE["keys"].items()}
 """None also where tasks have different ones."""

@@ -30,10 +30,10 @@ class Range:
         return math.isfinite(number) and self.least <= number <= self.most
 
     def __str__(self) -> str:
-        text = f"above {self.least:g}" if self.above else f"at least {self.least:g}"
+        text = f"{'above' if self.above else 'at least'} {_digits(self.least)}"
         if self.most < math.inf:
-            text += f" and {'below' if self.below else 'at most'} {self.most:g}"
-        return text + (f", or {self.or_:g}" if self.or_ is not None else "")
+            text += f" and {'below' if self.below else 'at most'} {_digits(self.most)}"
+        return text + (f", or {_digits(self.or_)}" if self.or_ is not None else "")
 
 
 _POSITIVE = Range(above=True)
@@ -65,12 +65,17 @@ RANGES = {
     "save_steps": _COUNT,
     "eval_steps": _COUNT,
     "save_total_limit": _COUNT,
+    "early_stopping_patience": _COUNT,
+    "early_stopping_threshold": _AT_LEAST_0,
     "dataloader_num_workers": _AT_LEAST_0,
     "seed": Range(most=2**32 - 1),
     "scale_loss": _POSITIVE,
+    "generate_samples": _AT_LEAST_0,
+    "generate_max_new_tokens": _COUNT,
     "lora_rank": _COUNT,
     "lora_alpha": Range(1, or_=-1),
     "lora_plus_scale": _POSITIVE,
+    "tokenize_processes": _COUNT,
     "max_length": _COUNT,
     "src_length": _COUNT,
     "max_seq_len": _COUNT,
@@ -100,6 +105,11 @@ def check_numbers(values: dict[str, Any]) -> None:
             raise ConfigError(f"{key} = {value} must be a finite number")
         if key in RANGES and number is not None and not RANGES[key].holds(number):
             raise ConfigError(f"{key} = {value} must be {RANGES[key]}")
+
+
+def _digits(number: float) -> str:
+    """The number without an exponent where it is an integer."""
+    return str(int(number)) if float(number).is_integer() else f"{number:g}"
 
 
 def _number(value: Any) -> float | None:

@@ -13,6 +13,7 @@ from paddlenlp.trl import SFTConfig
 
 from ..errors import ConfigError
 from .arguments import PADDLENLP_AVERAGE, Arguments
+from .run_options import RunOptions
 
 
 @dataclass
@@ -43,7 +44,7 @@ class PreferenceTraining(SFTConfig):
 
 
 @dataclass
-class PreferenceOptions:
+class PreferenceOptions(RunOptions):
     """Keys that only tasks on preference data have.
 
     lora_alpha, rslora_plus: of PaddleNLP's alignment scripts; lora_alpha = -1 leaves the choice to the rank.

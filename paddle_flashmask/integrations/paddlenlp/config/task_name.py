@@ -12,7 +12,7 @@ from .keys import IDENTIFYING, TASKS, TASKS_OF
 def task_name(values: dict[str, Any], name: str) -> tuple[str, str]:
     """The task of a configuration, and what it was inferred from, where neither `task` nor the default decides.
 
-    values: the configuration. name: its file name without the ending.
+    values: the configuration. name: its file name without the ending; empty where it is no file.
 
     PaddleNLP has a script per task, so its files need no key for it, and its published dpo.json and rm.json have the
     same keys. Without `task`, a key that identifies a task decides (of tasks that share it, one that also has a key of
@@ -39,7 +39,7 @@ def task_name(values: dict[str, Any], name: str) -> tuple[str, str]:
     possible = [task for task in TASKS if several and all(task in tasks for tasks in several)]
     if possible:
         raise ConfigError(
-            f"the configuration fits several tasks: select one with the key task ({', '.join(possible)}), or put its "
-            "name into the file's name"
+            f"the configuration fits several tasks: select one with the key task ({', '.join(possible)})"
+            + (", or put its name into the file's name" if name else "")
         )
     return default, ""

@@ -54,7 +54,7 @@ def converted(key: str, value: Any) -> Any:
 def _expected(key: str, value: Any) -> str | None:
     """What the value of a key should be, if it is something else."""
     kind = TYPES.get(key)
-    if kind in (None, "choice", "list", "object"):
+    if kind in (None, "choice", "list", "object", "data sets"):
         return None
     if isinstance(value, list):
         return "one value"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from ..config.data_sets import DataSet
 from ..errors import DataError
@@ -100,6 +101,12 @@ class DataSetMixture:
     @property
     def files(self) -> list[Path]:
         return [file for part in self.parts for file in part.files]
+
+    @property
+    def settings(self) -> list[Any]:
+        """What decides the rows and their order, beside the contents of the files."""
+        parts = [[part.weight, part.seed, [source.path.suffix for source in part.sources]] for part in self.parts]
+        return [self._trains, self._seed, parts]
 
     def lines(self) -> Iterator[Line]:
         if len(self.parts) == 1 or not self._trains:

@@ -15,10 +15,12 @@ from paddle_flashmask.packing import IGNORED_LABEL
 from ..config.data_sets import DataSet
 from ..errors import DataError
 from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
-from .data_sets import DataSetMixture, DataSetRows
+from .data_sets import DataSetMixture
 from .files import split_sources
+from .forms import CONVERTED, FORM_KEYS, FORMS, context_with_functions, form_of
 from .keys import check_one_form, check_spelling
-from .lines import Line, Record, each_row, need, object_of, texts_of
+from .line_tokens import LineTokens, TokenizedLine
+from .lines import Line, Record, each_row, need, object_of
 from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
 
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -43,10 +45,9 @@ class SFTRow:
 class SFTLines:
     """The rows of a split of one or several data sets; `split_sources` finds their files.
 
-    A row has `src` and `tgt`, strings, or lists of strings for a conversation, and optionally a `context` object for
-    the chat template; or it has `messages`: optionally one of the system, then of user and assistant in turns; and
-    optionally a `weight`. Or it has `prompt`, a string or messages, and `answers` to it, strings or lists of messages,
-    with `weights`: a row for each answer. Iterating reads the files again.
+    A row has one of FORMS, and optionally a `weight` and a `context` object for the chat template. Or it has `prompt`,
+    a string or messages, and `answers` to it, strings or lists of messages, with `weights`: a row for each answer.
+    Iterating reads the files again.
 
     data_sets: the path of one, or several with weights. seed: of their order, and of the rows that a weight takes.
     """
@@ -69,14 +70,17 @@ class SFTLines:
         row = object_of(record, place)
         if "advantages" in row:
             raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
-        if "answers" in row and ("prompt" in row or not any(key in row for key in ("src", "messages"))):
-            check_one_form(row, ("answers",), ("src", "tgt", "messages", "weight"), place)
+        if "answers" in row and ("prompt" in row or not any(key in row for key in FORM_KEYS)):
+            check_one_form(row, ("answers",), (*FORM_KEYS, "system", "weight"), place)
             check_spelling(row, ("weights", *CONTEXT), place)
             return answer_rows(row, place)
-        check_one_form(row, ("messages",), ("src", "tgt"), place)
-        check_one_form(row, ("weights",), ("src", "tgt", "messages"), place)
-        check_spelling(row, ("weight", *CONTEXT), place)
-        return [_parse_row(row, place)]
+        form = form_of(row, FORMS, place)
+        check_one_form(row, ("weights",), form.keys, place)
+        check_spelling(row, ("weight", *CONTEXT, *form.optional), place)
+        found = form.conversation(row, place)
+        check_turns(found.messages, found.name, "assistant", place)
+        context = context_with_functions(row, place) if form in CONVERTED else context_of(row, place)
+        return [SFTRow(found.messages, context, place, _weight_of(row.get("weight"), "weight", place), found.learned)]
 
 
 def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
@@ -116,25 +120,8 @@ def number_of(value: Any, key: str, place: str) -> float:
     return float(value)
 
 
-def _parse_row(row: dict[str, Any], place: str) -> SFTRow:
-    context = context_of(row, place)
-    if row.get("messages") is not None:
-        messages = messages_of(row["messages"], "messages", place)
-    else:
-        sources, targets = (texts_of(row, key, place) for key in ("src", "tgt"))
-        if len(sources) != len(targets):
-            raise DataError(f"{place}: {len(sources)} entries in 'src' and {len(targets)} in 'tgt'")
-        for key, texts in (("src", sources), ("tgt", targets)):
-            if not all(text.strip() for text in texts):
-                raise DataError(f"{place}: {key!r} is empty" + (" in one of the rounds" if len(texts) > 1 else ""))
-        pairs = zip(sources, targets, strict=True)
-        messages = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
-    check_turns(messages, "'messages'", "assistant", place)
-    return SFTRow(messages, context, place, _weight_of(row.get("weight"), "weight", place))
-
-
 @dataclass
-class SFTTokens:
+class SFTTokens(LineTokens):
     """Rows as shifted `input_ids` and `labels` of at most max_length - 1 tokens, cut by PaddleNLP's rules.
 
     Without a chat template the source is cut to src_length tokens on the tokenizer's truncation_side (the side that
@@ -153,39 +140,21 @@ class SFTTokens:
     cut_rows: int = field(default=0, init=False)
     cut_means: ClassVar[str] = "rows cut to src_length or max_length"
 
-    @property
-    def files(self) -> list[Path]:
-        return self.rows.files
+    def convert(self, record: Record, place: str) -> TokenizedLine:
+        converted = [self._tokens_of(row) for row in self.rows.parse(record, place)]
+        return TokenizedLine([tokens for tokens, _ in converted], sum(cut for _, cut in converted))
 
-    @property
-    def data_sets(self) -> list[DataSetRows]:
-        return self.rows.mixture.parts
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self._read(every_error=False)
-
-    def checked(self) -> Iterator[dict[str, Any]]:
-        return self._read(every_error=True)
-
-    def _read(self, every_error: bool) -> Iterator[dict[str, Any]]:
-        self.cut_rows = 0
-        for rows in each_row(self.rows.lines(), self._rows_of, every_error):
-            yield from rows
-
-    def _rows_of(self, record: Record, place: str) -> list[dict[str, Any]]:
-        return [self._tokens_of(row) for row in self.rows.parse(record, place)]
-
-    def _tokens_of(self, row: SFTRow) -> dict[str, Any]:
+    def _tokens_of(self, row: SFTRow) -> tuple[dict[str, Any], bool]:
+        """The tokens of a row, and whether it was cut."""
         if row.weight is not None and not self.weighted:
             raise DataError(f"{row.place}: a weight needs share_prefixes = true")
         encode = self._encode_single if self.tokenizer.chat_template is None else self._encode_conversation
         tokens, answer, cut = encode(row)
-        self.cut_rows += cut
         labels = [token if wanted else IGNORED_LABEL for token, wanted in zip(tokens, answer, strict=True)]
         if len(tokens) < 2:
             raise DataError(f"{row.place}: the row has fewer than two tokens")
         weight = {"weight": 1.0 if row.weight is None else row.weight} if self.weighted else {}
-        return {"input_ids": tokens[:-1], "labels": labels[1:], **weight}
+        return {"input_ids": tokens[:-1], "labels": labels[1:], **weight}, cut
 
     def _encode_single(self, row: SFTRow) -> tuple[list[int], list[bool], bool]:
         system, messages = split_system(row.messages)

@@ -50,7 +50,7 @@ def each_row(lines: Iterable[Line], convert: Callable[[Record, str], Row], every
     errors = RowErrors()
     for record, place in lines:
         try:
-            row = _convert(convert, record, place)
+            row = convert_line(convert, record, place)
         except DataError as error:
             if not every_error:
                 raise
@@ -60,7 +60,7 @@ def each_row(lines: Iterable[Line], convert: Callable[[Record, str], Row], every
     errors.raise_all()
 
 
-def _convert(convert: Callable[[Record, str], Row], record: Record, place: str) -> Row:
+def convert_line(convert: Callable[[Record, str], Row], record: Record, place: str) -> Row:
     """The converted record. Other errors than DataError, as those of a tokenizer, become one with the place."""
     try:
         return convert(record, place)

@@ -13,6 +13,7 @@ import paddle
 from paddle_flashmask.packing import PackedRows, PackedStream
 
 from .data_sets import DataSetRows
+from .line_tokens import Reader
 
 Batch = dict[str, np.ndarray]
 
@@ -23,10 +24,12 @@ class TokenRows(Protocol):
     Iterating stops with a DataError at the first row that cannot be used.
 
     cut_rows: rows that lost tokens in the last pass, for the reason that `cut_means` states.
+    reader: reads the rows; see `line_tokens`.
     """
 
     cut_rows: int
     cut_means: ClassVar[str]
+    reader: Reader | None
 
     @property
     def files(self) -> Sequence[Path]: ...

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import DataError
 from .chat import Chat, Turn, encode_chat, with_system
-from .data_sets import DataSetRows
-from .lines import Record, each_row
+from .line_tokens import LineTokens, TokenizedLine
+from .lines import Record
 from .messages import Message, split_system, texts_in_turns
 from .preferences import PreferenceLines, PreferenceRow, TokenRow
 
@@ -19,7 +18,7 @@ Encoded = tuple[list[int], list[list[int]], list[int], list[list[int]]]
 
 
 @dataclass
-class PreferenceTokens:
+class PreferenceTokens(LineTokens):
     """Rows as the token lists that the task's packing function takes.
 
     As in PaddleNLP's DPO, but with the blanks around texts: `bos` and the question, then an answer and `eos`; an
@@ -35,30 +34,15 @@ class PreferenceTokens:
     cut_rows: int = field(default=0, init=False)
     cut_means: ClassVar[str] = "rows lost earlier rounds to max_seq_len"
 
-    @property
-    def files(self) -> list[Path]:
-        return self.rows.files
-
-    @property
-    def data_sets(self) -> list[DataSetRows]:
-        return self.rows.mixture.parts
-
-    def __iter__(self) -> Iterator[TokenRow]:
-        return self._read(every_error=False)
-
-    def checked(self) -> Iterator[TokenRow]:
-        return self._read(every_error=True)
-
-    def _read(self, every_error: bool) -> Iterator[TokenRow]:
-        self.cut_rows = 0
+    def complete(self, rows: Iterator[TokenRow]) -> Iterator[TokenRow]:
         try:
-            yield from self.rows.form.complete(each_row(self.rows.lines(), self._tokens_of, every_error))
+            yield from self.rows.form.complete(rows)
         except DataError:
             raise
         except ValueError as error:
             raise DataError(f"{', '.join(map(str, self.files))}: {error}") from error
 
-    def _tokens_of(self, record: Record, place: str) -> TokenRow:
+    def convert(self, record: Record, place: str) -> TokenizedLine:
         row = self.rows.parse(record, place)
         encode = self._encode_chat if self.chat else self._encode
         system, earlier, question, answers = encode(row)
@@ -75,8 +59,7 @@ class PreferenceTokens:
                 cut = True
                 break
             prompt = turn + prompt
-        self.cut_rows += cut
-        return self.rows.form.tokens(system + prompt, answers, row)
+        return TokenizedLine([self.rows.form.tokens(system + prompt, answers, row)], int(cut))
 
     def _encode(self, row: PreferenceRow) -> Encoded:
         eos = [self.tokenizer.eos_token_id]

@@ -12,6 +12,7 @@ from ..config.data_sets import DataSet
 from ..errors import DataError
 from .data_sets import DataSetMixture
 from .files import path_sources
+from .forms import preference_row, system_of
 from .keys import check_one_form, check_spelling
 from .lines import Line, Record, each_row, keys_of, need, object_of, texts_of
 from .messages import (
@@ -50,12 +51,14 @@ class AnswerForm:
 
     read: reads a row from a JSON object and its place; raises DataError, which begins with the place. tokens: builds
     the row that the task's packing function takes from the tokens of the prompt, those of every answer, and the row.
-    complete: adds what a row takes from other rows; a ValueError means that there are too few.
+    answers: the keys of rows with a `prompt` that hold them. complete: adds what a row takes from other rows; a
+    ValueError means that there are too few.
     """
 
     read: Callable[[dict[str, Any], str], PreferenceRow]
     tokens: Callable[[list[int], list[list[int]], PreferenceRow], TokenRow]
     complete: Callable[[Iterable[TokenRow]], Iterator[TokenRow]] = iter
+    answers: tuple[str, ...] = ("chosen", "rejected")
 
 
 class PreferenceLines:
@@ -67,7 +70,8 @@ class PreferenceLines:
       `response` (a list) and `sort` (a number for each, the highest is the best; for KTO 1 or 0);
     * Hugging Face: `prompt` (a string or messages; or `messages`) with `chosen` and `rejected` (strings or messages),
       or for KTO with `completion` and `label`. Without a prompt, `chosen` and `rejected` are whole conversations that
-      differ in their last message.
+      differ in their last message, and `messages` without a `completion` end with it;
+    * Alpaca or ShareGPT with `chosen` and `rejected`, or for KTO with `kto_tag`.
 
     Messages may begin with a system message.
     """
@@ -90,7 +94,7 @@ class PreferenceLines:
 
     def parse(self, record: Record, place: str) -> PreferenceRow:
         """The row of one record. Raises DataError, which begins with `place`, for one that cannot be used."""
-        row = object_of(record, place)
+        row = preference_row(object_of(record, place), self.form.answers, place)
         _check_keys(row, place)
         return self.form.read(row, place)
 
@@ -138,7 +142,8 @@ def paddlenlp_answers(
         raise DataError(f"{place}: 'response' must hold {expected}; got {len(answers)}")
     pairs = zip(sources, targets, strict=False)
     earlier = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
-    return [*earlier, message("user", sources[-1])], [message("assistant", answer) for answer in answers], sort
+    prompt = [*system_of(row, place), *earlier, message("user", sources[-1])]
+    return prompt, [message("assistant", answer) for answer in answers], sort
 
 
 def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:

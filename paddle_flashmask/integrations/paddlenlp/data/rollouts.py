@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from paddle_flashmask.packing import IGNORED_LABEL
 
 from ..errors import DataError
+from .forms import FORM_KEYS
 from .instructions import SFTLines, SFTRow, SFTTokens, answer_rows, number_of
 from .keys import check_one_form, check_spelling
+from .line_tokens import TokenizedLine
 from .lines import Record, need, object_of
 from .messages import CONTEXT
 
@@ -38,7 +39,7 @@ class RolloutLines(SFTLines):
         for key in ("weight", "weights"):
             if key in row:
                 raise DataError(f"{place}: {key!r} beside 'advantages', which weight the answers already")
-        check_one_form(row, ("answers",), ("src", "tgt", "messages"), place)
+        check_one_form(row, ("answers",), (*FORM_KEYS, "system"), place)
         check_spelling(row, ("log_probabilities", *CONTEXT), place)
         answers = answer_rows(row, place)
         count = len(answers)
@@ -93,30 +94,33 @@ class RolloutTokens(SFTTokens):
 
     _scored: bool | None = field(default=None, init=False)
 
-    def _read(self, every_error: bool) -> Iterator[dict[str, Any]]:
+    def begin(self) -> None:
+        super().begin()
         self._scored = None
-        return super()._read(every_error)
 
-    def _tokens_of(self, row: Rollout) -> dict[str, Any]:
-        scored = row.log_probabilities is not None
-        if self._scored is None:
-            self._scored = scored
-        if scored != self._scored:
-            found = "'log_probabilities', which" if scored else "no 'log_probabilities', which"
-            raise DataError(f"{row.place}: {found} the rows before it {'have' if self._scored else 'do not have'}")
-        cut_rows = self.cut_rows
-        tokens = super()._tokens_of(row)
+    def accept(self, line: TokenizedLine, place: str) -> list[dict[str, Any]]:
+        for row in line.rows:
+            scored = "log_probabilities" in row["values"]
+            if self._scored is None:
+                self._scored = scored
+            if scored != self._scored:
+                found = "'log_probabilities', which" if scored else "no 'log_probabilities', which"
+                raise DataError(f"{place}: {found} the rows before it {'have' if self._scored else 'do not have'}")
+        return super().accept(line, place)
+
+    def _tokens_of(self, row: Rollout) -> tuple[dict[str, Any], bool]:
+        tokens, cut = super()._tokens_of(row)
         if all(label == IGNORED_LABEL for label in tokens["labels"]):
             raise DataError(f"{row.place}: no token of an answer fits into max_length = {self.max_length}")
         values: dict[str, Any] = {"advantages": row.advantage}
         if row.log_probabilities is not None:
-            if self.cut_rows > cut_rows:
+            if cut:
                 raise DataError(
                     f"{row.place}: an answer with log_probabilities does not fit: {self.cut_means}; got src_length = "
                     f"{self.src_length}, max_length = {self.max_length}"
                 )
             values["log_probabilities"] = _at_labels(row, tokens["labels"])
-        return {**tokens, "values": values}
+        return {**tokens, "values": values}, cut
 
 
 def _at_labels(row: Rollout, labels: list[int]) -> list[float]:

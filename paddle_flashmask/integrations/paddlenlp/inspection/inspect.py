@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -14,10 +13,11 @@ import numpy as np
 from paddle_flashmask.masks import ColumnMask
 from paddle_flashmask.packing import TreeReport
 
+from ..config.files import Config
 from ..data.packs import Batch, Packs, PackStreamDataset, TokenRows
 from ..decoding import spans_of
 from ..documents import batches_of, documents_of
-from ..inputs import RunInputs, check_not_empty, read_task
+from ..inputs import SPLITS, RunInputs, check_not_empty, read_task, taken_text
 from ..runs.saving import planned_steps
 from ..runs.schedule import schedule_notes
 from ..session import training_session
@@ -55,7 +55,7 @@ class Inspection:
 
 
 def inspect(
-    config: str | os.PathLike,
+    config: Config,
     overrides: Sequence[str] = (),
     *,
     batches: int = 1,
@@ -81,7 +81,7 @@ def inspect(
             rows = inputs.rows(split)
             data = inputs.packs(rows, split)
             first, statistics = _read(data, split, training, batches)
-            check_not_empty(_NAMES[split], data, rows, read=True)
+            check_not_empty(SPLITS[split], data, rows, read=True)
             shown = shown or first
             facts += _data_facts(split, rows, data, statistics)
             if split == "train":
@@ -95,9 +95,6 @@ def inspect(
                 if steps:
                     facts.append(("time", _time(time_steps(inputs, data, steps), total, task.max_length(arguments))))
         return Inspection(task.key, facts, [_decoded(inputs, batch) for batch in shown])
-
-
-_NAMES = {"train": "training", "dev": "evaluation"}
 
 
 def _model(inputs: RunInputs) -> str:
@@ -124,13 +121,14 @@ def _read(data: Packs, split: str, training: Any, batches: int) -> tuple[list[li
 
 
 def _data_facts(split: str, rows: TokenRows, data: Packs, statistics: DataStatistics) -> list[tuple[str, str]]:
-    name, lengths, report = _NAMES[split], statistics.lengths, data.packs.report
+    name, lengths, report = SPLITS[split], statistics.lengths, data.packs.report
     lost = [f"{rows.cut_rows} {rows.cut_means}"] * bool(rows.cut_rows) + report.lost
     shared = []
     if isinstance(report, TreeReport):
         shared = [("sharing", f"{report.sequence_tokens:,} tokens of rows in {report.trees:,} trees")]
     return [
         (f"{name} data", ", ".join(map(str, rows.files))),
+        *[("taken", text) for text in [taken_text(rows)] if text],
         ("rows", f"{report.packed_rows:,} of {report.rows:,} in {report.packs:,} packs of {report.max_length:,}"),
         ("cut, dropped", "; ".join(lost) or "nothing"),
         ("efficiency", f"{report.efficiency:.1%}: {report.tokens:,} tokens in {report.capacity:,} places"),

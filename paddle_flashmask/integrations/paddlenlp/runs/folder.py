@@ -22,6 +22,7 @@ _RESULTS = (
     "finished.json",
     "training_summary.json",
     "training_log.csv",
+    "samples.jsonl",
     "trainer_state.json",
     "training_args.bin",
     "all_results.json",

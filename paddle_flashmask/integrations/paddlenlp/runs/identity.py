@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..config.arguments import Arguments
 from ..config.parallel import context_parallel_degree
+from ..data.data_sets import DataSetRows
+from ..digests import sha256_of
 from ..errors import ConfigError
 
 _KEYS = (
@@ -28,14 +28,17 @@ _KEYS = (
     "seed",
 )
 _MODEL_KEYS = ("lora", "lora_rank")
+WEIGHTS = "data_weights"
 LAYOUT = "layout"
 """Which part of the model and the optimizer each process holds. Only some checkpoints depend on it."""
 
 
-def identity_of(task: str, arguments: Arguments, files: Sequence[Path]) -> dict[str, Any]:
-    """The task, the contents of the training files, and the keys that decide the model's shape and which rows are in
-    which step."""
-    identity = {"task": task, "data": [_digest(path) for path in files]}
+def identity_of(task: str, arguments: Arguments, data_sets: Sequence[DataSetRows]) -> dict[str, Any]:
+    """The task, the contents of the training files, the weights of the data sets, and the keys that decide the model's
+    shape and which rows are in which step."""
+    data = [[sha256_of(path) for path in part.files] for part in data_sets]
+    identity = {"task": task, "data": data[0] if len(data) == 1 else data}
+    identity[WEIGHTS] = [part.weight for part in data_sets]
     groups = (arguments.data, arguments.training, arguments.options, arguments.model)
     for key in (*_KEYS, *_MODEL_KEYS):
         holder = next((group for group in groups if hasattr(group, key)), None)
@@ -54,6 +57,8 @@ def check_identity(name: str, old: dict[str, Any], new: dict[str, Any], training
     Raises ConfigError with the differences. With ignore_data_skip, which reads the data from the start, differences
     in the data and the batches are only noted.
     """
+    if "data" in old:
+        old = {WEIGHTS: [1.0], **old}  # before data sets had weights
     differing = [key for key in old if key in new and old[key] != new[key] and key != LAYOUT]
     if not differing:
         return
@@ -77,11 +82,3 @@ def _layout(training: Any) -> dict[str, Any]:
 
 def _difference(key: str, old: Any, new: Any) -> str:
     return "other training data" if key == "data" else f"{key} = {old!r} (now {new!r})"
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

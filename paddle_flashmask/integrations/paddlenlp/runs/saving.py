@@ -15,6 +15,7 @@ from ..errors import RunError
 from ..processes import context_group, is_first, wait_for_all
 from .atomic import move_folder, sync_tree
 from .checkpoints import checkpoints, defect, remove_old, seal, step_of
+from .early_stopping import EarlyStopping
 from .finite import check_weights
 from .folder import UNFINISHED, publish_model
 
@@ -29,10 +30,11 @@ def planned_steps(training: Any, batches: int) -> int:
 class WholeSaves:
     """Mixin for PaddleNLP trainers.
 
-    identity: of the run, for its checkpoints; see `identity_of`.
+    identity: of the run, for its checkpoints; see `identity_of`. early_stopping: what may end training early.
     """
 
     identity: dict[str, Any] = {}
+    early_stopping: EarlyStopping | None = None
 
     def planned_steps(self) -> int:
         """Steps of the whole run."""
@@ -41,11 +43,15 @@ class WholeSaves:
         return planned_steps(self.args, len(self.get_train_dataloader()))
 
     def _inner_training_loop(self, args, model, loader, length, max_steps, epochs, *rest, **options):
-        """Make no step from a checkpoint that has them all: PaddleNLP tests for the end after a step only."""
+        """Make no step from a checkpoint that has them all, or after which training was ended early: PaddleNLP tests
+        for the end after a step only."""
         checkpoint = options.get("resume_from_checkpoint") or rest[2]
-        if checkpoint is not None and step_of(Path(checkpoint)) >= max_steps:
+        if checkpoint is not None and (step_of(Path(checkpoint)) >= max_steps or self._ended_early(Path(checkpoint))):
             epochs = 0
         return super()._inner_training_loop(args, model, loader, length, max_steps, epochs, *rest, **options)
+
+    def _ended_early(self, checkpoint: Path) -> bool:
+        return self.early_stopping is not None and self.early_stopping.has_ended(checkpoint)
 
     def _check_loss_valid(self, loss):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from .atomic import read_json, write_json
 from .checkpoints import checkpoints, defect, identity_in, last_complete
+from .early_stopping import StoppingRule, stopping_rule
 from .folder import recover, remove_run
 from .identity import LAYOUT, check_identity
 
@@ -49,9 +51,10 @@ def choose_start(arguments: Any, identity: dict[str, Any], write: Callable[[str]
     finished = None if wish == "false" else read_json(output_dir / FINISHED_NAME)
     if finished is not None:
         check_identity(f"output_dir = {training.output_dir!r}", finished["run"], identity, training, write)
-        if _is_enough(finished, training):
+        if _is_enough(finished, training, stopping_rule(arguments)):
+            early = " that stopped early" if finished.get("early_stopping") else ""
             write(
-                f"nothing to do: {output_dir} holds a finished run of {finished['step']} steps; "
+                f"nothing to do: {output_dir} holds a finished run of {finished['step']} steps{early}; "
                 "set overwrite_output_dir to train afresh"
             )
             return Start(finished=True)
@@ -81,13 +84,21 @@ def begin(training: Any, start: Start) -> None:
     (output_dir / FINISHED_NAME).unlink(missing_ok=True)
 
 
-def mark_finished(training: Any, step: int, identity: dict[str, Any]) -> None:
-    """Record in output_dir that the run has made all its steps and saved its model."""
+def mark_finished(training: Any, step: int, identity: dict[str, Any], ended_by: StoppingRule | None = None) -> None:
+    """Record in output_dir that the run has made all its steps, or those up to its early end, and saved its model.
+
+    ended_by: the rule that ended it early.
+    """
     by_epochs = training.num_train_epochs if training.max_steps <= 0 else None
-    write_json(Path(training.output_dir) / FINISHED_NAME, {"step": step, "epochs": by_epochs, "run": identity})
+    record = {"step": step, "epochs": by_epochs, "run": identity}
+    if ended_by is not None:
+        record |= {"epochs": None, "early_stopping": dataclasses.asdict(ended_by)}
+    write_json(Path(training.output_dir) / FINISHED_NAME, record)
 
 
-def _is_enough(finished: dict[str, Any], training: Any) -> bool:
+def _is_enough(finished: dict[str, Any], training: Any, rule: StoppingRule | None) -> bool:
+    if rule is not None and finished.get("early_stopping") == dataclasses.asdict(rule):
+        return True
     if training.max_steps > 0:
         return finished["step"] >= training.max_steps
     return finished["epochs"] is not None and finished["epochs"] >= training.num_train_epochs

@@ -20,13 +20,22 @@ from ..data.packs import Batch, labels_within, with_paddlenlp_names
 from ..data.preferences import AnswerForm, PreferenceRow, TokenRow, ranked_row
 from ..errors import ConfigError, UnsupportedConfigError
 from ..token_loss import GivenLosses, TokenLoss, token_losses
-from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
+from .preference import (
+    REWARDS,
+    PreferenceTrainer,
+    labels_of_answers,
+    model_and_reference,
+    model_inputs,
+    preference_task,
+)
 from .prefix_trees import answer_log_probabilities, in_trees
 
 # Loss types of PaddleNLP's DPOCriterion, by how they use a reference model.
 REFERENCE_FREE_ONLY = ("or", "simpo")
 REFERENCE_OR_FREE = ("sigmoid", "hinge", "ipo")
 REFERENCE_ONLY = ("kto_pair", "sppo_hard", "nca_pair", "dpop")
+ODDS = ("log_odds_ratio", "log_odds_chosen")
+"""Figures of loss_type = "or"."""
 LOSSES = (*REFERENCE_OR_FREE, *REFERENCE_ONLY, *REFERENCE_FREE_ONLY)
 
 
@@ -193,6 +202,7 @@ DPO = preference_task(
     DPOOptions,
     FORM,
     choices={"loss_type": (*LOSSES, "orpo")},
+    figures=("loss", "sft_loss", *(f"{name}_loss" for name in LOSSES), *ODDS, *REWARDS, "rewards/accuracies"),
     own_keys=(
         "simpo_gamma",
         "label_smoothing",

@@ -16,6 +16,7 @@ from paddle_flashmask.packing import KTOCollator, pack_kto, stream_answers, with
 from ..averages import Collected, mean
 from ..config.arguments import Arguments
 from ..config.preference import PreferenceOptions, settle_options
+from ..data.keys import check_one_form
 from ..data.lines import need
 from ..data.messages import context_of
 from ..data.packs import Batch, labels_within, with_paddlenlp_names
@@ -31,7 +32,14 @@ from ..data.preferences import (
 from ..errors import DataError
 from ..processes import joined
 from ..token_loss import GivenLosses, TokenLoss, token_losses
-from .preference import PreferenceTrainer, labels_of_answers, model_and_reference, model_inputs, preference_task
+from .preference import (
+    REWARDS,
+    PreferenceTrainer,
+    labels_of_answers,
+    model_and_reference,
+    model_inputs,
+    preference_task,
+)
 from .prefix_trees import answer_log_probabilities, in_trees
 
 
@@ -159,14 +167,23 @@ def _read(row: dict[str, Any], place: str) -> PreferenceRow:
         if sort[0] not in (0, 1):
             raise DataError(f"{place}: 'sort' must be [1] (wanted) or [0] (not wanted) for KTO; got {sort!r}")
         return checked(PreferenceRow(prompt, answers, place, bool(sort[0]), context))
+    if "completion" not in row and "prompt" not in row and isinstance(row.get("messages"), list):
+        row = {**row, "messages": row["messages"][:-1], "completion": row["messages"][-1:]}
     key = "prompt" if "prompt" in row else "messages"
     need(row, key, place)
     answer = answer_of(need(row, "completion", place), "completion", place)
     prompt = prompt_of(row, key, ("completion",), place)
-    label = need(row, "label", place)
+    return checked(PreferenceRow(prompt, [answer], place, _is_wanted(row, place), context))
+
+
+def _is_wanted(row: dict[str, Any], place: str) -> bool:
+    """The label of a row: `label` in TRL's data sets, `kto_tag` in LLaMA-Factory's."""
+    check_one_form(row, ("label",), ("kto_tag",), place)
+    key = "kto_tag" if "kto_tag" in row else "label"
+    label = need(row, key, place)
     if label not in (True, False, 0, 1):
-        raise DataError(f"{place}: 'label' must be true or false; got {label!r:.80}")
-    return checked(PreferenceRow(prompt, [answer], place, bool(label), context))
+        raise DataError(f"{place}: {key!r} must be true or false; got {label!r:.80}")
+    return bool(label)
 
 
 def _tokens(prompt: list[int], answers: list[list[int]], row: PreferenceRow) -> TokenRow:
@@ -190,12 +207,13 @@ def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedKTOTraine
     )
 
 
-FORM = AnswerForm(read=_read, tokens=_tokens, complete=with_kl_answers)
+FORM = AnswerForm(read=_read, tokens=_tokens, complete=with_kl_answers, answers=("completion",))
 KTO = preference_task(
     "kto",
     KTOOptions,
     FORM,
     own_keys=("desirable_weight", "undesirable_weight"),
+    figures=("loss", "kl", *REWARDS),
     settle=_settle,
     pack=pack_kto,
     stream=functools.partial(stream_answers, "kto"),

@@ -21,6 +21,7 @@ from paddle_flashmask.packing import RolloutCollator, pack_tree, stream_tree
 
 from ..averages import Collected, StepAverages
 from ..config.arguments import Arguments
+from ..config.run_options import RunOptions
 from ..data.packs import with_paddlenlp_names
 from ..data.rollouts import RolloutLines, RolloutTokens
 from ..errors import ConfigError
@@ -35,7 +36,7 @@ CLIP_RATIO = 0.2
 
 
 @dataclass
-class PolicyOptions:
+class PolicyOptions(RunOptions):
     """Keys of this task.
 
     clip_ratio: how far a ratio may leave 1 before its token stops counting, CLIP_RATIO by default; clip_ratio_low and
@@ -178,7 +179,8 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
 
 def _rows(arguments: Arguments, tokenizer: Any, split: str) -> RolloutTokens:
     data = arguments.data
-    return RolloutTokens(RolloutLines(data.dataset_name_or_path, split), tokenizer, data.src_length, data.max_length)
+    lines = RolloutLines(arguments.data_sets["dataset_name_or_path"], split, arguments.training.seed)
+    return RolloutTokens(lines, tokenizer, data.src_length, data.max_length)
 
 
 def _packing_options(arguments: Arguments) -> dict[str, Any]:
@@ -203,6 +205,7 @@ POLICY = Task(
     groups=(ModelConfig, DataConfig, SFTConfig, PolicyOptions),
     settle=_settle,
     data_keys=lambda training: ["dataset_name_or_path"],
+    figures=("loss", "ratio", "clipped", "kl", "reference_kl"),
     max_length_key="max_length",
     max_prompt_key="src_length",
     rows=_rows,

@@ -23,6 +23,9 @@ from ..trainer import PackedOrder
 from .prefix_trees import check_model_of_trees, in_trees
 from .task import Task
 
+REWARDS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "logps/rejected")
+"""Figures of an evaluation of DPO and KTO."""
+
 
 def preference_task(
     key: str, options: type, form: AnswerForm, choices: Mapping[str, Sequence[str]] | None = None, **record: Any
@@ -35,8 +38,9 @@ def preference_task(
 
     def rows(arguments: Arguments, tokenizer: Any, split: str) -> PreferenceTokens:
         data = arguments.data
-        path = data.train_dataset_path if split == "train" else data.dev_dataset_path
-        return PreferenceTokens(PreferenceLines(path, form), tokenizer, data.max_seq_len, chat=_uses_template(data))
+        data_sets = arguments.data_sets["train_dataset_path" if split == "train" else "dev_dataset_path"]
+        lines = PreferenceLines(data_sets, form, split, arguments.training.seed)
+        return PreferenceTokens(lines, tokenizer, data.max_seq_len, chat=_uses_template(data))
 
     def settle_model(arguments: Arguments, config: Any) -> None:
         check_makes_logits(config, key)

@@ -147,6 +147,7 @@ REWARD = preference_task(
     RewardOptions,
     FORM,
     choices={"loss_type": tuple(LOSSES)},
+    figures=("loss", "accuracy", "margin"),
     settle=_settle,
     pack=pack_reward,
     stream=functools.partial(stream_answers, "reward"),

@@ -16,6 +16,7 @@ from paddle_flashmask.packing.attention import KINDS
 
 from ..averages import Collected, StepAverages
 from ..config.arguments import PADDLENLP_AVERAGE, Arguments
+from ..config.run_options import RunOptions
 from ..context_parallel import sequences
 from ..data.instructions import SFTLines, SFTTokens
 from ..data.packs import with_paddlenlp_names
@@ -29,19 +30,23 @@ from .task import Task
 
 
 @dataclass
-class SFTOptions:
+class SFTOptions(RunOptions):
     """Our keys of SFT configurations: which tokens of its own document a token sees, and what the loss is a mean over.
 
     loss_average: "tokens", all answer tokens of a step, or "paddlenlp", the mean of the means of the micro-batches.
     attention_mask_type: a kind of `DocumentAttention`; the source of a row is the prefix. attention_window_size: tokens
     that a token sees under sliding_window, itself included.
     share_prefixes: store the tokens that rows have in common at their start once, as a prefix tree.
+    generate_samples: rows of the evaluation data whose last answer the model generates after every evaluation, with
+    generate_max_new_tokens tokens at most.
     """
 
     attention_mask_type: str = "causal_document"
     attention_window_size: Optional[int] = None  # noqa: UP045
     loss_average: str = "tokens"
     share_prefixes: bool = False
+    generate_samples: int = 0
+    generate_max_new_tokens: int = 128
 
     def attention(self) -> DocumentAttention:
         return DocumentAttention(self.attention_mask_type, self.attention_window_size)
@@ -97,6 +102,11 @@ def _settle(arguments: Arguments, values: dict[str, Any]) -> None:
     settle_packing(arguments)
     if arguments.options.share_prefixes:
         _check_sharing(arguments)
+    if arguments.options.generate_samples and arguments.training.use_hybrid_parallel:
+        raise UnsupportedConfigError(
+            f"generate_samples = {arguments.options.generate_samples} needs the whole model in every process: one "
+            "process, or data parallel ones"
+        )
 
 
 def _check_sharing(arguments: Arguments) -> None:
@@ -120,7 +130,8 @@ def _check_attention(options: SFTOptions) -> None:
 
 
 def _rows(arguments: Arguments, tokenizer: Any, split: str) -> SFTTokens:
-    data, lines = arguments.data, SFTLines(arguments.data.dataset_name_or_path, split)
+    data = arguments.data
+    lines = SFTLines(arguments.data_sets["dataset_name_or_path"], split, arguments.training.seed)
     return SFTTokens(lines, tokenizer, data.src_length, data.max_length, weighted=arguments.options.share_prefixes)
 
 
@@ -181,6 +192,7 @@ SFT = Task(
     collator_class=SFTCollator,
     adapt_batch=with_paddlenlp_names,
     labels=operator.itemgetter("labels"),
+    figures=("loss", "accuracy"),
     settle_model=_settle_model,
     trainer=_trainer,
 )

@@ -18,6 +18,7 @@ from ..config.arguments import (
     settle_flash_attention,
     take_backend,
 )
+from ..config.data_sets import take_data_sets
 from ..config.machine import check_device, settle_machine, uses_gpu
 from ..config.numbers import check_numbers
 from ..config.parallel import check_parallel, is_tensor_parallel, parallel_setup, settle_parallel
@@ -75,6 +76,9 @@ class Task:
     """The labels that the loss reads of an adapted batch, int64 [B, S], -100 elsewhere; None where it reads none."""
     trainer: Callable[..., Any]
     """Trainer from the arguments, the model, and the keyword arguments of PaddleNLP's Trainer."""
+    figures: Sequence[str]
+    """Figures of an evaluation that `metric_for_best_model` may name, without their prefix `eval_`. Some of them depend
+    on the loss or the data."""
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Keys of the options that take one of a few values, with these."""
     own_keys: tuple[str, ...] = ()
@@ -92,6 +96,7 @@ class Task:
         """
         values = {key: value for key, value in values.items() if key != "task"}
         backend = take_backend(values)
+        data_sets = take_data_sets(values)
         check_numbers(values)
         check_report_to(values)
         check_device(values)
@@ -100,7 +105,7 @@ class Task:
         notes = settle_switches(values, uses_gpu(values), is_tensor_parallel(values))
         with parallel_setup(values):
             groups = parse_groups(values, self.groups)
-        arguments = Arguments(*groups, notes=notes, backend=backend)
+        arguments = Arguments(*groups, notes=notes, backend=backend, data_sets=data_sets)
         check_common(arguments, self.data_keys(arguments.training))
         check_lengths(arguments, self.max_length_key, self.max_prompt_key)
         settle_machine(arguments, values)

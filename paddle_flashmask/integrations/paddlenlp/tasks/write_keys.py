@@ -16,6 +16,7 @@ from typing import Any
 from paddlenlp.trainer.trainer_utils import OptimizerNames, SchedulerType
 
 from ..config.arguments import BACKENDS
+from ..config.data_sets import DATA_KEYS
 from . import TASKS, Task
 
 PATH = Path(__file__).parent.parent / "config" / "keys.json"
@@ -60,6 +61,7 @@ def _record_of(task: Task) -> dict[str, Any]:
         "own_keys": list(task.own_keys),
         "data_keys": {"do_train": list(task.data_keys(train)), "do_eval": list(task.data_keys(evaluate))},
         "choices": {key: list(words) for key, words in task.choices.items()},
+        "figures": list(task.figures),
         "length_keys": [task.max_length_key, task.max_prompt_key],
     }
 
@@ -73,6 +75,8 @@ def _default_of(field: dataclasses.Field) -> Any:
 def _type_of(key: str, declared: Any) -> dict[str, Any]:
     if key in _WORDS:
         return {"type": "choice", "choices": list(_WORDS[key])}
+    if key in DATA_KEYS:
+        return {"type": "data sets"}
     declared = _CONVERTED.get(key, declared)
     if typing.get_origin(declared) is typing.Union:  # Optional
         declared = typing.get_args(declared)[0]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from paddle_flashmask.packing import AnswerTreePack
 
 from ..config.arguments import Arguments
+from ..config.files import Config
 from ..data.packs import Batch, Packs, TokenRows
 from ..documents import batches_of
 from ..inputs import RunInputs, check_not_empty, read_task
@@ -25,7 +25,7 @@ SEARCHED = 50
 
 
 def verify_config(
-    config: str | os.PathLike,
+    config: Config,
     overrides: Sequence[str] = (),
     *,
     batches: int = 2,

@@ -27,21 +27,27 @@ def verify(
 ) -> Report:
     """Check that the documents of a batch do not reach each other in a model.
 
-    model: a PaddleNLP language model, after `paddle_flashmask.enable()` where it needs that. It runs in evaluation
-        mode, about 2 log2(documents) times on the batch and once on each document.
-    batch: arrays or tensors, as the model takes them: `input_ids` and `position_ids`, int64 [B, S], with
-        `attn_mask_startend_row_indices` or `attention_mask`; and optionally `labels`, int64 [B, S], already shifted
-        (-100: none), without which the next tokens are the labels. A reward model's batch has `answer_places`.
-    documents: for every batch row the lengths of its documents in order, each an integer, or [question, answer, ...]
-        for a question with answers; an answer may branch again, as in a prefix tree. Places after them are padding.
-    attention: attention within each document.
-    tolerance: largest accepted difference from a row alone, as in `TOLERANCES`, which has the default for the model's
-        precision.
+    Args:
+        model: a PaddleNLP language model, after `paddle_flashmask.enable()` where it needs that. It runs in evaluation
+            mode, about 2 log2(documents) times on the batch and once on each document.
+        batch: arrays or tensors, as the model takes them: `input_ids` and `position_ids`, int64 [B, S], with
+            `attn_mask_startend_row_indices` or `attention_mask`; and optionally `labels`, int64 [B, S], already shifted
+            (-100: none), without which the next tokens are the labels. A reward model's batch has `answer_places`.
+        documents: for every batch row the lengths of its documents in order, each an integer, or [question, answer,
+            ...] for a question with answers; an answer may branch again, as in a prefix tree. Places after them are
+            padding.
+        attention: attention within each document.
+        tolerance: largest accepted difference from a row alone, as in `TOLERANCES`, which has the default for the
+            model's precision.
 
-    Returns a `Report`: outputs that changed by a bit because a token changed in another document, in another answer or
-    branch, or later in the same text; losses and outputs that are not those of the row alone; positions that do not
-    restart; labels that are not the next tokens. In models with experts the bits depend on how many tokens an expert
-    gets, so changes within the tolerance do not count. Raises ValueError for lengths that do not fit the batch.
+    Returns:
+        A `Report`: outputs that changed by a bit because a token changed in another document, in another answer or
+        branch, or later in the same text; losses and outputs that are not those of the row alone; positions that do not
+        restart; labels that are not the next tokens. In models with experts the bits depend on how many tokens an
+        expert gets, so changes within the tolerance do not count.
+
+    Raises:
+        ValueError: lengths that do not fit the batch.
     """
     ids = array(batch["input_ids"])
     if len(documents) != len(ids):

@@ -1,0 +1,50 @@
+"""Forms of rows, one module for each: what a row is recognised by, and how it becomes a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..keys import check_one_form, check_spelling
+from .alpaca import ALPACA
+from .form import Conversation, Form, Row, check_system, context_with_functions, form_of, system_of
+from .messages import MESSAGES
+from .paddlenlp import PADDLENLP
+from .prompt_completion import PROMPT_COMPLETION
+from .sharegpt import SHAREGPT
+
+__all__ = [
+    "CONVERTED",
+    "FORMS",
+    "FORM_KEYS",
+    "Conversation",
+    "Form",
+    "context_with_functions",
+    "form_of",
+    "preference_row",
+    "system_of",
+]
+
+FORMS = (MESSAGES, SHAREGPT, ALPACA, PROMPT_COMPLETION, PADDLENLP)
+"""The forms of SFT rows."""
+FORM_KEYS = tuple(key for form in FORMS for key in form.keys)
+"""The keys that only rows of one form have."""
+CONVERTED = (ALPACA, SHAREGPT)
+"""The forms of preference rows that are converted."""
+_OWN = ("src", "response", "prompt", "messages", "completion")
+
+
+def preference_row(row: Row, answers: Sequence[str], place: str) -> Row:
+    """A row with `prompt` and the answers in the keys `answers`, from a row of CONVERTED; other rows as they are.
+
+    Raises DataError, which begins with the place, for keys of two forms, a missing key, and a value of the wrong type.
+    """
+    converted = [form for form in CONVERTED if form.head in row]
+    if not converted:
+        head = next((key for key in _OWN if key in row), "chosen")
+        check_system(row, head, head == PADDLENLP.head, place)
+        return row
+    form = converted[0]
+    for other in (*(entry.keys for entry in CONVERTED if entry is not form), _OWN):
+        check_one_form(row, form.keys, other, place)
+    check_spelling(row, form.optional, place)
+    return form.question(row, answers, place)

@@ -1,0 +1,90 @@
+"""Rows of ShareGPT: `conversations` of `from` and `value`, `system` and `tools`.
+
+https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md, "Sharegpt Format"
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import DataError
+from ..keys import RepeatedKeyError, object_with_unique_keys
+from ..lines import need
+from ..messages import Message, message
+from .form import Conversation, Form, Row, shared_keys, system_of
+
+_KEY = "conversations"
+_ROLES = {"system": "system", "human": "user", "gpt": "assistant", "observation": "tool"}
+_CALL = "function_call"
+
+
+def _conversation(row: Row, place: str) -> Conversation:
+    """What gpt says and calls is learned."""
+    return Conversation(_messages(row, place), f"'{_KEY}'")
+
+
+def _question(row: Row, answers: Sequence[str], place: str) -> Row:
+    """answers: "completion" stands for the last turn of `conversations`."""
+    messages = _messages(row, place)
+    if answers == ("completion",):
+        if not messages or messages[-1]["role"] != "assistant":
+            raise DataError(f"{place}: '{_KEY}' must end with the answer of gpt")
+        return {"prompt": messages[:-1], "completion": [messages[-1]], **shared_keys(row, place)}
+    found = {key: [_message(need(row, key, place), f"{place}: {key}")] for key in answers}
+    return {"prompt": messages, **found, **shared_keys(row, place)}
+
+
+def _messages(row: Row, place: str) -> list[Message]:
+    turns = need(row, _KEY, place)
+    if not isinstance(turns, list):
+        raise DataError(f"{place}: '{_KEY}' must be a list of {{from, value}} turns; got {turns!r:.80}")
+    messages = [_message(turn, f"{place}: {_KEY}[{number}]") for number, turn in enumerate(turns)]
+    system = system_of(row, place)
+    if system and messages and messages[0]["role"] == "system":
+        raise DataError(f"{place}: 'system' beside a turn of the system in '{_KEY}'; a row has one system text")
+    return [*system, *messages]
+
+
+def _message(turn: Any, place: str) -> Message:
+    if not isinstance(turn, dict):
+        raise DataError(f"{place} must be a {{from, value}} turn; got {turn!r:.80}")
+    for key in ("from", "value"):
+        if key not in turn:
+            raise DataError(f"{place} has no {key!r}; it has {', '.join(map(repr, turn)) or 'no keys'}")
+    speaker, value = turn["from"], turn["value"]
+    if speaker == _CALL:
+        return {"role": "assistant", "content": None, "tool_calls": _calls(value, place)}
+    if not isinstance(speaker, str) or speaker not in _ROLES:
+        known = ", ".join((*_ROLES, _CALL))
+        raise DataError(f"{place}: unknown role {speaker!r:.80} in 'from'; the roles are {known}")
+    if not isinstance(value, str):
+        raise DataError(f"{place}: 'value' must be a text; got {value!r:.80}")
+    return message(_ROLES[speaker], value)
+
+
+def _calls(value: Any, place: str) -> list[Row]:
+    """The tool calls of a function_call: JSON of an object with `name` and `arguments`, or of a list of them."""
+    given = value
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, object_pairs_hook=object_with_unique_keys)
+        except (json.JSONDecodeError, RepeatedKeyError):
+            value = None
+    calls = value if isinstance(value, list) else [value]
+    if not calls or not all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in calls):
+        raise DataError(
+            f"{place}: 'value' of a {_CALL} must be JSON of {{name, arguments}} or a list of these; got {given!r:.80}"
+        )
+    return [{"type": "function", "function": {key: call[key] for key in ("name", "arguments")}} for call in calls]
+
+
+SHAREGPT = Form(
+    head=_KEY,
+    keys=(_KEY,),
+    conversation=_conversation,
+    optional=("system", "tools"),
+    has_system=True,
+    question=_question,
+)
