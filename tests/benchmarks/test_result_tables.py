@@ -11,7 +11,7 @@ from benchmarks import collator, context_parallel, memory, prefix_tree
 from benchmarks.cpu import aims, bandwidth, report
 from benchmarks.gpu import gates, goals
 from benchmarks.scaling import measure_memory, plans
-from benchmarks.training import prefix_trees
+from benchmarks.training import prefix_trees, tokenization
 from tools import compile_cuda, config_budget, traffic_budget
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -30,6 +30,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling_memory": lambda: measure_memory.markdown(RESULTS / "scaling_memory.csv"),
     "scaling_plans": lambda: plans.markdown(RESULTS / "scaling_plans.csv"),
     "training_prefix_trees": lambda: prefix_trees.markdown(RESULTS / "training_prefix_trees.csv"),
+    "tokenization": lambda: tokenization.markdown(RESULTS / "tokenization.csv"),
     "cuda_compile": lambda: compile_cuda.markdown(compile_cuda.read_csv(RESULTS / "cuda_compile.csv")),
     "config_budget": lambda: config_budget.markdown(config_budget.budgets()),
     "traffic_budget": traffic_budget.markdown,
