@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -44,7 +45,7 @@ class ProgressBar(TrainerCallback):
             desc="training",
             file=self.file,
             bar_format=_TRAINING,
-            dynamic_ncols=True,
+            **_width(self.file),
         )
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -59,7 +60,12 @@ class ProgressBar(TrainerCallback):
         if self._evaluation is None:
             total = len(eval_dataloader) if has_length(eval_dataloader.dataset) else None
             self._evaluation = tqdm(
-                total=total, desc="evaluation", file=self.file, bar_format=_EVALUATION, dynamic_ncols=True, leave=False
+                total=total,
+                desc="evaluation",
+                file=self.file,
+                bar_format=_EVALUATION,
+                leave=False,
+                **_width(self.file),
             )
         self._evaluation.update()
 
@@ -78,6 +84,18 @@ class ProgressBar(TrainerCallback):
         if self._evaluation is not None:
             self._evaluation.close()
             self._evaluation = None
+
+
+def _width(file: TextIO) -> dict[str, Any]:
+    """tqdm's arguments on the width: that of the terminal, or 80 columns where it has none, as in some containers.
+
+    For those tqdm would show an empty line.
+    """
+    try:
+        known = os.get_terminal_size(file.fileno()).columns > 0
+    except OSError:
+        known = False
+    return {"dynamic_ncols": True} if known else {"ncols": 80}
 
 
 def is_shown(training: Any, file: TextIO) -> bool:

@@ -119,6 +119,17 @@ def test_the_rule_is_that_of_paddlenlp(values, threshold, greater):
         assert rule.without_improvement(values[: i + 1]) == callback.early_stopping_patience_counter
 
 
+@pytest.mark.parametrize("keys", [{"early_stopping_patience": 1}, {}])
+def test_a_figure_that_this_loss_does_not_have_is_named(keys, task_config, preference_file):
+    config = {**task_config("dpo"), **SAVING, "dev_dataset_path": str(preference_file), "max_steps": 1, "save_steps": 1}
+    config |= {"evaluation_strategy": "steps", "eval_steps": 1, "metric_for_best_model": "hinge_loss", **keys}
+    message = (
+        "^metric_for_best_model = 'hinge_loss': the evaluations of this run have no such figure, only .*sigmoid_loss"
+    )
+    with pytest.raises(ConfigError, match=message):
+        train(config, write=lambda line: None)
+
+
 def test_nan_is_no_improvement():
     rule = StoppingRule(2, 0.0, "eval_loss", False)
     assert rule.without_improvement([1.0, math.nan, math.nan]) == 2

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import re
+import struct
 import sys
+import termios
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from paddle_flashmask.integrations.paddlenlp import RunError, train
 from paddle_flashmask.integrations.paddlenlp.progress import ProgressLines
+from paddle_flashmask.integrations.paddlenlp.progress_bar import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -110,3 +116,18 @@ def test_no_bar_without_a_terminal_or_with_disable_tqdm(config, attach, monkeypa
     monkeypatch.setattr(Terminal, "isatty", lambda self: False)
     train({**config, "overwrite_output_dir": True, "max_steps": 1}, write=lambda line: None)
     assert "%|" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("columns", [0, 60])
+def test_a_terminal_without_a_width_shows_the_bar_too(columns):
+    """In a pseudo-terminal, as in a container whose terminal has no size."""
+    reading, writing = os.openpty()
+    fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("HHHH", 20 * bool(columns), columns, 0, 0))
+    with os.fdopen(writing, "w") as file:
+        state = SimpleNamespace(max_steps=4, global_step=0)
+        with ProgressBar(ProgressLines(lambda line: None), file) as bar:
+            bar.on_train_begin(None, state, None)
+        shown = os.read(reading, 10_000).decode()
+    os.close(reading)
+    (line,) = {line for line in shown.strip().split("\r") if line.strip()}
+    assert line.startswith("training:   0%|") and "0/4 steps" in line and 50 < len(line) <= (columns or 80)

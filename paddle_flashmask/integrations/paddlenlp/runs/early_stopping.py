@@ -10,6 +10,7 @@ from typing import Any
 
 from paddlenlp.trainer import TrainerCallback
 
+from ..errors import ConfigError
 from .atomic import read_json
 
 
@@ -57,6 +58,21 @@ def stopping_rule(arguments: Any) -> StoppingRule | None:
     )
 
 
+def check_metric(metrics: dict[str, float], metric: str) -> None:
+    """Raise ConfigError where an evaluation lacks the metric, because its loss or its data has no such figure.
+
+    metrics: of the evaluation, with the prefix "eval_". metric: with or without it.
+    """
+    name = metric.removeprefix("eval_")
+    if f"eval_{name}" not in metrics:
+        speed = ("runtime", "samples_per_second", "steps_per_second")
+        names = sorted(key.removeprefix("eval_") for key in metrics if key.startswith("eval_"))
+        raise ConfigError(
+            f"metric_for_best_model = {name!r}: the evaluations of this run have no such figure, only "
+            f"{', '.join(key for key in names if key not in speed)}"
+        )
+
+
 class EarlyStopping(TrainerCallback):
     """Ends training by a `StoppingRule`, as PaddleNLP's EarlyStoppingCallback does.
 
@@ -91,6 +107,7 @@ class EarlyStopping(TrainerCallback):
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         if not self._training:
             return
+        check_metric(metrics, self.rule.metric)
         self.evaluations.append((state.global_step, float(metrics[self.rule.metric])))
         self.on_log(args, state, control)
         self._update(state)

@@ -15,7 +15,7 @@ from ..errors import RunError
 from ..processes import context_group, is_first, wait_for_all
 from .atomic import move_folder, sync_tree
 from .checkpoints import checkpoints, defect, remove_old, seal, step_of
-from .early_stopping import EarlyStopping
+from .early_stopping import EarlyStopping, check_metric
 from .finite import check_weights
 from .folder import UNFINISHED, publish_model
 
@@ -61,6 +61,8 @@ class WholeSaves:
 
     def _save_checkpoint(self, model, metrics=None):
         check_weights(self.model, self.state.global_step)
+        if metrics is not None and self.args.metric_for_best_model is not None:
+            check_metric(metrics, self.args.metric_for_best_model)
         output_dir = Path(self.args.output_dir)
         final = output_dir / f"checkpoint-{self.state.global_step}"
         staged = output_dir / UNFINISHED / final.name
