@@ -156,6 +156,21 @@ def test_cells_of_csv_are_texts_except_those_that_hold_none(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("ending", [".parquet", ""])
+def test_an_argument_named_content_that_other_calls_lack_is_absent(ending, tmp_path):
+    """In Arrow all calls of a column have the arguments of any of them."""
+
+    def talk(arguments: dict) -> dict:
+        call = {"type": "function", "function": {"name": "file", "arguments": arguments}}
+        return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+    rows = [talk({"path": "a"}), talk({"path": "a", "content": "b"})]
+    path = tmp_path / f"train{ending}"
+    WRITERS[ending](path, rows)
+    (source,) = split_sources(str(path), "train")
+    assert [row for row, _ in source.lines()] == rows
+
+
 def test_null_is_absent(tmp_path):
     """Also in objects of lists: Arrow gives all objects of a column the same keys."""
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
