@@ -212,6 +212,31 @@ def test_a_split_in_two_files_is_refused(tmp_path):
         path_sources(str(tmp_path), "train")
 
 
+@pytest.mark.parametrize("name", ["b.JSONL", "b.jsonl.gz", "b.parquet.zst", "b.Csv"])
+def test_a_file_of_a_folder_that_would_be_left_out_is_named(name, tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    write_lines(folder / "a.jsonl", ROWS)
+    (folder / "README.md").write_text("about the data")
+    for find, path in ((split_sources, tmp_path), (path_sources, folder)):
+        assert len(find(str(path), "train")) == 1
+    (folder / name).write_text("")
+    for find, path in ((split_sources, tmp_path), (path_sources, folder)):
+        with pytest.raises(DataError, match=f"{name} would not be read: the name of a data file ends in one of .json"):
+            find(str(path), "train")
+
+
+@pytest.mark.parametrize(
+    "names", [("train.jsonl", "dev.jsonl"), ("test_prefs-00000-of-00001.jsonl", "train_prefs-00000-of-00001.jsonl")]
+)
+def test_splits_of_a_folder_that_is_read_as_one_are_not_mixed(names, tmp_path):
+    write_lines(tmp_path / names[0], ROWS)
+    assert len(path_sources(str(tmp_path), "train")) == 1
+    write_lines(tmp_path / names[1], ROWS)
+    with pytest.raises(DataError, match="are named after two splits; all files of a folder are read as one"):
+        path_sources(str(tmp_path), "train")
+
+
 def test_splits_may_have_different_formats(tmp_path):
     write_array(tmp_path / "train.json", ROWS)
     (tmp_path / "dev").mkdir()
