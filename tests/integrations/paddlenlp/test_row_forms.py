@@ -251,6 +251,12 @@ HUMAN = turn("human", "a")
         ({"instruction": "a", "output": "b", "tgt": "c"}, "'instruction' and 'tgt' do not go together"),
         ({"prompt": "a", "completion": "b", "src": "c"}, "'completion' and 'src' do not go together"),
         ({"prompt": "a", "answers": ["b"], "completion": "c"}, "'answers' and 'completion' do not go together"),
+        ({"instruction": "a", "output": "b", "kto_tag": False}, "'kto_tag' is for the key task = 'kto'"),
+        (
+            {"conversations": [HUMAN, GPT], "images": ["a.png"]},
+            "'images' cannot be used: the models here take text alone",
+        ),
+        ({"prompt": "a", "answers": ["b"], "videos": ["a.mp4"]}, "'videos' cannot be used"),
         ({"instruction": "a", "output": "b", "weights": [1]}, "'weights' and 'instruction' do not go together"),
     ],
 )
@@ -348,6 +354,7 @@ def test_functions_of_preference_rows_are_tools():
         ("dpo", {"prompt": "a", "system": "s", "chosen": "b", "rejected": "c"}, "'system' and 'prompt' do not go"),
         ("dpo", {"chosen": "The sky is blue.", "rejected": "The sky is green."}, "no 'prompt', 'messages' or 'src'"),
         ("kto", {"instruction": "a", "output": "b"}, "no 'label'"),
+        ("dpo", {"prompt": "a", "chosen": "b", "rejected": "c", "images": ["a.png"]}, "'images' cannot be used"),
         ("kto", {"instruction": "a", "output": "b", "kto_tag": "yes"}, "'kto_tag' must be true or false; got 'yes'"),
         ("kto", {"instruction": "a", "output": "b", "kto_tag": True, "label": True}, "'label' and 'kto_tag' do not go"),
         ("kto", {"conversations": [GPT, HUMAN], "kto_tag": True}, "'conversations' must end with the answer of gpt"),

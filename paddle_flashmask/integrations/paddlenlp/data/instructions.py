@@ -18,7 +18,7 @@ from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
 from .data_sets import DataSetMixture
 from .files import split_sources
 from .forms import CONVERTED, FORM_KEYS, FORMS, context_with_functions, form_of
-from .keys import check_one_form, check_spelling
+from .keys import check_one_form, check_spelling, check_text_only
 from .line_tokens import LineTokens, TokenizedLine
 from .lines import Line, Record, each_row, need, object_of
 from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
@@ -70,6 +70,11 @@ class SFTLines:
         row = object_of(record, place)
         if "advantages" in row:
             raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
+        if "kto_tag" in row:
+            raise DataError(
+                f"{place}: 'kto_tag' is for the key task = 'kto'; here answers that are not wanted are learned"
+            )
+        check_text_only(row, place)
         if "answers" in row and ("prompt" in row or not any(key in row for key in FORM_KEYS)):
             check_one_form(row, ("answers",), (*FORM_KEYS, "system", "weight"), place)
             check_spelling(row, ("weights", *CONTEXT), place)

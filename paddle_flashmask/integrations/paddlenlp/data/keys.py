@@ -13,6 +13,10 @@ ALIKE = 0.8
 """The least ratio of `difflib` at which a key is taken for a misspelt one."""
 
 
+_MEDIA = ("images", "image", "videos", "audios")
+"""Keys of LLaMA-Factory and TRL for what belongs to a text."""
+
+
 class RepeatedKeyError(ValueError):
     """A key occurs twice in one JSON object."""
 
@@ -31,6 +35,13 @@ def check_one_form(row: dict[str, Any], first: Sequence[str], second: Sequence[s
     keys = [next((key for key in form if row.get(key) is not None), None) for form in (first, second)]
     if None not in keys:
         raise DataError(f"{place}: {keys[0]!r} and {keys[1]!r} do not go together: a row has one form")
+
+
+def check_text_only(row: dict[str, Any], place: str) -> None:
+    """Raise DataError for a row with pictures, films or sounds, of which only the text would be learned."""
+    for key in _MEDIA:
+        if row.get(key):
+            raise DataError(f"{place}: {key!r} cannot be used: the models here take text alone")
 
 
 def check_spelling(row: dict[str, Any], known: Iterable[str], place: str) -> None:

@@ -13,7 +13,7 @@ from ..errors import DataError
 from .data_sets import DataSetMixture
 from .files import path_sources
 from .forms import preference_row, system_of
-from .keys import check_one_form, check_spelling
+from .keys import check_one_form, check_spelling, check_text_only
 from .lines import Line, Record, each_row, keys_of, need, object_of, texts_of
 from .messages import (
     CONTEXT,
@@ -94,7 +94,9 @@ class PreferenceLines:
 
     def parse(self, record: Record, place: str) -> PreferenceRow:
         """The row of one record. Raises DataError, which begins with `place`, for one that cannot be used."""
-        row = preference_row(object_of(record, place), self.form.answers, place)
+        given = object_of(record, place)
+        check_text_only(given, place)
+        row = preference_row(given, self.form.answers, place)
         _check_keys(row, place)
         return self.form.read(row, place)
 

@@ -10,7 +10,7 @@ from paddle_flashmask.packing import IGNORED_LABEL
 from ..errors import DataError
 from .forms import FORM_KEYS
 from .instructions import SFTLines, SFTRow, SFTTokens, answer_rows, number_of
-from .keys import check_one_form, check_spelling
+from .keys import check_one_form, check_spelling, check_text_only
 from .line_tokens import TokenizedLine
 from .lines import Record, need, object_of
 from .messages import CONTEXT
@@ -40,6 +40,7 @@ class RolloutLines(SFTLines):
             if key in row:
                 raise DataError(f"{place}: {key!r} beside 'advantages', which weight the answers already")
         check_one_form(row, ("answers",), (*FORM_KEYS, "system"), place)
+        check_text_only(row, place)
         check_spelling(row, ("log_probabilities", *CONTEXT), place)
         answers = answer_rows(row, place)
         count = len(answers)
