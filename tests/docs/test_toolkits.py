@@ -121,13 +121,14 @@ def test_rows_are_read(tmp_path: Path) -> None:
     other = {"role": "assistant", "content": "5"}
     instructions = [row for row in shown if "chosen" not in row] + [
         {"src": ["2 + 2?"], "tgt": ["4"], "label": [1]},
-        {"messages": [question, answer], "label": [1]},
+        {"messages": [question, answer, question, answer], "label": [0, 1]},
+        {"messages": [question, {**answer, "weight": 0}, question, answer]},
         {"prompt": [question, answer, question], "completion": [answer]},
         {"conversations": [{"from": "human", "value": "2?"}, {"from": "gpt", "value": "2"}], "system": "Be brief."},
     ]
     found = read(instructions, lambda folder: SFTLines(str(folder), "train"), tmp_path)
-    assert [len(row.messages) for row in found] == [2, 2, 2, 4, 3]
-    assert [row.learned for row in found] == [None, None, None, 1, None]
+    assert [len(row.messages) for row in found] == [2, 2, 4, 4, 4, 3]
+    assert [row.learned for row in found] == [None, None, 1, 1, 1, None]
     pairs = [row for row in shown if "chosen" in row] + [
         {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"},
         {"chosen": [question, answer], "rejected": [question, other]},

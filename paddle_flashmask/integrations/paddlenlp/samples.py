@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +93,8 @@ class Samples(TrainerCallback):
         path = Path(args.output_dir) / SAMPLES_NAME
         if not is_first() or not path.is_file():
             return
-        lines = path.read_text(encoding="utf-8").splitlines() if state.global_step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= state.global_step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        lines = path.read_bytes().splitlines(keepends=True) if state.global_step else []
+        path.write_bytes(b"".join(line for line in lines if _step_of(line) <= state.global_step))
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         same_model = self._step == state.global_step and not args.load_best_model_at_end
@@ -117,6 +117,14 @@ class Samples(TrainerCallback):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a record; infinity for one that a killed run has not written to its end."""
+    try:
+        return json.loads(line)["step"] if line.endswith(b"\n") else math.inf
+    except ValueError:
+        return math.inf
 
 
 @contextlib.contextmanager

@@ -156,6 +156,21 @@ def test_cells_of_csv_are_texts_except_those_that_hold_none(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("ending", [".parquet", ""])
+def test_an_argument_named_content_that_other_calls_lack_is_absent(ending, tmp_path):
+    """In Arrow all calls of a column have the arguments of any of them."""
+
+    def talk(arguments: dict) -> dict:
+        call = {"type": "function", "function": {"name": "file", "arguments": arguments}}
+        return {"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+    rows = [talk({"path": "a"}), talk({"path": "a", "content": "b"})]
+    path = tmp_path / f"train{ending}"
+    WRITERS[ending](path, rows)
+    (source,) = split_sources(str(path), "train")
+    assert [row for row, _ in source.lines()] == rows
+
+
 def test_null_is_absent(tmp_path):
     """Also in objects of lists: Arrow gives all objects of a column the same keys."""
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
@@ -194,6 +209,31 @@ def test_a_split_in_two_files_is_refused(tmp_path):
         split_sources(str(tmp_path), "train")
     write_csv(tmp_path / "train.csv", ROWS)
     with pytest.raises(DataError, match=r"both .*train.csv and train.json exist; do they hold the same rows\?"):
+        path_sources(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize("name", ["b.JSONL", "b.jsonl.gz", "b.parquet.zst", "b.Csv"])
+def test_a_file_of_a_folder_that_would_be_left_out_is_named(name, tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    write_lines(folder / "a.jsonl", ROWS)
+    (folder / "README.md").write_text("about the data")
+    for find, path in ((split_sources, tmp_path), (path_sources, folder)):
+        assert len(find(str(path), "train")) == 1
+    (folder / name).write_text("")
+    for find, path in ((split_sources, tmp_path), (path_sources, folder)):
+        with pytest.raises(DataError, match=f"{name} would not be read: the name of a data file ends in one of .json"):
+            find(str(path), "train")
+
+
+@pytest.mark.parametrize(
+    "names", [("train.jsonl", "dev.jsonl"), ("test_prefs-00000-of-00001.jsonl", "train_prefs-00000-of-00001.jsonl")]
+)
+def test_splits_of_a_folder_that_is_read_as_one_are_not_mixed(names, tmp_path):
+    write_lines(tmp_path / names[0], ROWS)
+    assert len(path_sources(str(tmp_path), "train")) == 1
+    write_lines(tmp_path / names[1], ROWS)
+    with pytest.raises(DataError, match="are named after two splits; all files of a folder are read as one"):
         path_sources(str(tmp_path), "train")
 
 

@@ -127,6 +127,7 @@ def learned_text(tokenizer, row: dict, folder) -> list[str]:
 
 
 TALK = [message("user", "ba"), message("assistant", "che"), message("user", "di"), message("assistant", "fol")]
+WEIGHED = [*TALK[:1], {**TALK[1], "weight": 0}, *TALK[2:]]
 END = "<|im_end|>"
 
 
@@ -140,6 +141,15 @@ END = "<|im_end|>"
         ({"src": ["ba", "di"], "tgt": ["che", "fol"], "label": [0, 1]}, ["fol"]),
         ({"src": ["ba", "di"], "tgt": ["che", "fol"], "label": 0}, ["che", "fol"]),
         ({"prompt": TALK[:1], "completion": TALK[1:]}, ["che", "fol"]),
+        ({"messages": TALK, "label": [0, 1]}, ["fol"]),
+        ({"messages": TALK, "label": True}, ["che", "fol"]),
+        ({"messages": WEIGHED}, ["fol"]),
+        ({"messages": WEIGHED, "label": [1, 1]}, ["fol"]),
+        ({"prompt": TALK[:1], "completion": WEIGHED[1:]}, ["fol"]),
+        ({"prompt": WEIGHED[:3], "completion": TALK[3:]}, ["fol"]),
+        ({"conversations": turns(TALK), "label": [0, 1]}, ["fol"]),
+        ({"conversations": [{**entry, "weight": int(entry["value"] == "fol")} for entry in turns(TALK)]}, ["fol"]),
+        ({"conversations": turns(TALK), "system": "s"}, ["che", "fol"]),
     ],
 )
 def test_answers_of_history_are_learned_and_those_of_a_prompt_are_not(row, expected, templated, tmp_path):
@@ -226,10 +236,15 @@ HUMAN = turn("human", "a")
         ({"messages": TALK, "conversations": []}, "'messages' and 'conversations' do not go together"),
         (
             {"src": ["a", "c"], "tgt": ["b", "d"], "label": [1, 0]},
-            "'label' must be a number for each of 2 rounds, 0 for",
+            "'label' must be 0 for the first of 2 answers and 1 for those that are learned",
         ),
-        ({"src": ["a", "c"], "tgt": ["b", "d"], "label": [1]}, "'label' must be a number for each of 2 rounds"),
-        ({"src": "a", "tgt": "b", "label": [0]}, "'label' must be a number for each of 1 rounds"),
+        ({"src": ["a", "c"], "tgt": ["b", "d"], "label": [1]}, "'label' must be 0 for the first of 2 answers"),
+        ({"src": "a", "tgt": "b", "label": [0]}, "'label' must be 0 for the first of 1 answers"),
+        ({"messages": TALK, "label": [1, 0]}, "'label' must be 0 for the first of 2 answers"),
+        ({"messages": [*WEIGHED[:2]]}, r"the 'weight' of an answer must be 0 for the first of 1 answers .* got \[0\]"),
+        ({"messages": [TALK[0], {**TALK[1], "weight": 0.5}]}, "the 'weight' of an answer must be 0 for the first of"),
+        ({"conversations": [HUMAN, {**GPT, "weight": 0}]}, "the 'weight' of an answer must be 0 for the first of 1"),
+        ({"prompt": WEIGHED[:3], "answers": ["b"]}, "'weight' of a message beside 'answers'"),
         ({"src": "a", "tgt": "b", "system": 5}, "'system' must be a text; got 5"),
         ({"messages": TALK, "system": "s"}, "'system' and 'messages' do not go together"),
         ({"conversations": [HUMAN, GPT], "output": "b"}, "'conversations' and 'output' do not go together"),

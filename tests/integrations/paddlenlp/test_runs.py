@@ -290,6 +290,25 @@ def test_another_run_cannot_be_continued(start, out, data_folder, tmp_path, chan
         assert said(start, "note:", "gradient_accumulation_steps", "ignore_data_skip")
 
 
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
+def test_a_run_with_another_tokenizer_cannot_be_continued(name, start, out, model_folders, tmp_path):
+    model = shutil.copytree(model_folders["llama"], tmp_path / "model")
+    start(model_name_or_path=str(model), max_steps=2)
+    moved = model.rename(tmp_path / "moved")
+    (moved / "README.md").write_text("other text")
+    assert steps(start(model_name_or_path=str(moved), max_steps=3)) == [3]
+    unmark(out)
+    if name == "chat_template.json":
+        (moved / name).write_text(json.dumps({"conversation": ["Q: {{user}}", "{{bot}}"], "query": "Q: {{query}}"}))
+    else:
+        config = json.loads((moved / name).read_text())
+        (moved / name).write_text(json.dumps({**config, "truncation_side": "left"}))
+    with pytest.raises(
+        ConfigError, match="checkpoint-2 is of a run with another tokenizer or chat template: it cannot"
+    ):
+        start(model_name_or_path=str(moved), max_steps=4)
+
+
 def test_a_copy_of_the_data_elsewhere_is_the_same_data(start, out, data_folder, tmp_path):
     start()
     shutil.copy(data_folder / "train.json", tmp_path / "train.json")

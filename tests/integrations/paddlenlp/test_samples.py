@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import paddle
 import pytest
@@ -16,7 +17,7 @@ import paddle_flashmask
 from paddle_flashmask.integrations.paddlenlp import ConfigError, UnsupportedConfigError, train
 from paddle_flashmask.integrations.paddlenlp.config.values import check_early
 from paddle_flashmask.integrations.paddlenlp.decoding import decode
-from paddle_flashmask.integrations.paddlenlp.samples import greedy_answer, questions_of
+from paddle_flashmask.integrations.paddlenlp.samples import Samples, greedy_answer, questions_of
 
 EVALUATED = {"evaluation_strategy": "steps", "eval_steps": 2, "report_to": "none", "load_best_model_at_end": False}
 SAMPLES = {"generate_samples": 2, "generate_max_new_tokens": 6}
@@ -107,6 +108,16 @@ def test_a_resumed_run_keeps_the_answers_up_to_its_checkpoint(sft_config, tmp_pa
     assert records(tmp_path / "out") == before
     train({**config, "max_steps": 1, "overwrite_output_dir": True}, write=lambda line: None)
     assert [record["step"] for record in records(tmp_path / "out")] == [1]
+
+
+def test_a_resumed_run_reads_any_text_and_drops_a_record_without_end(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    whole = [json.dumps({"step": step, "generated": "a\u2028b\x85\x0c"}, ensure_ascii=False) + "\n" for step in (1, 2)]
+    path.write_text("".join(whole) + '{"step": 3, "gen', encoding="utf-8")
+    args, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=1)
+    samples = Samples(None, [], 1, 1, print)
+    samples.on_train_begin(args, state, None)
+    assert path.read_text(encoding="utf-8") == whole[0]
 
 
 def test_the_question_is_what_precedes_the_last_answer():

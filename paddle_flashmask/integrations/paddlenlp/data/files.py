@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from .lines import Line
 
 ENDINGS = tuple(READERS)
 _LISTED = ", ".join(f"*{ending}" for ending in ENDINGS)
+_DATA_NAME = re.compile(rf"({'|'.join(map(re.escape, ENDINGS))})(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
+_SPLIT_WORDS = ("train", "dev", "validation", "valid", "val", "eval", "test")
 DEV_SPLITS = (("dev", "validation"), ("test",))
 """Names of the split for evaluation in a saved `DatasetDict`. Those of the second row count without the first."""
 
@@ -90,11 +93,23 @@ def _file(path: Path) -> Source:
 
 
 def _files_in(folder: Path) -> list[Source]:
-    """The data files of a folder in the order of their names, none of them twice in different formats."""
-    files = sorted(file for file in folder.glob("*") if file.suffix in READERS and file.is_file())
+    """The data files of a folder in the order of their names, none of them twice in different formats.
+
+    Raises DataError for files whose names say that they are data in a form that is not read, and for files of several
+    splits, because all files of a folder are one split.
+    """
+    names = sorted(file for file in folder.glob("*") if file.is_file())
+    for file in names:
+        if file.suffix not in READERS and _DATA_NAME.search(file.name):
+            raise DataError(f"{file} would not be read: the name of a data file ends in one of {', '.join(ENDINGS)}")
+    files = [file for file in names if file.suffix in READERS]
     for first, second in zip(files, files[1:], strict=False):
         if first.stem == second.stem:
             raise DataError(f"both {first} and {second.name} exist; do they hold the same rows?")
+    splits = {word: file for file in files if (word := re.split("[-_.]", file.stem)[0].lower()) in _SPLIT_WORDS}
+    if len(splits) > 1:
+        first, second, *_ = splits.values()
+        raise DataError(f"{first} and {second.name} are named after two splits; all files of a folder are read as one")
     return list(map(_file, files))
 
 

@@ -105,6 +105,8 @@ def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
             [message("assistant", answer)] if isinstance(answer, str) else messages_of(answer, key, place, or_text=True)
         )
         check_turns([*question, *rounds], f"'prompt' with {key}", "assistant", place)
+        if any(entry.get("weight", 1) != 1 for entry in (*question, *rounds)):
+            raise DataError(f"{place}: 'weight' of a message beside 'answers', whose factors are in 'weights'")
         rows.append(SFTRow([*question, *rounds], context, place, _weight_of(weight, f"weights[{number}]", place)))
     return rows
 

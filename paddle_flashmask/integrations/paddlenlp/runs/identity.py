@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..config.arguments import Arguments
@@ -10,6 +11,7 @@ from ..config.parallel import context_parallel_degree
 from ..data.data_sets import DataSetRows
 from ..digests import sha256_of
 from ..errors import ConfigError
+from ..loading import TokenizerSource
 
 _KEYS = (
     "src_length",
@@ -29,16 +31,19 @@ _KEYS = (
 )
 _MODEL_KEYS = ("lora", "lora_rank")
 WEIGHTS = "data_weights"
+TOKENIZER = "tokenizer"
+_TOKENIZER_FILES = ("*token*", "*vocab*", "*merges*", "*.model", "chat_template*")
 LAYOUT = "layout"
 """Which part of the model and the optimizer each process holds. Only some checkpoints depend on it."""
 
 
 def identity_of(task: str, arguments: Arguments, data_sets: Sequence[DataSetRows]) -> dict[str, Any]:
-    """The task, the contents of the training files, the weights of the data sets, and the keys that decide the model's
-    shape and which rows are in which step."""
+    """The task, the contents of the training files and of the tokenizer's, the weights of the data sets, and the keys
+    that decide the model's shape and which rows are in which step."""
     data = [[sha256_of(path) for path in part.files] for part in data_sets]
     identity = {"task": task, "data": data[0] if len(data) == 1 else data}
     identity[WEIGHTS] = [part.weight for part in data_sets]
+    identity[TOKENIZER] = _tokenizer(TokenizerSource.of(arguments))
     groups = (arguments.data, arguments.training, arguments.options, arguments.model)
     for key in (*_KEYS, *_MODEL_KEYS):
         holder = next((group for group in groups if hasattr(group, key)), None)
@@ -72,6 +77,15 @@ def check_identity(name: str, old: dict[str, Any], new: dict[str, Any], training
     )
 
 
+def _tokenizer(source: TokenizerSource) -> list[str] | None:
+    """SHA-256 of the files of the tokenizer and of its chat template; None where it is not in a folder."""
+    folder = Path(source.name)
+    if not folder.is_dir():
+        return None
+    own = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
+    return [sha256_of(path) for path in (*sorted(own), *source.template_files())]
+
+
 def _layout(training: Any) -> dict[str, Any]:
     keys = ("tensor_parallel_degree", "sharding_parallel_degree")
     degrees = {key: max(getattr(training, key), 1) for key in keys}
@@ -81,4 +95,5 @@ def _layout(training: Any) -> dict[str, Any]:
 
 
 def _difference(key: str, old: Any, new: Any) -> str:
-    return "other training data" if key == "data" else f"{key} = {old!r} (now {new!r})"
+    contents = {"data": "other training data", TOKENIZER: "another tokenizer or chat template"}
+    return contents.get(key) or f"{key} = {old!r} (now {new!r})"

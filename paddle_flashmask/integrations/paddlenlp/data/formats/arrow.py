@@ -110,10 +110,11 @@ def _rows(batches: Iterable[Any], path: Path) -> Iterator[Line]:
 def _without_nulls(value: Any) -> Any:
     """The value without keys that are null: all objects of a column have the keys of any of them.
 
-    The `content` of a message stays, as in a message with tool calls alone.
+    The `content` of a message stays, as in a message with tool calls alone, but not an argument `content` of a call.
     """
     if isinstance(value, dict):
-        return {key: _without_nulls(part) for key, part in value.items() if part is not None or key == "content"}
+        kept = ("content",) if value.get("role") is not None else ()
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None or key in kept}
     if isinstance(value, list):
         return [_without_nulls(part) for part in value]
     return value

@@ -73,6 +73,49 @@ def system_of(row: Row, place: str) -> list[Message]:
     return [message("system", text)] if text.strip() else []
 
 
+def learned_by_label(row: Row, messages: Sequence[Message], place: str) -> int | None:
+    """How many answers are learned by the key `label` of ERNIEKit and PaddleFormers, a list with a number for each.
+
+    None, for all of them, also where it is missing or no list, as in data sets whose labels are about something else.
+    """
+    flags = row.get("label")
+    if not isinstance(flags, list):
+        return None
+    return _learned(flags, _answers_in(messages), f"{place}: 'label'", "a list with a number for each answer")
+
+
+def learned_by_weight(entries: Sequence[Row], messages: Sequence[Message], place: str) -> int | None:
+    """How many answers are learned by the key `weight` of OpenAI's messages, where an answer may have one.
+
+    entries: the messages as the row holds them, one for each of `messages`. None, for all answers, where no answer has
+    a weight. Weights of other messages mean nothing.
+    """
+    answers = [entry for entry, known in zip(entries, messages, strict=True) if known["role"] == "assistant"]
+    if all(entry.get("weight") is None for entry in answers):
+        return None
+    flags = [1 if entry.get("weight") is None else entry["weight"] for entry in answers]
+    return _learned(flags, len(answers), f"{place}: the 'weight' of an answer", "1 if missing")
+
+
+def fewest(*learned: int | None) -> int | None:
+    """The least of the numbers of answers that several keys let be learned; None if all are None."""
+    return min((count for count in learned if count is not None), default=None)
+
+
+def _answers_in(messages: Sequence[Message]) -> int:
+    return sum(entry["role"] == "assistant" for entry in messages)
+
+
+def _learned(flags: Sequence[Any], answers: int, name: str, form: str) -> int | None:
+    learned = sum(flag == 1 for flag in flags)
+    if not learned or list(flags) != [0] * (answers - learned) + [1] * learned:
+        raise DataError(
+            f"{name} must be 0 for the first of {answers} answers and 1 for those that are learned ({form}); "
+            f"got {flags!r:.80}"
+        )
+    return None if learned == answers else learned
+
+
 def shared_keys(row: Row, place: str) -> Row:
     """The keys that a preference row keeps in every form: `label` and `kto_tag`, and the variables of the template."""
     found = {key: row[key] for key in ("label", "kto_tag") if key in row}

@@ -9,16 +9,17 @@ from typing import Any
 
 from ..lines import need
 from ..messages import Message, message, messages_of
-from .form import Conversation, Form, Row
+from .form import Conversation, Form, Row, fewest, learned_by_weight
 
 
 def _conversation(row: Row, place: str) -> Conversation:
-    """Of the assistant's messages those in `completion` are learned."""
+    """Of the assistant's messages those in `completion` are learned, but for those that their `weight` leaves out."""
     prompt, completion = (
         _messages(need(row, key, place), key, role, place)
         for key, role in (("prompt", "user"), ("completion", "assistant"))
     )
     learned = sum(entry["role"] == "assistant" for entry in completion)
+    learned = fewest(learned, learned_by_weight(completion, completion, place))
     return Conversation([*prompt, *completion], "'prompt' with 'completion'", learned)
 
 

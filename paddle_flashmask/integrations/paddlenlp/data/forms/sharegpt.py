@@ -13,7 +13,7 @@ from ...errors import DataError
 from ..keys import RepeatedKeyError, object_with_unique_keys
 from ..lines import need
 from ..messages import Message, message
-from .form import Conversation, Form, Row, shared_keys, system_of
+from .form import Conversation, Form, Row, fewest, learned_by_label, learned_by_weight, shared_keys, system_of
 
 _KEY = "conversations"
 _ROLES = {"system": "system", "human": "user", "gpt": "assistant", "observation": "tool"}
@@ -21,8 +21,11 @@ _CALL = "function_call"
 
 
 def _conversation(row: Row, place: str) -> Conversation:
-    """What gpt says and calls is learned."""
-    return Conversation(_messages(row, place), f"'{_KEY}'")
+    """What gpt says and calls is learned, but for answers that `weight` or the list `label` leave out."""
+    messages = _messages(row, place)
+    turns = row[_KEY]
+    by_weight = learned_by_weight(turns, messages[len(messages) - len(turns) :], place)
+    return Conversation(messages, f"'{_KEY}'", fewest(learned_by_label(row, messages, place), by_weight))
 
 
 def _question(row: Row, answers: Sequence[str], place: str) -> Row:
