@@ -1,7 +1,8 @@
 """Hook of MkDocs: files of the repository that a page links to become a part of the site.
 
 A linked Markdown file becomes a page and any other file is copied as it is, both below `repository/`. Links of the
-pages are adapted, so that the Markdown itself keeps links that work in a checkout.
+pages are adapted, so that the Markdown itself keeps links that work in a checkout. Where a link shows the name of a
+Markdown file, the site shows the title of that page.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FOLDER = "repository"
 # Pages of the navigation outside of docs.
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)\s#]+)")
+_NAMED_LINK = re.compile(r"\[([\w./]+\.md)\]\(([^)\s#]+)")
+_TITLE = re.compile(r"^# (.+)$", flags=re.MULTILINE)
 
 
 def linked(page: Path, root: Path = REPOSITORY) -> set[Path]:
@@ -61,6 +64,20 @@ def adapt_links(markdown: str, page: Path, root: Path = REPOSITORY) -> str:
     return _LINK.sub(adapted, markdown)
 
 
+def name_pages(markdown: str, page: Path) -> str:
+    """Replace the text of links that is the name of the linked Markdown file by the file's title, if it has one."""
+
+    def named(match: re.Match[str]) -> str:
+        text, link = match.groups()
+        target = page.parent / link
+        if not link.endswith(text) and not text.endswith(link):
+            return match[0]
+        title = _TITLE.search(target.read_text(encoding="utf-8")) if target.is_file() else None
+        return f"[{title[1]}]({link}" if title else match[0]
+
+    return _NAMED_LINK.sub(named, markdown)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
@@ -72,4 +89,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    return adapt_links(markdown, Path(page.file.abs_src_path))
+    source = Path(page.file.abs_src_path)
+    return adapt_links(name_pages(markdown, source), source)

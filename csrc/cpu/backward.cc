@@ -7,6 +7,7 @@
 #include "arena.h"
 #include "attention.h"
 #include "backward_order.h"
+#include "few_keys.h"
 #include "few_queries.h"
 #include "huge_pages.h"
 #include "isolation.h"
@@ -47,6 +48,7 @@ class BackwardPass {
         key_items_(params.batch * params.heads_kv * mask_.key_tiles()),
         threads_(static_cast<int>(params.num_workers)),
         few_queries_(HasFewQueries(params)),
+        few_keys_(HasFewKeys(params)),
         turns_(query_items_, arena) {
     queries_ = arena->Take<float>(query_items_ * QuerySize());
     douts_ = arena->Take<float>(query_items_ * kTileQ * padded_v_);
@@ -178,8 +180,13 @@ class BackwardPass {
     const void* value = At(params_.value, params_.dtype, item.batch, item.key_tile * kTileK, item.kv_head);
     scratch->key_rows = {key, params_.key.stride_seq, kPanel, dim_};
     scratch->value_rows = {value, params_.value.stride_seq, kPanel, dim_v_};
-    if (!few_queries_) {
+    if (few_keys_) {
+      kernels.pack_panels[params_.dtype](key, params_.key.stride_seq, keys, dim_, params_.softmax_scale,
+                                         scratch->key_transposed, keys);
+    } else if (!few_queries_) {
       kernels.pack_transposed[params_.dtype](key, params_.key.stride_seq, keys, dim_, scratch->key_transposed);
+    }
+    if (!few_queries_) {
       kernels.pack_transposed[params_.dtype](value, params_.value.stride_seq, keys, dim_v_,
                                              scratch->value_transposed);
     }
@@ -206,7 +213,11 @@ class BackwardPass {
       // Prefetch the adjacent query tile, which is usually the next live one.
       const Upcoming next_query = {query + QuerySize(), static_cast<int>(QuerySize())};
       const Upcoming next_dout = {dout + kTileQ * padded_v_, kTileQ * padded_v_};
-      kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores, next_query);
+      if (few_keys_) {
+        MultiplyColumns(batch, head, query_tile, shape, scratch);
+      } else {
+        kernels.multiply(query, scratch.key_transposed, dim_, shape, scratch.scores, next_query);
+      }
       kernels.multiply(dout, scratch.value_transposed, dim_v_, shape, scratch.dweights, next_dout);
     }
     mask_.ApplyMask(batch, head, query_tile, key_tile, shape, scratch.scores);
@@ -250,6 +261,22 @@ class BackwardPass {
     const int end = static_cast<int>(Min<int64_t>(shape.panel_end * kPanel, mask_.Keys(key_tile)));
     Kernels().dots_of_rows[params_.dtype](rows, shape.panel_begin * kPanel, end, {left, kTileQ}, shape.row_begin,
                                           shape.row_end, scores);
+  }
+
+  // The same for few keys, whose scaled panels take the place of key_transposed. Every row is computed, because the
+  // bits of a score depend on the place of its row in a block of rows.
+  void MultiplyColumns(int64_t batch, int64_t head, int64_t query_tile, const TileShape& shape,
+                       const Scratch& scratch) const {
+    const int keys = mask_.Keys(0);
+    const RowSpan rows = {At(params_.query, params_.dtype, batch, query_tile * kTileQ, head),
+                          params_.query.stride_seq, kPanel, dim_};
+    float* columns = scratch.keep;
+    Kernels().dots_of_rows[params_.dtype](rows, 0, mask_.Rows(query_tile), {scratch.key_transposed, keys}, 0, keys,
+                                          columns);
+    for (int row = shape.row_begin; row < shape.row_end; ++row) {
+      float* to = scratch.scores + row * kScoreStride;
+      for (int key = 0; key < kPanel; ++key) to[key] = key < keys ? columns[key * kScoreStride + row] : 0.0f;
+    }
   }
 
   float* DqueryOf(int64_t item) const { return dquery_ + item * QuerySize(); }
@@ -329,6 +356,7 @@ class BackwardPass {
   int64_t query_items_, key_items_;  // (batch, query head, query tile) and (batch, kv head, key tile)
   int threads_;
   bool few_queries_;   // keys and values are read as they are for scores and dweights
+  bool few_keys_;      // queries are read as they are for scores
   float* queries_;     // [query item], panels, times softmax_scale
   float* douts_;       // [query item], panels
   float* lse_;         // [query item][kTileQ], 0 for a row that sees no key

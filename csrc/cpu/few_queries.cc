@@ -1,4 +1,5 @@
-// Chunks of keys are attended independently, whatever the number of threads, and their outputs are added in order.
+// The query heads of a key head are attended together, so that each key and value is read once. Chunks of keys are
+// attended independently, whatever the number of threads, and their outputs are added in order.
 #include "few_queries.h"
 
 #include <algorithm>
@@ -36,14 +37,15 @@ class FewQueriesPass {
   FewQueriesPass(const pfm_params& params, Arena* arena)
       : params_(params),
         mask_(params, arena),
-        rows_(static_cast<int>(params.seqlen_q)),
-        group_(params.heads_q / params.heads_kv),
+        queries_(static_cast<int>(params.seqlen_q)),
+        group_(static_cast<int>(params.heads_q / params.heads_kv)),
+        rows_(group_ * queries_),
         chunks_(CeilDiv<int64_t>(mask_.key_tiles(), kChunkTiles)),
         query_size_(static_cast<int64_t>(rows_) * PaddedDim(params.head_dim)),
         out_size_(static_cast<int64_t>(rows_) * PaddedDim(params.head_dim_v)),
         threads_(static_cast<int>(params.num_workers)) {
-    const int64_t heads = params.batch * params.heads_q;
-    queries_ = arena->Take<float>(heads * query_size_);
+    const int64_t heads = params.batch * params.heads_kv;
+    query_panels_ = arena->Take<float>(heads * query_size_);
     outs_ = arena->Take<float>(heads * chunks_ * out_size_);
     maxima_ = arena->Take<float>(heads * chunks_ * rows_);
     sums_ = arena->Take<float>(heads * chunks_ * rows_);
@@ -52,7 +54,7 @@ class FewQueriesPass {
 
   void Run() {
     mask_.Build(threads_);
-    ParallelFor(params_.batch * params_.heads_q, threads_, [&](int64_t item, int) { PackQuery(item); });
+    ParallelFor(params_.batch * params_.heads_kv, threads_, [&](int64_t item, int) { PackQueries(item); });
     ParallelFor(params_.batch * chunks_ * params_.heads_kv, threads_, [&](int64_t item, int thread) {
       const int64_t batch = item / params_.heads_kv / chunks_;
       AttendChunk(batch, item / params_.heads_kv % chunks_, item % params_.heads_kv, ScratchOf(thread));
@@ -81,40 +83,47 @@ class FewQueriesPass {
     return scratch;
   }
 
-  // Index of the results of a chunk: [batch * Hq + head][chunk].
-  int64_t Part(int64_t batch, int64_t head, int64_t chunk) const {
-    return (batch * params_.heads_q + head) * chunks_ + chunk;
-  }
+  // Index of the results of a chunk: [batch * Hkv + kv_head][chunk].
+  int64_t Part(int64_t kv_item, int64_t chunk) const { return kv_item * chunks_ + chunk; }
 
-  void PackQuery(int64_t item) {
-    const void* query = At(params_.query, params_.dtype, item / params_.heads_q, 0, item % params_.heads_q);
-    Kernels().pack_panels[params_.dtype](query, params_.query.stride_seq, rows_, static_cast<int>(params_.head_dim),
-                                         params_.softmax_scale, queries_ + item * query_size_, rows_);
+  int64_t HeadOf(int64_t kv_head, int member) const { return kv_head * group_ + member; }
+
+  // The rows of a panel are those of the first head of the group, then those of the second.
+  void PackQueries(int64_t kv_item) {
+    const int64_t batch = kv_item / params_.heads_kv, kv_head = kv_item % params_.heads_kv;
+    const int64_t element_size = params_.dtype == PFM_FLOAT32 ? 4 : 2;
+    const int dim = static_cast<int>(params_.head_dim);
+    float* to = query_panels_ + kv_item * query_size_;
+    for (int column = 0; column < dim; column += kPanel) {
+      for (int member = 0; member < group_; ++member, to += queries_ * kPanel) {
+        const void* from = At(params_.query, params_.dtype, batch, 0, HeadOf(kv_head, member));
+        Kernels().pack_panels[params_.dtype](static_cast<const char*>(from) + column * element_size,
+                                             params_.query.stride_seq, queries_, std::min(dim - column, kPanel),
+                                             params_.softmax_scale, to, queries_);
+      }
+    }
   }
 
   void AttendChunk(int64_t batch, int64_t chunk, int64_t kv_head, const Scratch& scratch) const {
     const int64_t begin = chunk * kChunkTiles, end = Min(begin + kChunkTiles, mask_.key_tiles());
-    RowState states[kMostRows];
-    for (int64_t i = 0; i < group_; ++i) Start(batch, kv_head * group_ + i, chunk, &states[i]);
+    const int64_t part = Part(batch * params_.heads_kv + kv_head, chunk);
+    RowState state;
+    Start(kv_head, chunk, &state);
+    std::fill_n(outs_ + part * out_size_, out_size_, 0.0f);
     for (int64_t key_tile = begin; key_tile < end; ++key_tile) {
-      for (int64_t i = 0; i < group_; ++i) {
-        AttendTile(batch, kv_head * group_ + i, chunk, key_tile, scratch, &states[i]);
-      }
+      AttendTile(batch, kv_head, key_tile, scratch, &state, outs_ + part * out_size_);
     }
-    for (int64_t i = 0; i < group_; ++i) {
-      const int64_t part = Part(batch, kv_head * group_ + i, chunk);
-      std::copy_n(states[i].max, rows_, maxima_ + part * rows_);
-      std::copy_n(states[i].sum, rows_, sums_ + part * rows_);
-    }
+    std::copy_n(state.max, rows_, maxima_ + part * rows_);
+    std::copy_n(state.sum, rows_, sums_ + part * rows_);
   }
 
   // A sink acts as a score with value vector 0 that every row sees before its first key.
-  void Start(int64_t batch, int64_t head, int64_t chunk, RowState* state) const {
+  void Start(int64_t kv_head, int64_t chunk, RowState* state) const {
     const bool sinks = chunk == 0 && params_.learnable_sink != nullptr;
-    const float sink = sinks ? params_.learnable_sink[head] : kMinusInfinity;
-    std::fill_n(state->max, rows_, sink);
-    std::fill_n(state->sum, rows_, sink == kMinusInfinity ? 0.0f : 1.0f);
-    std::fill_n(outs_ + Part(batch, head, chunk) * out_size_, out_size_, 0.0f);
+    for (int row = 0; row < rows_; ++row) {
+      state->max[row] = sinks ? params_.learnable_sink[HeadOf(kv_head, row / queries_)] : kMinusInfinity;
+      state->sum[row] = state->max[row] == kMinusInfinity ? 0.0f : 1.0f;
+    }
   }
 
   RowSpan Rows(const pfm_tensor& tensor, int64_t batch, int64_t key_tile, int64_t head, int64_t dim) const {
@@ -122,44 +131,86 @@ class FewQueriesPass {
     return {data, tensor.stride_seq, kPanel, static_cast<int>(dim)};
   }
 
-  void AttendTile(int64_t batch, int64_t head, int64_t chunk, int64_t key_tile, const Scratch& scratch,
-                  RowState* state) const {
+  // Computes the panels that some head of the group sees, as a shape of all rows. Returns false if there are none.
+  bool Shape(int64_t batch, int64_t kv_head, int64_t key_tile, TileShape* shape) const {
+    shape->panel_begin = kKeyPanels;
+    shape->panel_end = 0;
+    shape->row_begin = 0;
+    shape->row_end = rows_;
+    shape->masked = false;
+    for (int member = 0; member < group_; ++member) {
+      TileShape of_head;
+      const bool sees = mask_.Shape(batch, HeadOf(kv_head, member), 0, key_tile, &of_head);
+      shape->masked |= !sees || of_head.masked;
+      if (!sees) continue;
+      shape->panel_begin = std::min(shape->panel_begin, of_head.panel_begin);
+      shape->panel_end = std::max(shape->panel_end, of_head.panel_end);
+    }
+    for (PanelRows& rows : shape->panel) rows = {0, static_cast<int16_t>(rows_)};
+    return shape->panel_begin < shape->panel_end;
+  }
+
+  // Calls body(head, shape, offset) for the heads of the group: `shape` with the rows of one head, `offset` of these
+  // rows in a score tile.
+  template <class Body>
+  void ForHeads(int64_t kv_head, const TileShape& shape, const Body& body) const {
+    TileShape of_head = shape;
+    of_head.row_end = queries_;
+    for (int member = 0; member < group_; ++member) {
+      body(HeadOf(kv_head, member), of_head, static_cast<int64_t>(member) * queries_ * kScoreStride);
+    }
+  }
+
+  // Hidden pairs of a masked shape -> -inf.
+  void Hide(int64_t batch, int64_t kv_head, int64_t key_tile, const TileShape& shape, float* scores) const {
+    if (!shape.masked) return;
+    ForHeads(kv_head, shape, [&](int64_t head, const TileShape& of_head, int64_t offset) {
+      if (mask_.BlockHidden(batch, head, 0, key_tile)) {
+        std::fill_n(scores + offset, queries_ * kScoreStride, kMinusInfinity);
+      } else {
+        mask_.ApplyMask(batch, head, 0, key_tile, of_head, scores + offset);
+      }
+    });
+  }
+
+  void AttendTile(int64_t batch, int64_t kv_head, int64_t key_tile, const Scratch& scratch, RowState* state,
+                  float* out) const {
     TileShape shape;
-    if (!mask_.Shape(batch, head, 0, key_tile, &shape)) return;
+    if (!Shape(batch, kv_head, key_tile, &shape)) return;
     const TileKernels& kernels = Kernels();
-    const int64_t kv_head = head / group_;
     const int begin = shape.panel_begin * kPanel;
     const int end = static_cast<int>(Min<int64_t>(shape.panel_end * kPanel, mask_.Keys(key_tile)));
     const RowSpan key = Rows(params_.key, batch, key_tile, kv_head, params_.head_dim);
     const RowSpan value = Rows(params_.value, batch, key_tile, kv_head, params_.head_dim_v);
-    const PanelSpan query = {queries_ + (batch * params_.heads_q + head) * query_size_, rows_};
-    kernels.dots_of_rows[params_.dtype](key, begin, end, query, shape.row_begin, shape.row_end, scratch.scores);
-    mask_.ApplyMask(batch, head, 0, key_tile, shape, scratch.scores);
+    const PanelSpan query = {query_panels_ + (batch * params_.heads_kv + kv_head) * query_size_, rows_};
+    kernels.dots_of_rows[params_.dtype](key, begin, end, query, 0, rows_, scratch.scores);
+    Hide(batch, kv_head, key_tile, shape, scratch.scores);
     kernels.softmax(shape, scratch.scores, state);
     if (params_.dropout > 0.0f) {
-      kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, batch, head), 0, key_tile * kTileK, shape,
-                           scratch.keep);
+      // Each call fills whole blocks of rows, of which the next one replaces those beyond its head's.
+      ForHeads(kv_head, shape, [&](int64_t head, const TileShape& of_head, int64_t offset) {
+        kernels.dropout_keep(DropoutOf(params_), DropoutHead(params_, batch, head), 0, key_tile * kTileK, of_head,
+                             scratch.keep + offset);
+      });
       kernels.scale_by(shape, scratch.keep, scratch.scores);
     }
-    float* out = outs_ + Part(batch, head, chunk) * out_size_;
-    Rescale(shape, *state, out);
+    Rescale(*state, out);
     if (shape.masked && !kernels.finite_rows[params_.dtype](value, begin, end)) {
       kernels.pack_panels[params_.dtype](value.data, value.row_stride, mask_.Keys(key_tile), value.dim, 1.0f,
                                          scratch.value, kTileK);
-      mask_.Visibility(batch, head, 0, key_tile, shape, scratch.keep);
+      std::fill_n(scratch.keep, kTileQ * kScoreStride, 0.0f);
+      Hide(batch, kv_head, key_tile, shape, scratch.keep);
       const IsolatedTile isolated = {shape, scratch.keep, scratch.finite};
       isolated.AccumulateRows(scratch.scores, scratch.value, value.dim, end, rows_, out);
       return;
     }
-    kernels.accumulate_rows[params_.dtype](scratch.scores, value, begin, end, shape.row_begin, shape.row_end, rows_,
-                                           out);
+    kernels.accumulate_rows[params_.dtype](scratch.scores, value, begin, end, 0, rows_, rows_, out);
   }
 
-  void Rescale(const TileShape& shape, const RowState& state, float* out) const {
+  void Rescale(const RowState& state, float* out) const {
     for (int panel = 0; panel < PaddedDim(params_.head_dim_v) / kPanel; ++panel) {
-      for (int row = shape.row_begin; row < shape.row_end; ++row) {
-        float* at = out + (panel * rows_ + row) * kPanel;
-        for (int i = 0; i < kPanel; ++i) at[i] *= state.rescale[row];
+      for (int row = 0; row < rows_; ++row, out += kPanel) {
+        for (int i = 0; i < kPanel; ++i) out[i] *= state.rescale[row];
       }
     }
   }
@@ -167,17 +218,21 @@ class FewQueriesPass {
   // Adds the chunks of a head to its first one and stores the sum.
   void AddChunks(int64_t item) const {
     const int64_t batch = item / params_.heads_q, head = item % params_.heads_q;
-    float* outs = outs_ + item * chunks_ * out_size_;
+    const int64_t first = Part(batch * params_.heads_kv + head / group_, 0);
+    const int first_row = static_cast<int>(head % group_) * queries_;
+    float* outs = outs_ + first * out_size_ + first_row * kPanel;
     float inverse[kMostQueries];
-    for (int row = 0; row < rows_; ++row) inverse[row] = AddRow(item, row, outs);
-    Kernels().store_panels[params_.dtype](outs, rows_, rows_, static_cast<int>(params_.head_dim_v), inverse, 1.0f,
+    for (int query = 0; query < queries_; ++query) {
+      const int64_t row = first * rows_ + first_row + query;
+      inverse[query] =
+          AddRow(maxima_ + row, sums_ + row, outs + query * kPanel, &params_.lse[item * queries_ + query]);
+    }
+    Kernels().store_panels[params_.dtype](outs, rows_, queries_, static_cast<int>(params_.head_dim_v), inverse, 1.0f,
                                           At(params_.out, params_.dtype, batch, 0, head), params_.out.stride_seq);
   }
 
-  // Returns the factor of the row's sum and stores its lse.
-  float AddRow(int64_t item, int row, float* outs) const {
-    const float* maxima = maxima_ + item * chunks_ * rows_ + row;
-    const float* sums = sums_ + item * chunks_ * rows_ + row;
+  // Adds the chunks of a row. Returns the factor of its sum.
+  float AddRow(const float* maxima, const float* sums, float* outs, float* lse) const {
     float max = kMinusInfinity;
     for (int64_t chunk = 0; chunk < chunks_; ++chunk) max = std::max(max, maxima[chunk * rows_]);
     const float base = max == kMinusInfinity ? 0.0f : max;
@@ -187,24 +242,25 @@ class FewQueriesPass {
       sum += static_cast<double>(factor) * sums[chunk * rows_];
       const float* part = outs + chunk * out_size_;
       for (int panel = 0; panel < PaddedDim(params_.head_dim_v) / kPanel; ++panel) {
-        const int64_t at = (static_cast<int64_t>(panel) * rows_ + row) * kPanel;
+        const int64_t at = static_cast<int64_t>(panel) * rows_ * kPanel;
         for (int i = 0; i < kPanel; ++i) outs[at + i] = (chunk == 0 ? 0.0f : outs[at + i]) + factor * part[at + i];
       }
     }
-    params_.lse[item * rows_ + row] = sum == 0.0 ? kMinusInfinity : static_cast<float>(base + std::log(sum));
+    *lse = sum == 0.0 ? kMinusInfinity : static_cast<float>(base + std::log(sum));
     return sum == 0.0 ? 0.0f : static_cast<float>(1.0 / sum);
   }
 
   const pfm_params& params_;
   MaskPlan mask_;
-  int rows_;
-  int64_t group_;  // query heads that share a key head
+  int queries_;
+  int group_;  // query heads that share a key head
+  int rows_;   // queries of the group
   int64_t chunks_;
   int64_t query_size_, out_size_;
   int threads_;
-  float* queries_;  // [B * Hq], panels of `rows_` rows, times softmax_scale
-  float* outs_;     // [B * Hq][chunk], panels of `rows_` rows
-  float* maxima_;   // [B * Hq][chunk][row]: RowState::max and sum
+  float* query_panels_;  // [B * Hkv], panels of `rows_` rows, times softmax_scale
+  float* outs_;          // [B * Hkv][chunk], panels of `rows_` rows
+  float* maxima_;        // [B * Hkv][chunk][row]: RowState::max and sum
   float* sums_;
   float* scratch_;
 };

@@ -6,6 +6,7 @@
 
 #include "arena.h"
 #include "attention.h"
+#include "few_keys.h"
 #include "few_queries.h"
 #include "huge_pages.h"
 #include "isolation.h"
@@ -190,6 +191,7 @@ class ForwardPass {
 
 size_t ForwardWorkspace(const pfm_params& params) {
   if (HasFewQueries(params)) return FewQueriesWorkspace(params);
+  if (HasFewKeys(params)) return FewKeysWorkspace(params);
   Arena arena(nullptr);
   ForwardPass pass(params, &arena);
   return arena.used();
@@ -199,6 +201,7 @@ void Forward(const pfm_params& params) {
   if (HasFewQueries(params)) return FewQueriesForward(params);
   AdviseHugePages(params.workspace, params.workspace_size);
   AdviseHugePagesUnder(params.out, params, params.seqlen_q, params.heads_q, params.head_dim_v);
+  if (HasFewKeys(params)) return FewKeysForward(params);
   Arena arena(params.workspace);
   ForwardPass(params, &arena).Run();
 }

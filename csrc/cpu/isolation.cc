@@ -6,9 +6,6 @@
 #include "../flashmask.h"
 
 namespace pfm::cpu {
-namespace {
-
-// Copies panels of `rows` rows, with 0 in place of NaN and infinity. Returns whether there were any.
 bool CopyFinite(const float* panels, int rows, int dim, float* finite) {
   const int64_t count = static_cast<int64_t>(PaddedDim(dim)) * rows;
   bool replaced = false;
@@ -20,8 +17,6 @@ bool CopyFinite(const float* panels, int rows, int dim, float* finite) {
   return replaced;
 }
 
-// to += weight * from over the elements of `from` that are not finite, for rows of panels of from_rows and to_rows
-// rows.
 void AddNonFinite(const float* from, int from_rows, float weight, int dim, float* to, int to_rows) {
   for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel, from += from_rows * kPanel, to += to_rows * kPanel) {
     for (int i = 0; i < kPanel; ++i) {
@@ -29,6 +24,8 @@ void AddNonFinite(const float* from, int from_rows, float weight, int dim, float
     }
   }
 }
+
+namespace {
 
 // Calls visit(row, key) for the visible pairs of a tile.
 template <class Visit>

@@ -6,6 +6,13 @@
 
 namespace pfm::cpu {
 
+// Copies panels of `rows` rows, with 0 in place of NaN and infinity. Returns whether there were any.
+bool CopyFinite(const float* panels, int rows, int dim, float* finite);
+
+// to += weight * from over the elements of `from` that are not finite, for rows of panels of from_rows and to_rows
+// rows.
+void AddNonFinite(const float* from, int from_rows, float weight, int dim, float* to, int to_rows);
+
 // The weight of a hidden pair is 0, but 0 times NaN or infinity is NaN: the products of tile_kernels.h would carry
 // such an element of one row into rows that do not see it. The products here leave these elements out of the matrix
 // product and then add them pair by pair, for visible pairs alone. All other results have the bits of tile_kernels.h.

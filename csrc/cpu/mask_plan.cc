@@ -59,16 +59,34 @@ const int32_t* MaskPlan::StartEnd(int64_t mask) const {
          mask % params_.heads_mask * params_.startend_stride_head;
 }
 
+// Without indices there are no holes and only one mask. This loop is several times faster than the general one, which
+// would take a third of a call with one query.
+void MaskPlan::BuildWindowTile(int64_t key_tile) {
+  const RowRange absent = {static_cast<int32_t>(params_.seqlen_q), 0};
+  TileBounds bounds = {NoBounds(), {NoBounds(), NoBounds()}};
+  for (RowRangeBounds& hole : bounds.hole) Extend(&hole, absent);
+  const int keys = Keys(key_tile);
+  for (int c = 0; c < kTileK; ++c) {
+    const int64_t key = key_tile * kTileK + c;
+    const RowRange rows = c < keys ? RowsInWindow(rules_, key) : absent;
+    const RowRange visible = rows.empty() ? absent : rows;
+    bound_[0][key] = visible.begin;
+    bound_[1][key] = visible.end;
+    if (c < keys) Extend(&bounds.visible, visible);
+  }
+  tile_bounds_[key_tile] = bounds;
+}
+
 void MaskPlan::BuildKeyTile(int64_t mask, int64_t key_tile) {
+  if (rules_.bounds == 0) return BuildWindowTile(key_tile);
   const int32_t rows = static_cast<int32_t>(params_.seqlen_q);
   const Column nobody = {{rows, 0}, {{rows, 0}, {rows, 0}}};
-  const int32_t* values = rules_.bounds == 0 ? nullptr : StartEnd(mask);
+  const int32_t* values = StartEnd(mask);
   Column columns[kTileK];
   for (int c = 0; c < kTileK; ++c) {
     const int64_t key = key_tile * kTileK + c;
     const bool exists = key < params_.seqlen_k;
-    columns[c] =
-        exists ? NormalForm(rules_, key, values == nullptr ? nullptr : values + key * rules_.bounds) : nobody;
+    columns[c] = exists ? NormalForm(rules_, key, values + key * rules_.bounds) : nobody;
     const int64_t at = mask * padded_keys_ + key;
     bound_[0][at] = columns[c].visible.begin;
     bound_[1][at] = columns[c].visible.end;
@@ -93,6 +111,16 @@ ColumnArrays MaskPlan::Columns(int64_t mask) const {
     columns.hole_end[hole] = bound_[3 + 2 * hole] + at;
   }
   return columns;
+}
+
+Column MaskPlan::ColumnOf(int64_t mask, int64_t key) const {
+  const int64_t at = mask * padded_keys_ + key;
+  const RowRange absent = {static_cast<int32_t>(params_.seqlen_q), 0};
+  Column column = {{bound_[0][at], bound_[1][at]}, {absent, absent}};
+  for (int hole = 0; hole < rules_.holes(); ++hole) {
+    column.hole[hole] = {bound_[2 + 2 * hole][at], bound_[3 + 2 * hole][at]};
+  }
+  return column;
 }
 
 bool MaskPlan::BlockHidden(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile) const {

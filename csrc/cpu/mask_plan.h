@@ -38,6 +38,12 @@ class MaskPlan {
   void ApplyMask(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const TileShape& shape,
                  float* scores) const;
 
+  // The normal form of a key's column.
+  Column ColumnOf(int64_t mask, int64_t key) const;
+
+  // Whether block_mask hides all pairs of a tile.
+  bool BlockHidden(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile) const;
+
   // 0 for visible and -inf for hidden pairs inside the shape's bounding box, as a score tile.
   void Visibility(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile, const TileShape& shape,
                   float* visibility) const;
@@ -50,9 +56,9 @@ class MaskPlan {
 
  private:
   void BuildKeyTile(int64_t mask, int64_t key_tile);
+  void BuildWindowTile(int64_t key_tile);
   ColumnArrays Columns(int64_t mask) const;
   const int32_t* StartEnd(int64_t mask) const;
-  bool BlockHidden(int64_t batch, int64_t head, int64_t query_tile, int64_t key_tile) const;
 
   const pfm_params& params_;
   MaskRules rules_;

@@ -52,6 +52,15 @@ struct Pack {
     return values;
   }
 
+  static PFM_INLINE void StoreSixteen(const Sixteen& values, Storage* to, int count) {
+    Storage part[kPanel];
+    Storage* target = count == kPanel ? to : part;
+    for (int j = 0; j < kVectors; ++j) Elements::Store(target + j * Simd::kLanes, values.v[j]);
+    if (count < kPanel) {
+      for (int i = 0; i < count; ++i) to[i] = part[i];
+    }
+  }
+
   // Prefetch distance in rows. Rows of one head are far apart in memory, which defeats hardware prefetching.
   static constexpr int kRowsAhead = 8;
 
@@ -123,15 +132,9 @@ struct Pack {
       Storage* to = static_cast<Storage*>(dst) + row * row_stride;
       for (int panel = 0; panel < PaddedDim(dim) / kPanel; ++panel) {
         const float* from = src + (static_cast<int64_t>(panel) * panel_rows + row) * kPanel;
-        Storage values[kPanel];
-        const int count = Count(dim, panel);
-        Storage* target = count == kPanel ? to + panel * kPanel : values;
-        for (int j = 0; j < kVectors; ++j) {
-          Elements::Store(target + j * Simd::kLanes, Simd::Mul(Simd::Load(from + j * Simd::kLanes), factor));
-        }
-        if (count < kPanel) {
-          for (int i = 0; i < count; ++i) to[panel * kPanel + i] = values[i];
-        }
+        Sixteen values;
+        for (int j = 0; j < kVectors; ++j) values.v[j] = Simd::Mul(Simd::Load(from + j * Simd::kLanes), factor);
+        StoreSixteen(values, to + panel * kPanel, Count(dim, panel));
       }
     }
   }

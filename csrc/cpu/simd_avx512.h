@@ -70,6 +70,18 @@ struct Avx512 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
 
+  static void StoreBfloat16(uint16_t* p, Float v) {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i biased = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const __m512i quiet = _mm512_set1_epi32(0x400000);
+    const __m512i rounded = _mm512_mask_or_epi32(biased, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), bits, quiet);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+  }
+  static void StoreFloat16(uint16_t* p, Float v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
+
   // begin[lane] <= row < end[lane]
   static Mask InRange(const int32_t* begin, const int32_t* end, int32_t row) {
     const __m512i r = _mm512_set1_epi32(row);

@@ -130,6 +130,26 @@ struct Softmax {
     }
   }
 
+  // Lanes are rows. The scores of a lane beyond the last row are undefined, and so is what becomes of them.
+  static void ForwardColumns(int keys, int rows, float sink, float* scores, float* max, float* sum) {
+    const Float hidden = Simd::Set(kMinusInfinity);
+    for (int row = 0; row < rows; row += kLanes) {
+      Float largest = Simd::Set(sink);
+      for (int key = 0; key < keys; ++key)
+        largest = Simd::Max(largest, Simd::Load(scores + key * kScoreStride + row));
+      const Float base = Simd::Select(Simd::Equal(largest, hidden), Simd::Set(0.0f), largest);
+      Float total = Simd::Exp(Simd::Sub(Simd::Set(sink), base));
+      for (int key = 0; key < keys; ++key) {
+        float* s = scores + key * kScoreStride + row;
+        const Float p = Simd::Exp(Simd::Sub(Simd::Load(s), base));
+        Simd::Store(s, p);
+        total = Simd::Add(total, p);
+      }
+      Simd::Store(max + row, base);
+      Simd::Store(sum + row, total);
+    }
+  }
+
   template <bool kMasked, bool kDropout>
   static void BackwardRows(const TileShape& shape, const float* lse, const float* delta, const float* keep,
                            float* scores, float* dweights) {

@@ -111,6 +111,9 @@ struct RowKernels {
   // out[f] (panels of few_rows rows) += sum over m in [begin, end) of weights[f][m] * many[m].
   void (*accumulate_rows[3])(const float* weights, const RowSpan& many, int begin, int end, int few_begin,
                              int few_end, int few_rows, float* out);
+  // out[m] = sum over f of weights[f][m] * few[f] for m in [0, rows), stored as pfm_dtype.
+  void (*store_combinations[3])(const float* weights, const PanelSpan& few, int rows, int dim, void* out,
+                                int64_t row_stride);
   // Whether all elements of the rows [begin, end) are finite.
   bool (*finite_rows[3])(const RowSpan& many, int begin, int end);
 };
@@ -122,6 +125,9 @@ struct SoftmaxKernels {
   void (*mask)(const ColumnArrays& columns, int64_t key0, int row0, const TileShape& shape, float* scores);
   // scores -> exp(scores - max); updates the running state.
   void (*softmax)(const TileShape& shape, float* scores, RowState* state);
+  // The same where a tile holds all keys of its rows, scores[key][row]: scores -> exp(scores - max[row]), sum[row]
+  // with the sink's share. max is 0 for a row that sees nothing.
+  void (*softmax_of_columns)(int keys, int rows, float sink, float* scores, float* max, float* sum);
   // scores -> P = exp(scores - lse), dweights -> dS = P * (dweights - delta); hidden pairs (-inf) give 0.
   void (*softmax_backward)(const TileShape& shape, const float* lse, const float* delta, float* scores,
                            float* dweights);

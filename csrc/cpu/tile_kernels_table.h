@@ -35,6 +35,7 @@ constexpr RowKernels MakeRowKernels() {
   return {
       {Float32::Dots, Bfloat16::Dots, Float16::Dots},
       {Float32::Accumulate, Bfloat16::Accumulate, Float16::Accumulate},
+      {Float32::StoreCombinations, Bfloat16::StoreCombinations, Float16::StoreCombinations},
       {Float32::Finite, Bfloat16::Finite, Float16::Finite},
   };
 }
@@ -42,8 +43,9 @@ constexpr RowKernels MakeRowKernels() {
 template <class Simd>
 constexpr SoftmaxKernels MakeSoftmaxKernels() {
   return {
-      Softmax<Simd>::Shape,           Softmax<Simd>::ApplyMask,   Softmax<Simd>::Forward, Softmax<Simd>::Backward,
-      Softmax<Simd>::BackwardDropout, Softmax<Simd>::DropoutKeep, Softmax<Simd>::ScaleBy,
+      Softmax<Simd>::Shape,          Softmax<Simd>::ApplyMask, Softmax<Simd>::Forward,
+      Softmax<Simd>::ForwardColumns, Softmax<Simd>::Backward,  Softmax<Simd>::BackwardDropout,
+      Softmax<Simd>::DropoutKeep,    Softmax<Simd>::ScaleBy,
   };
 }
 

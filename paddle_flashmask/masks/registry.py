@@ -272,7 +272,7 @@ MASKS = (
         Call(random_eviction, 16, start=8, seed=1),
         _paper(12),
         (SEQLEN, START, SEED),
-        when="Training that is to bear a cache of fixed size.",
+        when="Training for inference with a cache of fixed size.",
         used_by=f"the random part of the evictions of {_arxiv('NACL', '2408.03675')}",
         typical=Call(random_eviction, _SEQLEN, start=4096),
     ),

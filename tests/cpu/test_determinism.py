@@ -17,6 +17,7 @@ SHAPES = {
     "grouped heads": {"heads_q": 8, "heads_kv": 2, "seqlen_q": 300, "seqlen_k": 520},
     "one key head": {"heads_q": 7, "heads_kv": 1, "seqlen_q": 200, "seqlen_k": 300},
     "few queries": {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 5, "seqlen_k": 1300},
+    "few keys": {"batch": 2, "heads_q": 4, "heads_kv": 2, "seqlen_q": 700, "seqlen_k": 7},
     "batch": {"batch": 5, "heads_q": 3, "heads_kv": 3, "seqlen_q": 130, "seqlen_k": 140},
 }
 

@@ -1,4 +1,4 @@
-"""docs/site_hooks.py: which files of the repository join the site, and where links to them lead."""
+"""docs/site_hooks.py: which files of the repository join the site, where links to them lead, and what links show."""
 
 from __future__ import annotations
 
@@ -50,3 +50,21 @@ def test_linked_files_join_the_site(root: Path) -> None:
 )
 def test_links_are_adapted(root: Path, page: str, expected: str) -> None:
     assert HOOKS["adapt_links"]((root / page).read_text(), root / page, root) == expected
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("[masks.md](guide/masks.md#top), [a](b)", "[All masks](guide/masks.md#top), [a](b)"),
+        ("[docs/guide/masks.md](guide/masks.md)", "[All masks](guide/masks.md)"),
+        ("[masks](guide/masks.md)", "[masks](guide/masks.md)"),
+        ("[other.md](guide/masks.md)", "[other.md](guide/masks.md)"),
+        ("[untitled.md](untitled.md)", "[untitled.md](untitled.md)"),
+        ("[missing.md](missing.md)", "[missing.md](missing.md)"),
+    ],
+)
+def test_links_show_titles(tmp_path: Path, markdown: str, expected: str) -> None:
+    (tmp_path / "guide").mkdir()
+    (tmp_path / "guide" / "masks.md").write_text("Text\n\n# All masks\n\n## Part\n")
+    (tmp_path / "untitled.md").write_text("## Part\n")
+    assert HOOKS["name_pages"](markdown, tmp_path / "start.md") == expected

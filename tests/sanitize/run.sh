@@ -49,6 +49,7 @@ build memory "$findings -fopenmp" "$findings -fopenmp"
   export LD_PRELOAD="$(library libasan.so) $(library libubsan.so)"
   export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
   check memory tests/cpu/test_features.py tests/cpu/test_isolation.py tests/cpu/test_edges.py tests/cpu/test_long.py \
+    tests/cpu/test_few_keys.py tests/cpu/test_few_queries.py \
     tests/cpu/test_random.py::test_results_are_exact "$@"
 )
 

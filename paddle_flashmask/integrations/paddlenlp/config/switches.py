@@ -31,7 +31,7 @@ WITHOUT_EFFECT = {
     "prediction_loss_only": "evaluation keeps no predictions",
     "remove_unused_columns": "packs have no unused columns",
     "save_sharding_stage1_model_include_freeze_params": "whole models are saved",
-    "split_inputs_sequence_dim": "there is no context parallelism",
+    "split_inputs_sequence_dim": "context_parallel_degree divides the inputs by itself",
     "tensor_parallel_output": "the losses here take the logits of the whole vocabulary",
 }
 TENSOR_PARALLEL_ONLY = ("fuse_sequence_parallel_allreduce", "sequence_parallel")
