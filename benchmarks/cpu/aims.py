@@ -11,7 +11,7 @@ from .report import Key, Rounds, load, peak_share, ratio
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 DEVICES = {
     "Emerald Rapids": RESULTS / "cpu.csv",
-    "Zen 3, older kernels": RESULTS / "cpu_zen3.csv",
+    "Zen 3": RESULTS / "cpu_zen3.csv",
     "Zen 4, older kernels": RESULTS / "cpu_zen4.csv",
 }
 LEAST_TOKENS = 4096  # shorter calls are over in a few milliseconds
