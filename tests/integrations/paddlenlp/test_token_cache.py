@@ -253,6 +253,14 @@ def test_a_reading_that_ends_early_stores_nothing(reading):
     assert reading.stored == []
 
 
+def test_a_tokenizer_that_changes_after_it_was_loaded_is_not_stored(reading):
+    rows = reading.rows()
+    file = Path(reading.source.name) / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation_side": "left"}))
+    assert list(rows) and not (reading.folder / "cache").exists()
+    assert any("has changed since the start" in note for note in reading.notes)
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_stored(reading):
     rows = iter(reading.rows())
     next(rows)

@@ -51,6 +51,11 @@ class TokenCache:
     name: str
     source: Source
     write: Callable[[str], None]
+    _loaded: list[list[str]] = dataclasses.field(init=False, repr=False)
+    """The files of the tokenizer when it was loaded: the weights of a model may take minutes to load after it."""
+
+    def __post_init__(self) -> None:
+        self._loaded = self._tokenizer_files() if Path(self.source.name).is_dir() else []
 
     def key_of(self, rows: LineTokens) -> dict[str, Any]:
         """All that the tokens depend on."""
@@ -73,6 +78,12 @@ class TokenCache:
         """The rows from the cache, or those of `fresh`, which are stored if they are read to the end."""
         if not Path(self.source.name).is_dir():
             self.write(f"note: tokenized_cache is not used: the tokenizer {self.source.name!r} is not a folder")
+            yield from fresh()
+            return
+        if self._tokenizer_files() != self._loaded:
+            self.write(
+                f"note: tokenized_cache is not used: the tokenizer {self.source.name!r} has changed since the start"
+            )
             yield from fresh()
             return
         key = self.key_of(rows)
@@ -136,15 +147,20 @@ class TokenCache:
 
     def _tokenizer(self, tokenizer: Any) -> dict[str, Any]:
         """The class and the files of the tokenizer, and which chat template is used."""
-        folder, template = Path(self.source.name), self.source.chat_template
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not any(map(path.match, _WEIGHTS)))
+        template = self.source.chat_template
         which = "own" if template == self.source.name else template and template.lower()
         return {
             "class": _name_of(tokenizer),
-            "files": [[path.name, sha256_of(path)] for path in files],
+            "files": self._tokenizer_files(),
             "template": which if which in (None, "own", "none") else "other",
-            "template files": [sha256_of(path) for path in self.source.template_files()],
         }
+
+    def _tokenizer_files(self) -> list[list[str]]:
+        """Names and SHA-256 of the files of the tokenizer and of its chat template."""
+        folder = Path(self.source.name)
+        files = sorted(path for path in folder.iterdir() if path.is_file() and not any(map(path.match, _WEIGHTS)))
+        templates = [["chat template", sha256_of(path)] for path in self.source.template_files()]
+        return [[path.name, sha256_of(path)] for path in files] + templates
 
 
 def _name_of(value: Any) -> str:
