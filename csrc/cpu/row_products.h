@@ -122,7 +122,7 @@ struct RowProducts {
   // far apart, which fall into few cache sets, are not repeated.
   using Copied = RowProducts<Simd, Float32Elements<Simd>>;
   static constexpr int kCopiedFrom = 2 * Simd::kFew;
-  static constexpr int kMostDim = 256;
+  static constexpr int kMostDim = 256;  // which capi.cc checks
 
   static void Dots(const RowSpan& many, int begin, int end, const PanelSpan& few, int few_begin, int few_end,
                    float* scores) {

@@ -88,9 +88,11 @@ def test_width_of_the_products_does_not_change_bits(kernels: Kernels, number: in
         pytest.skip("this CPU has no AVX-512")
     problem = problem_of(CASES[number])
     results = []
-    for isa in ("avx512", "avx512_fma256"):
-        kernels.set_isa(isa)
-        results.append(run(kernels, problem))
+    try:
+        for isa in ("avx512", "avx512_fma256"):
+            kernels.set_isa(isa)
+            results.append(run(kernels, problem))
+    finally:
         kernels.set_isa("")
     assert_same_bits(*results, "with products of 256 bits")
 

@@ -13,7 +13,7 @@ from support.problem import Problem
 from support.strategies import problems
 
 
-@settings(max_examples=200)
+@settings(max_examples=300)
 @given(problem=problems())
 def test_results_are_exact(kernels: Kernels, isa: str, problem: Problem) -> None:
     Expectation(problem, draws=4).check(run(kernels, problem), isa)
