@@ -263,16 +263,15 @@ class BackwardPass {
                                           shape.row_end, scores);
   }
 
-  // The same for few keys, whose scaled panels take the place of key_transposed. Every row is computed, because the
-  // bits of a score depend on the place of its row in a block of rows.
+  // The same for few keys, whose scaled panels take the place of key_transposed.
   void MultiplyColumns(int64_t batch, int64_t head, int64_t query_tile, const TileShape& shape,
                        const Scratch& scratch) const {
     const int keys = mask_.Keys(0);
     const RowSpan rows = {At(params_.query, params_.dtype, batch, query_tile * kTileQ, head),
                           params_.query.stride_seq, kPanel, dim_};
     float* columns = scratch.keep;
-    Kernels().dots_of_rows[params_.dtype](rows, 0, mask_.Rows(query_tile), {scratch.key_transposed, keys}, 0, keys,
-                                          columns);
+    Kernels().dots_of_rows[params_.dtype](rows, shape.row_begin, shape.row_end, {scratch.key_transposed, keys}, 0,
+                                          keys, columns);
     for (int row = shape.row_begin; row < shape.row_end; ++row) {
       float* to = scratch.scores + row * kScoreStride;
       for (int key = 0; key < kPanel; ++key) to[key] = key < keys ? columns[key * kScoreStride + row] : 0.0f;

@@ -135,8 +135,7 @@ class FewKeysPass {
     float inverse[kTileRows];
     for (int row = 0; row < tile.rows; ++row) {
       inverse[row] = sum[row] == 0.0f ? 0.0f : 1.0f / sum[row];
-      lse[row] =
-          sum[row] == 0.0f ? kMinusInfinity : static_cast<float>(max[row] + std::log(static_cast<double>(sum[row])));
+      lse[row] = sum[row] == 0.0f ? kMinusInfinity : max[row] + std::log(sum[row]);
     }
     for (int key = 0; key < keys_; ++key, weights += kScoreStride) {
       for (int row = 0; row < tile.rows; ++row) weights[row] *= inverse[row];

@@ -19,8 +19,8 @@ namespace {
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // The heads of a chunk are read one after the other. Each row may lie on a page of its own, so a chunk is small
-// enough that its pages stay in the TLB.
-constexpr int64_t kChunkTiles = 2;
+// enough that its pages stay in the TLB, and large enough that joining the chunks costs little.
+constexpr int64_t kChunkTiles = 4;
 
 constexpr int64_t kMostQueries = 8;
 constexpr int64_t kMostRows = 32;  // of all query heads that share a key head
@@ -194,25 +194,16 @@ class FewQueriesPass {
       });
       kernels.scale_by(shape, scratch.keep, scratch.scores);
     }
-    Rescale(*state, out);
     if (shape.masked && !kernels.finite_rows[params_.dtype](value, begin, end)) {
       kernels.pack_panels[params_.dtype](value.data, value.row_stride, mask_.Keys(key_tile), value.dim, 1.0f,
                                          scratch.value, kTileK);
       std::fill_n(scratch.keep, kTileQ * kScoreStride, 0.0f);
       Hide(batch, kv_head, key_tile, shape, scratch.keep);
       const IsolatedTile isolated = {shape, scratch.keep, scratch.finite};
-      isolated.AccumulateRows(scratch.scores, scratch.value, value.dim, end, rows_, out);
+      isolated.AccumulateRows(scratch.scores, scratch.value, value.dim, end, rows_, state->rescale, out);
       return;
     }
-    kernels.accumulate_rows[params_.dtype](scratch.scores, value, begin, end, 0, rows_, rows_, out);
-  }
-
-  void Rescale(const RowState& state, float* out) const {
-    for (int panel = 0; panel < PaddedDim(params_.head_dim_v) / kPanel; ++panel) {
-      for (int row = 0; row < rows_; ++row, out += kPanel) {
-        for (int i = 0; i < kPanel; ++i) out[i] *= state.rescale[row];
-      }
-    }
+    kernels.accumulate_rows[params_.dtype](scratch.scores, value, begin, end, 0, rows_, rows_, state->rescale, out);
   }
 
   // Adds the chunks of a head to its first one and stores the sum.

@@ -62,11 +62,11 @@ void IsolatedTile::Accumulate(const float* weights, const float* right, int dim,
 }
 
 void IsolatedTile::AccumulateRows(const float* weights, const float* right, int dim, int keys, int out_rows,
-                                  float* out) const {
+                                  const float* rescale, float* out) const {
   const bool replaced = CopyFinite(right, kTileK, dim, finite);
   const RowSpan rows = {finite, kPanel, static_cast<int64_t>(kTileK) * kPanel, PaddedDim(dim)};
   Kernels().accumulate_rows[PFM_FLOAT32](weights, rows, shape.panel_begin * kPanel, keys, shape.row_begin,
-                                         shape.row_end, out_rows, out);
+                                         shape.row_end, out_rows, rescale, out);
   if (!replaced) return;
   ForEachVisible(*this, [&](int row, int key) {
     AddNonFinite(right + key * kPanel, kTileK, weights[row * kScoreStride + key], dim, out + row * kPanel, out_rows);

@@ -28,9 +28,10 @@ struct IsolatedTile {
   void Accumulate(const float* weights, const float* right, int dim, const float* rescale, float* out) const;
   void AccumulateTransposed(const float* weights, const float* right, int dim, float* out) const;
 
-  // As ProductKernels::accumulate_rows over the shape, with `right` in panels of kTileK rows and `out` in panels of
+  // As RowKernels::accumulate_rows over the shape, with `right` in panels of kTileK rows and `out` in panels of
   // out_rows rows.
-  void AccumulateRows(const float* weights, const float* right, int dim, int keys, int out_rows, float* out) const;
+  void AccumulateRows(const float* weights, const float* right, int dim, int keys, int out_rows, const float* rescale,
+                      float* out) const;
 };
 
 }  // namespace pfm::cpu

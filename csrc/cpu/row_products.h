@@ -3,6 +3,7 @@
 #define PFM_CPU_ROW_PRODUCTS_H_
 
 #include <cstdint>
+#include <type_traits>
 
 #include "gemm.h"
 #include "pack.h"
@@ -17,10 +18,7 @@ struct RowProducts {
   using Packing = Pack<Simd, Elements>;
   using Sixteen = typename Packing::Sixteen;
   static constexpr int kVectors = kPanel / Simd::kLanes;
-  static constexpr int kMany = Simd::kMany;  // rows of the tensor at a time
-
-  // Prefetch distance in rows, into L2: rows of one head are often 4096 bytes apart, and L1 has few places for them.
-  static constexpr int kRowsAhead = 16;
+  static constexpr int kSums = Simd::kSums;  // accumulators of a block
 
   // Compile-time number.
   template <int kValue>
@@ -28,189 +26,260 @@ struct RowProducts {
     static constexpr int value = kValue;
   };
 
-  template <int kRows, bool kWhole>
-  static PFM_INLINE void LoadPanel(const RowSpan& many, int row, int panel, Sixteen* x) {
-    const Storage* from = static_cast<const Storage*>(many.data) + row * many.row_stride + panel * many.panel_stride;
-#pragma GCC unroll 8
-    for (int m = 0; m < kRows; ++m, from += many.row_stride) {
-      if constexpr (kWhole) {
+  template <bool kWhole>
+  static PFM_INLINE Sixteen LoadPanel(const RowSpan& many, const Storage* row, int panel) {
+    const Storage* from = row + panel * many.panel_stride;
+    if constexpr (!kWhole) return Packing::Load(from, Packing::Count(many.dim, panel));
+    Sixteen x;
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) x[m].v[j] = Elements::Load(from + j * Simd::kLanes);
-      } else {
-        x[m] = Packing::Load(from, Packing::Count(many.dim, panel));
-      }
-    }
+    for (int j = 0; j < kVectors; ++j) x.v[j] = Elements::Load(from + j * Simd::kLanes);
+    return x;
   }
 
-  // Calls body(panel, x) with the elements of kRows rows for every panel.
-  template <int kRows, class Body>
-  static PFM_INLINE void ForPanels(const RowSpan& many, int row, const Body& body) {
-    Sixteen x[kRows];
-    int panel = 0;
-    for (; panel < many.dim / kPanel; ++panel) {
-      LoadPanel<kRows, true>(many, row, panel, x);
-      body(panel, x);
-    }
-    if (panel * kPanel < many.dim) {
-      LoadPanel<kRows, false>(many, row, panel, x);
-      body(panel, x);
-    }
+  static PFM_INLINE const Storage* Row(const RowSpan& many, int row) {
+    return static_cast<const Storage*>(many.data) + row * many.row_stride;
   }
 
-  // Calls body(Number<n>, row) for blocks of rows that cover [begin, end), with later rows on their way from memory.
+  // Rows that are read again while their lines are in L1.
+  static constexpr int kBlock = 16;
+
+  // Calls body(row, count) for blocks of rows that cover [begin, end).
   template <class Body>
-  static PFM_INLINE void ForRows(const RowSpan& many, int begin, int end, const Body& body) {
-    const bool fetches = many.panel_stride == kPanel;
-    const int fetch_end = fetches ? end : begin;
-    for (int row = begin; row < begin + kRowsAhead; ++row) Fetch(many, row, fetch_end);
-    int row = begin;
-    for (; row + kMany <= end; row += kMany) {
-      for (int m = 0; m < kMany; ++m) Fetch(many, row + kRowsAhead + m, fetch_end);
-      body(Number<kMany>(), row);
+  static PFM_INLINE void ForBlocks(int begin, int end, const Body& body) {
+    for (int row = begin; row < end; row += kBlock) body(row, Least(kBlock, end - row));
+  }
+
+  static int Least(int a, int b) { return a < b ? a : b; }
+
+  // Prefetch distance in rows, into L2: rows of one head are often 4096 bytes apart, and L1 has few places for them.
+  // Each load fetches one later line, because a burst of prefetches waits for line fill buffers. Rows beyond the tile
+  // are usually the first ones of the next tile.
+  static constexpr int kRowsAhead = 16;
+
+  template <bool kWrites = false>
+  static PFM_INLINE void FetchAhead(const Storage* row, int64_t row_stride, int panel) {
+    constexpr int kLine = 64 / static_cast<int>(sizeof(Storage));
+    const int element = panel * kPanel;
+    if (element % kLine == 0) __builtin_prefetch(row + kRowsAhead * row_stride + element, kWrites, 2);
+  }
+
+  // Calls body(Number<n>, f) for blocks of 8, 4, 2 and 1 few rows that cover [begin, end).
+  template <class Body>
+  static PFM_INLINE void ForFew(int begin, int end, const Body& body) {
+    int f = begin;
+    for (; f + kMostFew <= end; f += kMostFew) body(Number<kMostFew>(), f);
+    if constexpr (kMostFew > 4) {
+      if (f + 4 <= end) body(Number<4>(), f), f += 4;
     }
-    for (; row < end; ++row) body(Number<1>(), row);
+    if (f + 2 <= end) body(Number<2>(), f), f += 2;
+    if (f < end) body(Number<1>(), f);
   }
+  static constexpr int kMostFew = kSums < 8 ? kSums : 8;
 
-  static PFM_INLINE void Fetch(const RowSpan& many, int row, int end) {
-    if (row >= end) return;
-    const Storage* from = static_cast<const Storage*>(many.data) + row * many.row_stride;
-    for (int i = 0; i < many.dim; i += 64 / static_cast<int>(sizeof(Storage))) __builtin_prefetch(from + i, 0, 2);
-  }
-
-  template <int kRows, int kFew>
-  static PFM_INLINE void DotBlock(const RowSpan& many, int row, const PanelSpan& few, int few_row, float* scores) {
-    Float sum[kFew][kRows];
-#pragma GCC unroll 4
-    for (int f = 0; f < kFew; ++f) {
+  // kSums products: of kFew rows with kSums / kFew of `many`, of which `count` exist. Every product has the same
+  // order of additions, wherever its rows are.
+  template <int kFew, bool kAll>
+  static PFM_INLINE void DotBlock(const RowSpan& many, int row, int count, const PanelSpan& few, int few_row,
+                                  float* scores) {
+    constexpr int kMany = kSums / kFew;
+    const Storage* from[kMany];
+    for (int m = 0; m < kMany; ++m) from[m] = Row(many, row + (kAll ? m : Least(m, count - 1)));  // the last repeats
+    Float sum[kFew * kMany];
+#pragma GCC unroll 16
+    for (int i = 0; i < kFew * kMany; ++i) sum[i] = Simd::Set(0.0f);
+    const float* with = few.data + few_row * kPanel;
+    const auto add = [&](auto whole, int panel) {
+      Sixteen x[kMany];
+#pragma GCC unroll 16
+      for (int m = 0; m < kMany; ++m) {
+        x[m] = LoadPanel<decltype(whole)::value>(many, from[m], panel);
+        FetchAhead(from[m], many.row_stride, panel);
+      }
 #pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) sum[f][m] = Simd::Set(0.0f);
-    }
-    ForPanels<kRows>(many, row, [&](int panel, const Sixteen* x) {
-      const float* from = few.data + (static_cast<int64_t>(panel) * few.rows + few_row) * kPanel;
-#pragma GCC unroll 4
       for (int f = 0; f < kFew; ++f) {
 #pragma GCC unroll 4
         for (int j = 0; j < kVectors; ++j) {
-          const Float y = Simd::Load(from + f * kPanel + j * Simd::kLanes);
-#pragma GCC unroll 8
-          for (int m = 0; m < kRows; ++m) sum[f][m] = Simd::Fma(x[m].v[j], y, sum[f][m]);
+          const Float y = Simd::Load(with + f * kPanel + j * Simd::kLanes);
+#pragma GCC unroll 16
+          for (int m = 0; m < kMany; ++m) sum[f * kMany + m] = Simd::Fma(x[m].v[j], y, sum[f * kMany + m]);
         }
       }
-    });
-#pragma GCC unroll 4
-    for (int f = 0; f < kFew; ++f) {
-      float* to = scores + (few_row + f) * kScoreStride;
-      if constexpr (kRows % 4 == 0) {
-        for (int m = 0; m < kRows; m += 4) {
-          Simd::StoreSums(to + m, sum[f][m], sum[f][m + 1], sum[f][m + 2], sum[f][m + 3]);
-        }
-      } else {
-        for (int m = 0; m < kRows; ++m) to[m] = Simd::ReduceAdd(sum[f][m]);
-      }
+      with += few.rows * kPanel;
+    };
+    int panel = 0;
+    for (; panel < many.dim / kPanel; ++panel) add(std::true_type(), panel);
+    if (panel * kPanel < many.dim) add(std::false_type(), panel);
+    float* to = scores + few_row * kScoreStride + row;
+    if constexpr (kAll) return Simd::template StoreSums<kMany>(to, kScoreStride, sum);
+    float sums[kSums];
+    Simd::template StoreSums<kMany>(sums, kMany, sum);
+    for (int f = 0; f < kFew; ++f, to += kScoreStride) {
+      for (int m = 0; m < count; ++m) to[m] = sums[f * kMany + m];
     }
   }
-
-  template <int kRows>
-  static PFM_INLINE void DotRows(const RowSpan& many, int row, const PanelSpan& few, int few_begin, int few_end,
-                                 float* scores) {
-    int f = few_begin;
-    for (; f + Simd::kFew <= few_end; f += Simd::kFew) DotBlock<kRows, Simd::kFew>(many, row, few, f, scores);
-    for (; f < few_end; ++f) DotBlock<kRows, 1>(many, row, few, f, scores);
-  }
-
-  // With many products per row, rows are first copied as float32: they are converted once, and their reads from lines
-  // far apart, which fall into few cache sets, are not repeated.
-  using Copied = RowProducts<Simd, Float32Elements<Simd>>;
-  static constexpr int kCopiedFrom = 2 * Simd::kFew;
-  static constexpr int kMostDim = 256;  // which capi.cc checks
 
   static void Dots(const RowSpan& many, int begin, int end, const PanelSpan& few, int few_begin, int few_end,
                    float* scores) {
-    const bool copies = few_end - few_begin > kCopiedFrom;
-    ForRows(many, begin, end, [&](auto rows, int row) {
-      constexpr int kRows = decltype(rows)::value;
-      if (!copies) return DotRows<kRows>(many, row, few, few_begin, few_end, scores + row);
-      float copy[kRows * kMostDim];
-      ForPanels<kRows>(many, row, [&](int panel, const Sixteen* x) {
-        for (int m = 0; m < kRows; ++m) {
-          for (int j = 0; j < kVectors; ++j) {
-            Simd::Store(copy + m * kMostDim + panel * kPanel + j * Simd::kLanes, x[m].v[j]);
-          }
+    ForBlocks(begin, end, [&](int block, int rows) {
+      ForFew(few_begin, few_end, [&](auto few_rows, int f) {
+        constexpr int kFew = decltype(few_rows)::value, kMany = kSums / kFew;
+        int row = block;
+        for (; row + kMany <= block + rows; row += kMany) {
+          DotBlock<kFew, true>(many, row, kMany, few, f, scores);
         }
+        if (row < block + rows) DotBlock<kFew, false>(many, row, block + rows - row, few, f, scores);
       });
-      const RowSpan copied = {copy, kMostDim, kPanel, PaddedDim(many.dim)};
-      Copied::template DotRows<kRows>(copied, 0, few, few_begin, few_end, scores + row);
     });
+  }
+
+  // Panels that the accumulators of a block have room for.
+  static constexpr int Clamp(int panels) { return panels < 1 ? 1 : panels < 8 ? panels : 8; }
+
+  // Adds to kPanels panels of kFew rows.
+  template <int kFew, int kPanels, bool kWhole>
+  static PFM_INLINE void AccumulateBlock(const float* weights, const RowSpan& many, int row, int rows, int panel,
+                                         int few_rows, const float* rescale, float* out) {
+    const int64_t stride = static_cast<int64_t>(few_rows) * kPanel;
+    Sixteen sum[kFew][kPanels];
+#pragma GCC unroll 8
+    for (int f = 0; f < kFew; ++f) {
+#pragma GCC unroll 16
+      for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectors; ++j) {
+          sum[f][p].v[j] = Simd::Load(out + p * stride + f * kPanel + j * Simd::kLanes);
+          if (rescale != nullptr) sum[f][p].v[j] = Simd::Mul(sum[f][p].v[j], Simd::Set(rescale[f]));
+        }
+      }
+    }
+    const Storage* from = Row(many, row);
+    for (int m = 0; m < rows; ++m, from += many.row_stride) {
+      Sixteen x[kPanels];
+#pragma GCC unroll 16
+      for (int p = 0; p < kPanels; ++p) {
+        x[p] = LoadPanel<kWhole>(many, from, panel + p);
+        FetchAhead(from, many.row_stride, panel + p);
+      }
+#pragma GCC unroll 8
+      for (int f = 0; f < kFew; ++f) {
+        const Float weight = Simd::Set(weights[f * kScoreStride + m]);
+#pragma GCC unroll 16
+        for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+          for (int j = 0; j < kVectors; ++j) sum[f][p].v[j] = Simd::Fma(weight, x[p].v[j], sum[f][p].v[j]);
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int f = 0; f < kFew; ++f) {
+#pragma GCC unroll 16
+      for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectors; ++j) {
+          Simd::Store(out + p * stride + f * kPanel + j * Simd::kLanes, sum[f][p].v[j]);
+        }
+      }
+    }
   }
 
   static void Accumulate(const float* weights, const RowSpan& many, int begin, int end, int few_begin, int few_end,
-                         int few_rows, float* out) {
-    ForRows(many, begin, end, [&](auto rows, int row) {
-      constexpr int kRows = decltype(rows)::value;
-      ForPanels<kRows>(many, row, [&](int panel, const Sixteen* x) {
-        float* to = out + (static_cast<int64_t>(panel) * few_rows + few_begin) * kPanel;
-        const float* from = weights + few_begin * kScoreStride + row;
-        for (int f = few_begin; f < few_end; ++f, to += kPanel, from += kScoreStride) {
-#pragma GCC unroll 4
-          for (int j = 0; j < kVectors; ++j) {
-            Float sum = Simd::Load(to + j * Simd::kLanes);
-#pragma GCC unroll 8
-            for (int m = 0; m < kRows; ++m) sum = Simd::Fma(Simd::Set(from[m]), x[m].v[j], sum);
-            Simd::Store(to + j * Simd::kLanes, sum);
-          }
+                         int few_rows, const float* rescale, float* out) {
+    ForBlocks(begin, end, [&](int row, int rows) {
+      ForFew(few_begin, few_end, [&](auto few, int f) {
+        constexpr int kFew = decltype(few)::value, kPanels = Clamp(kSums / kVectors / kFew);
+        const float* from = weights + f * kScoreStride + row;
+        const float* factors = row == begin && rescale != nullptr ? rescale + f : nullptr;
+        const auto to = [&](int panel) { return out + (static_cast<int64_t>(panel) * few_rows + f) * kPanel; };
+        int panel = 0;
+        for (; panel + kPanels <= many.dim / kPanel; panel += kPanels) {
+          AccumulateBlock<kFew, kPanels, true>(from, many, row, rows, panel, few_rows, factors, to(panel));
+        }
+        for (; panel < many.dim / kPanel; ++panel) {
+          AccumulateBlock<kFew, 1, true>(from, many, row, rows, panel, few_rows, factors, to(panel));
+        }
+        if (panel * kPanel < many.dim) {
+          AccumulateBlock<kFew, 1, false>(from, many, row, rows, panel, few_rows, factors, to(panel));
         }
       });
     });
   }
 
-  // Blocks of rows share the loads of the few rows.
-  template <int kRows>
-  static PFM_INLINE void CombineBlock(const float* weights, const PanelSpan& few, int dim, Storage* to,
+  // kPanels panels of kRows rows.
+  template <int kRows, int kPanels, bool kWhole>
+  static PFM_INLINE void CombineBlock(const float* weights, const PanelSpan& few, int dim, int panel, Storage* to,
                                       int64_t row_stride) {
-    const float* from = few.data;
-    for (int panel = 0; panel * kPanel < dim; ++panel) {
-      Sixteen sum[kRows];
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) {
+    const int64_t stride = static_cast<int64_t>(few.rows) * kPanel;
+    const float* from = few.data + panel * stride;
+    Sixteen sum[kRows][kPanels];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows * kPanels; ++i) {
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) sum[m].v[j] = Simd::Set(0.0f);
+      for (int j = 0; j < kVectors; ++j) sum[i / kPanels][i % kPanels].v[j] = Simd::Set(0.0f);
+    }
+    for (int f = 0; f < few.rows; ++f, from += kPanel) {
+      Sixteen x[kPanels];
+#pragma GCC unroll 16
+      for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectors; ++j) x[p].v[j] = Simd::Load(from + p * stride + j * Simd::kLanes);
       }
-      for (int f = 0; f < few.rows; ++f, from += kPanel) {
-#pragma GCC unroll 8
-        for (int m = 0; m < kRows; ++m) {
-          const Float weight = Simd::Set(weights[f * kScoreStride + m]);
+#pragma GCC unroll 16
+      for (int m = 0; m < kRows; ++m) {
+        const Float weight = Simd::Set(weights[f * kScoreStride + m]);
+#pragma GCC unroll 16
+        for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 4
-          for (int j = 0; j < kVectors; ++j) {
-            sum[m].v[j] = Simd::Fma(weight, Simd::Load(from + j * Simd::kLanes), sum[m].v[j]);
-          }
+          for (int j = 0; j < kVectors; ++j) sum[m][p].v[j] = Simd::Fma(weight, x[p].v[j], sum[m][p].v[j]);
         }
       }
-      const int count = Packing::Count(dim, panel);
-#pragma GCC unroll 8
-      for (int m = 0; m < kRows; ++m) Packing::StoreSixteen(sum[m], to + m * row_stride + panel * kPanel, count);
     }
+#pragma GCC unroll 16
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 16
+      for (int p = 0; p < kPanels; ++p) {
+        Storage* at = to + m * row_stride + (panel + p) * kPanel;
+        FetchAhead<true>(to + m * row_stride, row_stride, panel + p);
+        Packing::StoreSixteen(sum[m][p], at, kWhole ? kPanel : Packing::Count(dim, panel + p));
+      }
+    }
+  }
+
+  template <int kRows>
+  static PFM_INLINE void CombineRows(const float* weights, const PanelSpan& few, int dim, Storage* to,
+                                     int64_t row_stride) {
+    constexpr int kPanels = Clamp(kSums / kVectors / 4);
+    int panel = 0;
+    for (; panel + kPanels <= dim / kPanel; panel += kPanels) {
+      CombineBlock<kRows, kPanels, true>(weights, few, dim, panel, to, row_stride);
+    }
+    for (; panel < dim / kPanel; ++panel) CombineBlock<kRows, 1, true>(weights, few, dim, panel, to, row_stride);
+    if (panel * kPanel < dim) CombineBlock<kRows, 1, false>(weights, few, dim, panel, to, row_stride);
   }
 
   static void StoreCombinations(const float* weights, const PanelSpan& few, int rows, int dim, void* out,
                                 int64_t row_stride) {
-    const RowSpan many = {out, row_stride, kPanel, dim};
-    ForRows(many, 0, rows, [&](auto block, int row) {
-      CombineBlock<decltype(block)::value>(weights + row, few, dim, static_cast<Storage*>(out) + row * row_stride,
-                                           row_stride);
-    });
+    constexpr int kRows = 4;
+    int row = 0;
+    const auto at = [&] { return static_cast<Storage*>(out) + row * row_stride; };
+    for (; row + kRows <= rows; row += kRows) CombineRows<kRows>(weights + row, few, dim, at(), row_stride);
+    for (; row < rows; ++row) CombineRows<1>(weights + row, few, dim, at(), row_stride);
   }
 
   static bool Finite(const RowSpan& many, int begin, int end) {
     const Float zero = Simd::Set(0.0f);
     Float zeros = zero;  // 0 times the elements: NaN once one is not finite
-    ForRows(many, begin, end, [&](auto rows, int row) {
-      constexpr int kRows = decltype(rows)::value;
-      ForPanels<kRows>(many, row, [&](int, const Sixteen* x) {
-        for (int m = 0; m < kRows; ++m) {
-          for (int j = 0; j < kVectors; ++j) zeros = Simd::Fma(x[m].v[j], zero, zeros);
-        }
-      });
-    });
+    const auto add = [&](const Sixteen& x) {
+      for (int j = 0; j < kVectors; ++j) zeros = Simd::Fma(x.v[j], zero, zeros);
+    };
+    for (int row = begin; row < end; ++row) {
+      const Storage* from = Row(many, row);
+      int panel = 0;
+      for (; panel < many.dim / kPanel; ++panel) {
+        FetchAhead(from, many.row_stride, panel);
+        add(LoadPanel<true>(many, from, panel));
+      }
+      if (panel * kPanel < many.dim) add(LoadPanel<false>(many, from, panel));
+    }
     return Simd::ReduceAdd(zeros) == 0.0f;
   }
 };

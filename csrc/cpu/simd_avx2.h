@@ -5,12 +5,13 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace pfm::cpu {
 
 struct Avx2 {
   static constexpr int kLanes = 8;
-  static constexpr int kMany = 4, kFew = 2;  // of row_products.h: 8 sums, 4 rows of the tensor, 1 of the panels
+  static constexpr int kSums = 8;  // of row_products.h
   static constexpr int kPanels = 1;
   static constexpr int kRows = 6;  // 6 x 16 micro tile: 12 accumulators, 2 vectors, 1 broadcast of 16 registers
 
@@ -57,10 +58,15 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
   }
 
-  // Stores the four sums over lanes.
-  static void StoreSums(float* p, Float a, Float b, Float c, Float d) {
-    const Float halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+  // Stores the sums over lanes of eight vectors, kRun in a row.
+  template <int kRun>
+  static void StoreSums(float* to, int64_t stride, const Float* v) {
+    float sums[8];
+    for (int i = 0; i < 8; i += 4) {
+      const Float halves = _mm256_hadd_ps(_mm256_hadd_ps(v[i], v[i + 1]), _mm256_hadd_ps(v[i + 2], v[i + 3]));
+      _mm_storeu_ps(sums + i, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+    }
+    for (int i = 0; i < 8; i += kRun, to += stride) std::memcpy(to, sums + i, sizeof(float) * kRun);
   }
 
   // begin[lane] <= row < end[lane]

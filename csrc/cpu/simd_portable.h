@@ -13,7 +13,7 @@ namespace pfm::cpu {
 
 struct Portable {
   static constexpr int kLanes = 4;
-  static constexpr int kMany = 4, kFew = 1;  // of row_products.h
+  static constexpr int kSums = 4;  // of row_products.h
   static constexpr int kPanels = 1;
   static constexpr int kRows = 2;  // 2 x 16 micro tile: 8 accumulators, 4 vectors, 2 broadcasts
 
@@ -58,9 +58,9 @@ struct Portable {
   }
   static float ReduceAdd(Float v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
-  static void StoreSums(float* p, Float a, Float b, Float c, Float d) {
-    const float sums[4] = {ReduceAdd(a), ReduceAdd(b), ReduceAdd(c), ReduceAdd(d)};
-    std::memcpy(p, sums, sizeof(sums));
+  template <int kRun>
+  static void StoreSums(float* to, int64_t stride, const Float* v) {
+    for (int i = 0; i < kSums; ++i) to[i / kRun * stride + i % kRun] = ReduceAdd(v[i]);
   }
 
   static Mask InRange(const int32_t* begin, const int32_t* end, int32_t row) {

@@ -108,9 +108,10 @@ struct RowKernels {
   // scores[f][m] = few[f] . many[m] for m in [begin, end) and f in [few_begin, few_end).
   void (*dots_of_rows[3])(const RowSpan& many, int begin, int end, const PanelSpan& few, int few_begin, int few_end,
                           float* scores);
-  // out[f] (panels of few_rows rows) += sum over m in [begin, end) of weights[f][m] * many[m].
+  // out[f] (panels of few_rows rows) = out[f] * rescale[f] + sum over m in [begin, end) of weights[f][m] * many[m];
+  // null rescale: 1.
   void (*accumulate_rows[3])(const float* weights, const RowSpan& many, int begin, int end, int few_begin,
-                             int few_end, int few_rows, float* out);
+                             int few_end, int few_rows, const float* rescale, float* out);
   // out[m] = sum over f of weights[f][m] * few[f] for m in [0, rows), stored as pfm_dtype.
   void (*store_combinations[3])(const float* weights, const PanelSpan& few, int rows, int dim, void* out,
                                 int64_t row_stride);

@@ -14,7 +14,7 @@ from support.pairwise import pairwise
 from support.problem import Problem
 
 # Sizes around the tiles of the kernels (panels of 16, tiles of 64 x 128) and across several of them; few queries, also
-# with the last chunk of 256 keys not full; few keys.
+# with the last chunk of 512 keys not full; few keys.
 SIZES = [
     (1, 1),
     (2, 15),
