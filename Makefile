@@ -89,10 +89,12 @@ $(FORMERS_STAMPS)/build: $(FORMERS_STAMPS)/venv $(BUILD_INPUTS) $(shell find pad
 	PFM_CUDA=0 MAX_JOBS=$(JOBS) $(FORMERS_PIP) install -q --no-build-isolation --no-deps .
 	@touch $@
 
-# PaddleFormers 0.3.1, which ERNIEKit 1.3.0 pins, in one more environment and as above.
+# PaddleFormers 0.3.1, which ERNIEKit 1.3.0 pins, in one more environment and as above. ERNIEKit 1.0.1, the last release
+# whose command line starts, is installed into a folder there, which only the processes of its own tests have in their
+# path.
 ERNIE_STAMPS := build/stamps/$(subst /,-,$(abspath $(ERNIE_VENV)))
 ERNIE_PIP := $(ERNIE_VENV)/bin/python -m pip --disable-pip-version-check
-test-erniekit: $(ERNIE_STAMPS)/build
+test-erniekit: $(ERNIE_STAMPS)/build $(ERNIE_STAMPS)/command
 	$(ERNIE_VENV)/bin/pytest -o pythonpath=tests tests/integrations/erniekit
 $(ERNIE_STAMPS)/venv: requirements/erniekit.txt
 	@mkdir -p $(ERNIE_STAMPS)
@@ -100,6 +102,10 @@ $(ERNIE_STAMPS)/venv: requirements/erniekit.txt
 	@$(ERNIE_VENV)/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "$(ERNIE_VENV) is not Python 3.11: make test-erniekit PYTHON=python3.11"; exit 1; }
 	$(ERNIE_PIP) install -q --no-deps -r requirements/erniekit.txt
+	@touch $@
+$(ERNIE_STAMPS)/command: requirements/erniekit_1_0.txt $(ERNIE_STAMPS)/venv
+	rm -rf $(ERNIE_VENV)/erniekit-1.0.1
+	$(ERNIE_PIP) install -q --no-deps --target $(ERNIE_VENV)/erniekit-1.0.1 -r requirements/erniekit_1_0.txt
 	@touch $@
 $(ERNIE_STAMPS)/build: $(ERNIE_STAMPS)/venv $(BUILD_INPUTS) $(shell find paddle_flashmask -name '*.py')
 	rm -rf build/lib.*

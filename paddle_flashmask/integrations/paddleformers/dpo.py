@@ -66,7 +66,7 @@ def wrap_ref_model_over(original: Callable) -> Callable:
     def _wrap_ref_model(self, model):
         import paddle
 
-        if model is None or self.using_fleet_model or paddle.distributed.get_world_size() > 1:
+        if model is None or getattr(self, "using_fleet_model", False) or paddle.distributed.get_world_size() > 1:
             return original(self, model)
         self.amp_dtype = "float16" if self.args.fp16 else "bfloat16"
         return paddle.amp.decorate(models=model, level=self.args.fp16_opt_level, dtype=self.amp_dtype)

@@ -71,6 +71,8 @@ REPLACEMENTS = {
     ),
     "paddleformers.datasets.DPODataset": Replacement("BaseDPODataSet", "_postprocess_sequence", _correct_columns),
     "paddleformers.cli.train.dpo.dpo_trainer": Replacement("DPOTrainer", "_wrap_ref_model", _single_process_model),
+    # The same class in 0.3.1 and before, which ERNIEKit derives from.
+    "paddleformers.trl.dpo_trainer": Replacement("DPOTrainer", "_wrap_ref_model", _single_process_model),
 }
 
 
