@@ -59,7 +59,7 @@ def postprocess_over(original: Callable) -> Callable:
 def wrap_ref_model_over(original: Callable) -> Callable:
     """The replacement of `DPOTrainer._wrap_ref_model`, which `evaluate` calls for the policy too.
 
-    1.2.0 wraps both models for distributed runs even in a single process, where Paddle 3.3 raises.
+    0.3.1 and 1.2.0 wrap both models for distributed runs even in a single process, where Paddle 3.3 raises.
     """
 
     @functools.wraps(original)
