@@ -26,6 +26,7 @@ from .messages import (
     same_messages,
     split_system,
 )
+from .other_tasks import check_preference_keys
 
 TokenRow = dict[str, Any]
 
@@ -96,6 +97,7 @@ class PreferenceLines:
         """The row of one record. Raises DataError, which begins with `place`, for one that cannot be used."""
         given = object_of(record, place)
         check_text_only(given, place)
+        check_preference_keys(given, self.form.answers, place)
         row = preference_row(given, self.form.answers, place)
         _check_keys(row, place)
         return self.form.read(row, place)

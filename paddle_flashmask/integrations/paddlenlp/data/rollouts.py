@@ -14,6 +14,7 @@ from .keys import check_one_form, check_spelling, check_text_only
 from .line_tokens import TokenizedLine
 from .lines import Record, need, object_of
 from .messages import CONTEXT
+from .other_tasks import check_no_pair, check_no_tag
 
 ROUNDING = 1e-3
 """The most by which rounding may put a log-probability above 0."""
@@ -41,6 +42,8 @@ class RolloutLines(SFTLines):
                 raise DataError(f"{place}: {key!r} beside 'advantages', which weight the answers already")
         check_one_form(row, ("answers",), (*FORM_KEYS, "system"), place)
         check_text_only(row, place)
+        check_no_tag(row, place)
+        check_no_pair(row, place)
         check_spelling(row, ("log_probabilities", *CONTEXT), place)
         answers = answer_rows(row, place)
         count = len(answers)
@@ -58,7 +61,7 @@ class RolloutLines(SFTLines):
                     answer.messages,
                     answer.context,
                     place,
-                    learned=learned,
+                    learned=(False,) * before + (True,) * learned,
                     advantage=number_of(advantages[number], f"advantages[{number}]", place),
                     log_probabilities=_log_probabilities(given[number], f"log_probabilities[{number}]", place),
                 )

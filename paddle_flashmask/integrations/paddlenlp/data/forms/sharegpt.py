@@ -11,9 +11,10 @@ from typing import Any
 
 from ...errors import DataError
 from ..keys import RepeatedKeyError, object_with_unique_keys
+from ..learned import learned_by_messages
 from ..lines import need
 from ..messages import Message, message
-from .form import Conversation, Form, Row, fewest, learned_by_label, learned_by_weight, shared_keys, system_of
+from .form import Conversation, Form, Row, shared_keys, system_of
 
 _KEY = "conversations"
 _ROLES = {"system": "system", "human": "user", "gpt": "assistant", "observation": "tool"}
@@ -21,11 +22,11 @@ _CALL = "function_call"
 
 
 def _conversation(row: Row, place: str) -> Conversation:
-    """What gpt says and calls is learned, but for answers that `weight` or the list `label` leave out."""
+    """What gpt says and calls is learned, but for turns that their keys leave out."""
     messages = _messages(row, place)
     turns = row[_KEY]
-    by_weight = learned_by_weight(turns, messages[len(messages) - len(turns) :], place)
-    return Conversation(messages, f"'{_KEY}'", fewest(learned_by_label(row, messages, place), by_weight))
+    learned = learned_by_messages(turns, messages[len(messages) - len(turns) :], _KEY, place)
+    return Conversation(messages, f"'{_KEY}'", learned)
 
 
 def _question(row: Row, answers: Sequence[str], place: str) -> Row:
