@@ -225,6 +225,14 @@ HUMAN = turn("human", "a")
             {"conversations": [HUMAN, turn("function_call", json.dumps(CALL)), GPT]},
             "messages of tools after",
         ),
+        (
+            {"conversations": [HUMAN, turn("function_call", r'{"name": "x", "arguments": {"a": "\ud83d"}}')]},
+            "of 'value' is half",
+        ),
+        (
+            {"conversations": [HUMAN, GPT], "tools": '[{"name": "x", "name": "y"}]'},
+            "'name' occurs twice in one object of",
+        ),
         ({"conversations": [HUMAN, GPT], "tools": "add"}, "'tools' must be a list of objects; got 'add'"),
         ({"completion": "b"}, "no 'prompt'; the row has 'completion'"),
         ({"prompt": "a", "completion": " "}, "answer 1 of 'prompt' with 'completion' is empty"),
@@ -342,12 +350,15 @@ def test_functions_of_preference_rows_are_tools():
         ("dpo", {"conversations": [HUMAN], "src": "a", "chosen": GPT, "rejected": GPT}, "'conversations' and 'src' do"),
         ("dpo", {"prompt": "a", "system": "s", "chosen": "b", "rejected": "c"}, "'system' and 'prompt' do not go"),
         ("dpo", {"chosen": "The sky is blue.", "rejected": "The sky is green."}, "no 'prompt', 'messages' or 'src'"),
-        ("kto", {"instruction": "a", "output": "b"}, "no 'label'"),
+        ("kto", {"instruction": "a", "output": "b"}, "no 'label'; the row has 'instruction', 'output'"),
+        ("kto", {"conversations": [HUMAN, GPT], "id": 5}, "no 'label'; the row has 'conversations', 'id'"),
+        ("kto", {"conversations": [HUMAN, GPT], "kto_tga": 1}, r"no 'kto_tag' \(is 'kto_tga' meant to be it"),
+        ("kto", {"messages": TALK}, "no 'label'; the row has 'messages'$"),
         ("dpo", {"prompt": "a", "chosen": "b", "rejected": "c", "images": ["a.png"]}, "'images' cannot be used"),
         ("kto", {"instruction": "a", "output": "b", "kto_tag": "yes"}, "'kto_tag' must be true or false; got 'yes'"),
         ("kto", {"instruction": "a", "output": "b", "kto_tag": True, "label": True}, "'label' and 'kto_tag' do not go"),
         ("kto", {"conversations": [GPT, HUMAN], "kto_tag": True}, "'conversations' must end with the answer of gpt"),
-        ("kto", {"messages": [], "label": True}, "'completion' must end with a message of the assistant"),
+        ("kto", {"messages": [], "label": True}, "'messages' must end with a message of the assistant"),
     ],
 )
 def test_preference_rows_that_contradict_themselves_are_refused(task, row, text):

@@ -91,27 +91,34 @@ def _decode(line: bytes, place: str) -> str:
 
 def _parse_object(line: str, place: str) -> dict[str, Any]:
     try:
-        row = json.loads(line, object_pairs_hook=object_with_unique_keys)
-    except RepeatedKeyError as error:
-        raise DataError(f"{place}: the key '{error}' occurs twice in one object") from error
+        row = parse_json(line, place)
     except json.JSONDecodeError as error:
         text = line.strip()
         hint = f"; {ONE_OBJECT}" if text[:1] in "[]}" or text == "{" or text.endswith(",") else ""
         raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno}){hint}") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected a JSON object; got {type(row).__name__}")
-    if "\\u" in line:
-        _check_text(row, place)
     return row
 
 
-def _check_text(row: dict[str, Any], place: str) -> None:
-    """Raise DataError for half of a surrogate pair, which JSON can escape but no tokenizer can encode."""
+def parse_json(text: str, place: str, key: str | None = None) -> Any:
+    """The value of a JSON text. key: of the row, where the text is its value.
+
+    Raises JSONDecodeError where it is not JSON. Raises DataError for a key that occurs twice in an object, and for half
+    of a surrogate pair, which JSON can escape but no tokenizer can encode.
+    """
+    of_key = "" if key is None else f" of {key!r}"
     try:
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = ord(error.object[error.start])
-        raise DataError(f"{place}: \\u{half:04x} is half of a surrogate pair, not a character") from error
+        value = json.loads(text, object_pairs_hook=object_with_unique_keys)
+    except RepeatedKeyError as error:
+        raise DataError(f"{place}: the key '{error}' occurs twice in one object{of_key}") from error
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = ord(error.object[error.start])
+            raise DataError(f"{place}: \\u{half:04x}{of_key} is half of a surrogate pair, not a character") from error
+    return value
 
 
 def need(row: dict[str, Any], key: str, place: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import DataError
+from .lines import parse_json
 
 Message = dict[str, Any]
 
@@ -123,7 +124,7 @@ def context_of(row: dict[str, Any], place: str) -> dict[str, Any]:
     tools = given = row.get("tools") or []
     if isinstance(tools, str):
         try:
-            tools = json.loads(tools)
+            tools = parse_json(tools, place, "tools")
         except json.JSONDecodeError:
             tools = None
     if not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..keys import RepeatedKeyError, object_with_unique_keys
-from ..lines import Line
+from ..lines import Line, parse_json
 
 JSON_KEYS = (
     *("messages", "conversations", "history", "context", "answers", "advantages", "log_probabilities"),
@@ -85,8 +84,6 @@ def _from_json(key: str, cell: str, place: str) -> Any:
     if cell in _PYTHON_WORDS:
         return _PYTHON_WORDS[cell]
     try:
-        return json.loads(cell, object_pairs_hook=object_with_unique_keys)
-    except RepeatedKeyError as error:
-        raise DataError(f"{place}: the key '{error}' occurs twice in one object of {key!r}") from error
+        return parse_json(cell, place, key)
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: a cell of {key!r} must be JSON: {error.msg}; got {cell!r:.80}") from error

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import DataError
-from ..keys import RepeatedKeyError, object_with_unique_keys
 from ..learned import learned_by_messages
-from ..lines import need
+from ..lines import need, parse_json
 from ..messages import Message, message
 from .form import Conversation, Form, Row, shared_keys, system_of
 
@@ -73,8 +72,8 @@ def _calls(value: Any, place: str) -> list[Row]:
     given = value
     if isinstance(value, str):
         try:
-            value = json.loads(value, object_pairs_hook=object_with_unique_keys)
-        except (json.JSONDecodeError, RepeatedKeyError):
+            value = parse_json(value, place, "value")
+        except json.JSONDecodeError:
             value = None
     calls = value if isinstance(value, list) else [value]
     if not calls or not all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in calls):
