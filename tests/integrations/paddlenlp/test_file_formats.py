@@ -119,11 +119,11 @@ def test_bad_rows_are_listed_with_their_place(ending, tokenizer, tmp_path):
     tokens = token_rows(tokenizer, tmp_path)
     with pytest.raises(DataError) as caught:
         list(tokens.checked())
-    first, *listed = str(caught.value).splitlines()
-    assert first == "25 rows cannot be used, the first 20 are:"
+    first, listed = str(caught.value).splitlines()
+    assert first == "25 rows cannot be used:"
+    kind = "lines" if ending == ".jsonl" else "rows"
+    assert f"train{ending}: {kind} 6, 7, 8, 9, 10, ... (25 rows): 'tgt' is empty" in listed
     place = "train.jsonl:" if ending == ".jsonl" else f"train{ending}: row "
-    for number, line in enumerate(listed, start=6):
-        assert f"{place}{number}: 'tgt' is empty" in line
     with pytest.raises(DataError, match=f"{place}6: 'tgt' is empty"):
         list(tokens)
 

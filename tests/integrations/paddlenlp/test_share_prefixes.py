@@ -66,7 +66,7 @@ def test_losses_are_those_of_documents(run, model_folders, name: str, changes: d
     assert len(trees.losses) == 5
     np.testing.assert_allclose(losses(trees), losses(documents), rtol=1e-5)
     assert trees.packing.sequence_tokens == documents.packing.tokens > 1.5 * trees.packing.tokens
-    assert any(f"{trees.packing.sequence_tokens} tokens shared in 1 trees" in line for line in lines)
+    assert any(f"{trees.packing.sequence_tokens} tokens shared in 1 tree" in line for line in lines)
 
 
 def test_split_trees_and_streams_have_the_same_loss(run) -> None:

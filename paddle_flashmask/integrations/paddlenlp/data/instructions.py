@@ -147,7 +147,7 @@ class SFTTokens(LineTokens):
     max_length: int
     weighted: bool = False
     cut_rows: int = field(default=0, init=False)
-    cut_means: ClassVar[str] = "rows cut to src_length or max_length"
+    cut_means: ClassVar[str] = "cut to src_length or max_length"
 
     def convert(self, record: Record, place: str) -> TokenizedLine:
         converted = [self._tokens_of(row) for row in self.rows.parse(record, place)]

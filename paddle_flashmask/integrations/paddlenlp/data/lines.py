@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -10,6 +12,9 @@ from ..errors import DataError
 from .keys import RepeatedKeyError, near_miss, object_with_unique_keys
 
 SHOWN = 20
+"""Different errors of rows that are listed."""
+PLACES_SHOWN = 5
+"""Rows with the same error whose places are listed."""
 ONE_OBJECT = "a file holds one object per line, or one array of objects"
 
 Record = bytes | dict[str, Any] | DataError
@@ -20,32 +25,75 @@ Row = TypeVar("Row")
 
 
 class RowErrors:
-    """The first errors of rows and their number. A row that is read again does not count again."""
+    """The errors of rows: the first different reasons, with the places and the number of their rows, and the number of
+    all rows. A row that is read again does not count again."""
 
     def __init__(self) -> None:
-        self._messages: list[str] = []
+        self._groups: dict[str, _Group] = {}
         self._places: set[str] = set()
+        self._is_cut = False
 
     def add(self, error: DataError, place: str) -> None:
-        if place not in self._places:
-            self._messages += [str(error)] * (len(self._places) < SHOWN)
-            self._places.add(place)
+        if place in self._places:
+            return
+        self._places.add(place)
+        reason = str(error).removeprefix(place)
+        if len(self._groups) < SHOWN:
+            self._groups.setdefault(reason, _Group())
+        if reason in self._groups:
+            self._groups[reason].add(place)
+        else:
+            self._is_cut = True
 
     def raise_all(self) -> None:
         """Raise DataError with the errors, if there are any."""
+        messages = [f"{group}{reason}" for reason, group in self._groups.items()]
         count = len(self._places)
         if count == 1:
-            raise DataError(self._messages[0])
+            raise DataError(messages[0])
         if count:
-            which = f", the first {SHOWN} are" if count > SHOWN else ""
-            raise DataError("\n  ".join([f"{count} rows cannot be used{which}:", *self._messages]))
+            which = f", the first {SHOWN} reasons are" if self._is_cut else ""
+            raise DataError("\n  ".join([f"{count} rows cannot be used{which}:", *messages]))
+
+
+class _Group:
+    """The first places of rows with the same error, and their number."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._count = 0
+
+    def add(self, place: str) -> None:
+        self._count += 1
+        if len(self._first) < PLACES_SHOWN:
+            self._first.append(place)
+
+    def __str__(self) -> str:
+        """ "file:3", or "file: lines 3, 7, 9, ... (412 rows)"."""
+        if self._count == 1:
+            return self._first[0]
+        parts = []
+        for (file, kind), places in itertools.groupby(map(_split_place, self._first), key=operator.itemgetter(0, 1)):
+            numbers = [number for *_, number in places]
+            parts.append(f"{file}: {kind}{'s' * (len(numbers) > 1)} {', '.join(numbers)}")
+        rest = f", ... ({self._count} rows)" if self._count > len(self._first) else ""
+        return "; ".join(parts) + rest
+
+
+def _split_place(place: str) -> tuple[str, str, str]:
+    """The file, "line" or "row", and the number of a place."""
+    for kind, separator in (("row", ": row "), ("line", ":")):
+        file, _, number = place.rpartition(separator)
+        if file:
+            return file, kind, number
+    return place, "row", ""
 
 
 def each_row(lines: Iterable[Line], convert: Callable[[Record, str], Row], every_error: bool) -> Iterator[Row]:
     """convert(record, place) of every line.
 
     Raises DataError for the first line for which `convert` raises an error; with every_error only after the last line,
-    with the first errors and their number.
+    with all errors, the same ones together.
     """
     errors = RowErrors()
     for record, place in lines:

@@ -120,8 +120,8 @@ class RolloutTokens(SFTTokens):
         if row.log_probabilities is not None:
             if cut:
                 raise DataError(
-                    f"{row.place}: an answer with log_probabilities does not fit: {self.cut_means}; got src_length = "
-                    f"{self.src_length}, max_length = {self.max_length}"
+                    f"{row.place}: an answer with log_probabilities does not fit: rows {self.cut_means}; got "
+                    f"src_length = {self.src_length}, max_length = {self.max_length}"
                 )
             values["log_probabilities"] = _at_labels(row, tokens["labels"])
         return {**tokens, "values": values}, cut
