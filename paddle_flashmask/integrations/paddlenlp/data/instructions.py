@@ -18,12 +18,12 @@ from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
 from .data_sets import DataSetMixture
 from .files import split_sources
 from .forms import CONVERTED, FORM_KEYS, FORMS, context_with_functions, form_of
-from .keys import check_one_form, check_spelling, check_text_only
+from .keys import check_names, check_one_form, check_spelling, check_text_only
 from .learned import Learned, check_is_learned, learned_by_all, learned_by_label, up_to_last_learned
 from .line_tokens import LineTokens, TokenizedLine
 from .lines import Line, Record, each_row, need, object_of
 from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
-from .other_tasks import check_instruction_keys, check_is_chosen, check_no_pair
+from .other_tasks import check_instruction_keys, check_is_chosen, check_no_label, check_no_pair
 
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
@@ -76,6 +76,7 @@ class SFTLines:
             check_one_form(row, ("answers",), (*FORM_KEYS, "system", "weight"), place)
             check_spelling(row, ("weights", *CONTEXT), place)
             check_no_pair(row, place)
+            check_no_label(row, place)
             return answer_rows(row, place)
         form = form_of(row, FORMS, place)
         check_one_form(row, ("weights",), form.keys, place)
@@ -83,6 +84,7 @@ class SFTLines:
         found = form.conversation(row, place)
         check_turns(found.messages, found.name, "assistant", place)
         check_is_chosen(row, found.messages, place)
+        check_names(row, split_system(found.messages)[0], place)
         learned = learned_by_all(found.learned, learned_by_label(row, found.messages, place))
         messages, learned = up_to_last_learned(found.messages, learned, place)
         context = context_with_functions(row, place) if form in CONVERTED else context_of(row, place)
@@ -104,6 +106,7 @@ def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
     question = (
         [message("user", prompt)] if isinstance(prompt, str) else messages_of(prompt, "prompt", place, or_text=True)
     )
+    check_names(row, split_system(question)[0], place)
     rows = []
     for number, (answer, weight) in enumerate(zip(answers, weights, strict=True)):
         key = f"answers[{number}]"

@@ -60,6 +60,12 @@ def check_no_pair(row: Row, place: str) -> None:
             raise DataError(f"{place}: {key!r} is for the keys task = 'dpo' or 'rm'; here it would be ignored")
 
 
+def check_no_label(row: Row, place: str) -> None:
+    """Raise DataError for a list `label`, which leaves answers of a conversation out, beside `answers`."""
+    if isinstance(row.get("label"), list):
+        raise DataError(f"{place}: 'label' is a list beside 'answers', each of which is learned")
+
+
 def check_preference_keys(row: Row, answers: Sequence[str], place: str) -> None:
     """Raise DataError for a row of DPO, RM or KTO with the keys of another task, or with an answer that is not learned.
 
@@ -85,7 +91,7 @@ def check_preference_keys(row: Row, answers: Sequence[str], place: str) -> None:
 def _says_no(label: Any) -> bool:
     """Whether a label of KTO marks an answer that is not wanted."""
     return (isinstance(label, (bool, int, float)) and label == 0) or (
-        isinstance(label, str) and label.strip().lower() == "false"
+        isinstance(label, str) and label.strip().lower() in ("false", "0")
     )
 
 

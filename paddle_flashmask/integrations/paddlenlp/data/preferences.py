@@ -13,7 +13,7 @@ from ..errors import DataError
 from .data_sets import DataSetMixture
 from .files import path_sources
 from .forms import preference_row, system_of
-from .keys import check_one_form, check_spelling, check_text_only
+from .keys import check_names, check_one_form, check_spelling, check_text_only
 from .lines import Line, Record, each_row, keys_of, need, object_of, texts_of
 from .messages import (
     CONTEXT,
@@ -100,7 +100,9 @@ class PreferenceLines:
         check_preference_keys(given, self.form.answers, place)
         row = preference_row(given, self.form.answers, place)
         _check_keys(row, place)
-        return self.form.read(row, place)
+        found = self.form.read(row, place)
+        check_names(given, split_system(found.prompt)[0], place)
+        return found
 
 
 def _check_keys(row: dict[str, Any], place: str) -> None:

@@ -14,7 +14,7 @@ from .keys import check_one_form, check_spelling, check_text_only
 from .line_tokens import TokenizedLine
 from .lines import Record, need, object_of
 from .messages import CONTEXT
-from .other_tasks import check_no_pair, check_no_tag
+from .other_tasks import check_no_label, check_no_pair, check_no_tag
 
 ROUNDING = 1e-3
 """The most by which rounding may put a log-probability above 0."""
@@ -44,6 +44,7 @@ class RolloutLines(SFTLines):
         check_text_only(row, place)
         check_no_tag(row, place)
         check_no_pair(row, place)
+        check_no_label(row, place)
         check_spelling(row, ("log_probabilities", *CONTEXT), place)
         answers = answer_rows(row, place)
         count = len(answers)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import DataError
 from ..lines import Line, parse_json
+from .encoding import check_text_file
 
 JSON_KEYS = (
     *("messages", "conversations", "history", "context", "answers", "advantages", "log_probabilities"),
@@ -30,6 +31,7 @@ def read_csv(path: Path) -> Iterator[Line]:
     Raises DataError for a header with an empty or a repeated name, and for quotes or bytes that cannot be read. A row
     with too many or too few cells is an error of its own.
     """
+    check_text_file(path)
     csv.field_size_limit(sys.maxsize)  # of the process; the default is 128 KB
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import DataError
+from ..keys import check_message_keys
 from ..learned import learned_by_messages
 from ..lines import need, parse_json
 from ..messages import Message, message
@@ -56,6 +57,7 @@ def _message(turn: Any, place: str) -> Message:
     for key in ("from", "value"):
         if key not in turn:
             raise DataError(f"{place} has no {key!r}; it has {', '.join(map(repr, turn)) or 'no keys'}")
+    check_message_keys(turn, place)
     speaker, value = turn["from"], turn["value"]
     if speaker == _CALL:
         return {"role": "assistant", "content": None, "tool_calls": _calls(value, place)}
