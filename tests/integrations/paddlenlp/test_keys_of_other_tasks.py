@@ -92,6 +92,18 @@ def test_keys_that_agree_are_accepted(form, keys):
         ),
         ("dpo", {"instruction": "a", "output": "c", "chosen": "b", "rejected": "c"}, "'output' beside 'chosen'"),
         ("kto", {**WANTED, "weight": 2}, "'weight' is for the keys task"),
+        ("kto", {**WANTED, "output": "c"}, "'output' beside 'completion', from which it differs; it would be ignored"),
+        ("kto", {**WANTED, "history": [["c", "d"]]}, "'prompt' and 'history' do not go together"),
+        ("kto", {"src": "a", "response": "b", "sort": 1, "label": False}, "'sort' and 'label' do not go together"),
+        ("dpo", {**PAIR, "history": [["c", "d"]]}, "'prompt' and 'history' do not go together"),
+        ("dpo", {**PAIR, "input": "c"}, "'prompt' and 'input' do not go together"),
+        ("rm", {**PAIR, "tgt": "b"}, "'prompt' and 'tgt' do not go together"),
+        (
+            "rm",
+            {"src": "a", "response": ["b", "c"], "sort": [1, 0], "input": "d"},
+            "'src' and 'input' do not go together",
+        ),
+        ("rm", {**PAIR, "margin": 0.5}, "'margin' has no effect here: the loss of this task has none"),
         ("kto", {**WANTED, "rejected": "c"}, "'rejected' is for the keys task = 'dpo' or 'rm'; here it would be"),
         (
             "dpo",
@@ -130,7 +142,8 @@ def test_keys_that_a_task_would_ignore_are_refused(task, row, text):
     ("task", "row"),
     [
         ("dpo", {**PAIR, "completion": "b"}),
-        ("dpo", {**PAIR, "label": "sports"}),
+        ("dpo", {**PAIR, "label": "sports", "margin": 0.5}),
+        ("kto", {**WANTED, "output": "b"}),
         ("dpo", {**PAIR, "prompt": [USER, {**ANSWER, "weight": 0}, USER]}),
         ("kto", {**WANTED, "prompt": [USER, {**ANSWER, "train": False}, USER]}),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DataError
+from .keys import check_one_form
 from .learned import check_is_learned
 from .messages import Message
 
@@ -76,6 +77,10 @@ def check_preference_keys(row: Row, answers: Sequence[str], place: str) -> None:
             raise DataError(f"{place}: {key!r} is for the keys task = 'sft' or 'policy'; here it would be ignored")
     if "completion" in answers:
         check_no_pair(row, place)
+        if "src" in row:
+            check_one_form(row, ("sort",), ("label", "kto_tag"), place)
+        elif "completion" in row and _last_text(row.get("output", row["completion"])) != _last_text(row["completion"]):
+            raise DataError(f"{place}: 'output' beside 'completion', from which it differs; it would be ignored")
         ends = [key for key in ("completion", "messages", "conversations") if key in row][:1]
     else:
         check_no_tag(row, place, "here answers are ranked")

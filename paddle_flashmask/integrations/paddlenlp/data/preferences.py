@@ -52,14 +52,15 @@ class AnswerForm:
 
     read: reads a row from a JSON object and its place; raises DataError, which begins with the place. tokens: builds
     the row that the task's packing function takes from the tokens of the prompt, those of every answer, and the row.
-    answers: the keys of rows with a `prompt` that hold them. complete: adds what a row takes from other rows; a
-    ValueError means that there are too few.
+    answers: the keys of rows with a `prompt` that hold them. unread: keys that other trainers of the task follow, and
+    this one does not. complete: adds what a row takes from other rows; a ValueError means that there are too few.
     """
 
     read: Callable[[dict[str, Any], str], PreferenceRow]
     tokens: Callable[[list[int], list[list[int]], PreferenceRow], TokenRow]
     complete: Callable[[Iterable[TokenRow]], Iterator[TokenRow]] = iter
     answers: tuple[str, ...] = ("chosen", "rejected")
+    unread: tuple[str, ...] = ()
 
 
 class PreferenceLines:
@@ -98,6 +99,9 @@ class PreferenceLines:
         given = object_of(record, place)
         check_text_only(given, place)
         check_preference_keys(given, self.form.answers, place)
+        for key in self.form.unread:
+            if key in given:
+                raise DataError(f"{place}: {key!r} has no effect here: the loss of this task has none")
         row = preference_row(given, self.form.answers, place)
         _check_keys(row, place)
         found = self.form.read(row, place)

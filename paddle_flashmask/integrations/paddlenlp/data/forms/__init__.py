@@ -31,6 +31,7 @@ FORM_KEYS = tuple(key for form in FORMS for key in form.keys)
 """The keys that only rows of one form have."""
 CONVERTED = (ALPACA, SHAREGPT)
 """The forms of preference rows that are converted."""
+_ALPACA_PARTS = ("input", "history")
 _OWN = ("src", "response", "prompt", "messages", "completion")
 
 
@@ -45,6 +46,7 @@ def preference_row(row: Row, answers: Sequence[str], place: str) -> Row:
     if not converted:
         head = next((key for key in _OWN if key in row), "chosen")
         check_system(row, head, head == PADDLENLP.head, place)
+        check_one_form(row, (head,), _ALPACA_PARTS if head == PADDLENLP.head else (*_ALPACA_PARTS, "tgt"), place)
         return row
     form = converted[0]
     for other in (*(entry.keys for entry in CONVERTED if entry is not form), _OWN):
