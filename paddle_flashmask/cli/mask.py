@@ -49,7 +49,7 @@ def _masks_as_text() -> str:
     for entry in MASKS:
         texts, words = example(entry), [f"  {entry.name:22}"]
         for option in entry.options:
-            word = f"--{option.flag} {texts.get(option.flag, '')}".strip()
+            word = f"--{option.flag} {texts.get(option.flag, option.form.sample)}"
             words.append(word if entry.is_required(option) else f"[{word}]")
         lines.append(" ".join(words))
     return "\b\nMasks and their options, with the values of an example:\n" + "\n".join(lines)

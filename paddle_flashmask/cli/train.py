@@ -25,9 +25,9 @@ def train(config: str, overrides: tuple[str, ...], verbose: bool, dry_run: bool)
 
         result = train_config(config, overrides, write=click.echo)
     if result.step_seconds:
-        seconds = sum(result.step_seconds)
+        steps, seconds = len(result.step_seconds), sum(result.step_seconds)
         click.echo(
-            f"{len(result.step_seconds)} steps, {result.tokens:,} tokens in {seconds:.1f} s: "
+            f"{steps} step{'s' * (steps != 1)}, {result.tokens:,} tokens in {seconds:.1f} s: "
             f"{result.tokens / seconds:,.0f} tokens/s"
         )
     click.echo(f"written to {result.output_dir}")

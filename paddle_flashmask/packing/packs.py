@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .attention import DocumentAttention
+from .counted import counted
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,13 @@ class PackingReport:
         """What was cut, dropped or left out, in words."""
         found = []
         if self.truncated_rows:
-            found.append(f"{self.truncated_rows} rows cut by {self.truncated_tokens} tokens in all")
+            found.append(f"{counted(self.truncated_rows, 'row')} cut by {self.truncated_tokens} tokens in all")
         if longer := self.dropped_rows - self.equal_answer_rows:
-            found.append(f"{longer} rows dropped, longer than {self.max_length}")
+            found.append(f"{counted(longer, 'row')} dropped, longer than {self.max_length}")
         if self.equal_answer_rows:
-            found.append(f"{self.equal_answer_rows} rows dropped, whose answers are the same")
+            found.append(f"{counted(self.equal_answer_rows, 'row')} dropped, whose answers are the same")
         if self.equal_answers:
-            found.append(f"{self.equal_answers} answers left out, the same as a better one")
+            found.append(f"{counted(self.equal_answers, 'answer')} left out, the same as a better one")
         return found
 
     def to_dict(self) -> dict[str, int | float]:
@@ -144,8 +145,8 @@ class PackingReport:
 
     def __str__(self) -> str:
         text = (
-            f"{self.packed_rows} of {self.rows} rows in {self.packs} packs of {self.max_length}: {self.tokens} tokens, "
-            f"efficiency {self.efficiency:.1%}, {self.documents_per_pack:.1f} documents per pack, "
-            f"mask density {self.mask_density:.1%}"
+            f"{self.packed_rows} of {counted(self.rows, 'row')} in {counted(self.packs, 'pack')} of {self.max_length}: "
+            f"{self.tokens} tokens, efficiency {self.efficiency:.1%}, {self.documents_per_pack:.1f} documents per "
+            f"pack, mask density {self.mask_density:.1%}"
         )
         return "; ".join([text, *self.lost])

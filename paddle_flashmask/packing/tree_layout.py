@@ -12,6 +12,7 @@ from paddle_flashmask.masks import _columns
 
 from .attention import IGNORED_LABEL
 from .branching import PrefixTree, SplitTree, TokenSequence
+from .counted import counted
 from .packs import PackingReport, visible_pairs
 
 
@@ -97,10 +98,11 @@ class TreeReport(PackingReport):
 
     def __str__(self) -> str:
         text = (
-            f"{super().__str__()}; {self.sequence_tokens} tokens shared in {self.trees} trees, {self.sharing:.2f} to 1"
+            f"{super().__str__()}; {self.sequence_tokens} tokens shared in {counted(self.trees, 'tree')}, "
+            f"{self.sharing:.2f} to 1"
         )
         if self.split_trees:
-            text += f"; {self.split_trees} trees split, with {self.repeated_tokens} tokens repeated"
+            text += f"; {counted(self.split_trees, 'tree')} split, with {self.repeated_tokens} tokens repeated"
         return text
 
 

@@ -128,7 +128,7 @@ def test_rows_are_read(tmp_path: Path) -> None:
     ]
     found = read(instructions, lambda folder: SFTLines(str(folder), "train"), tmp_path)
     assert [len(row.messages) for row in found] == [2, 2, 4, 4, 4, 3]
-    assert [row.learned for row in found] == [None, None, 1, 1, 1, None]
+    assert [row.learned for row in found] == [None, None, *[(False, True)] * 3, None]
     pairs = [row for row in shown if "chosen" in row] + [
         {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"},
         {"chosen": [question, answer], "rejected": [question, other]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_help_lists_every_mask_and_option() -> None:
         assert f"\n    {entry.name} " in text
         for option in entry.options:
             assert f"\n  --{option.flag} " in text
+    assert "[--length N]" in text and not re.search(r"\[--[a-z-]+\]", text.split("with the values of an example")[1])
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_rounds_of_a_conversation_lie_once_in_a_pack() -> None:
     assert pack.input_ids.tolist() == [1, 2, 5, 6, 0, 3, 8, 8, 9, 5, 7]
     assert pack.labels.tolist() == [IGNORED_LABEL, 5, 6, 0, IGNORED_LABEL, 8, 0, 9, 0, 7, 0]
     assert (packed.report.sequence_tokens, packed.report.tokens) == (17, 11)
-    assert "17 tokens shared in 1 trees, 1.55 to 1" in str(packed.report)
+    assert "17 tokens shared in 1 tree, 1.55 to 1" in str(packed.report)
     batch = PreferenceCollator(pad_token_id=0)([pack, pack])
     assert "response_indices" not in batch
     places = batch["label_places"]

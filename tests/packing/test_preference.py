@@ -168,7 +168,7 @@ def test_known_cut():
     packed = pack_preference(rows, 12, max_prompt_length=5, too_long="truncate")
     assert packed[0].input_ids.tolist() == [5, 6, 7, 8, 9, *range(100, 104), 9, 200, 201]
     assert packed[0].labels.tolist()[9:] == [200, 201, 202] and len(packed[0]) == 12
-    assert "1 rows cut by 9 tokens in all" in str(packed.report)
+    assert "1 row cut by 9 tokens in all" in str(packed.report)
     dropped = pack_preference(rows, 12)
     assert (len(dropped), dropped.report.dropped_rows) == (0, 1)
     with pytest.raises(ValueError, match="row 0 has 21 tokens, more than max_length = 12"):
@@ -185,13 +185,13 @@ def test_answers_are_cut_alike_and_those_that_are_the_same_are_left_out(answers)
     kept = list(map(list, dict.fromkeys(tuple(answer[: limits[-1]]) for answer in different)))
     if len(kept) < 2 or len(different) < 2:
         assert (len(packed), report.dropped_rows, report.equal_answer_rows, report.truncated_rows) == (0, 1, 1, 0)
-        assert str(report).endswith("; 1 rows dropped, whose answers are the same")
+        assert str(report).endswith("; 1 row dropped, whose answers are the same")
         return
     pack = packed[0]
     assert [pack.input_ids[start:end].tolist() for _, start, end in pack.answers] == kept
     assert (report.dropped_rows, report.equal_answers) == (0, len(answers) - len(kept))
     assert (report.truncated_rows, len(pack) + report.truncated_tokens) == (cut, 3 + sum(map(len, different)))
-    assert ("answers left out, the same as a better one" in str(report)) == (len(kept) < len(answers))
+    assert ("left out, the same as a better one" in str(report)) == (len(kept) < len(answers))
 
 
 def test_a_pair_is_dropped_where_its_answers_are_the_same_after_the_cut():
@@ -206,7 +206,7 @@ def test_a_pair_is_dropped_where_its_answers_are_the_same_after_the_cut():
     assert (packed.report.packed_rows, packed.report.equal_answer_rows, packed.report.truncated_rows) == (2, 2, 1)
     dropped = pack_preference(rows, 7)
     assert (dropped.report.packed_rows, dropped.report.dropped_rows, dropped.report.equal_answer_rows) == (1, 3, 1)
-    assert str(dropped.report).endswith("; 2 rows dropped, longer than 7; 1 rows dropped, whose answers are the same")
+    assert str(dropped.report).endswith("; 2 rows dropped, longer than 7; 1 row dropped, whose answers are the same")
 
 
 def test_the_answers_of_a_kto_row_may_be_the_same():

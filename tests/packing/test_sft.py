@@ -67,8 +67,8 @@ def test_too_long_rows_can_be_an_error():
 
 
 def test_the_report_counts_lost_tokens():
-    assert "1 rows cut by 3 tokens in all" in str(pack_sft(rows_of([3, 9]), 6, too_long="truncate").report)
-    assert "1 rows dropped, longer than 6" in str(pack_sft(rows_of([3, 9]), 6).report)
+    assert "1 row cut by 3 tokens in all" in str(pack_sft(rows_of([3, 9]), 6, too_long="truncate").report)
+    assert "1 row dropped, longer than 6" in str(pack_sft(rows_of([3, 9]), 6).report)
 
 
 @given(lengths=ROWS, seed=st.integers(0, 9))

@@ -131,7 +131,7 @@ def test_a_tree_that_is_too_long_repeats_its_prefix() -> None:
     assert [pack.input_ids.tolist() for pack in packed] == [[1, 2, 3, 10, 12], [1, 2, 3, 10, 3]]
     report = packed.report
     assert (report.trees, report.split_trees, report.repeated_tokens, report.sequence_tokens) == (2, 1, 3, 12)
-    assert "12 tokens shared in 2 trees, 1.20 to 1; 1 trees split, with 3 tokens repeated" in str(report)
+    assert "12 tokens shared in 2 trees, 1.20 to 1; 1 tree split, with 3 tokens repeated" in str(report)
 
 
 @pytest.mark.parametrize("order", ["sequential", "first_fit_decreasing"])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paddle_flashmask.packing.counted import counted
+
 from .adapter_files import check_adapter
 from .config.arguments import Arguments
 from .config.files import Config, name_of
@@ -121,9 +123,13 @@ SPLITS = {"train": "training", "dev": "evaluation"}
 
 def packing_line(name: str, data: Packs, rows: TokenRows) -> str:
     """How the rows of the data `name` were packed, and how many were cut or dropped."""
-    cut = f"; {rows.cut_rows} {rows.cut_means}" if rows.cut_rows else ""
-    taken = taken_text(rows)
-    return f"{name} data: {data.packs.report}{cut}" + (f"; taken: {taken}" if taken else "")
+    taken = [f"taken: {text}" for text in [taken_text(rows)] if text]
+    return "; ".join([f"{name} data: {data.packs.report}", *cut_text(rows), *taken])
+
+
+def cut_text(rows: TokenRows) -> list[str]:
+    """How many rows lost tokens, and why, in words; nothing where none did."""
+    return [f"{counted(rows.cut_rows, 'row')} {rows.cut_means}"] if rows.cut_rows else []
 
 
 def taken_rows(rows: TokenRows) -> list[dict[str, Any]]:

@@ -12,6 +12,8 @@ from paddlenlp.trainer.integrations import TensorBoardCallback, VisualDLCallback
 from paddlenlp.trainer.trainer_callback import PrinterCallback, ProgressCallback
 from paddlenlp.trainer.trainer_utils import has_length
 
+from paddle_flashmask.packing.counted import counted
+
 from .errors import DataError
 from .logs import TensorBoardLog, VisualDLLog
 from .runs.saving import WholeSaves
@@ -91,8 +93,9 @@ class StreamLoader:
             for batch in batches[self.rank :: self.processes]:
                 yield {key: paddle.to_tensor(value) for key, value in self.collate(batch).items()}
         if steps == 0:
+            found = counted(len(batches), "batch", plural="batches")
             raise DataError(
-                f"the training data makes {len(batches)} batches of {self.batch_size} packs, fewer than "
+                f"the training data makes {found} of {counted(self.batch_size, 'pack')}, fewer than "
                 f"gradient_accumulation_steps = {self.accumulated}{self._times_processes()}; with lazy = true no step "
                 "would ever be complete"
             )
@@ -130,7 +133,8 @@ class PackedOrder(WholeSaves):
         together = self.args.per_device_train_batch_size * self.args.dataset_world_size
         if self.args.dataset_world_size > 1 and len(self.train_dataset) < together:
             raise DataError(
-                f"the training data makes {len(self.train_dataset)} packs, fewer than per_device_train_batch_size = "
-                f"{self.args.per_device_train_batch_size} on each of {self.args.dataset_world_size} processes"
+                f"the training data makes {counted(len(self.train_dataset), 'pack')}, fewer than "
+                f"per_device_train_batch_size = {self.args.per_device_train_batch_size} on each of "
+                f"{self.args.dataset_world_size} processes"
             )
         return train_sampler(self.train_dataset, self.args)

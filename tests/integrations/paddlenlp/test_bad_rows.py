@@ -51,16 +51,41 @@ def test_all_bad_rows_are_listed(task, task_config, tokenizer, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_first_twenty_of_many_are_shown(tokenizer, tmp_path):
-    rows = token_rows("sft", tokenizer, tmp_path, [GOOD["sft"], *[{"src": "a"}] * 57])
+def test_rows_with_the_same_error_are_listed_together(tokenizer, tmp_path):
+    lines = [GOOD["sft"], *[{"src": "a"}] * 57, {"src": "a", "tgt": ""}, "[1]", {"src": "a", "tgt": ""}]
+    rows = token_rows("sft", tokenizer, tmp_path, lines)
     with pytest.raises(DataError) as caught:
         list(rows.checked())
-    first, *listed = str(caught.value).splitlines()
-    assert first == "57 rows cannot be used, the first 20 are:" and len(listed) == 20
-    assert "train.json:21: no 'tgt'" in listed[-1]
+    file = tmp_path / "train.json"
+    assert str(caught.value).splitlines() == [
+        "60 rows cannot be used:",
+        f"  {file}: lines 2, 3, 4, 5, 6, ... (57 rows): no 'tgt'; the row has 'src'",
+        f"  {file}: lines 59, 61: 'tgt' is empty",
+        f"  {file}:60: expected a JSON object; got list",
+    ]
     one = token_rows("sft", tokenizer, tmp_path, [GOOD["sft"], {"src": "a"}])
     with pytest.raises(DataError, match=r"^[^\n]*train.json:2: no 'tgt'[^\n]*$"):
         list(one.checked())
+
+
+def test_the_first_twenty_reasons_are_shown(tokenizer, tmp_path):
+    """Rows with the errors of these count there, also later ones."""
+    lines = [{"src": "a", f"key{number}": 1} for number in range(30)] + [{"src": "a", "key3": 1}] * 2
+    with pytest.raises(DataError) as caught:
+        list(token_rows("sft", tokenizer, tmp_path, lines).checked())
+    first, *listed = str(caught.value).splitlines()
+    assert first == "32 rows cannot be used, the first 20 reasons are:" and len(listed) == 20
+    assert "train.json: lines 4, 31, 32: no 'tgt'; the row has 'src', 'key3'" in listed[3]
+    assert "train.json:20: no 'tgt'; the row has 'src', 'key19'" in listed[-1]
+
+
+def test_equal_errors_of_several_files_are_listed_together(tokenizer, tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    (folder / "a.csv").write_text("src,tgt\na,\nb,\n")
+    (folder / "b.jsonl").write_text('{"src": "a", "tgt": ""}\n')
+    with pytest.raises(DataError, match="a.csv: rows 1, 2; .*b.jsonl: line 1: 'tgt' is empty"):
+        list(SFTTokens(SFTLines(str(tmp_path), "train"), tokenizer, 40, 64).checked())
 
 
 class FailingTokenizer:

@@ -104,7 +104,7 @@ def test_prefix_trees_are_shown_branch_by_branch(written, tmp_path):
         "sft", dataset_name_or_path=str(tmp_path), share_prefixes=True, lazy=False, gradient_accumulation_steps=1
     )
     found = inspect_config(path, write=discard)
-    assert "in 1 trees" in facts(found)["sharing"] and facts(found)["rows"].startswith("3 of 3")
+    assert "in 1 tree" in facts(found)["sharing"] and facts(found)["rows"].startswith("3 of 3")
     ((parts,),) = found.batches[0].packs
     shown = sorted((part.name, "".join(text for text, _ in part.spans).strip()) for part in parts)
     assert shown == [
@@ -124,7 +124,7 @@ def test_trees_of_answers_name_the_answers_that_end_in_a_branch(written, tmp_pat
     (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"train_dataset_path": str(tmp_path / "train.json"), "share_prefixes": True, "lazy": False}
     found = inspect_config(written("dpo", **data, gradient_accumulation_steps=1), write=discard)
-    assert "in 1 trees" in facts(found)["sharing"] and facts(found)["rows"].startswith("2 of 2")
+    assert "in 1 tree" in facts(found)["sharing"] and facts(found)["rows"].startswith("2 of 2")
     ((parts,),) = found.batches[0].packs
     roles = [part.name.partition(": ")[2] for part in parts]
     assert sorted(filter(None, roles)) == ["chosen (1)", "chosen (2)", "rejected (1)", "rejected (2)"]
@@ -139,11 +139,11 @@ def test_what_is_cut_is_told(written, tmp_path):
     rows = [{"src": "baling", "tgt": "chene dimor " * 60}, *[{"src": "rix", "tgt": "gramor ne"}] * 20]
     (tmp_path / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = facts(inspect_config(written("sft", dataset_name_or_path=str(tmp_path)), write=discard))
-    assert found["cut, dropped"] == "1 rows cut to src_length or max_length"
+    assert found["cut, dropped"] == "1 row cut to src_length or max_length"
     row = {"src": "baling " * 90, "response": ["hune " * 90, "dine"], "sort": [1, 0]}
     (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
     path = written("dpo", train_dataset_path=str(tmp_path / "pairs.jsonl"), lazy=False)
-    assert re.fullmatch(r"1 rows cut by \d+ tokens in all", facts(inspect_config(path, write=discard))["cut, dropped"])
+    assert re.fullmatch(r"1 row cut by \d+ tokens in all", facts(inspect_config(path, write=discard))["cut, dropped"])
 
 
 def test_the_mask_is_that_of_the_batch(written):

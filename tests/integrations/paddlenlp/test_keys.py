@@ -77,6 +77,28 @@ def test_switches_of_adapters_need_adapters(key, sft_config, config_file):
     assert f"{key} has no effect: lora is not true" in notes
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"use_async_save": True}, "use_async_save has no effect: a checkpoint must be whole before training goes on"),
+        (
+            {"unified_checkpoint": True, "unified_checkpoint_config": "async_save"},
+            "async_save of unified_checkpoint_config has no effect: a checkpoint must be whole before training goes on",
+        ),
+        (
+            {"unified_checkpoint": False, "unified_checkpoint_config": "async_save"},
+            "unified_checkpoint_config has no effect: unified_checkpoint is not true",
+        ),
+    ],
+)
+def test_asynchronous_saves_are_noted_alike(changes, note, sft_config, config_file):
+    arguments = TASKS["sft"].arguments(read_values(config_file({**sft_config, **changes})))
+    assert any(found.startswith(note) for found in arguments.notes)
+    assert not arguments.training.use_async_save and "async_save" not in (
+        arguments.training.unified_checkpoint_config if arguments.training.unified_checkpoint else ""
+    )
+
+
 def test_the_tables_do_not_overlap():
     tables = [set(REFUSED), set(WITHOUT_EFFECT), set(GPU_ONLY), WORKING]
     assert sum(map(len, tables)) == len(set().union(*tables))
@@ -154,7 +176,10 @@ EARLY = [
     ({"flashmask_backend": "torch"}, "flashmask_backend = 'torch' must be one of paddle_flashmask, paddle"),
     ({"learning_rate": -1}, "learning_rate = -1 must be above 0"),
     ({"learnig_rate": 1}, "unknown key 'learnig_rate'; the nearest known one is 'learning_rate'"),
-    ({"use_async_save": True}, "use_async_save = true is not supported in this release"),
+    (
+        {"save_sharded_model": True},
+        "save_sharded_model = true is not supported in this release: use unified_checkpoint",
+    ),
     ({"max_seq_len": 96}, "'max_seq_len' is a key of dpo, rm, kto; use 'max_length' here"),
     ({"desirable_weight": 1}, "'desirable_weight' is a key of kto alone"),
     ({"task": "ppo"}, "task = 'ppo' must be one of sft, dpo, rm, kto, policy"),

@@ -66,14 +66,14 @@ def test_losses_are_those_of_documents(run, model_folders, name: str, changes: d
     assert len(trees.losses) == 5
     np.testing.assert_allclose(losses(trees), losses(documents), rtol=1e-5)
     assert trees.packing.sequence_tokens == documents.packing.tokens > 1.5 * trees.packing.tokens
-    assert any(f"{trees.packing.sequence_tokens} tokens shared in 1 trees" in line for line in lines)
+    assert any(f"{trees.packing.sequence_tokens} tokens shared in 1 tree" in line for line in lines)
 
 
 def test_split_trees_and_streams_have_the_same_loss(run) -> None:
     """Several packs in one step, some of which repeat a prefix."""
     whole, _ = run(max_steps=1)
     split, lines = run(max_steps=1, share_prefixes=True, src_length=14, max_length=22, per_device_train_batch_size=9)
-    assert split.packing.packs > 1 and any("trees split" in line for line in lines)
+    assert split.packing.packs > 1 and any("1 tree split" in line for line in lines)
     np.testing.assert_allclose(losses(split), losses(whole), rtol=1e-5)
     stream, _ = run(max_steps=1, share_prefixes=True, lazy=True)
     np.testing.assert_allclose(losses(stream), losses(whole), rtol=1e-5)

@@ -105,7 +105,9 @@ def test_a_second_reading_takes_the_tokens_from_the_cache(reading, monkeypatch):
         rows = reading.rows()
         assert (list(rows), rows.cut_rows) == (expected, plain.cut_rows) and plain.cut_rows == 1
     assert len(reading.stored) == 1
-    assert reading.notes == [f"note: sft-train rows are read as tokens from {reading.stored[0]}"]
+    note = f"note: sft-train rows are read as tokens from {reading.stored[0]}"
+    assert reading.notes == [note]
+    assert list(rows) == list(rows) == expected and reading.notes == [note]  # a stream is read for every epoch
     monkeypatch.setattr(SFTTokens, "convert", None)
     rows = reading.rows()
     counts = []

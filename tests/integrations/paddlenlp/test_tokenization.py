@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentences import write_rows
 
-from paddle_flashmask.integrations.paddlenlp.data import parallel
+from paddle_flashmask.integrations.paddlenlp.data import parallel, tokenization
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.line_tokens import outcome_of
 from paddle_flashmask.integrations.paddlenlp.data.tokenization import Tokenization, usable_processes
@@ -71,7 +71,7 @@ class ThreadedProcess(parallel._Process):
 class Loaded:
     """A source of a tokenizer that is in memory."""
 
-    tokenizer = None
+    name, tokenizer = "in memory", None
 
     def load(self):
         return Loaded.tokenizer
@@ -125,7 +125,7 @@ def check_errors_of_two_processes(task: str, task_config, path: Path) -> None:
     lines = GOOD[task] * 40
     rows = inputs_of(task_config, task, path, [*lines[:40], *BAD * 8, *lines]).rows("train")
     one = read(rows)
-    assert "32 rows cannot be used, the first 20" in one[1]
+    assert "32 rows cannot be used:" in one[1]
     assert read(rows, 0, 2) == one
 
 
@@ -244,6 +244,18 @@ def test_a_process_that_cannot_start_says_why(many_rows, when_ready):
     assert not children()
 
 
+def test_a_process_that_finds_another_tokenizer_ends_the_run(many_rows, when_ready, monkeypatch):
+    """The files were changed after they were loaded here."""
+    monkeypatch.setattr(
+        tokenization, "converted", lambda *given: parallel.converted(*given[:3], processes=1, patience=0)
+    )
+    file = Path(many_rows.reader.source.name) / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation_side": "left"}))
+    with pytest.raises(RunError, match=r"^the tokenizer .* has changed since the start: tokenizer_config.json; rows"):
+        list(many_rows)
+    assert not children()
+
+
 SCRIPT = """
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.parallel import converted
@@ -280,7 +292,7 @@ def test_processes_end_with_the_one_that_started_them(many_rows, number, tmp_pat
 def test_bar_where_standard_error_is_a_terminal(many_rows, monkeypatch, capsys):
     monkeypatch.setattr(parallel.sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("paddle_flashmask.integrations.paddlenlp.data.tokenization.SHOWN_AFTER", 0)
-    many_rows.reader = Tokenization(None, bar="tokenizing training data")
+    many_rows.reader = Tokenization(many_rows.reader.source, bar="tokenizing training data")
     list(many_rows)
     shown = capsys.readouterr().err
     assert "tokenizing training data" in shown and "/20000" in shown and "rows/s" in shown

@@ -138,7 +138,7 @@ def test_every_loss_type_runs(run, loss):
 def test_too_little_data_for_a_step_is_named(run, tmp_path):
     path = tmp_path / "one.jsonl"
     path.write_text(json.dumps({"prompt": "baling chene", "chosen": "dimor", "rejected": "rix"}) + "\n")
-    with pytest.raises(DataError, match="makes 1 batches of 1 packs, fewer than gradient_accumulation_steps = 2"):
+    with pytest.raises(DataError, match="makes 1 batch of 1 pack, fewer than gradient_accumulation_steps = 2"):
         run(train_dataset_path=str(path))
 
 

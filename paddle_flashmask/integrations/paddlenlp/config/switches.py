@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import UnsupportedConfigError
 from .value_types import is_on
 
+WHOLE_SAVES = "a checkpoint must be whole before training goes on"
 REFUSED = {
     "auto_parallel_resume_form_hybrid_parallel": "there is no automatic parallelism here",
     "count_trained_tokens": "training_summary.json counts tokens",
@@ -15,7 +16,6 @@ REFUSED = {
     "load_sharded_model": "use unified_checkpoint",
     "pdc_download_ckpt": "it needs PaddleNLP's cloud platform",
     "save_sharded_model": "use unified_checkpoint",
-    "use_async_save": "a checkpoint must be whole before training goes on",
     "use_expert_parallel": "experts are not divided over processes here",
     "use_fused_linear_cross_entropy": "it needs a GPU kernel that is not part of PaddleNLP",
     "weight_double_quant": "weights are not quantized here",
@@ -33,6 +33,7 @@ WITHOUT_EFFECT = {
     "save_sharding_stage1_model_include_freeze_params": "whole models are saved",
     "split_inputs_sequence_dim": "context_parallel_degree divides the inputs by itself",
     "tensor_parallel_output": "the losses here take the logits of the whole vocabulary",
+    "use_async_save": WHOLE_SAVES,
 }
 TENSOR_PARALLEL_ONLY = ("fuse_sequence_parallel_allreduce", "sequence_parallel")
 LORA_ONLY = ("pissa", "use_quick_lora")

@@ -18,10 +18,12 @@ from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
 from .data_sets import DataSetMixture
 from .files import split_sources
 from .forms import CONVERTED, FORM_KEYS, FORMS, context_with_functions, form_of
-from .keys import check_one_form, check_spelling, check_text_only
+from .keys import check_names, check_one_form, check_spelling, check_text_only
+from .learned import Learned, check_is_learned, learned_by_all, learned_by_label, up_to_last_learned
 from .line_tokens import LineTokens, TokenizedLine
 from .lines import Line, Record, each_row, need, object_of
 from .messages import CONTEXT, Message, check_turns, context_of, message, messages_of, split_system, texts_in_turns
+from .other_tasks import check_instruction_keys, check_is_chosen, check_no_label, check_no_pair
 
 _MOST_FLOAT32 = float(np.finfo(np.float32).max)
 
@@ -31,15 +33,15 @@ class SFTRow:
     """One row of a data file: a conversation that ends with the assistant.
 
     context: variables for the chat template. place: file and line or row. weight: the factor of the row's loss, None
-    where the file has none. learned: how many of the assistant's messages are learned, from the last one; None means
-    all.
+    where the file has none. learned: whether each of the assistant's messages is learned, the last one always; None
+    means all.
     """
 
     messages: list[Message]
     context: dict[str, Any]
     place: str
     weight: float | None = None
-    learned: int | None = None
+    learned: Learned | None = None
 
 
 class SFTLines:
@@ -68,24 +70,25 @@ class SFTLines:
     def parse(self, record: Record, place: str) -> list[SFTRow]:
         """The rows of one record. Raises DataError, which begins with `place`, for one that cannot be used."""
         row = object_of(record, place)
-        if "advantages" in row:
-            raise DataError(f"{place}: 'advantages' are for the key task = 'policy'")
-        if "kto_tag" in row:
-            raise DataError(
-                f"{place}: 'kto_tag' is for the key task = 'kto'; here answers that are not wanted are learned"
-            )
+        check_instruction_keys(row, place)
         check_text_only(row, place)
         if "answers" in row and ("prompt" in row or not any(key in row for key in FORM_KEYS)):
             check_one_form(row, ("answers",), (*FORM_KEYS, "system", "weight"), place)
             check_spelling(row, ("weights", *CONTEXT), place)
+            check_no_pair(row, place)
+            check_no_label(row, place)
             return answer_rows(row, place)
         form = form_of(row, FORMS, place)
         check_one_form(row, ("weights",), form.keys, place)
         check_spelling(row, ("weight", *CONTEXT, *form.optional), place)
         found = form.conversation(row, place)
         check_turns(found.messages, found.name, "assistant", place)
+        check_is_chosen(row, found.messages, place)
+        check_names(row, split_system(found.messages)[0], place)
+        learned = learned_by_all(found.learned, learned_by_label(row, found.messages, place))
+        messages, learned = up_to_last_learned(found.messages, learned, place)
         context = context_with_functions(row, place) if form in CONVERTED else context_of(row, place)
-        return [SFTRow(found.messages, context, place, _weight_of(row.get("weight"), "weight", place), found.learned)]
+        return [SFTRow(messages, context, place, _weight_of(row.get("weight"), "weight", place), learned)]
 
 
 def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
@@ -103,6 +106,7 @@ def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
     question = (
         [message("user", prompt)] if isinstance(prompt, str) else messages_of(prompt, "prompt", place, or_text=True)
     )
+    check_names(row, split_system(question)[0], place)
     rows = []
     for number, (answer, weight) in enumerate(zip(answers, weights, strict=True)):
         key = f"answers[{number}]"
@@ -110,8 +114,9 @@ def answer_rows(row: dict[str, Any], place: str) -> list[SFTRow]:
             [message("assistant", answer)] if isinstance(answer, str) else messages_of(answer, key, place, or_text=True)
         )
         check_turns([*question, *rounds], f"'prompt' with {key}", "assistant", place)
-        if any(entry.get("weight", 1) != 1 for entry in (*question, *rounds)):
-            raise DataError(f"{place}: 'weight' of a message beside 'answers', whose factors are in 'weights'")
+        for entry in (*question, *rounds):
+            if entry["role"] == "assistant":
+                check_is_learned(entry, f"a message of 'prompt' with {key}", place)
         rows.append(SFTRow([*question, *rounds], context, place, _weight_of(weight, f"weights[{number}]", place)))
     return rows
 
@@ -145,7 +150,7 @@ class SFTTokens(LineTokens):
     max_length: int
     weighted: bool = False
     cut_rows: int = field(default=0, init=False)
-    cut_means: ClassVar[str] = "rows cut to src_length or max_length"
+    cut_means: ClassVar[str] = "cut to src_length or max_length"
 
     def convert(self, record: Record, place: str) -> TokenizedLine:
         converted = [self._tokens_of(row) for row in self.rows.parse(record, place)]
@@ -202,9 +207,9 @@ class SFTTokens(LineTokens):
             question = cut_prompt(self.tokenizer, question, max(1, self.src_length - len(system)))
             kept = [[(question, answer), *later]]
         pairs = [pair for turn in kept for pair in turn]
-        unlearned = 0 if row.learned is None else len(pairs) - row.learned
+        wanted = [True] * len(pairs) if row.learned is None else row.learned[-len(pairs) :]
         tokens, learned = list(system), [False] * len(system)
-        for number, (before, answer) in enumerate(pairs):
+        for (before, answer), flag in zip(pairs, wanted, strict=True):
             tokens += before + answer
-            learned += [False] * len(before) + [number >= unlearned] * len(answer)
+            learned += [False] * len(before) + [flag] * len(answer)
         return tokens[: self.max_length], learned[: self.max_length], cut

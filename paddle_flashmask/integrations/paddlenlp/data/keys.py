@@ -13,8 +13,21 @@ ALIKE = 0.8
 """The least ratio of `difflib` at which a key is taken for a misspelt one."""
 
 
-_MEDIA = ("images", "image", "videos", "audios")
-"""Keys of LLaMA-Factory and TRL for what belongs to a text."""
+_MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+"""Keys of LLaMA-Factory, TRL and OpenAI for what belongs to a text."""
+_THINKING = "thinking is part of the text, as the chat template writes it"
+_NOT_READ = {
+    "function_call": "a call is an entry of 'tool_calls'",
+    "refusal": "the text that is learned is 'content'",
+    "reasoning_content": _THINKING,
+    "reasoning": _THINKING,
+    "thinking": _THINKING,
+}
+"""Keys of messages that hold a part of the answer which would be left out -> where it belongs."""
+_OTHER_NAMES = {"functions": "tools", "chat_template_kwargs": "context"}
+"""Keys of OpenAI's older rows and TRL -> those here."""
+_SYSTEM = ("system_prompt", "system_message")
+"""Other names for the text of the system."""
 
 
 class RepeatedKeyError(ValueError):
@@ -42,6 +55,29 @@ def check_text_only(row: dict[str, Any], place: str) -> None:
     for key in _MEDIA:
         if row.get(key):
             raise DataError(f"{place}: {key!r} cannot be used: the models here take text alone")
+
+
+def check_message_keys(entry: dict[str, Any], place: str) -> None:
+    """Raise DataError for a message with a part of the answer, or a picture, film or sound, in a key left unread."""
+    check_text_only(entry, place)
+    for key, where in _NOT_READ.items():
+        if entry.get(key):
+            raise DataError(f"{place}: {key!r} is not read: {where}")
+
+
+def check_names(row: dict[str, Any], system: str | None, place: str) -> None:
+    """Raise DataError for keys of a row under other names. system: the text of the system in the conversation, which
+    such a key may repeat."""
+    for key, name in _OTHER_NAMES.items():
+        if row.get(key):
+            raise DataError(f"{place}: unknown key {key!r}; the name here is {name!r}")
+    for key in _SYSTEM:
+        value = row.get(key)
+        if value and value != system:
+            raise DataError(
+                f"{place}: unknown key {key!r}, and the conversation does not begin with this text of the system; "
+                f"got {value!r:.80}"
+            )
 
 
 def check_spelling(row: dict[str, Any], known: Iterable[str], place: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -10,6 +12,9 @@ from ..errors import DataError
 from .keys import RepeatedKeyError, near_miss, object_with_unique_keys
 
 SHOWN = 20
+"""Different errors of rows that are listed."""
+PLACES_SHOWN = 5
+"""Rows with the same error whose places are listed."""
 ONE_OBJECT = "a file holds one object per line, or one array of objects"
 
 Record = bytes | dict[str, Any] | DataError
@@ -20,32 +25,75 @@ Row = TypeVar("Row")
 
 
 class RowErrors:
-    """The first errors of rows and their number. A row that is read again does not count again."""
+    """The errors of rows: the first different reasons, with the places and the number of their rows, and the number of
+    all rows. A row that is read again does not count again."""
 
     def __init__(self) -> None:
-        self._messages: list[str] = []
+        self._groups: dict[str, _Group] = {}
         self._places: set[str] = set()
+        self._is_cut = False
 
     def add(self, error: DataError, place: str) -> None:
-        if place not in self._places:
-            self._messages += [str(error)] * (len(self._places) < SHOWN)
-            self._places.add(place)
+        if place in self._places:
+            return
+        self._places.add(place)
+        reason = str(error).removeprefix(place)
+        if len(self._groups) < SHOWN:
+            self._groups.setdefault(reason, _Group())
+        if reason in self._groups:
+            self._groups[reason].add(place)
+        else:
+            self._is_cut = True
 
     def raise_all(self) -> None:
         """Raise DataError with the errors, if there are any."""
+        messages = [f"{group}{reason}" for reason, group in self._groups.items()]
         count = len(self._places)
         if count == 1:
-            raise DataError(self._messages[0])
+            raise DataError(messages[0])
         if count:
-            which = f", the first {SHOWN} are" if count > SHOWN else ""
-            raise DataError("\n  ".join([f"{count} rows cannot be used{which}:", *self._messages]))
+            which = f", the first {SHOWN} reasons are" if self._is_cut else ""
+            raise DataError("\n  ".join([f"{count} rows cannot be used{which}:", *messages]))
+
+
+class _Group:
+    """The first places of rows with the same error, and their number."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._count = 0
+
+    def add(self, place: str) -> None:
+        self._count += 1
+        if len(self._first) < PLACES_SHOWN:
+            self._first.append(place)
+
+    def __str__(self) -> str:
+        """ "file:3", or "file: lines 3, 7, 9, ... (412 rows)"."""
+        if self._count == 1:
+            return self._first[0]
+        parts = []
+        for (file, kind), places in itertools.groupby(map(_split_place, self._first), key=operator.itemgetter(0, 1)):
+            numbers = [number for *_, number in places]
+            parts.append(f"{file}: {kind}{'s' * (len(numbers) > 1)} {', '.join(numbers)}")
+        rest = f", ... ({self._count} rows)" if self._count > len(self._first) else ""
+        return "; ".join(parts) + rest
+
+
+def _split_place(place: str) -> tuple[str, str, str]:
+    """The file, "line" or "row", and the number of a place."""
+    for kind, separator in (("row", ": row "), ("line", ":")):
+        file, _, number = place.rpartition(separator)
+        if file:
+            return file, kind, number
+    return place, "row", ""
 
 
 def each_row(lines: Iterable[Line], convert: Callable[[Record, str], Row], every_error: bool) -> Iterator[Row]:
     """convert(record, place) of every line.
 
     Raises DataError for the first line for which `convert` raises an error; with every_error only after the last line,
-    with the first errors and their number.
+    with all errors, the same ones together.
     """
     errors = RowErrors()
     for record, place in lines:
@@ -91,27 +139,34 @@ def _decode(line: bytes, place: str) -> str:
 
 def _parse_object(line: str, place: str) -> dict[str, Any]:
     try:
-        row = json.loads(line, object_pairs_hook=object_with_unique_keys)
-    except RepeatedKeyError as error:
-        raise DataError(f"{place}: the key '{error}' occurs twice in one object") from error
+        row = parse_json(line, place)
     except json.JSONDecodeError as error:
         text = line.strip()
         hint = f"; {ONE_OBJECT}" if text[:1] in "[]}" or text == "{" or text.endswith(",") else ""
         raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno}){hint}") from error
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected a JSON object; got {type(row).__name__}")
-    if "\\u" in line:
-        _check_text(row, place)
     return row
 
 
-def _check_text(row: dict[str, Any], place: str) -> None:
-    """Raise DataError for half of a surrogate pair, which JSON can escape but no tokenizer can encode."""
+def parse_json(text: str, place: str, key: str | None = None) -> Any:
+    """The value of a JSON text. key: of the row, where the text is its value.
+
+    Raises JSONDecodeError where it is not JSON. Raises DataError for a key that occurs twice in an object, and for half
+    of a surrogate pair, which JSON can escape but no tokenizer can encode.
+    """
+    of_key = "" if key is None else f" of {key!r}"
     try:
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        half = ord(error.object[error.start])
-        raise DataError(f"{place}: \\u{half:04x} is half of a surrogate pair, not a character") from error
+        value = json.loads(text, object_pairs_hook=object_with_unique_keys)
+    except RepeatedKeyError as error:
+        raise DataError(f"{place}: the key '{error}' occurs twice in one object{of_key}") from error
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = ord(error.object[error.start])
+            raise DataError(f"{place}: \\u{half:04x}{of_key} is half of a surrogate pair, not a character") from error
+    return value
 
 
 def need(row: dict[str, Any], key: str, place: str) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import DataError
+from .keys import check_message_keys
+from .lines import parse_json
 
 Message = dict[str, Any]
 
@@ -41,6 +43,7 @@ def messages_of(value: Any, key: str, place: str, or_text: bool = False) -> list
 def _check_message(entry: Any, place: str) -> None:
     if not isinstance(entry, dict):
         raise DataError(f"{place} must be a {{role, content}} message; got {entry!r:.80}")
+    check_message_keys(entry, place)
     if "role" not in entry:
         raise DataError(f"{place} has no 'role'; it has {', '.join(map(repr, entry)) or 'no keys'}")
     if entry["role"] not in ROLES:
@@ -123,7 +126,7 @@ def context_of(row: dict[str, Any], place: str) -> dict[str, Any]:
     tools = given = row.get("tools") or []
     if isinstance(tools, str):
         try:
-            tools = json.loads(tools)
+            tools = parse_json(tools, place, "tools")
         except json.JSONDecodeError:
             tools = None
     if not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):

@@ -23,7 +23,7 @@ class TokenRows(Protocol):
 
     Iterating stops with a DataError at the first row that cannot be used.
 
-    cut_rows: rows that lost tokens in the last pass, for the reason that `cut_means` states.
+    cut_rows: rows that lost tokens in the last pass, as `cut_means` goes on.
     reader: reads the rows; see `line_tokens`.
     """
 

@@ -49,7 +49,7 @@ def converted(
     The first lines are converted here, and those that come while the processes start. At most CHUNK * IN_FLIGHT lines
     of each process are in memory. source: has `load()`, which makes the tokenizer of `rows` in another process.
 
-    Raises RunError where a process is killed or cannot start.
+    Raises RunError where a process is killed, cannot start or refuses the tokenizer.
     """
     lines = iter(lines)
     seconds = 0.0
@@ -99,9 +99,10 @@ class _Processes:
             process.end()
 
     def are_ready(self) -> bool:
-        """Whether all have loaded the tokenizer."""
+        """Whether all have loaded the tokenizer. Raises RunError where one has found another tokenizer."""
         for process in [process for process in self._waiting if process.has_message()]:
-            process.receive()
+            if (error := process.receive()) is not None:
+                raise error
             self._waiting.remove(process)
         return not self._waiting
 

@@ -32,7 +32,7 @@ class PreferenceTokens(LineTokens):
     max_length: int
     chat: bool = False
     cut_rows: int = field(default=0, init=False)
-    cut_means: ClassVar[str] = "rows lost earlier rounds to max_seq_len"
+    cut_means: ClassVar[str] = "lost earlier rounds to max_seq_len"
 
     def complete(self, rows: Iterator[TokenRow]) -> Iterator[TokenRow]:
         try:

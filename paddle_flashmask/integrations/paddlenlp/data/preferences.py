@@ -13,7 +13,7 @@ from ..errors import DataError
 from .data_sets import DataSetMixture
 from .files import path_sources
 from .forms import preference_row, system_of
-from .keys import check_one_form, check_spelling, check_text_only
+from .keys import check_names, check_one_form, check_spelling, check_text_only
 from .lines import Line, Record, each_row, keys_of, need, object_of, texts_of
 from .messages import (
     CONTEXT,
@@ -26,6 +26,7 @@ from .messages import (
     same_messages,
     split_system,
 )
+from .other_tasks import check_preference_keys
 
 TokenRow = dict[str, Any]
 
@@ -51,14 +52,15 @@ class AnswerForm:
 
     read: reads a row from a JSON object and its place; raises DataError, which begins with the place. tokens: builds
     the row that the task's packing function takes from the tokens of the prompt, those of every answer, and the row.
-    answers: the keys of rows with a `prompt` that hold them. complete: adds what a row takes from other rows; a
-    ValueError means that there are too few.
+    answers: the keys of rows with a `prompt` that hold them. unread: keys that other trainers of the task follow, and
+    this one does not. complete: adds what a row takes from other rows; a ValueError means that there are too few.
     """
 
     read: Callable[[dict[str, Any], str], PreferenceRow]
     tokens: Callable[[list[int], list[list[int]], PreferenceRow], TokenRow]
     complete: Callable[[Iterable[TokenRow]], Iterator[TokenRow]] = iter
     answers: tuple[str, ...] = ("chosen", "rejected")
+    unread: tuple[str, ...] = ()
 
 
 class PreferenceLines:
@@ -96,9 +98,15 @@ class PreferenceLines:
         """The row of one record. Raises DataError, which begins with `place`, for one that cannot be used."""
         given = object_of(record, place)
         check_text_only(given, place)
+        check_preference_keys(given, self.form.answers, place)
+        for key in self.form.unread:
+            if key in given:
+                raise DataError(f"{place}: {key!r} has no effect here: the loss of this task has none")
         row = preference_row(given, self.form.answers, place)
         _check_keys(row, place)
-        return self.form.read(row, place)
+        found = self.form.read(row, place)
+        check_names(given, split_system(found.prompt)[0], place)
+        return found
 
 
 def _check_keys(row: dict[str, Any], place: str) -> None:

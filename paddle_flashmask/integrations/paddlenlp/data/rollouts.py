@@ -14,6 +14,7 @@ from .keys import check_one_form, check_spelling, check_text_only
 from .line_tokens import TokenizedLine
 from .lines import Record, need, object_of
 from .messages import CONTEXT
+from .other_tasks import check_no_label, check_no_pair, check_no_tag
 
 ROUNDING = 1e-3
 """The most by which rounding may put a log-probability above 0."""
@@ -41,6 +42,9 @@ class RolloutLines(SFTLines):
                 raise DataError(f"{place}: {key!r} beside 'advantages', which weight the answers already")
         check_one_form(row, ("answers",), (*FORM_KEYS, "system"), place)
         check_text_only(row, place)
+        check_no_tag(row, place)
+        check_no_pair(row, place)
+        check_no_label(row, place)
         check_spelling(row, ("log_probabilities", *CONTEXT), place)
         answers = answer_rows(row, place)
         count = len(answers)
@@ -58,7 +62,7 @@ class RolloutLines(SFTLines):
                     answer.messages,
                     answer.context,
                     place,
-                    learned=learned,
+                    learned=(False,) * before + (True,) * learned,
                     advantage=number_of(advantages[number], f"advantages[{number}]", place),
                     log_probabilities=_log_probabilities(given[number], f"log_probabilities[{number}]", place),
                 )
@@ -117,8 +121,8 @@ class RolloutTokens(SFTTokens):
         if row.log_probabilities is not None:
             if cut:
                 raise DataError(
-                    f"{row.place}: an answer with log_probabilities does not fit: {self.cut_means}; got src_length = "
-                    f"{self.src_length}, max_length = {self.max_length}"
+                    f"{row.place}: an answer with log_probabilities does not fit: rows {self.cut_means}; got "
+                    f"src_length = {self.src_length}, max_length = {self.max_length}"
                 )
             values["log_probabilities"] = _at_labels(row, tokens["labels"])
         return {**tokens, "values": values}, cut

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import paddle_flashmask
 
@@ -21,22 +21,12 @@ from ..digests import sha256_of
 from ..runs.atomic import move_folder, sync_tree
 from .line_tokens import LineTokens, TokenRow
 from .token_store import DamagedError, StoredTokens, TokenWriter, UnstorableError
+from .tokenizer_files import Source, tokenizer_files
 
 UNFINISHED = ".unfinished-"
 KEPT_UNFINISHED = 24 * 3600
 """Seconds after which a folder that nobody writes to is taken for that of a killed run."""
 _PACKAGES = ("paddlenlp", "sentencepiece", "tokenizers", "jinja2", "numpy")
-_WEIGHTS = ("*.safetensors", "*.pdparams", "*.pdopt", "pytorch_model*.bin", "*.pth", "*.gguf", "*.onnx", "*.h5")
-"""Files of a model's folder that no tokenizer reads. All others count as the tokenizer's."""
-
-
-class Source(Protocol):
-    """Where a tokenizer comes from: `loading.TokenizerSource`."""
-
-    name: str
-    chat_template: str | None
-
-    def template_files(self) -> list[Path]: ...
 
 
 @dataclasses.dataclass
@@ -51,11 +41,18 @@ class TokenCache:
     name: str
     source: Source
     write: Callable[[str], None]
-    _loaded: list[list[str]] = dataclasses.field(init=False, repr=False)
+    _written_notes: set[str] = dataclasses.field(init=False, repr=False, default_factory=set)
+    _loaded: list[list[str]] | None = dataclasses.field(init=False, repr=False)
     """The files of the tokenizer when it was loaded: the weights of a model may take minutes to load after it."""
 
     def __post_init__(self) -> None:
-        self._loaded = self._tokenizer_files() if Path(self.source.name).is_dir() else []
+        self._loaded = tokenizer_files(self.source)
+
+    def _note(self, text: str) -> None:
+        """Write a note once: a stream is read again for every epoch."""
+        if text not in self._written_notes:
+            self._written_notes.add(text)
+            self.write(f"note: {text}")
 
     def key_of(self, rows: LineTokens) -> dict[str, Any]:
         """All that the tokens depend on."""
@@ -77,13 +74,11 @@ class TokenCache:
     def read(self, rows: LineTokens, fresh: Callable[[], Iterator[TokenRow]]) -> Iterator[TokenRow]:
         """The rows from the cache, or those of `fresh`, which are stored if they are read to the end."""
         if not Path(self.source.name).is_dir():
-            self.write(f"note: tokenized_cache is not used: the tokenizer {self.source.name!r} is not a folder")
+            self._note(f"tokenized_cache is not used: the tokenizer {self.source.name!r} is not a folder")
             yield from fresh()
             return
-        if self._tokenizer_files() != self._loaded:
-            self.write(
-                f"note: tokenized_cache is not used: the tokenizer {self.source.name!r} has changed since the start"
-            )
+        if tokenizer_files(self.source) != self._loaded:
+            self._note(f"tokenized_cache is not used: the tokenizer {self.source.name!r} has changed since the start")
             yield from fresh()
             return
         key = self.key_of(rows)
@@ -91,7 +86,7 @@ class TokenCache:
         if stored is None:
             yield from self._written(rows, key, fresh())
             return
-        self.write(f"note: {self.name} rows are read as tokens from {self.path_of(key)}")
+        self._note(f"{self.name} rows are read as tokens from {self.path_of(key)}")
         for row, rows.cut_rows in stored.rows():
             yield row
         rows.cut_rows = stored.cut_rows
@@ -103,7 +98,7 @@ class TokenCache:
         try:
             stored = StoredTokens(path)
         except DamagedError as error:
-            self.write(f"note: {path} is damaged ({error}); the rows are turned into tokens again")
+            self._note(f"{path} is damaged ({error}); the rows are turned into tokens again")
             return None
         return stored if stored.key == json.loads(json.dumps(key)) else None
 
@@ -143,7 +138,7 @@ class TokenCache:
             yield
         except (OSError, UnstorableError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            self.write(f"note: tokenized_cache = {str(self.folder)!r} is not written: {reason}")
+            self._note(f"tokenized_cache = {str(self.folder)!r} is not written: {reason}")
 
     def _tokenizer(self, tokenizer: Any) -> dict[str, Any]:
         """The class and the files of the tokenizer, and which chat template is used."""
@@ -151,16 +146,9 @@ class TokenCache:
         which = "own" if template == self.source.name else template and template.lower()
         return {
             "class": _name_of(tokenizer),
-            "files": self._tokenizer_files(),
+            "files": tokenizer_files(self.source),
             "template": which if which in (None, "own", "none") else "other",
         }
-
-    def _tokenizer_files(self) -> list[list[str]]:
-        """Names and SHA-256 of the files of the tokenizer and of its chat template."""
-        folder = Path(self.source.name)
-        files = sorted(path for path in folder.iterdir() if path.is_file() and not any(map(path.match, _WEIGHTS)))
-        templates = [["chat template", sha256_of(path)] for path in self.source.template_files()]
-        return [[path.name, sha256_of(path)] for path in files] + templates
 
 
 def _name_of(value: Any) -> str:

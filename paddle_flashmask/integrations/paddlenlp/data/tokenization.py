@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tqdm
@@ -15,6 +15,7 @@ from ..errors import DataError
 from .line_tokens import LineTokens, Reader, TokenRow
 from .parallel import PATIENCE, converted
 from .token_cache import TokenCache
+from .tokenizer_files import LoadedSource, Source
 
 SHOWN_AFTER = 1.0
 """Seconds before the bar appears."""
@@ -33,15 +34,19 @@ def usable_processes(training_processes: int) -> int:
 class Tokenization(Reader):
     """Reads rows as the keys of a run ask. The rows, their order, errors and counts do not depend on it.
 
-    source: has `load()`, which makes the tokenizer in another process. bar: the words before a bar with rows per
+    source: of the tokenizer that this process has loaded, for the others. bar: the words before a bar with rows per
     second, None for no bar. patience: seconds of work before other processes are started.
     """
 
-    source: Any
+    source: Source
     processes: int = 1
     cache: TokenCache | None = None
     bar: str | None = None
     patience: float = PATIENCE
+    _loaded: LoadedSource = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._loaded = LoadedSource(self.source)
 
     def read(self, rows: LineTokens, every_error: bool) -> Iterator[TokenRow]:
         if self.cache is None:
@@ -51,7 +56,7 @@ class Tokenization(Reader):
     def _fresh(self, rows: LineTokens, every_error: bool) -> Iterator[TokenRow]:
         with _Bar(self.bar, rows) as bar:
             patience = self.patience if self.processes > 1 else float("inf")
-            outcomes = converted(rows, rows.lines(), self.source, self.processes, patience)
+            outcomes = converted(rows, rows.lines(), self._loaded, self.processes, patience)
             yield from rows.complete(rows.accepted(bar.over(outcomes), every_error))
 
 

@@ -11,11 +11,14 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ..errors import RunError
 from .line_tokens import LineTokens, outcome_of
 
 
 def serve(descriptor: int) -> None:
     """Read the rows to convert and the source of their tokenizer, then chunks of lines, and answer each.
+
+    A tokenizer that is not the one of the other process is answered with the error.
 
     descriptor: of the connection, open in this process.
     """
@@ -24,7 +27,11 @@ def serve(descriptor: int) -> None:
     messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # Messages are taken at once: this process may be sending an answer while the other sends the next chunk.
     threading.Thread(target=_take_messages, args=(connection, messages), daemon=True).start()
-    rows = _rows_of(messages.get())
+    try:
+        rows = _rows_of(messages.get())
+    except RunError as error:
+        connection.send(error)
+        return
     connection.send(None)
     while True:
         connection.send([outcome_of(rows, record, place) for record, place in pickle.loads(messages.get())])

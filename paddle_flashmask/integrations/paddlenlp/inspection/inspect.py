@@ -12,12 +12,13 @@ import numpy as np
 
 from paddle_flashmask.masks import ColumnMask
 from paddle_flashmask.packing import TreeReport
+from paddle_flashmask.packing.counted import counted
 
 from ..config.files import Config
 from ..data.packs import Batch, Packs, PackStreamDataset, TokenRows
 from ..decoding import spans_of
 from ..documents import batches_of, documents_of
-from ..inputs import SPLITS, RunInputs, check_not_empty, read_task, taken_text
+from ..inputs import SPLITS, RunInputs, check_not_empty, cut_text, read_task, taken_text
 from ..runs.saving import planned_steps
 from ..runs.schedule import schedule_notes
 from ..session import training_session
@@ -122,14 +123,15 @@ def _read(data: Packs, split: str, training: Any, batches: int) -> tuple[list[li
 
 def _data_facts(split: str, rows: TokenRows, data: Packs, statistics: DataStatistics) -> list[tuple[str, str]]:
     name, lengths, report = SPLITS[split], statistics.lengths, data.packs.report
-    lost = [f"{rows.cut_rows} {rows.cut_means}"] * bool(rows.cut_rows) + report.lost
+    lost = [*cut_text(rows), *report.lost]
+    packs = counted(report.packs, "pack", ",")
     shared = []
     if isinstance(report, TreeReport):
-        shared = [("sharing", f"{report.sequence_tokens:,} tokens of rows in {report.trees:,} trees")]
+        shared = [("sharing", f"{report.sequence_tokens:,} tokens of rows in {counted(report.trees, 'tree', ',')}")]
     return [
         (f"{name} data", ", ".join(map(str, rows.files))),
         *[("taken", text) for text in [taken_text(rows)] if text],
-        ("rows", f"{report.packed_rows:,} of {report.rows:,} in {report.packs:,} packs of {report.max_length:,}"),
+        ("rows", f"{report.packed_rows:,} of {report.rows:,} in {packs} of {report.max_length:,}"),
         ("cut, dropped", "; ".join(lost) or "nothing"),
         ("efficiency", f"{report.efficiency:.1%}: {report.tokens:,} tokens in {report.capacity:,} places"),
         ("documents", f"{_range(lengths)}; {len(lengths) / report.packs:.1f} in a pack"),

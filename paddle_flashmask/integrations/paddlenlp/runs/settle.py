@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..config.arguments import Arguments
+from ..config.switches import WHOLE_SAVES
 from ..config.value_types import is_on
+
+_ASYNC_SAVE = "async_save"
 
 
 def settle_run(arguments: Arguments, values: dict[str, Any]) -> None:
@@ -26,12 +29,11 @@ def settle_run(arguments: Arguments, values: dict[str, Any]) -> None:
         notes.append(f'do_eval is switched on: evaluation_strategy = "{training.evaluation_strategy.value}"')
     if not saves(training):
         notes.append(f"{_benchmark_key(training)} = true: no model and no checkpoint is saved")
-    if training.unified_checkpoint and "async_save" in training.unified_checkpoint_config:
-        training.unified_checkpoint_config.remove("async_save")
-        notes.append("async_save is switched off: a checkpoint appears when all its files are written")
-    if training.use_async_save:
-        training.use_async_save = False
-        notes.append("use_async_save is switched off: a checkpoint appears when all its files are written")
+    if values.get("unified_checkpoint_config") and not training.unified_checkpoint:
+        notes.append("unified_checkpoint_config has no effect: unified_checkpoint is not true")
+    elif training.unified_checkpoint and _ASYNC_SAVE in training.unified_checkpoint_config:
+        training.unified_checkpoint_config.remove(_ASYNC_SAVE)
+        notes.append(f"{_ASYNC_SAVE} of unified_checkpoint_config has no effect: {WHOLE_SAVES}")
 
 
 def saves(training: Any) -> bool:

@@ -167,11 +167,13 @@ def _read(row: dict[str, Any], place: str) -> PreferenceRow:
         if sort[0] not in (0, 1):
             raise DataError(f"{place}: 'sort' must be [1] (wanted) or [0] (not wanted) for KTO; got {sort!r}")
         return checked(PreferenceRow(prompt, answers, place, bool(sort[0]), context))
+    answer_key = "completion"
     if "completion" not in row and "prompt" not in row and isinstance(row.get("messages"), list):
+        answer_key = "messages"
         row = {**row, "messages": row["messages"][:-1], "completion": row["messages"][-1:]}
     key = "prompt" if "prompt" in row else "messages"
     need(row, key, place)
-    answer = answer_of(need(row, "completion", place), "completion", place)
+    answer = answer_of(need(row, "completion", place), answer_key, place)
     prompt = prompt_of(row, key, ("completion",), place)
     return checked(PreferenceRow(prompt, [answer], place, _is_wanted(row, place), context))
 

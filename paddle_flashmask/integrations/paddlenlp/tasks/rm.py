@@ -141,6 +141,7 @@ def _trainer(arguments: Arguments, model: Any, **kwargs: Any) -> PackedRewardTra
 FORM = AnswerForm(
     read=functools.partial(ranked_row, counts=range(2, sys.maxsize), expected="two answers or more for a reward model"),
     tokens=_tokens,
+    unread=("margin",),  # TRL subtracts it from the difference of the scores
 )
 REWARD = preference_task(
     "rm",

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ..keys import RepeatedKeyError, object_with_unique_keys
-from ..lines import Line
+from ..lines import Line, parse_json
+from .encoding import check_text_file
 
 JSON_KEYS = (
     *("messages", "conversations", "history", "context", "answers", "advantages", "log_probabilities"),
@@ -31,6 +31,7 @@ def read_csv(path: Path) -> Iterator[Line]:
     Raises DataError for a header with an empty or a repeated name, and for quotes or bytes that cannot be read. A row
     with too many or too few cells is an error of its own.
     """
+    check_text_file(path)
     csv.field_size_limit(sys.maxsize)  # of the process; the default is 128 KB
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
@@ -85,8 +86,6 @@ def _from_json(key: str, cell: str, place: str) -> Any:
     if cell in _PYTHON_WORDS:
         return _PYTHON_WORDS[cell]
     try:
-        return json.loads(cell, object_pairs_hook=object_with_unique_keys)
-    except RepeatedKeyError as error:
-        raise DataError(f"{place}: the key '{error}' occurs twice in one object of {key!r}") from error
+        return parse_json(cell, place, key)
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: a cell of {key!r} must be JSON: {error.msg}; got {cell!r:.80}") from error

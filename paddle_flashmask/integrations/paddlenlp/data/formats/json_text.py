@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from ...errors import DataError
 from ..lines import ONE_OBJECT, Line
+from .encoding import check_text_file
 
 CHUNK = 1 << 20
 """Bytes of an array that are read at once."""
@@ -24,6 +25,7 @@ def read_json(path: Path) -> Iterator[Line]:
     A byte-order mark and blank lines are skipped. Raises DataError for a file that begins as one object over several
     lines, and for an array at the first place that is not JSON, behind which its elements cannot be told apart.
     """
+    check_text_file(path)
     with open(path, "rb") as file:
         is_array = _first_character(file) == b"["
         file.seek(0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..keys import check_one_form, check_spelling
+from ..keys import check_one_form, check_spelling, near_miss
+from ..lines import need
 from .alpaca import ALPACA
 from .form import Conversation, Form, Row, check_system, context_with_functions, form_of, system_of
 from .messages import MESSAGES
@@ -30,6 +31,7 @@ FORM_KEYS = tuple(key for form in FORMS for key in form.keys)
 """The keys that only rows of one form have."""
 CONVERTED = (ALPACA, SHAREGPT)
 """The forms of preference rows that are converted."""
+_ALPACA_PARTS = ("input", "history")
 _OWN = ("src", "response", "prompt", "messages", "completion")
 
 
@@ -39,12 +41,21 @@ def preference_row(row: Row, answers: Sequence[str], place: str) -> Row:
     Raises DataError, which begins with the place, for keys of two forms, a missing key, and a value of the wrong type.
     """
     converted = [form for form in CONVERTED if form.head in row]
+    if answers == ("completion",) and (converted or "messages" in row):
+        _check_tag(row, place)
     if not converted:
         head = next((key for key in _OWN if key in row), "chosen")
         check_system(row, head, head == PADDLENLP.head, place)
+        check_one_form(row, (head,), _ALPACA_PARTS if head == PADDLENLP.head else (*_ALPACA_PARTS, "tgt"), place)
         return row
     form = converted[0]
     for other in (*(entry.keys for entry in CONVERTED if entry is not form), _OWN):
         check_one_form(row, form.keys, other, place)
     check_spelling(row, form.optional, place)
     return form.question(row, answers, place)
+
+
+def _check_tag(row: Row, place: str) -> None:
+    """Raise DataError for a row of KTO without its tag, while it has the keys of the file."""
+    if "kto_tag" not in row:
+        need(row, "label" if near_miss(row, "kto_tag") is None else "kto_tag", place)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import DataError
 from ..keys import check_one_form, near_miss
+from ..learned import Learned
 from ..lines import keys_of, need
 from ..messages import Message, context_of, message
 
@@ -16,12 +17,12 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Conversation:
-    """messages: from the first to the last. name: of the key that holds them, for errors. learned: how many of the
-    assistant's messages are learned, from the last one; None means all."""
+    """messages: from the first to the last. name: of the key that holds them, for errors. learned: whether each of the
+    assistant's messages is learned, by the form and the keys of the messages; None means all."""
 
     messages: list[Message]
     name: str
-    learned: int | None = None
+    learned: Learned | None = None
 
 
 @dataclass(frozen=True)
@@ -71,49 +72,6 @@ def system_of(row: Row, place: str) -> list[Message]:
     """The message of the system in the key `system`; none where there is no text."""
     text = _checked_text(row.get("system", ""), "system", place)
     return [message("system", text)] if text.strip() else []
-
-
-def learned_by_label(row: Row, messages: Sequence[Message], place: str) -> int | None:
-    """How many answers are learned by the key `label` of ERNIEKit and PaddleFormers, a list with a number for each.
-
-    None, for all of them, also where it is missing or no list, as in data sets whose labels are about something else.
-    """
-    flags = row.get("label")
-    if not isinstance(flags, list):
-        return None
-    return _learned(flags, _answers_in(messages), f"{place}: 'label'", "a list with a number for each answer")
-
-
-def learned_by_weight(entries: Sequence[Row], messages: Sequence[Message], place: str) -> int | None:
-    """How many answers are learned by the key `weight` of OpenAI's messages, where an answer may have one.
-
-    entries: the messages as the row holds them, one for each of `messages`. None, for all answers, where no answer has
-    a weight. Weights of other messages mean nothing.
-    """
-    answers = [entry for entry, known in zip(entries, messages, strict=True) if known["role"] == "assistant"]
-    if all(entry.get("weight") is None for entry in answers):
-        return None
-    flags = [1 if entry.get("weight") is None else entry["weight"] for entry in answers]
-    return _learned(flags, len(answers), f"{place}: the 'weight' of an answer", "1 if missing")
-
-
-def fewest(*learned: int | None) -> int | None:
-    """The least of the numbers of answers that several keys let be learned; None if all are None."""
-    return min((count for count in learned if count is not None), default=None)
-
-
-def _answers_in(messages: Sequence[Message]) -> int:
-    return sum(entry["role"] == "assistant" for entry in messages)
-
-
-def _learned(flags: Sequence[Any], answers: int, name: str, form: str) -> int | None:
-    learned = sum(flag == 1 for flag in flags)
-    if not learned or list(flags) != [0] * (answers - learned) + [1] * learned:
-        raise DataError(
-            f"{name} must be 0 for the first of {answers} answers and 1 for those that are learned ({form}); "
-            f"got {flags!r:.80}"
-        )
-    return None if learned == answers else learned
 
 
 def shared_keys(row: Row, place: str) -> Row:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from ..learned import learned_by_messages
 from ..lines import need
 from ..messages import messages_of
-from .form import Conversation, Form, Row, fewest, learned_by_label, learned_by_weight
+from .form import Conversation, Form, Row
+
+_KEY = "messages"
 
 
 def _conversation(row: Row, place: str) -> Conversation:
-    """By `weight` in an answer and by the list `label` beside the messages, answers may be left out."""
-    messages = messages_of(need(row, "messages", place), "messages", place)
-    learned = fewest(learned_by_label(row, messages, place), learned_by_weight(messages, messages, place))
-    return Conversation(messages, "'messages'", learned)
+    messages = messages_of(need(row, _KEY, place), _KEY, place)
+    return Conversation(messages, f"'{_KEY}'", learned_by_messages(messages, messages, _KEY, place))
 
 
-MESSAGES = Form(head="messages", keys=("messages",), conversation=_conversation)
+MESSAGES = Form(head=_KEY, keys=(_KEY,), conversation=_conversation)

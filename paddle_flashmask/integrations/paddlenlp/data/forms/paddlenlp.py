@@ -1,4 +1,4 @@
-"""Rows of PaddleNLP: `src` and `tgt`, both texts or lists of the texts of every round; ERNIEKit's `system`, `label`.
+"""Rows of PaddleNLP: `src` and `tgt`, both texts or lists of the texts of every round; ERNIEKit's `system`.
 
 https://github.com/PaddlePaddle/ERNIE/blob/develop/docs/datasets.md
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...errors import DataError
 from ..lines import texts_of
 from ..messages import message
-from .form import Conversation, Form, Row, learned_by_label, system_of
+from .form import Conversation, Form, Row, system_of
 
 
 def _conversation(row: Row, place: str) -> Conversation:
@@ -20,7 +20,7 @@ def _conversation(row: Row, place: str) -> Conversation:
             raise DataError(f"{place}: {key!r} is empty" + (" in one of the rounds" if len(texts) > 1 else ""))
     pairs = zip(sources, targets, strict=True)
     rounds = [entry for pair in pairs for entry in map(message, ("user", "assistant"), pair)]
-    return Conversation([*system_of(row, place), *rounds], "'src'", learned_by_label(row, rounds, place))
+    return Conversation([*system_of(row, place), *rounds], "'src'")
 
 
 PADDLENLP = Form(head="src", keys=("src", "tgt"), conversation=_conversation, optional=("system",), has_system=True)

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..learned import learned_by_messages
 from ..lines import need
 from ..messages import Message, message, messages_of
-from .form import Conversation, Form, Row, fewest, learned_by_weight
+from .form import Conversation, Form, Row
 
 
 def _conversation(row: Row, place: str) -> Conversation:
-    """Of the assistant's messages those in `completion` are learned, but for those that their `weight` leaves out."""
+    """Of the assistant's messages those in `completion` are learned, but for those that their keys leave out."""
     prompt, completion = (
         _messages(need(row, key, place), key, role, place)
         for key, role in (("prompt", "user"), ("completion", "assistant"))
     )
-    learned = sum(entry["role"] == "assistant" for entry in completion)
-    learned = fewest(learned, learned_by_weight(completion, completion, place))
-    return Conversation([*prompt, *completion], "'prompt' with 'completion'", learned)
+    learned = learned_by_messages(completion, completion, "completion", place)
+    if learned is None:
+        learned = tuple(True for entry in completion if entry["role"] == "assistant")
+    before = tuple(False for entry in prompt if entry["role"] == "assistant")
+    return Conversation([*prompt, *completion], "'prompt' with 'completion'", before + learned)
 
 
 def _messages(value: Any, key: str, role: str, place: str) -> list[Message]:

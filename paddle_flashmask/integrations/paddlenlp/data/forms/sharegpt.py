@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import DataError
-from ..keys import RepeatedKeyError, object_with_unique_keys
-from ..lines import need
+from ..keys import check_message_keys
+from ..learned import learned_by_messages
+from ..lines import need, parse_json
 from ..messages import Message, message
-from .form import Conversation, Form, Row, fewest, learned_by_label, learned_by_weight, shared_keys, system_of
+from .form import Conversation, Form, Row, shared_keys, system_of
 
 _KEY = "conversations"
 _ROLES = {"system": "system", "human": "user", "gpt": "assistant", "observation": "tool"}
@@ -21,11 +22,11 @@ _CALL = "function_call"
 
 
 def _conversation(row: Row, place: str) -> Conversation:
-    """What gpt says and calls is learned, but for answers that `weight` or the list `label` leave out."""
+    """What gpt says and calls is learned, but for turns that their keys leave out."""
     messages = _messages(row, place)
     turns = row[_KEY]
-    by_weight = learned_by_weight(turns, messages[len(messages) - len(turns) :], place)
-    return Conversation(messages, f"'{_KEY}'", fewest(learned_by_label(row, messages, place), by_weight))
+    learned = learned_by_messages(turns, messages[len(messages) - len(turns) :], _KEY, place)
+    return Conversation(messages, f"'{_KEY}'", learned)
 
 
 def _question(row: Row, answers: Sequence[str], place: str) -> Row:
@@ -56,6 +57,7 @@ def _message(turn: Any, place: str) -> Message:
     for key in ("from", "value"):
         if key not in turn:
             raise DataError(f"{place} has no {key!r}; it has {', '.join(map(repr, turn)) or 'no keys'}")
+    check_message_keys(turn, place)
     speaker, value = turn["from"], turn["value"]
     if speaker == _CALL:
         return {"role": "assistant", "content": None, "tool_calls": _calls(value, place)}
@@ -72,8 +74,8 @@ def _calls(value: Any, place: str) -> list[Row]:
     given = value
     if isinstance(value, str):
         try:
-            value = json.loads(value, object_pairs_hook=object_with_unique_keys)
-        except (json.JSONDecodeError, RepeatedKeyError):
+            value = parse_json(value, place, "value")
+        except json.JSONDecodeError:
             value = None
     calls = value if isinstance(value, list) else [value]
     if not calls or not all(isinstance(call, dict) and {"name", "arguments"} <= call.keys() for call in calls):
