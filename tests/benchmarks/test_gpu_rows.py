@@ -14,7 +14,7 @@ from support.repository import REPOSITORY
 
 from benchmarks.gpu import bench, bench_rows, flash_attention3, model_masks, paper_masks, timing
 from benchmarks.gpu.packages import import_first
-from tools.gpu_check import plan
+from tools.gpu_check import ladder, plan
 from tools.gpu_check.outcome import FAILED, Case, DeviceLost, NotRun, run_case
 
 
@@ -97,8 +97,9 @@ def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) ->
     """The order is that in which they matter, so that a slow machine loses the last ones."""
     seconds = []
 
-    def measured(settings: plan.Settings, rows: list, peers: list[str]) -> list[Case]:
+    def measured(settings: plan.Settings, rows: list, common: list[str], of_masks: tuple[str, ...] = ()) -> list[Case]:
         for row in rows:
+            peers = [*common, *(of_masks if row.mask in bench_rows.SPARSE_MASKS else ())]
             if row.mask in model_masks.WITHOUT_COLUMNS:
                 continue
             shorter = min(row.seqlen, 32768)  # at least as dense, and quickly counted
@@ -199,6 +200,21 @@ def test_the_peers_of_a_row_come_right_before_it(tmp_path: Path) -> None:
         row = names[index].removeprefix("ours, ")
         before = names[index - len(bench_rows.ALL_PEERS) : index]
         assert before == [f"{peer}, {row}" for peer in bench_rows.ALL_PEERS]
+
+
+def test_the_first_rows_compile_flex_for_masks_alone(tmp_path: Path) -> None:
+    names = [case.name for case in bench_rows.first(plan.Settings("bench-first", tmp_path, tmp_path))]
+    flex = [name for name in names if name.startswith("flex, ")]
+    assert flex and all("causal_document" in name for name in flex)
+    assert names.index("sdpa_flash, full S=8192 D=128 B=4 H=32:32") < names.index(flex[0])
+
+
+def test_our_kernels_are_not_timed_where_the_ladder_quarantined_them(tmp_path: Path) -> None:
+    listed = bench_rows.first(plan.Settings("bench-first", tmp_path, tmp_path))
+    ours = next(case for case in listed if case.name.startswith("ours, full"))
+    assert ours.after == ("9.0 forward D128,128", "9.0 backward D128,128")
+    rows = {case.row for case in ladder.cases(plan.Settings("ladder", tmp_path, tmp_path))}
+    assert set(ours.after) <= rows
 
 
 def test_every_part_has_rows_to_rehearse(tmp_path: Path) -> None:

@@ -40,10 +40,11 @@ class Checks:
         return open_device(self._settings)
 
     def check(self, name: str, choice: dict[str, Any], generation: int, direction: str) -> None:
+        device = self.device  # opened first: without a GPU there is nothing to compare with
         if not self._known or self._known[0] != name:
             problem = problem_of(choice)
             self._known = name, Expectation(problem, draws=_draws(problem))
-        compare(self.device, self._known[1], generation, direction, choice.get("deterministic", False))
+        compare(device, self._known[1], generation, direction, choice.get("deterministic", False))
 
 
 def cases(settings: Settings) -> list[Case]:
