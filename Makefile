@@ -192,7 +192,7 @@ gpu-bundle: $(STAMPS)/cuda build/gpu_bundle/peers.tar.xz
 	du -sh build/gpu_bundle
 # A third of the wheels' size, because their kernels are not compressed well.
 build/gpu_bundle/peers.tar.xz: requirements/gpu_peers.txt | $(STAMPS)/venv
-	rm -rf build/gpu_peers && mkdir -p build/gpu_bundle
+	rm -rf build/gpu_peers build/gpu_bundle && mkdir -p build/gpu_bundle
 	$(PIP) download -q --dest build/gpu_peers/wheels --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
 	  -r requirements/gpu_peers.txt
 	for wheel in build/gpu_peers/wheels/*.whl; do $(BIN)/python -m zipfile -e $$wheel build/gpu_peers/site || exit 1; done

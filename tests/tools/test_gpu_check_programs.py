@@ -332,8 +332,10 @@ def test_peers_are_unpacked_once_all_parts_have_arrived(tmp_path: Path) -> None:
         done = subprocess.run(["bash", *script], env=environment, capture_output=True, text=True, check=True)
         return done.stdout.strip().split(":")
 
-    assert path()[:3] == [str(tmp_path), str(tmp_path / "tests"), str(bundle / "site")]
-    assert (bundle / "site" / "peer" / "__init__.py").exists() and not (cute / "wheels").exists()
+    site = tmp_path / "build" / "gpu_peers" / "site"
+    assert path()[:3] == [str(tmp_path), str(tmp_path / "tests"), str(site)]
+    assert (site / "peer" / "__init__.py").exists() and not (cute / "wheels").exists()
+    assert [file.name for file in bundle.iterdir()] == ["peers.tar.xz"]
     (cute / "later").rename(cute / "part-ab")
     assert str(cute / "site" / "nvidia_cutlass_dsl" / "dsl_packages") in path()
     assert (cute / "site" / "peer" / "__init__.py").exists()
