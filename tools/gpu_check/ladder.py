@@ -24,7 +24,7 @@ from .grid import judge
 from .outcome import Case
 from .plan import Settings
 
-SECONDS = 10.0
+SECONDS = 8.0
 _BLOCKS = 132  # multiprocessors of an H100
 _FIRST = (128, 128)
 _WITHOUT_DQUERY = tuple(name for name in GRADIENTS if name != "dquery")
@@ -63,9 +63,12 @@ BACKWARD_RUNGS = (
 
 
 def rungs(emulated: bool) -> Iterator[tuple[int, str, tuple[int, int], Rung]]:
-    """Generation, direction, (D, Dv) and rung: head_dim 128 of 9.0, 8.0 as control, then the other rows of 9.0."""
+    """Generation, direction, (D, Dv) and rung: 8.0 as control, head_dim 128 of 9.0, then the other rows of 9.0.
+
+    The control is short, and tells a fault of 9.0 from one of the machine, the C ABI or mask preparation.
+    """
     directions = (("forward", forward_dims_90(), FORWARD_RUNGS), ("backward", backward_dims_90(), BACKWARD_RUNGS))
-    rows = [(generation, name, _FIRST, listed) for generation in (90, 80) for name, _, listed in directions]
+    rows = [(generation, name, _FIRST, listed) for generation in (80, 90) for name, _, listed in directions]
     rows += [(90, name, dims, listed) for name, table, listed in directions for dims in table if dims != _FIRST]
     for generation, direction, dims, listed in rows:
         for rung in listed:

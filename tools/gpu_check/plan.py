@@ -60,7 +60,7 @@ PARTS = {
 SUBSETS: dict[str, dict[str, float]] = {
     "first": {
         "conformance": 40,
-        "ladder": 100,
+        "ladder": 150,  # half a minute where nothing hangs; else the measurements, which come last, get less
         "test": 80,
         "sanitize": 40,
         "determinism": 30,
