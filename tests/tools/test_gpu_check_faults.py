@@ -89,6 +89,11 @@ def test_the_journal_agrees_with_the_json(out: Path) -> None:
     assert {case["name"]: case for case in finished} == cases_of(out)
 
 
+def test_the_log_names_the_case_of_a_picture(out: Path) -> None:
+    log = (out / "test.log").read_text()
+    assert "== hangs was killed at its limit" in log and "== hangs again was killed at its limit" in log
+
+
 def test_a_wrong_result_is_located_by_tile(out: Path) -> None:
     detail = cases_of(out)["wrong values"]["detail"]
     assert "out: 2 of 4 tiles of 64 x 64 are wrong" in detail and "rows 64-69" in detail

@@ -11,7 +11,7 @@ from support import mask_samples
 from support.call import Call
 from support.emulated import emulated_library
 
-from tools.gpu_check import cases, ladder, plan, preparation
+from tools.gpu_check import cases, grid, ladder, plan, preparation
 from tools.gpu_check.device import EmulatedDevice
 from tools.gpu_check.error_map import error_map
 from tools.gpu_check.outcome import NOT_RUN, PASSED, run_case
@@ -94,10 +94,35 @@ def test_a_wrong_rung_fails_with_a_map(settings: plan.Settings, monkeypatch: pyt
 
 def test_only_the_gradients_of_a_rung_are_computed(settings: plan.Settings) -> None:
     rung = ladder.BACKWARD_RUNGS[0]
-    climb = functools.partial(ladder.climb, EmulatedDevice(settings.library))
+    climb = functools.partial(ladder.climb, EmulatedDevice(settings.library), 90)
     problem = ladder.problem_for((64, 64), rung)
     assert "dquery" not in climb(problem, rung)
     assert set(climb(problem, ladder.FORWARD_RUNGS[0])) == {"out", "lse"}
+
+
+def test_a_fault_of_the_forward_does_not_hide_the_backward(settings: plan.Settings, monkeypatch) -> None:
+    device = EmulatedDevice(settings.library)
+    chosen = []
+    for direction in ("forward", "backward"):
+        launch = getattr(device.kernels, direction)
+        monkeypatch.setattr(
+            device.kernels, direction, lambda params, launch=launch: chosen.append(generations[-1]) or launch(params)
+        )
+    generations: list[int] = []
+    select = device.kernels.set_newest_cuda_kernels
+    monkeypatch.setattr(
+        device.kernels, "set_newest_cuda_kernels", lambda newest: generations.append(newest) or select(newest)
+    )
+    for rung in (ladder.FORWARD_RUNGS[0], ladder.BACKWARD_RUNGS[0]):
+        ladder.climb(device, 90, ladder.problem_for((64, 64), rung), rung)
+    assert chosen == [90, 80, 90]
+
+
+def test_cases_of_a_backward_follow_their_forward(settings: plan.Settings) -> None:
+    listed = grid.cases(plan.Settings("test", settings.library, Path()))
+    backward = next(case for case in listed if case.row.startswith("9.0 backward"))
+    assert backward.after == (backward.row.replace("backward", "forward"),)
+    assert all(case.after == () for case in listed if "backward" not in case.row)
 
 
 def test_a_map_shows_nan_and_the_tiles_of_lse() -> None:

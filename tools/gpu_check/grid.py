@@ -71,9 +71,9 @@ def _case(checks: Checks, name: str, choice: dict[str, Any], generation: int, di
     head_dim, head_dim_v = choice["dims"]
     row = f"{where} D{head_dim},{head_dim_v}" if generation else ""
     index, rest = name.split(" ", 1)
-    return Case(
-        f"{index} {where} {rest}", functools.partial(checks.check, name, choice, generation, direction), row=row
-    )
+    run = functools.partial(checks.check, name, choice, generation, direction)
+    after = (row.replace("backward", "forward"),) if direction == "backward" else ()
+    return Case(f"{index} {where} {rest}", run, row=row, after=after)
 
 
 def compare(

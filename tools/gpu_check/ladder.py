@@ -27,6 +27,7 @@ from .plan import Settings
 SECONDS = 8.0
 _BLOCKS = 132  # multiprocessors of an H100
 _FIRST = (128, 128)
+_CONTROL = 80
 _WITHOUT_DQUERY = tuple(name for name in GRADIENTS if name != "dquery")
 
 
@@ -68,7 +69,7 @@ def rungs(emulated: bool) -> Iterator[tuple[int, str, tuple[int, int], Rung]]:
     The control is short, and tells a fault of 9.0 from one of the machine, the C ABI or mask preparation.
     """
     directions = (("forward", forward_dims_90(), FORWARD_RUNGS), ("backward", backward_dims_90(), BACKWARD_RUNGS))
-    rows = [(generation, name, _FIRST, listed) for generation in (80, 90) for name, _, listed in directions]
+    rows = [(generation, name, _FIRST, listed) for generation in (_CONTROL, 90) for name, _, listed in directions]
     rows += [(90, name, dims, listed) for name, table, listed in directions for dims in table if dims != _FIRST]
     for generation, direction, dims, listed in rows:
         for rung in listed:
@@ -87,9 +88,7 @@ def cases(settings: Settings) -> list[Case]:
 
 def check(settings: Settings, generation: int, dims: tuple[int, int], rung: Rung) -> None:
     problem = problem_for(dims, rung)
-    device = open_device(settings)
-    with with_generation(device.kernels, generation):
-        results = climb(device, problem, rung)
+    results = climb(open_device(settings), generation, problem, rung)
     judge(Expectation(problem), results, f"kernels of {generation / 10}, {rung.name}")
 
 
@@ -97,8 +96,15 @@ def problem_for(dims: tuple[int, int], rung: Rung) -> Problem:
     return problem_of({"kind": "full", "dtype": "bfloat16", "heads": (1, 1, 1), **rung.choice, "dims": dims})
 
 
-def climb(device: Device, problem: Problem, rung: Rung) -> dict[str, np.ndarray]:
-    """Results of the rung. The outputs are poisoned and guarded, as in every call of tests/support."""
+def climb(device: Device, generation: int, problem: Problem, rung: Rung) -> dict[str, np.ndarray]:
+    """Results of the rung. The outputs are poisoned and guarded, as in every call of tests/support.
+
+    A backward follows the forward of the control, so that a fault of the 9.0 forward does not hide it.
+    """
     call = device.call(problem, rung.deterministic, rung.workers, rung.gradients or GRADIENTS)
-    results = call.forward()
-    return call.backward() if rung.gradients else results
+    with with_generation(device.kernels, _CONTROL if rung.gradients else generation):
+        results = call.forward()
+    if rung.gradients:
+        with with_generation(device.kernels, generation):
+            results = call.backward()
+    return results

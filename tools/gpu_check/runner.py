@@ -105,6 +105,7 @@ class Runner:
                 killed = self._watch(process, journal, deadline)
                 if killed and killed != _TIME_RAN_OUT and self._pictures < MOST_PICTURES:
                     self._pictures += 1
+                    log.write(f"== {journal.unfinished or 'start'} {killed}\n")
                     hang.dump(process.pid, Path(self._dumps.name), settings.out, log)
             finally:
                 died = kill_session(process)
