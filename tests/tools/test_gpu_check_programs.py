@@ -175,6 +175,13 @@ def test_sanitizers_are_started_with_their_tool(settings: Settings, programs: Pa
     assert "--tool memcheck" in detail and "tools.gpu_check.sanitize_driver" in detail and "no dropout" in detail
 
 
+def test_the_output_of_a_program_is_known_before_it_ends(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = fake_programs.put_on_path(programs, "slow", "echo begun; sleep 60")
+    with pytest.raises(processes.TimedOut, match="its output ends with: begun"):
+        processes.run_program([slow], 0.3, echo=True)
+    assert capsys.readouterr().out == "begun\n"
+
+
 def test_advisory_tools_do_not_fail_the_9_0_kernels(settings: Settings, programs: Path) -> None:
     fake_programs.put_on_path(programs, "compute-sanitizer", 'echo "results are right"; exit 99')
     found = {case.name: run_case(case) for case in sanitize.cases(settings)}
@@ -279,6 +286,8 @@ def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_profiler_keeps_metrics_stalls_and_the_source(settings: Settings, programs: Path, reports: Path) -> None:
+    settings = Settings("profile", settings.library, settings.out / "out")
+    settings.out.mkdir()
     listed = profile.cases(settings)
     assert len(listed) == 8 and len({case.name.split()[0] for case in listed}) == 2
     assert "ncu was not found" in run_case(listed[0]).detail
@@ -297,7 +306,7 @@ def test_the_profiler_keeps_metrics_stalls_and_the_source(settings: Settings, pr
     assert (settings.out / profile.TEXT).read_text().count("== ") == 2
     with tarfile.open(settings.out / profile.ARCHIVE) as archive:
         assert {"forward-128-full.csv", "backward-128-full.ncu-rep"} <= set(archive.getnames())
-    assert {path.name for path in settings.out.iterdir() if path.is_file()} == {profile.TEXT, profile.ARCHIVE}
+    assert {path.name for path in settings.out.rglob("*")} == {profile.TEXT, profile.ARCHIVE}
 
 
 def test_a_profiler_that_fails_is_told_from_one_without_counters(settings, programs: Path, reports: Path) -> None:
