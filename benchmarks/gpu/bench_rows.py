@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from tools.gpu_check.cases import kernel_row
 from tools.gpu_check.outcome import Case
 from tools.gpu_check.plan import Settings
 
-from .bench import HIDDEN, Bench, Row, paper_row, toy_row
+from .bench import DETERMINISTIC, HIDDEN, Bench, Row, paper_row, toy_row
 from .model_masks import CUDNN_FORMS, WITHOUT_COLUMNS
 from .paper_masks import NAMES
 
@@ -46,7 +47,11 @@ def measured(settings: Settings, rows: list[Row], peers: list[str], of_masks: tu
             measure = functools.partial(lambda row, peer: bench().measure_peer(row, peer), row, peer)
             found.append(Case(f"{peer}, {row.name}", measure, PEER_SECONDS, row=f"peer {peer} D{row.dims}"))
         ours = functools.partial(lambda row: bench().measure_ours(row), row)
-        after = tuple(f"9.0 {direction} D{row.head_dim},{row.head_dim_v}" for direction in ("forward", "backward"))
+        dims = row.head_dim, row.head_dim_v
+        after = kernel_row(90, "forward", dims), kernel_row(90, "backward", dims)
+        in_turn = functools.partial(lambda row: bench().measure_deterministic(row), row)
+        turns = kernel_row(90, "backward", dims, in_turn=True)
+        found.append(Case(f"{DETERMINISTIC}, {row.name}", in_turn, OURS_SECONDS, turns, after))
         found.append(Case(f"ours, {row.name}", ours, OURS_SECONDS, f"ours D{row.dims}", after))
     if settings.part == "bench":
         found[1:1] = [_preparation(bench)]

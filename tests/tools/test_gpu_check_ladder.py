@@ -45,11 +45,12 @@ def test_the_control_comes_first_and_head_dim_128_before_the_other_rows() -> Non
     assert all(case.row and case.seconds <= 15 for case in climbed)
     rows = list(dict.fromkeys(case.row for case in climbed))
     assert rows[0] == "mask preparation"
-    expected = ("8.0 forward", "8.0 backward", "9.0 forward", "9.0 backward")
-    assert rows[1:5] == [f"{kernels} D128,128" for kernels in expected]
-    assert set(rows[5:]) == {
+    directions = ("forward", "backward", "backward in turn")
+    assert rows[1:7] == [f"{kernels} {direction} D128,128" for kernels in ("8.0", "9.0") for direction in directions]
+    assert set(rows[7:]) == {
         *(f"9.0 forward D{dims[0]},{dims[1]}" for dims in cases.forward_dims_90() if dims != D128),
         *(f"9.0 backward D{dims[0]},{dims[1]}" for dims in cases.backward_dims_90() if dims != D128),
+        *(f"9.0 backward in turn D{dims[0]},{dims[1]}" for dims in cases.backward_dims_90() if dims != D128),
     }
 
 
@@ -120,8 +121,9 @@ def test_a_fault_of_the_forward_does_not_hide_the_backward(settings: plan.Settin
 
 def test_cases_of_a_backward_follow_their_forward(settings: plan.Settings) -> None:
     listed = grid.cases(plan.Settings("test", settings.library, Path()))
-    backward = next(case for case in listed if case.row.startswith("9.0 backward"))
-    assert backward.after == (backward.row.replace("backward", "forward"),)
+    for row in ("9.0 backward D", "9.0 backward in turn D"):
+        backward = next(case for case in listed if case.row.startswith(row))
+        assert backward.after == (backward.row.replace(row, "9.0 forward D"),)
     assert all(case.after == () for case in listed if "backward" not in case.row)
 
 

@@ -18,7 +18,7 @@ from support.dense import GRADIENTS
 from support.problem import Problem
 
 from . import preparation
-from .cases import backward_dims_90, forward_dims_90, problem_of
+from .cases import backward_dims_90, forward_dims_90, kernel_row, problem_of
 from .device import Device, open_device, with_generation
 from .grid import judge
 from .outcome import Case
@@ -80,9 +80,9 @@ def rungs(emulated: bool) -> Iterator[tuple[int, str, tuple[int, int], Rung]]:
 def cases(settings: Settings) -> list[Case]:
     found = preparation.cases(settings)
     for generation, direction, dims, rung in rungs(settings.emulated):
-        row = f"{generation / 10} {direction} D{dims[0]},{dims[1]}"
+        name = f"{kernel_row(generation, direction, dims)} {rung.name}"
         climb = functools.partial(check, settings, generation, dims, rung)
-        found.append(Case(f"{row} {rung.name}", climb, SECONDS, row))
+        found.append(Case(name, climb, SECONDS, kernel_row(generation, direction, dims, rung.deterministic)))
     return found
 
 
