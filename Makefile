@@ -188,15 +188,21 @@ compile-cuda: venv
 sweep-variants: venv
 	$(BIN)/python -m tools.sweep_variants build/variants.so $(SWEEP_ARGS)
 
-# What a GPU machine without a network lacks: the kernel library with variants of its rows, the program for mask
-# preparation, and peers as wheels, which tools/gpu_check.sh unpacks.
+# What a GPU machine without a network lacks: the kernel library with variants of its rows, the programs of the first
+# checks, and peers, which tools/gpu_check.sh unpacks.
 GPU_PYTHON ?= 3.12
-gpu-bundle: $(STAMPS)/cuda
+gpu-bundle: $(STAMPS)/cuda build/gpu_bundle/peers.tar.xz
 	$(BIN)/python -m tools.sweep_variants build/gpu_bundle/variants.so $(SWEEP_ARGS)
 	PYTHONPATH=.:tests $(BIN)/python -m tools.gpu_check.preparation build/gpu_bundle/preparation
-	$(PIP) download -q --dest build/gpu_bundle/wheels --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
-	  -r requirements/gpu_peers.txt
+	PYTHONPATH=.:tests $(BIN)/python -m tools.gpu_check.conformance build/gpu_bundle
 	du -sh build/gpu_bundle
+# A third of the wheels' size, because their kernels are not compressed well.
+build/gpu_bundle/peers.tar.xz: requirements/gpu_peers.txt | $(STAMPS)/venv
+	rm -rf build/gpu_peers build/gpu_bundle && mkdir -p build/gpu_bundle
+	$(PIP) download -q --dest build/gpu_peers/wheels --no-deps --only-binary=:all: --python-version $(GPU_PYTHON) \
+	  -r requirements/gpu_peers.txt
+	for wheel in build/gpu_peers/wheels/*.whl; do $(BIN)/python -m zipfile -e $$wheel build/gpu_peers/site || exit 1; done
+	tar -C build/gpu_peers/site -cJf $@ .
 
 # Peers in CuTe, too large to travel at once: two files of 54 MiB, unpacked where both have arrived.
 gpu-bundle-cute: venv

@@ -10,10 +10,14 @@ cute="$PWD/build/gpu_bundle_cute"
 if ls "$cute"/part-* >/dev/null 2>&1 && [ ! -d "$cute/wheels" ]; then
   cat "$cute"/part-* | tar -x -C "$cute" 2>/dev/null || rm -rf "$cute/wheels"
 fi
-for bundle in "$PWD/build/gpu_bundle" "$cute"; do
-  if [ -d "$bundle/wheels" ] && [ ! -d "$bundle/site" ]; then
-    for wheel in "$bundle"/wheels/*.whl; do "${PYTHON:-python3}" -m zipfile -e "$wheel" "$bundle/site"; done
-  fi
+bundled="$PWD/build/gpu_bundle" peers="$PWD/build/gpu_peers" # unpacked outside of what travels
+if [ -f "$bundled/peers.tar.xz" ] && [ ! -d "$peers/site" ]; then
+  "${PYTHON:-python3}" -m tarfile --filter data -e "$bundled/peers.tar.xz" "$peers/site"
+fi
+if [ -d "$cute/wheels" ] && [ ! -d "$cute/site" ]; then
+  for wheel in "$cute"/wheels/*.whl; do "${PYTHON:-python3}" -m zipfile -e "$wheel" "$cute/site"; done
+fi
+for bundle in "$peers" "$cute"; do
   site="$bundle/site"
   [ -d "$site" ] && PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$site:$site/nvidia_cutlass_dsl/dsl_packages"
 done

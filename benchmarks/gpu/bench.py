@@ -26,6 +26,7 @@ from .timing import METHOD, EventTimer, HostTimer, kernel_microseconds, statisti
 FLOP = {"forward": (2, 2), "backward": (6, 4)}
 TOKENS = 32768  # batch * length
 HIDDEN = 4096  # heads * head_dim, as in the paper
+DETERMINISTIC = "ours_deterministic"  # our backward with dquery in turn
 OLDER_KERNELS = "ours_80"  # our 8.0 kernels, as a peer on a device that runs the 9.0 kernels
 _MATMUL_SIZE = 8192
 PEER_TURNS = {"rounds": 10, "warm_up": 3}  # of peers alone; beside ours they are measured in full
@@ -77,6 +78,7 @@ class Contest:
     problem: Problem
     inputs: dict[str, Any]
     peers: dict[str, Any] = field(default_factory=dict)  # name -> peers.Peer
+    deterministic: Any = None  # TorchCall, if it was measured
     absent: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -150,6 +152,18 @@ class Bench:
                 figures[direction] = self._measure(row, contest.mask, direction, call, PEER_TURNS)
         return figures
 
+    def measure_deterministic(self, row: Row) -> dict[str, Any]:
+        """Figures of our deterministic backward alone. It is kept for measure_ours."""
+        from support.torch_call import TorchCall
+
+        contest = self._prepared(row)
+        call = TorchCall(self.kernels, contest.problem, contest.inputs, deterministic=True)
+        call.both()
+        self._synchronize()
+        contest.deterministic = call
+        measured = self._measure(row, contest.mask, "backward", {DETERMINISTIC: call.backward}, PEER_TURNS)
+        return {"peers_of": row.name, "backward": measured}
+
     def measure_ours(self, row: Row) -> dict[str, Any]:
         """Figures of our kernels, in turns with the peers that this process has measured before.
 
@@ -165,19 +179,17 @@ class Bench:
         differences = [self._difference(name, ours.outputs, peer) for name, peer in contest.peers.items()]
         figures = self._describe(row, contest.mask)
         figures |= {"absent": contest.absent, "first_call_seconds": contest.seconds}
-        own = {"ours": ours, "ours_deterministic": self._deterministic(contest)}
+        own = {"ours": ours}
         if not self.rehearsal and self.kernels.cuda_compute_capability() == 90:
             own[OLDER_KERNELS] = TorchCall(self.kernels, contest.problem, contest.inputs, newest_kernels=80)
         for direction in FLOP:
             calls = {name: call for name, call in (own | contest.peers).items() if runs(call, direction)}
-            if direction == "forward":
-                del calls["ours_deterministic"]  # the same kernels
+            if direction == "backward" and contest.deterministic:
+                calls[DETERMINISTIC] = contest.deterministic
             contestants = {name: getattr(call, direction) for name, call in calls.items()}
             figures[direction] = self._measure(row, contest.mask, direction, contestants)
         if not self.rehearsal:
-            figures["kernels"] = {
-                direction: kernel_microseconds(getattr(ours, direction), _KERNEL_REPETITIONS) for direction in FLOP
-            }
+            figures["kernels"] = {direction: self._kernels_of(getattr(ours, direction)) for direction in FLOP}
         wrong = [difference for difference in differences if difference]
         if wrong:
             figures["wrong"] = wrong
@@ -195,12 +207,15 @@ class Bench:
             self._contest = Contest(row, mask, problem, random_inputs(problem, self.device))
         return self._contest
 
-    def _deterministic(self, contest: Contest) -> Any:
-        from support.torch_call import TorchCall
-
-        call = TorchCall(self.kernels, contest.problem, contest.inputs, deterministic=True)
-        call.forward()
-        return call
+    @staticmethod
+    def _kernels_of(call: Callable[[], Any]) -> dict[str, float] | str:
+        """Microseconds of each kernel, or why the profiler failed, which is no reason to lose the times of the row."""
+        try:
+            return kernel_microseconds(call, _KERNEL_REPETITIONS)
+        except Exception as failure:  # the profiler may raise anything
+            if loses_context(failure):
+                raise
+            return f"{type(failure).__name__}: {failure}"
 
     def _synchronize(self) -> None:
         from support.torch_call import synchronize

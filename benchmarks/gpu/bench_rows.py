@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from tools.gpu_check.cases import kernel_row
 from tools.gpu_check.outcome import Case
 from tools.gpu_check.plan import Settings
 
-from .bench import HIDDEN, Bench, Row, paper_row, toy_row
+from .bench import DETERMINISTIC, HIDDEN, Bench, Row, paper_row, toy_row
 from .model_masks import CUDNN_FORMS, WITHOUT_COLUMNS
 from .paper_masks import NAMES
 
 # In the order of measurement. The last ones compile for long at their first call.
-ALL_PEERS = ["sdpa_flash", "sdpa_cudnn", "flex", "fa3", "fa3_jax", "fa4", "cudnn_flex", "flex_flash"]
-FIRST_PEERS = ALL_PEERS[:6]
+ALL_PEERS = ["sdpa_flash", "sdpa_cudnn", "fa3", "fa3_jax", "fa4", "flex", "cudnn_flex", "flex_flash"]
+FIRST_PEERS = ALL_PEERS[:5]
 # Rows of these are many, so the parts "bench-first" and "bench-peers" alone have FlashAttention-3's backward.
 DENSE_PEERS = ["sdpa_flash", "sdpa_cudnn", "flex", "fa3", "fa4"]
 SPARSE_PEERS = ["flex", "fa3", "fa4"]
@@ -27,8 +28,12 @@ PEER_SECONDS, OURS_SECONDS = 60.0, 40.0  # peers that compile at their first cal
 HIDDEN_LONG, HIDDEN_DENSE_LONG = 512, 768
 
 
-def measured(settings: Settings, rows: list[Row], peers: list[str]) -> list[Case]:
-    """Cases for the rows. The matrix product comes first and last, so that a drift of the clocks shows."""
+def measured(settings: Settings, rows: list[Row], peers: list[str], of_masks: tuple[str, ...] = ()) -> list[Case]:
+    """Cases for the rows. The matrix product comes first and last, so that a drift of the clocks shows.
+
+    Args:
+        of_masks: further peers of the rows that are neither full nor causal.
+    """
     shared: list[Bench] = []
 
     def bench() -> Bench:
@@ -38,11 +43,16 @@ def measured(settings: Settings, rows: list[Row], peers: list[str]) -> list[Case
 
     found = [Case("matmul at the start", lambda: bench().matmul(), OURS_SECONDS), Case("copy", lambda: bench().copy())]
     for row in rows:
-        for peer in peers:
+        for peer in [*peers, *(of_masks if row.mask in SPARSE_MASKS else ())]:
             measure = functools.partial(lambda row, peer: bench().measure_peer(row, peer), row, peer)
             found.append(Case(f"{peer}, {row.name}", measure, PEER_SECONDS, row=f"peer {peer} D{row.dims}"))
         ours = functools.partial(lambda row: bench().measure_ours(row), row)
-        found.append(Case(f"ours, {row.name}", ours, OURS_SECONDS, row=f"ours D{row.dims}"))
+        dims = row.head_dim, row.head_dim_v
+        after = kernel_row(90, "forward", dims), kernel_row(90, "backward", dims)
+        in_turn = functools.partial(lambda row: bench().measure_deterministic(row), row)
+        turns = kernel_row(90, "backward", dims, in_turn=True)
+        found.append(Case(f"{DETERMINISTIC}, {row.name}", in_turn, OURS_SECONDS, turns, after))
+        found.append(Case(f"ours, {row.name}", ours, OURS_SECONDS, f"ours D{row.dims}", after))
     if settings.part == "bench":
         found[1:1] = [_preparation(bench)]
     if settings.part == "bench-masks":
@@ -87,7 +97,9 @@ def first(settings: Settings) -> list[Case]:
     rows = [paper_row(mask, 8192, dim) for mask, dim in shapes]
     if settings.emulated:
         rows = [toy_row("causal"), toy_row("causal_document")]
-    return measured(settings, rows, FIRST_PEERS[:1] if settings.emulated else FIRST_PEERS)
+    if settings.emulated:
+        return measured(settings, rows, FIRST_PEERS[:1])
+    return measured(settings, rows, FIRST_PEERS, of_masks=("flex",))  # it compiles for long at each mask
 
 
 def shapes(settings: Settings) -> list[Case]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import functools
 import re
-import shutil
 import sys
-import tarfile
 from pathlib import Path
 from typing import Any
 
+from support.repository import REPOSITORY
+
+from tools.gpu_check import caches
 from tools.gpu_check.outcome import Case, NotRun
 from tools.gpu_check.plan import Settings
-from tools.gpu_check.processes import run_program
+from tools.gpu_check.processes import find_program, run_program
 
 from .profile_driver import KERNELS
 
@@ -56,6 +57,7 @@ KEPT = (
 MASKS = ("full", "causal_document")
 HEAD_DIMS = (128, 64)
 TEXT, ARCHIVE = "ncu.txt", "profiles.tar.gz"
+REPORTS = REPOSITORY / "build" / "gpu_check_profiles"
 _SAMPLES = "Warp Stall Sampling (All Samples)"
 _TOP = 12  # instructions with the most samples, for the JSON
 _SECONDS, _IMPORT_SECONDS = 75.0, 30.0
@@ -71,13 +73,12 @@ def cases(settings: Settings) -> list[Case]:
 
 def profile(kernel: str, head_dim: int, mask: str, settings: Settings) -> dict[str, Any]:
     """Profile one launch of the newest kernels. TEXT gets the details, ARCHIVE the report and the source page."""
-    ncu = shutil.which("ncu")
+    ncu = find_program("ncu")
     if not ncu:
         raise NotRun("ncu was not found")
     metrics, unknown = _known_metrics(ncu)
-    scratch = settings.out / "profile-scratch"
-    scratch.mkdir(exist_ok=True)
-    report = scratch / f"{kernel}-{head_dim}-{mask}.ncu-rep"
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    report = REPORTS / f"{kernel}-{head_dim}-{mask}.ncu-rep"
     # Leave the clocks alone: the machine may be shared.
     command = [ncu, "--clock-control", "none", "--target-processes", "all", "--force-overwrite", "--export", report]
     command += ["--kernel-name-base", "demangled", "--kernel-name", f"regex:{KERNELS[kernel]}", "--launch-count", "1"]
@@ -95,7 +96,7 @@ def profile(kernel: str, head_dim: int, mask: str, settings: Settings) -> dict[s
     with (settings.out / TEXT).open("a") as file:
         file.write(f"== {report.stem}\n{output}{details}")
     report.with_suffix(".csv").write_text(source)
-    _pack(scratch, settings.out / ARCHIVE)
+    caches.pack(REPORTS, settings.out / ARCHIVE)
     kernels = read_metrics(details)
     assert kernels, f"no kernel was profiled: {output[-1500:]}"
     return {"profiled": kernels, "unknown_metrics": unknown, **read_stalls(source)}
@@ -112,12 +113,6 @@ def _page(ncu: str, report: Path, page: str, *options: str) -> str:
     done = run_program([ncu, "--import", report, "--page", page, *options], _IMPORT_SECONDS)
     assert done.returncode == 0, f"status {done.returncode}: {done.stdout[-1500:]}"
     return done.stdout
-
-
-def _pack(folder: Path, archive: Path) -> None:
-    with tarfile.open(archive, "w:gz") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
 
 
 def read_metrics(text: str) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from support.repository import REPOSITORY
 
 from benchmarks.gpu import bench, bench_rows, flash_attention3, model_masks, paper_masks, timing
 from benchmarks.gpu.packages import import_first
-from tools.gpu_check import plan
+from tools.gpu_check import ladder, plan
 from tools.gpu_check.outcome import FAILED, Case, DeviceLost, NotRun, run_case
 
 
@@ -97,8 +97,9 @@ def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) ->
     """The order is that in which they matter, so that a slow machine loses the last ones."""
     seconds = []
 
-    def measured(settings: plan.Settings, rows: list, peers: list[str]) -> list[Case]:
+    def measured(settings: plan.Settings, rows: list, common: list[str], of_masks: tuple[str, ...] = ()) -> list[Case]:
         for row in rows:
+            peers = [*common, *(of_masks if row.mask in bench_rows.SPARSE_MASKS else ())]
             if row.mask in model_masks.WITHOUT_COLUMNS:
                 continue
             shorter = min(row.seqlen, 32768)  # at least as dense, and quickly counted
@@ -108,7 +109,7 @@ def test_measured_rows_fit_their_time(part: str, tmp_path: Path, monkeypatch) ->
             taken = 0.0
             for rates, rounds in (
                 (OURS + peers, timing.WARM_UP + timing.ROUNDS),
-                (peers, sum(bench.PEER_TURNS.values())),
+                ([*peers, bench.DETERMINISTIC], sum(bench.PEER_TURNS.values())),
             ):
                 work = sum(4 / SLOWEST[name][0] + 10 / SLOWEST[name][1] for name in rates)
                 launches = len(rates) * 2 * rounds * 2e-3  # the cache is overwritten, the GPU waits for the host
@@ -171,9 +172,25 @@ def test_peers_are_measured_before_ours_and_in_turns_with_them(stubbed_bench: be
     absent = {"absent": "NotRun: cannot be imported"}
     assert stubbed_bench.measure_peer(ROW, "absent") == {"peers_of": ROW.name, "absent": absent}
     figures = stubbed_bench.measure_ours(ROW)
-    assert set(figures["forward"]["contestants"]) == {"ours", "sdpa_flash"}
-    assert set(figures["backward"]["contestants"]) == {"ours", "ours_deterministic", "sdpa_flash"}
+    contestants = {"ours", "sdpa_flash"}
+    assert set(figures["forward"]["contestants"]) == set(figures["backward"]["contestants"]) == contestants
     assert figures["absent"] == absent
+
+
+def test_a_deterministic_backward_joins_ours_only_once_it_has_run_alone(stubbed_bench: bench.Bench) -> None:
+    alone = stubbed_bench.measure_deterministic(ROW)
+    assert alone["peers_of"] == ROW.name and set(alone["backward"]["contestants"]) == {bench.DETERMINISTIC}
+    figures = stubbed_bench.measure_ours(ROW)
+    assert set(figures["forward"]["contestants"]) == {"ours"}
+    assert set(figures["backward"]["contestants"]) == {"ours", bench.DETERMINISTIC}
+
+
+def test_a_profiler_that_fails_costs_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(call: object, repetitions: int) -> None:
+        raise RuntimeError("CUPTI: insufficient privileges")
+
+    monkeypatch.setattr(bench, "kernel_microseconds", fail)
+    assert bench.Bench._kernels_of(lambda: None) == "RuntimeError: CUPTI: insufficient privileges"
 
 
 def test_figures_of_a_wrong_result_are_kept_and_marked(stubbed_bench: bench.Bench, monkeypatch) -> None:
@@ -197,8 +214,24 @@ def test_the_peers_of_a_row_come_right_before_it(tmp_path: Path) -> None:
     assert len(ours) == 3
     for index in ours:
         row = names[index].removeprefix("ours, ")
-        before = names[index - len(bench_rows.ALL_PEERS) : index]
-        assert before == [f"{peer}, {row}" for peer in bench_rows.ALL_PEERS]
+        expected = [*bench_rows.ALL_PEERS, bench.DETERMINISTIC]
+        assert names[index - len(expected) : index] == [f"{name}, {row}" for name in expected]
+
+
+def test_the_first_rows_compile_flex_for_masks_alone(tmp_path: Path) -> None:
+    names = [case.name for case in bench_rows.first(plan.Settings("bench-first", tmp_path, tmp_path))]
+    flex = [name for name in names if name.startswith("flex, ")]
+    assert flex and all("causal_document" in name for name in flex)
+    assert names.index("sdpa_flash, full S=8192 D=128 B=4 H=32:32") < names.index(flex[0])
+
+
+def test_our_kernels_are_not_timed_where_the_ladder_quarantined_them(tmp_path: Path) -> None:
+    listed = bench_rows.first(plan.Settings("bench-first", tmp_path, tmp_path))
+    ours = next(case for case in listed if case.name.startswith("ours, full"))
+    assert ours.after == ("9.0 forward D128,128", "9.0 backward D128,128")
+    in_turn = next(case for case in listed if case.name.startswith(f"{bench.DETERMINISTIC}, full"))
+    rows = {case.row for case in ladder.cases(plan.Settings("ladder", tmp_path, tmp_path))}
+    assert {*ours.after, in_turn.row} <= rows and in_turn.row not in ours.after
 
 
 def test_every_part_has_rows_to_rehearse(tmp_path: Path) -> None:

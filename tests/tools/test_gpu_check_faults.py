@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from support import fake_programs
 from support.library import Kernels
 from support.repository import REPOSITORY, python_environment
 
-from tools.gpu_check import hang
+from tools.gpu_check import hang, plan, processes, runner
 from tools.gpu_check.outcome import FAILED, NOT_RUN, PASSED
 
 HERE = Path(__file__).parent
@@ -77,7 +79,7 @@ def test_each_fault_costs_its_own_case(out: Path) -> None:
         if name in faults:
             assert case["outcome"] == FAILED and faults[name] in case["detail"], case
         elif name == "would hang a third time":
-            assert case["outcome"] == NOT_RUN and "quarantined after two hangs" in case["detail"]
+            assert case["outcome"] == NOT_RUN and "is quarantined" in case["detail"]
         else:
             assert case["outcome"] == PASSED, case
 
@@ -85,6 +87,11 @@ def test_each_fault_costs_its_own_case(out: Path) -> None:
 def test_the_journal_agrees_with_the_json(out: Path) -> None:
     finished = [entry["finished"] for entry in journal_of(out) if "finished" in entry]
     assert {case["name"]: case for case in finished} == cases_of(out)
+
+
+def test_the_log_names_the_case_of_a_picture(out: Path) -> None:
+    log = (out / "test.log").read_text()
+    assert "== hangs was killed at its limit" in log and "== hangs again was killed at its limit" in log
 
 
 def test_a_wrong_result_is_located_by_tile(out: Path) -> None:
@@ -122,19 +129,41 @@ def test_a_terminated_tool_ends_its_cases(tmp_path: Path, kernels: Kernels) -> N
 
 def test_the_files_of_an_earlier_run_are_kept(tmp_path: Path, kernels: Kernels) -> None:
     (tmp_path / "test.log").write_text("earlier")
-    assert start(tmp_path, kernels, "--only", "right first").wait(60) == 0
-    assert (tmp_path / "previous-1" / "test.log").read_text() == "earlier"
+    (tmp_path / "caches.tar.gz").write_text("of the peers")
+    for _ in range(2):
+        assert start(tmp_path, kernels, "--only", "right first").wait(60) == 0
+    with tarfile.open(tmp_path / "previous-1.tar.gz") as archive:
+        assert archive.extractfile("test.log").read() == b"earlier"
+    with tarfile.open(tmp_path / "previous-2.tar.gz") as archive:
+        assert set(archive.getnames()) == {"gpu_check.json", "journal.jsonl", "test.log"}
+    files = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    runs = {"previous-1.tar.gz", "previous-2.tar.gz"}
+    assert files == {"gpu_check.json", "journal.jsonl", "test.log", "caches.tar.gz"} | runs
 
 
-def test_a_hung_kernel_is_shown_by_the_debugger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    debugger = tmp_path / "cuda-gdb"
-    debugger.write_text('#!/bin/sh\necho "kernels of" "$@"\n')
-    debugger.chmod(0o755)
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder at the front of PATH, beside the system's programs only."""
+    monkeypatch.setattr(processes, "_CUDA_PROGRAMS", tmp_path / "none")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def test_a_hung_kernel_is_shown_by_the_debugger(tmp_path: Path, programs: Path) -> None:
+    fake_programs.put_on_path(programs, "cuda-gdb", 'echo "kernels of" "$@"')
     with (tmp_path / "log").open("w") as log:
-        hang.dump(4711, tmp_path, log)
+        hang.dump(4711, tmp_path, tmp_path, log)
     text = (tmp_path / "log").read_text()
     assert "-p 4711" in text and "info cuda threads" in text
+
+
+def test_a_debugger_that_hangs_leaves_what_it_wrote(tmp_path: Path, programs: Path, monkeypatch) -> None:
+    monkeypatch.setattr(hang, "_SECONDS", 0.5)
+    fake_programs.put_on_path(programs, "cuda-gdb", "echo kernel 0 of Forward; sleep 60")
+    with (tmp_path / "log").open("w") as log:
+        hang.dump(4711, tmp_path, tmp_path, log)
+    text = (tmp_path / "log").read_text()
+    assert text.startswith("no picture of the hung kernel: ") and text.endswith("kernel 0 of Forward\n\n")
 
 
 # What the driver does for a user-triggered core dump.
@@ -153,26 +182,39 @@ time.sleep(60)
 """
 
 
-def test_a_hung_kernel_leaves_a_core_dump_without_a_debugger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+def test_a_hung_kernel_leaves_a_core_dump_that_the_debugger_reads(tmp_path: Path, programs: Path) -> None:
+    fake_programs.put_on_path(programs, "cuda-gdb", 'echo "debugger:" "$@"')
     variables = hang.environment(tmp_path)
     assert variables["CUDA_ENABLE_USER_TRIGGERED_COREDUMP"] == "1"
+    out = tmp_path / "out"
+    out.mkdir()
     with subprocess.Popen([sys.executable, "-c", DRIVER], env=variables) as hung, (tmp_path / "log").open("w") as log:
         pipe = tmp_path / f"hang.{hung.pid}.pipe"
         assert wait_until(pipe.exists)
-        hang.dump(hung.pid, tmp_path, log)
+        hang.dump(hung.pid, tmp_path, out, log)
         hung.kill()
     core = tmp_path / f"hang.{hung.pid}.nvcudmp"
     assert core.read_bytes() == b"part" * 3
-    assert (tmp_path / "log").read_text() == f"core dump of the GPU: {core}\n"
-    hang.remove_pipe(hung.pid, tmp_path)
-    assert not pipe.exists()
+    found, shown = (tmp_path / "log").read_text().splitlines()
+    assert found == f"core dump of the GPU: {core.name}, 12 bytes" and f"target cudacore {core}" in shown
+    with tarfile.open(out / hang.ARCHIVE) as archive:
+        packed = archive.extractfile(f"{core.name}.gz")
+        assert packed and gzip.decompress(packed.read()) == b"part" * 3
+    assert [path.name for path in out.iterdir()] == [hang.ARCHIVE]
 
 
-def test_a_process_that_dies_is_no_obstacle_to_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+def test_a_process_that_dies_is_no_obstacle_to_the_picture(tmp_path: Path, programs: Path) -> None:
     os.mkfifo(tmp_path / "hang.4711.pipe")  # nobody reads it
     with (tmp_path / "log").open("w") as log:
-        hang.dump(4711, tmp_path, log)
-        hang.dump(4712, tmp_path, log)  # a process without CUDA
+        hang.dump(4711, tmp_path, tmp_path, log)
+        hang.dump(4712, tmp_path, tmp_path, log)  # a process without CUDA
     assert (tmp_path / "log").read_text().startswith("no picture of the hung kernel: ")
+
+
+def test_the_debugger_is_prepared_for_after_a_hang_only(tmp_path: Path) -> None:
+    tried = runner.Runner()
+    tests, sanitized, timed = (plan.Settings(name, tmp_path, tmp_path) for name in ("ladder", "sanitize", "bench"))
+    assert tried._debugging(tests) == {}
+    tried.hangs["9.0 forward D128,128"] += 1
+    assert "CUDA_COREDUMP_PIPE" in tried._debugging(tests)
+    assert tried._debugging(sanitized) == tried._debugging(timed) == {}

@@ -11,7 +11,7 @@ from support import mask_samples
 from support.call import Call
 from support.emulated import emulated_library
 
-from tools.gpu_check import cases, ladder, plan, preparation
+from tools.gpu_check import cases, grid, ladder, plan, preparation
 from tools.gpu_check.device import EmulatedDevice
 from tools.gpu_check.error_map import error_map
 from tools.gpu_check.outcome import NOT_RUN, PASSED, run_case
@@ -38,13 +38,20 @@ def test_every_row_of_the_tables_climbs_every_rung() -> None:
     assert kinds <= set(mask_samples.kinds())
 
 
-def test_rungs_are_processes_of_their_own_within_their_limit() -> None:
+def test_the_control_comes_first_and_head_dim_128_before_the_other_rows() -> None:
     listed = ladder.cases(plan.Settings("ladder", Path(), Path()))
     compiled, *climbed = listed
-    assert compiled.alone and compiled.seconds == preparation.BUILD_SECONDS
-    assert all(case.alone and case.row and case.seconds <= 15 for case in climbed)
-    assert [case.row for case in climbed[: len(preparation.RUNGS)]] == ["mask preparation"] * len(preparation.RUNGS)
-    assert climbed[len(preparation.RUNGS)].row == "9.0 forward D128,128"
+    assert compiled.seconds == preparation.BUILD_SECONDS
+    assert all(case.row and case.seconds <= 15 for case in climbed)
+    rows = list(dict.fromkeys(case.row for case in climbed))
+    assert rows[0] == "mask preparation"
+    directions = ("forward", "backward", "backward in turn")
+    assert rows[1:7] == [f"{kernels} {direction} D128,128" for kernels in ("8.0", "9.0") for direction in directions]
+    assert set(rows[7:]) == {
+        *(f"9.0 forward D{dims[0]},{dims[1]}" for dims in cases.forward_dims_90() if dims != D128),
+        *(f"9.0 backward D{dims[0]},{dims[1]}" for dims in cases.backward_dims_90() if dims != D128),
+        *(f"9.0 backward in turn D{dims[0]},{dims[1]}" for dims in cases.backward_dims_90() if dims != D128),
+    }
 
 
 def test_the_reference_of_a_rung_takes_seconds() -> None:
@@ -88,10 +95,36 @@ def test_a_wrong_rung_fails_with_a_map(settings: plan.Settings, monkeypatch: pyt
 
 def test_only_the_gradients_of_a_rung_are_computed(settings: plan.Settings) -> None:
     rung = ladder.BACKWARD_RUNGS[0]
-    climb = functools.partial(ladder.climb, EmulatedDevice(settings.library))
+    climb = functools.partial(ladder.climb, EmulatedDevice(settings.library), 90)
     problem = ladder.problem_for((64, 64), rung)
     assert "dquery" not in climb(problem, rung)
     assert set(climb(problem, ladder.FORWARD_RUNGS[0])) == {"out", "lse"}
+
+
+def test_a_fault_of_the_forward_does_not_hide_the_backward(settings: plan.Settings, monkeypatch) -> None:
+    device = EmulatedDevice(settings.library)
+    chosen = []
+    for direction in ("forward", "backward"):
+        launch = getattr(device.kernels, direction)
+        monkeypatch.setattr(
+            device.kernels, direction, lambda params, launch=launch: chosen.append(generations[-1]) or launch(params)
+        )
+    generations: list[int] = []
+    select = device.kernels.set_newest_cuda_kernels
+    monkeypatch.setattr(
+        device.kernels, "set_newest_cuda_kernels", lambda newest: generations.append(newest) or select(newest)
+    )
+    for rung in (ladder.FORWARD_RUNGS[0], ladder.BACKWARD_RUNGS[0]):
+        ladder.climb(device, 90, ladder.problem_for((64, 64), rung), rung)
+    assert chosen == [90, 80, 90]
+
+
+def test_cases_of_a_backward_follow_their_forward(settings: plan.Settings) -> None:
+    listed = grid.cases(plan.Settings("test", settings.library, Path()))
+    for row in ("9.0 backward D", "9.0 backward in turn D"):
+        backward = next(case for case in listed if case.row.startswith(row))
+        assert backward.after == (backward.row.replace(row, "9.0 forward D"),)
+    assert all(case.after == () for case in listed if "backward" not in case.row)
 
 
 def test_a_map_shows_nan_and_the_tiles_of_lse() -> None:

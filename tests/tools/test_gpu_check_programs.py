@@ -20,7 +20,18 @@ from support.problem import Problem
 from support.repository import REPOSITORY, python_environment
 
 from benchmarks.gpu import load, profile, profile_driver
-from tools.gpu_check import build, conformance, device, failed_launch, grid, ladder, machine, sanitize, sanitize_driver
+from tools.gpu_check import (
+    build,
+    conformance,
+    device,
+    failed_launch,
+    grid,
+    ladder,
+    machine,
+    processes,
+    sanitize,
+    sanitize_driver,
+)
 from tools.gpu_check.outcome import FAILED, NOT_RUN, PASSED, Case, DeviceLost, NotRun, run_case
 from tools.gpu_check.plan import Settings
 
@@ -36,6 +47,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(processes, "_CUDA_PROGRAMS", tmp_path / "none")
     return folder
 
 
@@ -163,6 +175,13 @@ def test_sanitizers_are_started_with_their_tool(settings: Settings, programs: Pa
     assert "--tool memcheck" in detail and "tools.gpu_check.sanitize_driver" in detail and "no dropout" in detail
 
 
+def test_the_output_of_a_program_is_known_before_it_ends(programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = fake_programs.put_on_path(programs, "slow", "echo begun; sleep 60")
+    with pytest.raises(processes.TimedOut, match="its output ends with: begun"):
+        processes.run_program([slow], 0.3, echo=True)
+    assert capsys.readouterr().out == "begun\n"
+
+
 def test_advisory_tools_do_not_fail_the_9_0_kernels(settings: Settings, programs: Path) -> None:
     fake_programs.put_on_path(programs, "compute-sanitizer", 'echo "results are right"; exit 99')
     found = {case.name: run_case(case) for case in sanitize.cases(settings)}
@@ -176,11 +195,11 @@ def test_advisory_tools_do_not_fail_the_9_0_kernels(settings: Settings, programs
 def test_the_library_is_built_and_its_kernels_listed(settings: Settings, programs: Path, monkeypatch) -> None:
     library, resources = build.cases(settings)
     calls = []
-    monkeypatch.setattr(build, "run_program", lambda command, seconds: calls.append(command) or Done(0, "built"))
+    monkeypatch.setattr(build, "run_program", lambda command, *_, **__: calls.append(command) or Done(0, "built"))
     assert run_case(library).figures["bytes"] > 0 and "--cuda" in calls[0]
     assert run_case(build.cases(Settings("build", settings.library, settings.out, emulated=True))[0]).outcome == PASSED
     assert "--emulated" in calls[1]
-    monkeypatch.setattr(build, "run_program", lambda command, seconds: Done(1, "error: no such header"))
+    monkeypatch.setattr(build, "run_program", lambda *_, **__: Done(1, "error: no such header"))
     assert "no such header" in run_case(library).detail
     assert "cuobjdump was not found" in run_case(resources).detail
     text = "arch = sm_90\n Function _Z8Backwardv:\n  REG:255 STACK:16 SHARED:128 LOCAL:0"
@@ -196,17 +215,23 @@ class Done:
 
 
 def test_primitives_are_compiled_and_run(settings: Settings, programs: Path, monkeypatch) -> None:
-    device_case, program, *_ = conformance.cases(settings)
+    program, *_, device_case = conformance.cases(Settings("conformance", programs / "kernels.so", settings.out))
     # nvcc that makes a program without output
-    fake_programs.put_on_path(
+    nvcc = fake_programs.put_on_path(
         programs, "nvcc", 'for out; do :; done; printf "#!/bin/sh\\n$SAYS\\n" > "$out"; chmod +x "$out"'
     )
+    monkeypatch.setattr(conformance, "REPOSITORY", programs)
+    toolkit = conformance.build_kernels.CudaToolkit(nvcc, "13.0", programs / "libcudart_static.a")
+    monkeypatch.setattr(conformance.build_kernels, "find_cuda", lambda: (toolkit, ""))
     assert run_case(program).outcome == PASSED
     monkeypatch.setenv("SAYS", "echo wrong at 3")
     assert "wrong at 3" in run_case(program).detail
     monkeypatch.setenv("SAYS", "exit 4")
     assert "ended with 4" in run_case(program).detail
-    monkeypatch.setattr(conformance, "run_program", lambda command, seconds: Done(0, "32 probes agree\n"))
+    fake_programs.put_on_path(programs, "primitives_program", "echo built beforehand")
+    assert "built beforehand" in run_case(program).detail
+    monkeypatch.setattr(conformance, "REPOSITORY", REPOSITORY)
+    monkeypatch.setattr(conformance, "run_program", lambda *_, **__: Done(0, "32 probes agree\n"))
     assert run_case(device_case).figures == {"last_line": "32 probes agree"}
     monkeypatch.setattr(conformance, "SCRIPT", "tests/no/such.py")
     assert run_case(device_case).outcome == NOT_RUN
@@ -254,7 +279,15 @@ echo "$@" > run; for word; do case "$word" in *.ncu-rep) echo report > "$word";;
 """
 
 
-def test_the_profiler_keeps_metrics_stalls_and_the_source(settings: Settings, programs: Path) -> None:
+@pytest.fixture
+def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(profile, "REPORTS", tmp_path / "reports")
+    return profile.REPORTS
+
+
+def test_the_profiler_keeps_metrics_stalls_and_the_source(settings: Settings, programs: Path, reports: Path) -> None:
+    settings = Settings("profile", settings.library, settings.out / "out")
+    settings.out.mkdir()
     listed = profile.cases(settings)
     assert len(listed) == 8 and len({case.name.split()[0] for case in listed}) == 2
     assert "ncu was not found" in run_case(listed[0]).detail
@@ -273,9 +306,10 @@ def test_the_profiler_keeps_metrics_stalls_and_the_source(settings: Settings, pr
     assert (settings.out / profile.TEXT).read_text().count("== ") == 2
     with tarfile.open(settings.out / profile.ARCHIVE) as archive:
         assert {"forward-128-full.csv", "backward-128-full.ncu-rep"} <= set(archive.getnames())
+    assert {path.name for path in settings.out.rglob("*")} == {profile.TEXT, profile.ARCHIVE}
 
 
-def test_a_profiler_that_fails_is_told_from_one_without_counters(settings: Settings, programs: Path) -> None:
+def test_a_profiler_that_fails_is_told_from_one_without_counters(settings, programs: Path, reports: Path) -> None:
     case: Case = profile.cases(settings)[0]
     fake_programs.put_on_path(programs, "ncu", 'echo "$@"; echo "==ERROR== ERR_NVGPUCTRPERM"')
     result = run_case(case)
@@ -289,13 +323,15 @@ def test_a_profiler_that_fails_is_told_from_one_without_counters(settings: Setti
 def test_peers_are_unpacked_once_all_parts_have_arrived(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("*.py", "gpu_check"))
     python = fake_programs.put_on_path(
-        tmp_path, "python", f'[ "$2" = zipfile ] && exec {sys.executable} "$@"; echo "$PYTHONPATH"'
+        tmp_path, "python", f'case "$2" in zipfile | tarfile) exec {sys.executable} "$@";; esac; echo "$PYTHONPATH"'
     )
     bundle, cute = tmp_path / "build" / "gpu_bundle", tmp_path / "build" / "gpu_bundle_cute"
-    for folder in (bundle, cute):
-        (folder / "wheels").mkdir(parents=True)
-        with zipfile.ZipFile(folder / "wheels" / "peer-1.0.whl", "w") as wheel:
-            wheel.writestr("peer/__init__.py", os.urandom(40_000))
+    (cute / "wheels").mkdir(parents=True)
+    with zipfile.ZipFile(cute / "wheels" / "peer-1.0.whl", "w") as wheel:
+        wheel.writestr("peer/__init__.py", os.urandom(40_000))
+    bundle.mkdir()
+    with tarfile.open(bundle / "peers.tar.xz", "w:xz") as archive:
+        archive.add(cute / "wheels" / "peer-1.0.whl", "./peer/__init__.py")
     pack = f"cd {cute} && tar -c wheels | split -b 30000 - part- && rm -r wheels && mv part-ab later"
     subprocess.run(["sh", "-c", pack], check=True)
 
@@ -305,8 +341,10 @@ def test_peers_are_unpacked_once_all_parts_have_arrived(tmp_path: Path) -> None:
         done = subprocess.run(["bash", *script], env=environment, capture_output=True, text=True, check=True)
         return done.stdout.strip().split(":")
 
-    assert path()[:3] == [str(tmp_path), str(tmp_path / "tests"), str(bundle / "site")]
-    assert (bundle / "site" / "peer" / "__init__.py").exists() and not (cute / "wheels").exists()
+    site = tmp_path / "build" / "gpu_peers" / "site"
+    assert path()[:3] == [str(tmp_path), str(tmp_path / "tests"), str(site)]
+    assert (site / "peer" / "__init__.py").exists() and not (cute / "wheels").exists()
+    assert [file.name for file in bundle.iterdir()] == ["peers.tar.xz"]
     (cute / "later").rename(cute / "part-ab")
     assert str(cute / "site" / "nvidia_cutlass_dsl" / "dsl_packages") in path()
     assert (cute / "site" / "peer" / "__init__.py").exists()

@@ -61,6 +61,16 @@ def test_products_and_copies_are_those_of_sm90(kernels) -> None:
             assert sass.count(instructions, name) == 0, (identity, name)
 
 
+def test_a_look_at_an_mbarrier_does_not_suspend_the_thread(kernels) -> None:
+    """The loader of the forward looks whether the next tile is known before it loads values."""
+    for (name, *_), instructions in kernels:
+        if name == "Forward":
+            looks = sass.count(instructions, "SYNCS.PHASECHK") - sass.count(
+                instructions, "SYNCS.PHASECHK.TRANS64.TRYWAIT"
+            )
+            assert looks > 0, instructions
+
+
 def test_only_partial_tiles_pay_for_the_mask(kernels) -> None:
     """A forward kernel computes exp2 over a tile in three places: the first tile, and the loops over full and partial
     tiles. Two of them turn mask bits into predicates (R2P)."""

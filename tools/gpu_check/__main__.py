@@ -15,6 +15,7 @@ from support.repository import REPOSITORY
 from . import caches, machine, table
 from .outcome import FAILED, INCOMPLETE, NOT_RUN, PASSED, Result
 from .plan import SUBSETS, Settings, choose
+from .processes import run_program
 from .record import FILE, Record, keep_previous
 from .runner import Runner
 
@@ -22,6 +23,7 @@ SCHEMA = 2
 CACHES = REPOSITORY / "build" / "gpu_check_caches"
 EXIT_STATUS = {PASSED: 0, FAILED: 1, INCOMPLETE: 2, NOT_RUN: 2}
 _LEAST_SECONDS = 5.0
+_LOAD_SECONDS = 60.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--budget", type=float, default=560.0, help="seconds for all parts (default: %(default)s)")
     parser.add_argument("--only", default="", metavar="REGEX", help="run only matching cases, after the build")
     parser.add_argument("--emulated", action="store_true", help="rehearse without a GPU, at toy sizes")
-    parser.add_argument("--library", type=Path, help="kernel library to check instead of building one")
+    parser.add_argument("--library", type=Path, help="loadable kernel library, instead of building one")
     parser.add_argument("--caches", type=Path, help=f"{caches.ARCHIVE} of an earlier run, to compile less")
     given = parser.parse_args(arguments)
     subsets = given.subsets or ["quick"]
@@ -41,9 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     out = Path(os.environ.get("OUT") or REPOSITORY / "build" / "gpu_check").resolve()
     out.mkdir(parents=True, exist_ok=True)
     keep_previous(out)
-    if given.library:
+    library = REPOSITORY / "build" / ("kernels_emulated.so" if given.emulated else "kernels_cuda.so")
+    if given.library and not (refusal := why_unloadable(given.library)):
+        library = given.library
         del chosen["build"]
-    library = given.library or REPOSITORY / "build" / ("kernels_emulated.so" if given.emulated else "kernels_cuda.so")
+    elif given.library:
+        print(f"{given.library} cannot be loaded, so {library.name} is built: {refusal}", flush=True)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the children end as well
     content = {
         "schema": SCHEMA,
@@ -57,10 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
     caches.use(CACHES, given.caches)
     record = Record(out, content)
     run_parts(record, chosen, library.resolve(), out, given.budget, given.emulated, given.only)
-    caches.pack(CACHES, out)
+    caches.pack(CACHES, out / caches.ARCHIVE)
     print(table.of(record.content), flush=True)
     print(f"{out / FILE}: {record.content['outcome']}")
     return EXIT_STATUS[record.content["outcome"]]
+
+
+def why_unloadable(library: Path) -> str:
+    """What the dynamic linker reports where this machine cannot load the library, or ""."""
+    command = [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(library.resolve())]
+    done = run_program(command, _LOAD_SECONDS)
+    return "" if done.returncode == 0 else done.stdout.strip().rpartition("\n")[2] or f"status {done.returncode}"
 
 
 def run_parts(

@@ -10,7 +10,7 @@ from typing import Any
 
 from .outcome import Case, NotRun
 from .plan import Settings
-from .processes import run_program
+from .processes import find_program, run_program
 
 ARCHITECTURES = "80,90,90a"
 _BUILD_SECONDS = 400.0
@@ -27,18 +27,18 @@ def cases(settings: Settings) -> list[Case]:
 def build(settings: Settings) -> dict[str, Any]:
     options = ["--emulated"] if settings.emulated else ["--cuda", "1", "--cuda-archs", ARCHITECTURES]
     command = [sys.executable, "tools/build_kernels.py", str(settings.library), *options]
-    done = run_program(command, _BUILD_SECONDS)
+    done = run_program(command, _BUILD_SECONDS, echo=True)
     output = done.stdout
-    print(output)
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {output[-2000:]}"
     return {"command": command[1:], "bytes": settings.library.stat().st_size}
 
 
 def resources(settings: Settings) -> dict[str, Any]:
     """Registers and stack of each kernel. Spills are part of the stack, and more than is known is a failure."""
-    if not shutil.which("cuobjdump"):
+    program = find_program("cuobjdump")
+    if not program:
         raise NotRun("cuobjdump was not found")
-    command = ["cuobjdump", "--dump-resource-usage", str(settings.library)]
+    command = [program, "--dump-resource-usage", str(settings.library)]
     text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     print(text)
     kernels = read_resources(text)

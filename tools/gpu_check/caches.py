@@ -14,7 +14,7 @@ FOLDERS = {
     "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "flash_attention",
     "FLEX_ATTENTION_CUTE_DSL_CACHE_DIR": "cudnn_flex",
 }
-MOST_BYTES = 15 << 20  # of the archive; the largest files are left out
+MOST_BYTES = 15 << 20  # of an archive; the largest files are left out
 
 
 def use(folder: Path, archive: Path | None = None) -> None:
@@ -29,12 +29,12 @@ def use(folder: Path, archive: Path | None = None) -> None:
             tar.extractall(folder, filter="data")
 
 
-def pack(folder: Path, out: Path) -> None:
-    """Write the files of the folder to ARCHIVE, the smallest first; nothing if there are none."""
+def pack(folder: Path, archive: Path) -> None:
+    """Write the files of the folder to an archive, the smallest first; nothing if there are none."""
     files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     if not files:
         return
-    with (out / ARCHIVE).open("wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+    with archive.open("wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
         for path in files:
             if raw.tell() + path.stat().st_size > MOST_BYTES:
                 break

@@ -74,6 +74,11 @@ def _rows(header: str, least: int) -> list[list[int]]:
     return rows
 
 
+def kernel_row(generation: int, direction: str, dims: tuple[int, int], in_turn: bool = False) -> str:
+    """Name of a row of kernels for the quarantine. A deterministic backward, which waits for turns, has its own."""
+    return f"{generation / 10} {direction}{' in turn' if in_turn else ''} D{dims[0]},{dims[1]}"
+
+
 def runs_on_90(problem: Problem) -> bool:
     """Whether the 9.0 forward takes the problem; the 8.0 kernels take the rest."""
     plain = problem.dropout == 0 and problem.block_mask is None and problem.scale > 0

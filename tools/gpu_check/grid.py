@@ -16,7 +16,7 @@ from support.compare import SLACK, Expectation
 from support.library import DTYPES, INVALID_ARGUMENT, UNSUPPORTED, WORKSPACE_TOO_SMALL, KernelError, Tensor
 from support.problem import Problem
 
-from .cases import backward_dims_90, grid, name_of, problem_of, runs_on_90, stratum_90
+from .cases import backward_dims_90, grid, kernel_row, name_of, problem_of, runs_on_90, stratum_90
 from .device import Device, open_device, with_generation
 from .error_map import error_map
 from .outcome import Case, NotRun
@@ -40,10 +40,11 @@ class Checks:
         return open_device(self._settings)
 
     def check(self, name: str, choice: dict[str, Any], generation: int, direction: str) -> None:
+        device = self.device  # opened first: without a GPU there is nothing to compare with
         if not self._known or self._known[0] != name:
             problem = problem_of(choice)
             self._known = name, Expectation(problem, draws=_draws(problem))
-        compare(self.device, self._known[1], generation, direction, choice.get("deterministic", False))
+        compare(device, self._known[1], generation, direction, choice.get("deterministic", False))
 
 
 def cases(settings: Settings) -> list[Case]:
@@ -67,12 +68,13 @@ def cases(settings: Settings) -> list[Case]:
 
 def _case(checks: Checks, name: str, choice: dict[str, Any], generation: int, direction: str) -> Case:
     where = f"{generation / 10} {direction}" if generation else "CPU"
-    head_dim, head_dim_v = choice["dims"]
-    row = f"{where} D{head_dim},{head_dim_v}" if generation else ""
+    is_backward, dims = direction == "backward", choice["dims"]
+    in_turn = is_backward and choice.get("deterministic", False)
+    row = kernel_row(generation, direction, dims, in_turn) if generation else ""
     index, rest = name.split(" ", 1)
-    return Case(
-        f"{index} {where} {rest}", functools.partial(checks.check, name, choice, generation, direction), row=row
-    )
+    run = functools.partial(checks.check, name, choice, generation, direction)
+    after = (kernel_row(generation, "forward", dims),) if is_backward else ()
+    return Case(f"{index} {where} {rest}", run, row=row, after=after)
 
 
 def compare(

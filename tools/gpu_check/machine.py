@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 from importlib import metadata
 from typing import Any
 
 from support.repository import REPOSITORY
 
-from .processes import run_program
+from .processes import find_program, run_program
 
 _SECONDS = 10.0
 COMMIT_VARIABLE = "GPU_CHECK_COMMIT"
@@ -70,7 +69,8 @@ def describe() -> dict[str, Any]:
 
 def _query(names: tuple[str, ...]) -> list[str] | None:
     text = _output("nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits")
-    return [word.strip() for word in text.splitlines()[0].split(",")] if text else None
+    values = [word.strip() for word in text.splitlines()[0].split(",")] if text else []
+    return values if len(values) == len(names) else None
 
 
 def _cpu_name() -> str:
@@ -87,10 +87,11 @@ def _last_line(text: str) -> str:
 
 def _output(*command: str) -> str:
     """Output, or "" if the command is missing, fails or hangs."""
-    if not shutil.which(command[0]):
+    program = find_program(command[0])
+    if not program:
         return ""
     try:
-        done = run_program(list(command), _SECONDS)
+        done = run_program([program, *command[1:]], _SECONDS)
     except subprocess.TimeoutExpired:  # as of a driver that hangs
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""

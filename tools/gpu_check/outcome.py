@@ -35,15 +35,15 @@ class DeviceLost(Exception):
 class Case:
     """One check. run() returns figures for the JSON, or None; an exception means failure.
 
-    Its process is killed after `seconds`. Cases of one kernel row share the name in `row`: after two hangs the rest of
-    them does not run. A case that is `alone` is the last of its process.
+    Its process is killed after `seconds`. Cases of one kernel row share the name in `row`, which runner.py quarantines
+    where it only hangs or fails; `after` names further rows without which this case is of no use.
     """
 
     name: str
     run: Callable[[], dict[str, Any] | None]
     seconds: float = LIMIT_SECONDS
     row: str = ""
-    alone: bool = False
+    after: tuple[str, ...] = ()
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Progress(Protocol):
 def work_through(
     cases: list[Case], journal: Progress, deadline: float, skip: int = 0, quarantined: Collection[str] = ()
 ) -> None:
-    """Run cases[skip:] and record their results, up to the first failure or the first case that is alone.
+    """Run cases[skip:] and record their results, up to the first failure.
 
     After a failure the state of the process and of its GPU context is unknown, so the caller ends the process and goes
     on in a fresh one. No case starts after the deadline (time.monotonic), and none of a quarantined row.
@@ -76,8 +76,8 @@ def work_through(
     if skip == 0:
         journal.plan(cases)
     for case in cases[skip:]:
-        if case.row in quarantined:
-            journal.finish(Result(case.name, NOT_RUN, detail=f"{case.row} is quarantined after two hangs"))
+        if barred := [row for row in (case.row, *case.after) if row in quarantined]:
+            journal.finish(Result(case.name, NOT_RUN, detail=f"{barred[0]} is quarantined"))
             continue
         if time.monotonic() >= deadline:
             journal.finish(Result(case.name, NOT_RUN, detail="the time ran out"))
@@ -86,7 +86,7 @@ def work_through(
         result = run_case(case)
         print(f"{result.outcome:8s} {result.seconds:8.2f} s  {result.name}  {result.detail}", flush=True)
         journal.finish(result)
-        if case.alone or result.outcome == FAILED:
+        if result.outcome == FAILED:
             return
 
 

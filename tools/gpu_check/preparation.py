@@ -43,15 +43,13 @@ RUNGS: tuple[tuple[dict[str, Any], tuple[int, int]], ...] = (
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Compilation of the program, then a case per mask. `alone`, as all rungs."""
-    found = [
-        Case("mask preparation compiles", lambda: {"program": str(program_of(settings))}, BUILD_SECONDS, alone=True)
-    ]
+    """Compilation of the program, then a case per mask."""
+    found = [Case("mask preparation compiles", lambda: {"program": str(program_of(settings))}, BUILD_SECONDS)]
     for choice, tiles in RUNGS[:3] if settings.emulated else RUNGS:
         problem = problem_of({"dtype": "bfloat16", "dims": (64, 64), **choice})
         name = f"mask preparation {choice['kind']} {choice['size'][0]}x{choice['size'][1]} tiles {tiles[0]}x{tiles[1]}"
         rung = functools.partial(_rung, settings, problem, tiles)
-        found.append(Case(name, rung, SECONDS, "mask preparation", alone=True))
+        found.append(Case(name, rung, SECONDS, "mask preparation"))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,8 @@ from support.repository import REPOSITORY
 KILL_SECONDS = 10.0  # a process inside the GPU driver may take long to die, or never
 _POLL_SECONDS = 0.02
 _PR_SET_PDEATHSIG = 1
+_CUDA_PROGRAMS = Path("/usr/local/cuda/bin")
+_OUTPUT_SHOWN = 1500
 _LIBC = ctypes.CDLL(None)
 
 
@@ -33,11 +36,29 @@ def _own_group() -> None:
     die_with_parent()
 
 
-def run_program(command: list[Any], seconds: float, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+class TimedOut(subprocess.TimeoutExpired):
+    """Program that was killed at its limit. The message ends with what it had written."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; its output ends with: {str(self.output)[-_OUTPUT_SHOWN:]}"
+
+
+def find_program(name: str) -> str | None:
+    """Path of a program of the CUDA toolkit, from PATH or the usual folder."""
+    usual = _CUDA_PROGRAMS / name
+    return shutil.which(name) or (str(usual) if usual.exists() else None)
+
+
+def run_program(
+    command: list[Any], seconds: float, cwd: Path = REPOSITORY, echo: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run a program with its output captured, and kill what is left of its process group when it ends.
 
+    Args:
+        echo: also print the output as it comes, so that it is known if this process is killed.
+
     Raises:
-        subprocess.TimeoutExpired: it was killed after `seconds`, with its children.
+        TimedOut: it was killed after `seconds`, with its children.
     """
     words = [str(word) for word in command]
     process = subprocess.Popen(
@@ -46,17 +67,18 @@ def run_program(command: list[Any], seconds: float, cwd: Path = REPOSITORY) -> s
     deadline = time.monotonic() + seconds
     try:
         # A grandchild may hold the pipe open, so the end of the program is what is waited for.
-        output = _read_until_exit(process, deadline)
+        output, ended = _read_until_exit(process, deadline, echo)
     finally:
         _kill_group(process.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(KILL_SECONDS)
-    if output is None:
-        raise subprocess.TimeoutExpired(words, seconds)
+    if not ended:
+        raise TimedOut(words, seconds, output)
     return subprocess.CompletedProcess(words, process.returncode, output, "")
 
 
-def _read_until_exit(process: subprocess.Popen[str], deadline: float) -> str | None:
+def _read_until_exit(process: subprocess.Popen[str], deadline: float, echo: bool) -> tuple[str, bool]:
+    """Output of the process, and whether it ended before the deadline."""
     assert process.stdout
     descriptor = process.stdout.fileno()
     os.set_blocking(descriptor, False)
@@ -66,10 +88,10 @@ def _read_until_exit(process: subprocess.Popen[str], deadline: float) -> str | N
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(descriptor, 1 << 16):
                 parts.append(chunk)
-        if ended:
-            return b"".join(parts).decode(errors="replace")
-        if time.monotonic() >= deadline:
-            return None
+                if echo:
+                    print(chunk.decode(errors="replace"), end="", flush=True)
+        if ended or time.monotonic() >= deadline:
+            return b"".join(parts).decode(errors="replace"), ended
         time.sleep(_POLL_SECONDS)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
+from . import caches
 from .outcome import NOT_RUN, Result, outcome_of
 
 FILE = "gpu_check.json"
@@ -46,13 +49,19 @@ def describe_part(name: str, results: list[Result], seconds: float, budget: floa
 
 
 def keep_previous(out: Path) -> None:
-    """Move the files of an earlier run into a folder of their own: previous-1, previous-2, ..."""
-    old = [path for path in out.iterdir() if path.is_file()]
+    """Move the files of an earlier run into one archive: previous-1.tar.gz, previous-2.tar.gz, ...
+
+    Few files may come back from a machine. The compilers' caches stay: this run writes them anew.
+    """
+    kept = re.compile(rf"previous-\d+\.tar\.gz|{re.escape(caches.ARCHIVE)}")
+    old = [path for path in sorted(out.iterdir()) if path.is_file() and not kept.fullmatch(path.name)]
     if not old:
         return
     number = 1
-    while (folder := out / f"previous-{number}").exists():
+    while (archive := out / f"previous-{number}.tar.gz").exists():
         number += 1
-    folder.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        for path in old:
+            tar.add(path, path.name)
     for path in old:
-        path.rename(folder / path.name)
+        path.unlink()

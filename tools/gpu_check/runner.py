@@ -5,19 +5,23 @@ from __future__ import annotations
 import collections
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from support.repository import REPOSITORY, python_environment
 
 from . import hang
 from .journal import FILE, Journal
-from .outcome import FAILED, LIMIT_SECONDS, NOT_RUN, Result
-from .plan import BENCHMARKS, PARTS, Settings
+from .outcome import FAILED, LIMIT_SECONDS, NOT_RUN, PASSED, Result
+from .plan import PARTS, Settings
 from .processes import has_exited, kill_session
 
 HANGS_BEFORE_QUARANTINE = 2
+FAILURES_BEFORE_QUARANTINE = 10  # of a row of which nothing has passed; each costs a process
+MOST_PICTURES = 4  # of hung kernels in a run; each takes seconds
 STARTUP_SECONDS = 60.0  # to list the cases
 FIRST_CASE_SECONDS = 15.0  # more for the first case of a process, which loads torch and opens the GPU
 _POLL_SECONDS = 0.02
@@ -25,15 +29,24 @@ _TIME_RAN_OUT = "the time ran out"
 
 
 class Runner:
-    """Runs parts, and counts the hangs of each kernel row across them."""
+    """Runs parts, and counts the hangs and failures of each kernel row across them."""
 
     def __init__(self) -> None:
         self.report: Callable[[list[Result]], object] = lambda results: None  # called after every case
         self.hangs: collections.Counter[str] = collections.Counter()
+        self.outcomes: collections.Counter[tuple[str, str]] = collections.Counter()  # of (row, outcome)
+        self._pictures = 0
+        self._dumps = tempfile.TemporaryDirectory()
 
     @property
     def quarantined(self) -> list[str]:
-        return [row for row, hangs in self.hangs.items() if hangs >= HANGS_BEFORE_QUARANTINE]
+        hung = {row for row, hangs in self.hangs.items() if hangs >= HANGS_BEFORE_QUARANTINE}
+        failed = {
+            row
+            for (row, outcome), count in self.outcomes.items()
+            if row and outcome == FAILED and count >= FAILURES_BEFORE_QUARANTINE and not self.outcomes[row, PASSED]
+        }
+        return sorted(hung | failed)
 
     def run_part(self, settings: Settings, seconds: float) -> list[Result]:
         """Results of every case of the part, in order. Cases that no process reached are `not run`."""
@@ -47,6 +60,10 @@ class Runner:
             if journal.unfinished:
                 self._close(journal, ending)
             self._reported(journal)
+            rows = [case["row"] for case in journal.planned]
+            self.outcomes.update(
+                (row, result.outcome) for row, result in zip(rows[done:], journal.results[done:], strict=False)
+            )
             left = journal.planned[len(journal.results) :]
             if not left:
                 return journal.results
@@ -86,21 +103,22 @@ class Runner:
             killed = ""
             try:
                 killed = self._watch(process, journal, deadline)
-                if killed and killed != _TIME_RAN_OUT:
-                    hang.dump(process.pid, settings.out, log)
+                if killed and killed != _TIME_RAN_OUT and self._pictures < MOST_PICTURES:
+                    self._pictures += 1
+                    log.write(f"== {journal.unfinished or 'start'} {killed}\n")
+                    hang.dump(process.pid, Path(self._dumps.name), settings.out, log)
             finally:
                 died = kill_session(process)
-                hang.remove_pipe(process.pid, settings.out)
         journal.refresh()
         if killed:
             return killed if died else f"{killed} and did not die"
         status = process.returncode
         return f"died of signal {-status}" if status < 0 else f"ended with status {status}"
 
-    @staticmethod
-    def _debugging(settings: Settings) -> dict[str, str]:
-        """Variables for a picture of a hung kernel. Benchmarks run without: the driver may be slower with them."""
-        return {} if PARTS[settings.part].module.startswith(BENCHMARKS) else hang.environment(settings.out)
+    def _debugging(self, settings: Settings) -> dict[str, str]:
+        """Variables for a core dump of a hung kernel, once one has hung: a driver may refuse them, or be slower."""
+        plain = not self.hangs or PARTS[settings.part].undisturbed
+        return {} if plain else hang.environment(Path(self._dumps.name))
 
     def _command(self, settings: Settings, journal: Journal, deadline: float) -> list[str]:
         part = PARTS[settings.part]

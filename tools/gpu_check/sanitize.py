@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-from pathlib import Path
 
 from .cases import problem_of, runs_on_90
 from .outcome import Case, NotRun
 from .plan import Settings
-from .processes import run_program
+from .processes import find_program, run_program
 from .sanitize_driver import CASES
 
 TOOLS = ("memcheck", "synccheck", "racecheck", "initcheck")
@@ -29,16 +27,14 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def sanitize(tool: str, name: str, settings: Settings) -> None:
-    program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    if not Path(program).exists():
+    program = find_program("compute-sanitizer")
+    if not program:
         raise NotRun("compute-sanitizer was not found")
     command = [program, "--tool", tool, "--error-exitcode", str(_ERROR_STATUS), "--print-limit", "5"]
     command += [sys.executable, "-m", f"{__package__}.sanitize_driver", str(settings.library), name, tool]
-    done = run_program(command, _SECONDS)
-    output = done.stdout
-    print(output[-4000:])
+    done = run_program(command, _SECONDS, echo=True)
     try:
-        judge(output, done.returncode)
+        judge(done.stdout, done.returncode)
     except AssertionError as finding:
         if tool in ADVISORY and runs_on_90(problem_of(CASES[name])):
             raise NotRun(f"advisory for the 9.0 kernels: {finding}") from None

@@ -19,7 +19,7 @@ PFM_DEVICE inline void FenceMbarrierInit();  // by the thread that initialised, 
 // Orders the accesses of this thread alone; a SyncWarp before it orders those of the other lanes.
 PFM_DEVICE inline void MbarrierArrive(SharedAddress barrier, Where where = Where::Here());
 PFM_DEVICE inline void MbarrierArriveExpectBytes(SharedAddress barrier, int bytes, Where where = Where::Here());
-// Whether the phase of this parity is complete; true for parity 1 on a new mbarrier.
+// Whether the phase of this parity is complete; true for parity 1 on a new mbarrier. Does not wait.
 PFM_DEVICE inline bool MbarrierTest(SharedAddress barrier, int parity, Where where = Where::Here());
 PFM_DEVICE inline void MbarrierWait(SharedAddress barrier, int parity, Where where = Where::Here());
 

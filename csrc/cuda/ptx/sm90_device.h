@@ -51,19 +51,28 @@ PFM_DEVICE inline void MbarrierArrive(SharedAddress barrier, Where) {
 PFM_DEVICE inline void MbarrierArriveExpectBytes(SharedAddress barrier, int bytes, Where) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
+// PTX manual, mbarrier.test_wait: try_wait may suspend the thread, test_wait does not.
 PFM_DEVICE inline bool MbarrierTest(SharedAddress barrier, int parity, Where) {
   uint32_t complete;
   asm volatile(
       "{\n.reg .pred complete;\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 complete, [%1], %2;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 complete, [%1], %2;\n"
       "selp.u32 %0, 1, 0, complete;\n}"
       : "=r"(complete)
       : "r"(barrier), "r"(parity)
       : "memory");
   return complete != 0;
 }
-PFM_DEVICE inline void MbarrierWait(SharedAddress barrier, int parity, Where where) {
-  while (!MbarrierTest(barrier, parity, where)) {
+PFM_DEVICE inline void MbarrierWait(SharedAddress barrier, int parity, Where) {
+  uint32_t complete = 0;
+  while (complete == 0) {
+    asm volatile(
+        "{\n.reg .pred complete;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 complete, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, complete;\n}"
+        : "=r"(complete)
+        : "r"(barrier), "r"(parity)
+        : "memory");
   }
 }
 PFM_DEVICE inline void FenceProxyAsync() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
