@@ -228,7 +228,7 @@ def test_primitives_are_compiled_and_run(settings: Settings, programs: Path, mon
     assert "wrong at 3" in run_case(program).detail
     monkeypatch.setenv("SAYS", "exit 4")
     assert "ended with 4" in run_case(program).detail
-    fake_programs.put_on_path(programs, "primitives_program", "echo built beforehand")
+    fake_programs.put_on_path(programs, "primitives_program", "echo built beforehand").chmod(0o644)
     assert "built beforehand" in run_case(program).detail
     monkeypatch.setattr(conformance, "REPOSITORY", REPOSITORY)
     monkeypatch.setattr(conformance, "run_program", lambda *_, **__: Done(0, "32 probes agree\n"))

@@ -16,7 +16,7 @@ from tools import build_kernels
 
 from .outcome import Case, NotRun
 from .plan import Settings
-from .processes import find_program, run_program
+from .processes import find_program, program_beside, run_program
 
 SCRIPT = "tests/emulator/conformance/run.py"
 # Programs of tests/emulator/sm90 and their arguments; "none" selects the product without a mistake.
@@ -36,8 +36,7 @@ def run_sm90(settings: Settings, name: str) -> None:
     """Run one program, which prints its findings and is silent if all is well. It lies beside the library, or is
     compiled now.
     """
-    beside = settings.library.with_name(_file_of(name))
-    program = beside if beside.exists() else build(name, REPOSITORY / "build")
+    program = program_beside(settings.library, _file_of(name)) or build(name, REPOSITORY / "build")
     command = [str(program), *SM90_PROGRAMS[name]]
     done = run_program(command, _RUN_SECONDS, echo=True)
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stdout[-2000:]}"

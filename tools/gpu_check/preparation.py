@@ -26,7 +26,7 @@ from .cases import problem_of
 from .device import load_driver
 from .outcome import Case
 from .plan import Settings
-from .processes import run_program
+from .processes import program_beside, run_program
 
 NAME = "preparation"
 PROGRAM = REPOSITORY / "tests" / "cuda" / "preparation.cu"
@@ -55,8 +55,8 @@ def cases(settings: Settings) -> list[Case]:
 
 def program_of(settings: Settings) -> Path:
     """The program beside the library, or compiled now."""
-    beside = settings.library.with_name(NAME)
-    return beside if beside.exists() and not settings.emulated else build(settings.emulated)
+    beside = None if settings.emulated else program_beside(settings.library, NAME)
+    return beside or build(settings.emulated)
 
 
 def build(emulated: bool, target: Path | None = None) -> Path:

@@ -49,6 +49,16 @@ def find_program(name: str) -> str | None:
     return shutil.which(name) or (str(usual) if usual.exists() else None)
 
 
+def program_beside(library: Path, name: str) -> Path | None:
+    """Program built beforehand that lies beside the library. A copy to another machine may have lost its mode."""
+    program = library.with_name(name)
+    if not program.exists():
+        return None
+    if not os.access(program, os.X_OK):
+        program.chmod(0o755)
+    return program
+
+
 def run_program(
     command: list[Any], seconds: float, cwd: Path = REPOSITORY, echo: bool = False
 ) -> subprocess.CompletedProcess[str]:
