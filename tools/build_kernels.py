@@ -5,7 +5,7 @@
     python3 tools/build_kernels.py build/_emulated.so --emulated   the CUDA kernels too, run by tests/emulator
 
 setup.py builds the same library through the functions below. Objects stay in build/objects for as long as everything
-they were made from stays.
+they were made from stays, also where the tree is copied or moved with them.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class ObjectCache:
         return self._versions[compiler]
 
     def compile(self, unit: Unit) -> Path:
-        identity = "\0".join([*unit.command, self.compiler_version(unit.command[0]), unit.salt])
+        identity = "\0".join([*unit.command, self.compiler_version(unit.command[0]), unit.salt]).replace(str(ROOT), ".")
         variant = hashlib.sha256(identity.encode()).hexdigest()[:12]
         name = str(unit.source.relative_to(ROOT)).replace(os.sep, "-")
         stem = OBJECTS / f"{name}-{variant}"
@@ -311,6 +311,8 @@ class ObjectCache:
             print(" ".join(command), ran.stdout, sep="\n", file=sys.stderr, flush=True)
             why = f": the compiler printed {complaint[0]!r}" if complaint else ""
             raise BuildError(f"compiling {unit.source.relative_to(ROOT)} failed{why}, see above")
+        names = made_depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+        made_depfile.write_text("\n".join(os.path.relpath(name, ROOT) for name in names))
         os.replace(made_depfile, depfile)
         os.replace(made, result)
         log.write_text(ran.stdout)
@@ -325,12 +327,10 @@ class ObjectCache:
     @staticmethod
     def _content(depfile: Path) -> str:
         """Hash of every file the object depends on, except system headers; empty if one is missing."""
-        digest = hashlib.sha256()
-        for name in depfile.read_text().replace("\\\n", " ").split(":", 1)[1].split():
-            if not os.path.exists(name):
-                return ""
-            digest.update(Path(name).read_bytes())
-        return digest.hexdigest()
+        files = [ROOT / name for name in depfile.read_text().splitlines()]
+        if not all(file.exists() for file in files):
+            return ""
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
     def compile_all(self, units: list[Unit]) -> list[Path]:
         """Return an object for each unit, and print a line as each is done."""

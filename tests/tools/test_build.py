@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,22 @@ def test_objects_are_rebuilt_only_after_a_change(object_cache, tmp_path) -> None
     assert second[0] == first[0] and second[1] > first[1]
     assert len(list(first[0].parent.glob("*.o"))) == 1  # no partial object is left
     assert compiled(["-O2"])[0] != first[0]
+
+
+def test_a_copy_of_the_tree_keeps_its_objects(object_cache, tmp_path, monkeypatch) -> None:
+    def compiled(root: Path) -> tuple[str, int]:
+        monkeypatch.setattr(build_kernels, "ROOT", root)
+        monkeypatch.setattr(build_kernels, "OBJECTS", root / "objects")
+        result = object_cache.compile(Unit(root / "unit.cc", ("g++", f"-I{root}", f"-ffile-prefix-map={root}=.")))
+        return result.name, result.stat().st_mtime_ns
+
+    here = compiled(tmp_path)
+    copy = shutil.copytree(tmp_path, tmp_path / "copy")
+    assert compiled(copy) == here
+    (tmp_path / "value.h").write_text("no such language\n")
+    assert compiled(copy) == here  # the headers are those of the copy
+    (copy / "value.h").write_text("constexpr int kValue = 2;\n")
+    assert compiled(copy)[1] > here[1]
 
 
 def test_the_output_of_the_compiler_is_kept(object_cache, tmp_path) -> None:
