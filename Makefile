@@ -58,10 +58,11 @@ test-wheel: venv
 	MAX_JOBS=$(JOBS) $(BIN)/python -m tools.wheels build/wheels/dist --python $(BIN)/python --paddle 3.3.1
 	$(BIN)/python -m tools.check_install wheel --dist build/wheels/dist --python $(BIN)/python --borrow $(VENV)
 
-# The lines of the README as printed, in new environments, with all their downloads: for every Python, or for the one
-# of CHECKS="source --python python3.11". Without CUDA kernels, which would take most of the time.
+# The lines of the README as printed, in new environments, with all their downloads: for every Python that is found, or
+# for the one of CHECKS="source --python python3.11". Without CUDA kernels, which would take most of the time. After
+# `build`, whose objects the clones take over.
 CHECKS ?= source paddleformers
-check-install: venv
+check-install: build
 	PFM_CUDA=0 $(BIN)/python -m tools.check_install $(CHECKS)
 
 # Before a release, about an hour on two cores: every wheel without a compiler within reach, and check-install.

@@ -7,27 +7,36 @@
 wheel: the files in dist, without a compiler within reach. source: in a new clone of the last commit, and the command
 for a rebuild that the error about another Paddle names. Both then add PaddleNLP and train a few steps of the example.
 paddleformers: its lines, in an environment of its own.
+
+Two environments are made at a time. A clone starts with the objects that the checkout has compiled, which it uses where
+their sources are those of the commit: they depend on no Python. The last line printed names what passed, and the
+versions of Python that were not found.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.build_kernels import ROOT
-from tools.wheels import find_pythons, python_version
+from tools.build_kernels import OBJECTS, ROOT
+from tools.wheels import PYTHONS, find_pythons, python_version
 
 README = ROOT / "README.md"
 STEPS = 3
 # Paddle's first import and pip may take minutes on a busy machine.
 TIMEOUT_S = 1800
+JOBS = 2
+CHECKS = ("wheel", "source", "paddleformers")
+OLDEST_PYTHON = {"paddleformers": "3.11"}
 
 
 class CheckError(SystemExit):
@@ -50,19 +59,25 @@ class Environment:
     """A new virtual environment and the folder in which the lines of README.md run.
 
     Without `compilers`, PATH is the environment's own folder, so that no program of the system is within reach.
+    `label` starts each line of output.
     """
 
+    label: str
     folder: Path
     source: Path
     compilers: bool
 
+    def print(self, text: str) -> None:
+        print("".join(f"[{self.label}] {line}\n" for line in text.splitlines()), end="", flush=True)
+
     def run(self, command: str, cwd: Path) -> str:
         """Run a command line with bash and return its output."""
-        print(f"$ {command}", flush=True)
-        unset = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CC", "CXX", "CUDA_HOME")
+        started = time.monotonic()
+        unset = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CC", "CXX", "CUDA_HOME", "PYTHONDONTWRITEBYTECODE")
         variables = {name: value for name, value in os.environ.items() if name not in unset}
         path = [str(self.folder / "bin"), *([os.environ["PATH"]] if self.compilers else [])]
-        variables |= {"PATH": os.pathsep.join(path), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        # pip would spend half of its time on compiling modules that are never imported.
+        variables |= {"PATH": os.pathsep.join(path), "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1"}
         ran = subprocess.run(
             ["/bin/bash", "-c", command],
             cwd=cwd,
@@ -73,7 +88,8 @@ class Environment:
             timeout=TIMEOUT_S,
         )
         if ran.returncode != 0:
-            raise CheckError(f"failed in {cwd} with {self.folder}: {command}\n{ran.stdout[-8000:]}")
+            raise CheckError(f"[{self.label}] failed in {cwd}: {command}\n{ran.stdout[-8000:]}")
+        self.print(f"$ {command} ({time.monotonic() - started:.0f} s)")
         return ran.stdout
 
     def python(self, code: str, cwd: Path) -> str:
@@ -82,9 +98,21 @@ class Environment:
         return self.run(f"python {script}", cwd)
 
 
-def new_environment(python: str, folder: Path, source: Path, compilers: bool, borrow: Path | None) -> Environment:
-    subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
-    environment = Environment(folder, source, compilers)
+def clone_checkout(folder: Path) -> Path:
+    """Clone the last commit, with the objects of the CPU kernels, the operator and _core that are compiled already."""
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
+    objects = folder / OBJECTS.relative_to(ROOT)
+    objects.mkdir(parents=True)
+    for path in OBJECTS.glob("csrc-*.cc-*"):
+        shutil.copy2(path, objects)
+    return folder
+
+
+def new_environment(label: str, python: str, scratch: Path, source: Path, borrow: Path | None = None) -> Environment:
+    """Make an environment in `scratch`; compilers are within reach where `source` is not the checkout."""
+    folder = scratch / "environment"
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    environment = Environment(label, folder, source, compilers=source != ROOT)
     if borrow is not None:
         (theirs,) = borrow.resolve().glob("lib/python3.*/site-packages")
         (ours,) = folder.glob("lib/python3.*/site-packages")
@@ -107,7 +135,7 @@ def check_package(environment: Environment) -> None:
         info = environment.run("paddle-flashmask info", Path(folder))
     if not re.search(r"^operator +loaded$", info, flags=re.M):
         raise CheckError(f"the operator is not loaded:\n{info}")
-    print(info, flush=True)
+    environment.print(info)
 
 
 def check_rebuild(environment: Environment) -> None:
@@ -139,11 +167,11 @@ def check_training(environment: Environment) -> None:
             folder,
         )
         summary = json.loads((folder / "output" / "training_summary.json").read_text())
-    print(f"losses: {summary['losses']}", flush=True)
+    environment.print(f"losses: {summary['losses']}")
 
 
-def check_wheel(python: str, scratch: Path, dist: Path, borrow: Path | None) -> None:
-    environment = new_environment(python, scratch / "wheel", ROOT, compilers=False, borrow=borrow)
+def check_wheel(label: str, python: str, scratch: Path, dist: Path, borrow: Path | None) -> None:
+    environment = new_environment(label, python, scratch, ROOT, borrow)
     tag = "cp" + python_version(python).replace(".", "")
     first, training = (
         [line.replace("cp311", tag).replace("dist/", f"{dist}/") for line in block]
@@ -158,8 +186,8 @@ def check_wheel(python: str, scratch: Path, dist: Path, borrow: Path | None) -> 
     check_training(environment)
 
 
-def check_source(python: str, scratch: Path) -> None:
-    environment = new_environment(python, scratch / "source", scratch / "clone", compilers=True, borrow=None)
+def check_source(label: str, python: str, scratch: Path) -> None:
+    environment = new_environment(label, python, scratch, clone_checkout(scratch / "clone"))
     first, paddlenlp, _ = install_blocks("From source")
     for line in first:
         environment.run(line, environment.source)
@@ -170,11 +198,8 @@ def check_source(python: str, scratch: Path) -> None:
     check_training(environment)
 
 
-def check_paddleformers(python: str, scratch: Path) -> None:
-    if python_version(python) == "3.10":
-        print("PaddleFormers 1.2.0 needs Python 3.11", flush=True)
-        return
-    environment = new_environment(python, scratch / "paddleformers", scratch / "clone", compilers=True, borrow=None)
+def check_paddleformers(label: str, python: str, scratch: Path) -> None:
+    environment = new_environment(label, python, scratch, clone_checkout(scratch / "clone"))
     first, _, paddleformers = install_blocks("From source")
     for line in [*first, *paddleformers]:
         environment.run(line, environment.source)
@@ -182,27 +207,58 @@ def check_paddleformers(python: str, scratch: Path) -> None:
     environment.run("python -m paddle_flashmask.integrations.paddleformers", scratch)
 
 
+def run_check(check: str, python: str, dist: Path, borrow: Path | None) -> None:
+    label = f"{check} {python_version(python)}"
+    with tempfile.TemporaryDirectory() as name:
+        if check == "wheel":
+            check_wheel(label, python, Path(name), dist, borrow)
+        elif check == "source":
+            check_source(label, python, Path(name))
+        else:
+            check_paddleformers(label, python, Path(name))
+
+
+def planned_checks(checks: list[str], versions: list[str]) -> list[tuple[str, str]]:
+    """Pairs of a check and a Python version that the check supports."""
+    return [
+        (check, version)
+        for check in checks
+        for version in versions
+        if PYTHONS.index(version) >= PYTHONS.index(OLDEST_PYTHON.get(check, PYTHONS[0]))
+    ]
+
+
+def result_line(done: list[tuple[str, str]], missing: list[str]) -> str:
+    """Line that names the Python versions of every check, and those that were not found."""
+    versions = {check: [version for name, version in done if name == check] for check, _ in done}
+    parts = [f"{check} with Python {', '.join(found)}" for check, found in versions.items()]
+    parts += [f"NOT FOUND: Python {', '.join(missing)}"] if missing else []
+    return "; ".join(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checks", nargs="+", choices=["wheel", "source", "paddleformers"])
+    parser.add_argument("checks", nargs="+", choices=CHECKS)
     parser.add_argument("--python", action="append", help="an interpreter; default: all that are found")
     parser.add_argument("--dist", type=Path, default="dist", help="folder of the wheels (default: %(default)s)")
     parser.add_argument("--borrow", type=Path, help="environment whose packages are used instead of downloads (wheel)")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        if set(arguments.checks) - {"wheel"}:
-            subprocess.run(["git", "clone", "-q", str(ROOT), str(scratch / "clone")], check=True)
-        for python in arguments.python or find_pythons().values():
-            for check in arguments.checks:
-                print(f"\n{check}, Python {python_version(python)}", flush=True)
-                if check == "wheel":
-                    check_wheel(python, scratch, arguments.dist, arguments.borrow)
-                elif check == "source":
-                    check_source(python, scratch)
-                else:
-                    check_paddleformers(python, scratch)
-                shutil.rmtree(scratch / check)
+    pythons = {python_version(name): name for name in arguments.python} if arguments.python else find_pythons()
+    if not set(pythons) <= set(PYTHONS):
+        raise CheckError(f"--python: expected interpreters of {', '.join(PYTHONS)}, found {arguments.python}")
+    planned = planned_checks(arguments.checks, list(pythons))
+    if not planned:
+        raise CheckError(f"none of these Pythons can run {', '.join(arguments.checks)}: {', '.join(pythons) or 'none'}")
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        running = [
+            pool.submit(run_check, check, pythons[version], arguments.dist.resolve(), arguments.borrow)
+            for check, version in planned
+        ]
+    failures = [error for error in (job.exception() for job in running) if error is not None]
+    if failures:
+        raise CheckError("\n\n".join(str(error) for error in failures))
+    missing = [] if arguments.python else [version for version in PYTHONS if version not in pythons]
+    print(result_line(planned, missing))
 
 
 if __name__ == "__main__":

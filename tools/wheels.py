@@ -45,13 +45,21 @@ def python_version(python: str) -> str | None:
     return ran.stdout.strip() if ran.returncode == 0 else None
 
 
+def makes_environments(python: str) -> bool:
+    """Whether the interpreter has ensurepip, which Debian packs apart, in python3-venv."""
+    return subprocess.run([python, "-c", "import ensurepip"], capture_output=True).returncode == 0
+
+
 def find_pythons() -> dict[str, str]:
-    """Find an interpreter for each of PYTHONS in PATH or among pyenv's versions. Missing ones are left out."""
+    """Find an interpreter for each of PYTHONS in PATH or among pyenv's versions. Missing ones are left out.
+
+    So are those that make no virtual environments.
+    """
     found = {}
     for version in PYTHONS:
         pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
         for candidate in (shutil.which(f"python{version}"), *map(str, reversed(pyenv))):
-            if candidate and python_version(candidate) == version:
+            if candidate and python_version(candidate) == version and makes_environments(candidate):
                 found[version] = candidate
                 break
     return found
