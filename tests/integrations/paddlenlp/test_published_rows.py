@@ -49,10 +49,6 @@ def parse(row: dict):
             "unknown key 'functions'; the name here is 'tools'",
         ),
         (
-            {"messages": [USER, ANSWER], "chat_template_kwargs": {"enable_thinking": False}},
-            "unknown key 'chat_template_kwargs'; the name here is 'context'",
-        ),
-        (
             {"prompt": "a", "answers": ["b"], "label": [0]},
             "'label' is a list beside 'answers', each of which is learned",
         ),

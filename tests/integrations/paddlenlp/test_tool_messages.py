@@ -133,6 +133,34 @@ def test_arguments_may_be_a_string_of_json():
         )
 
 
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("c.function.arguments", '{"a": 2, "b": "\\"c\\""}'),
+        ("c.function.arguments | tojson", '{"a": 2, "b": "\\"c\\""}'),
+        ("c.function | tojson", '{"name": "add", "arguments": {"a": 2, "b": "\\"c\\""}}'),
+        ("c.function.arguments.items() | list | string", """[('a', 2), ('b', '"c"')]"""),
+    ],
+)
+def test_calls_of_openai_are_learned_as_objects(arguments, expected, content):
+    """Their arguments are strings of JSON, which templates for objects would quote, and they may lack a `content`."""
+    function = {"name": "add", "arguments": '{"a": 2, "b": "\\"c\\""}'}
+    call = {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": function}], **content}
+    (row,) = SFTLines.parse(None, json.dumps({"messages": [CALL[0], call]}).encode(), "train.json:1")
+    tokenizer = PieceTokenizer(Template(HERMES.source.replace("c.function.arguments | tojson", arguments), ""))
+    ((_, learned),) = encode_messages(tokenizer, row.messages, row.context, row.place)
+    assert f'"arguments": {expected}}}\n</tool_call><|im_end|>' in tokenizer.decode(learned)
+
+
+def test_arguments_of_calls_that_hold_no_object_stay_strings():
+    source = HERMES.source.replace("c.function.arguments | tojson", "c.function.arguments | upper")
+    calls = [{"name": "add", "arguments": text} for text in ("{", "[2]", "b")]
+    tokenizer = PieceTokenizer(Template(source.replace("c.function", "c"), ""))
+    ((_, learned),) = encode_messages(tokenizer, [CALL[0], {**CALL[1], "tool_calls": calls}], {}, "train.json:1")
+    assert all(f'"arguments": {text}}}' in tokenizer.decode(learned) for text in ("{", "[2]", "B"))
+
+
 def test_tools_may_be_a_string_of_json(tmp_path):
     given = [{"tools": [ADD]}, {"tools": json.dumps([ADD])}, {"tools": None}, {"tools": ""}, {}]
     (tmp_path / "train.json").write_text("".join(json.dumps({"messages": CALL, **tools}) + "\n" for tools in given))

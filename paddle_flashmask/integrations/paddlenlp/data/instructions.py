@@ -18,7 +18,7 @@ from .chat import Chat, Turn, cut_prompt, encode_chat, size_of, with_system
 from .data_sets import DataSetMixture
 from .files import split_sources
 from .forms import CONVERTED, FORM_KEYS, FORMS, context_with_functions, form_of
-from .keys import check_names, check_one_form, check_spelling, check_text_only
+from .keys import check_names, check_one_form, check_spelling, check_text_only, check_thinking
 from .learned import Learned, check_is_learned, learned_by_all, learned_by_label, up_to_last_learned
 from .line_tokens import LineTokens, TokenizedLine
 from .lines import Line, Record, each_row, need, object_of
@@ -79,12 +79,14 @@ class SFTLines:
             check_no_label(row, place)
             return answer_rows(row, place)
         form = form_of(row, FORMS, place)
+        row = form.renamed(row, place)
         check_one_form(row, ("weights",), form.keys, place)
         check_spelling(row, ("weight", *CONTEXT, *form.optional), place)
         found = form.conversation(row, place)
         check_turns(found.messages, found.name, "assistant", place)
         check_is_chosen(row, found.messages, place)
         check_names(row, split_system(found.messages)[0], place)
+        check_thinking(row, (entry["content"] for entry in found.messages if entry["role"] == "assistant"), place)
         learned = learned_by_all(found.learned, learned_by_label(row, found.messages, place))
         messages, learned = up_to_last_learned(found.messages, learned, place)
         context = context_with_functions(row, place) if form in CONVERTED else context_of(row, place)

@@ -18,6 +18,7 @@ import jinja2
 import jinja2.filters
 
 from ..errors import DataError
+from .call_arguments import as_template_expects
 from .marks import mark_inputs
 from .messages import Message, message
 from .segments import encode_segments
@@ -61,9 +62,9 @@ class _Conversation:
         always = {"tools": None, "documents": None, "add_generation_prompt": False}
         self.variables = {**tokenizer.special_tokens_map, **always, **context}
         self.end_token = tokenizer.eos_token
-        self.messages = list(messages)
-        self.answers = [index for index, entry in enumerate(messages) if entry["role"] == "assistant"]
         self.place = place
+        self.messages = as_template_expects(messages, self._render, place)
+        self.answers = [index for index, entry in enumerate(messages) if entry["role"] == "assistant"]
         self.text = self._render(self.messages)
 
     def check_tools(self) -> None:

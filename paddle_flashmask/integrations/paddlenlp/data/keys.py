@@ -16,16 +16,17 @@ ALIKE = 0.8
 _MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 """Keys of LLaMA-Factory, TRL and OpenAI for what belongs to a text."""
 _THINKING = "thinking is part of the text, as the chat template writes it"
+_THINKING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_SWITCHES = ("on", "off", "none", "low", "medium", "high")
+"""Values of these keys in rows that say how the answer was made, as in Nemotron's."""
 _NOT_READ = {
     "function_call": "a call is an entry of 'tool_calls'",
     "refusal": "the text that is learned is 'content'",
-    "reasoning_content": _THINKING,
-    "reasoning": _THINKING,
-    "thinking": _THINKING,
+    **dict.fromkeys(_THINKING_KEYS, _THINKING),
 }
 """Keys of messages that hold a part of the answer which would be left out -> where it belongs."""
-_OTHER_NAMES = {"functions": "tools", "chat_template_kwargs": "context"}
-"""Keys of OpenAI's older rows and TRL -> those here."""
+_OTHER_NAMES = {"functions": "tools"}
+"""Keys of OpenAI's older rows -> those here."""
 _SYSTEM = ("system_prompt", "system_message")
 """Other names for the text of the system."""
 
@@ -80,6 +81,17 @@ def check_names(row: dict[str, Any], system: str | None, place: str) -> None:
             )
 
 
+def check_thinking(row: dict[str, Any], texts: Iterable[str | None], place: str) -> None:
+    """Raise DataError for a row with the thinking in a key of its own. texts: of the answers, which may repeat it."""
+    written = [text for text in texts if text]
+    for key in _THINKING_KEYS:
+        value = row.get(key)
+        if not isinstance(value, str) or not value.strip() or value in _SWITCHES:
+            continue
+        if not any(value.strip() in text for text in written):
+            raise DataError(f"{place}: {key!r} is not read: {_THINKING}")
+
+
 def check_spelling(row: dict[str, Any], known: Iterable[str], place: str) -> None:
     """Raise DataError for a key that is a misspelt one of the known keys which the row does not have."""
     for name in known:
@@ -88,13 +100,15 @@ def check_spelling(row: dict[str, Any], known: Iterable[str], place: str) -> Non
 
 
 def near_miss(row: dict[str, Any], name: str) -> str | None:
-    """The key of a row that looks like `name` misspelt."""
-    return next((key for key in row if _is_near(key, name)), None)
+    """The key of a row that looks most like `name` misspelt."""
+    near = [key for key in row if _is_near(key, name)]
+    return max(near, key=lambda key: difflib.SequenceMatcher(None, key.lower(), name).ratio(), default=None)
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_near(key: str, name: str) -> bool:
-    """Whether the key is almost the name. A name with a suffix, such as `prompt_id`, is another key."""
-    if key == name or name in key.split("_") or key[:1].lower() != name[0]:
+    """Whether the key is almost the name. A name with a suffix, such as `prompt_id`, is another key, and so is a word
+    of its own, `content`."""
+    if key in (name, "content") or name in key.split("_") or key[:1].lower() != name[0]:
         return False
     return difflib.SequenceMatcher(None, key.lower(), name).ratio() >= ALIKE

@@ -97,7 +97,7 @@ def check_is_learned(entry: Any, name: str, place: str) -> None:
 def _flags_of(entry: Row, is_answer: bool, where: str) -> dict[str, bool]:
     """Whether the message is to be learned, by each of its keys for it."""
     for key in _PARTS:
-        if entry.get(key) is not None:
+        if entry.get(key):
             raise DataError(f"{where}: {key!r} is not supported: an answer is learned as a whole, or not at all")
     found = {}
     for key in (*_FLAGS, _MASKED, *(_WEIGHTS if is_answer else ())):

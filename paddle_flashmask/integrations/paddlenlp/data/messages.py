@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import DataError
-from .keys import check_message_keys
+from .keys import check_message_keys, check_one_form
 from .lines import parse_json
 
 Message = dict[str, Any]
@@ -29,15 +29,18 @@ def message(role: str, content: str) -> Message:
 def messages_of(value: Any, key: str, place: str, or_text: bool = False) -> list[Message]:
     """The messages of a list, without keys that are null. Raises DataError, which begins with `place`, otherwise.
 
-    Every message has a known role and a text, which only a message with tool calls may lack. or_text: whether the key
-    may also hold a string, for the error message.
+    Every message has a known role and a text, which only a message with tool calls may lack; it is then None.
+    or_text: whether the key may also hold a string, for the error message.
     """
     if not isinstance(value, list):
         forms = "a string or a list of messages" if or_text else "a list of {role, content} messages"
         raise DataError(f"{place}: {key!r} must be {forms}; got {value!r:.80}")
     for number, entry in enumerate(value):
         _check_message(entry, f"{place}: {key}[{number}]")
-    return [{name: part for name, part in entry.items() if part is not None or name == "content"} for entry in value]
+    return [
+        {**{name: part for name, part in entry.items() if part is not None}, "content": entry.get("content")}
+        for entry in value
+    ]
 
 
 def _check_message(entry: Any, place: str) -> None:
@@ -115,14 +118,16 @@ def texts_in_turns(messages: Sequence[Message], place: str) -> list[str]:
 
 
 def context_of(row: dict[str, Any], place: str) -> dict[str, Any]:
-    """The variables of the chat template in a row: its `context`, and its `tools` where it has any.
+    """The variables of the chat template in a row: `context` (TRL: `chat_template_kwargs`), and `tools` if it has any.
 
     `tools` may also be a string with the JSON of a list, because Hugging Face's data sets cannot hold objects with
     different keys in one column.
     """
-    context = row.get("context") or {}
+    check_one_form(row, ("context",), ("chat_template_kwargs",), place)
+    key = "context" if "context" in row else "chat_template_kwargs"
+    context = row.get(key) or {}
     if not isinstance(context, dict):
-        raise DataError(f"{place}: 'context' must be an object; got {type(context).__name__}")
+        raise DataError(f"{place}: {key!r} must be an object; got {type(context).__name__}")
     tools = given = row.get("tools") or []
     if isinstance(tools, str):
         try:

@@ -13,7 +13,8 @@ from ..errors import DataError
 from .data_sets import DataSetMixture
 from .files import path_sources
 from .forms import preference_row, system_of
-from .keys import check_names, check_one_form, check_spelling, check_text_only
+from .forms.paddlenlp import with_system
+from .keys import check_names, check_one_form, check_spelling, check_text_only, check_thinking
 from .lines import Line, Record, each_row, keys_of, need, object_of, texts_of
 from .messages import (
     CONTEXT,
@@ -106,6 +107,7 @@ class PreferenceLines:
         _check_keys(row, place)
         found = self.form.read(row, place)
         check_names(given, split_system(found.prompt)[0], place)
+        check_thinking(given, (entry.get("content") for entry in found.answers), place)
         return found
 
 
@@ -133,6 +135,7 @@ def paddlenlp_answers(
     row: dict[str, Any], place: str, counts: range, expected: str
 ) -> tuple[list[Message], list[Message], list[float]]:
     """Prompt, answers and their `sort` of a row in PaddleNLP's form; counts, expected: as above."""
+    row = with_system(row, place)
     sources = texts_of(row, "src", place)
     targets = texts_of(row, "tgt", place) if row.get("tgt", []) != [] else []
     if targets == [""] and len(sources) == 1:  # PaddleNLP's files write an empty tgt as "" too
@@ -142,7 +145,7 @@ def paddlenlp_answers(
             f"{place}: 'src' must hold one text more than 'tgt' (the last is the question); "
             f"got {len(sources)} and {len(targets)}"
         )
-    answers, sort = texts_of(row, "response", place), need(row, "sort", place)
+    answers, sort = _response_of(row, place), need(row, "sort", place)
     sort = sort if isinstance(sort, list) else [sort]
     if not all(isinstance(rank, (int, float)) and math.isfinite(rank) for rank in sort):
         raise DataError(f"{place}: 'sort' must hold numbers; got {sort!r:.80}")
@@ -156,13 +159,26 @@ def paddlenlp_answers(
     return prompt, [message("assistant", answer) for answer in answers], sort
 
 
+def _response_of(row: dict[str, Any], place: str) -> list[str]:
+    """The texts of `response`; ERNIEKit puts each into a list of its own, which may go on with more rounds."""
+    value = need(row, "response", place)
+    answers = value if isinstance(value, list) else [value]
+    if any(isinstance(answer, list) and len(answer) > 1 for answer in answers):
+        raise DataError(f"{place}: an answer of 'response' has several rounds; only one can be compared")
+    texts = [answer[0] if isinstance(answer, list) and answer else answer for answer in answers]
+    return texts_of({**row, "response": texts}, "response", place)
+
+
 def _chosen_and_rejected(row: dict[str, Any], place: str) -> PreferenceRow:
     chosen, rejected = (need(row, key, place) for key in ("chosen", "rejected"))
     answers = [answer_of(value, name, place) for name, value in (("chosen", chosen), ("rejected", rejected))]
     key = next((key for key in ("prompt", "messages") if key in row), None)
     if key is None:
         if not (isinstance(chosen, list) and isinstance(rejected, list)):
-            raise DataError(f"{place}: no 'prompt', 'messages' or 'src'; the row has {keys_of(row)}")
+            raise DataError(
+                f"{place}: no 'prompt', 'messages' or 'src'; the row has {keys_of(row)}; texts need a 'prompt', since "
+                "where it ends in them would be a guess"
+            )
         prompt, other = (
             messages_of(value[:-1], name, place) for value, name in ((chosen, "chosen"), (rejected, "rejected"))
         )

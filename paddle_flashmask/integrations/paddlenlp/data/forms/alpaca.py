@@ -12,20 +12,37 @@ from ..lines import need
 from ..messages import Message, message
 from .form import Conversation, Form, Row, shared_keys, system_of, text_of
 
-_RESPONSE = "output"
+_ANSWER = "output"
 
 
 def _conversation(row: Row, place: str) -> Conversation:
     """All answers are learned, also those of `history`."""
-    answer = message("assistant", text_of(row, _RESPONSE, place))
+    answer = message("assistant", text_of(row, _ANSWER, place))
     return Conversation([*_messages(row, place), answer], "'instruction'")
 
 
 def _question(row: Row, answers: Sequence[str], place: str) -> Row:
-    """answers: "completion" stands for `output`."""
-    keys = {answer: _RESPONSE if answer == "completion" else answer for answer in answers}
-    texts = {answer: text_of(row, key, place) for answer, key in keys.items()}
-    return {"prompt": _messages(row, place), **texts, **shared_keys(row, place)}
+    """answers: "completion" stands for `output`. Answers may be messages, as in Magpie's pairs."""
+    keys = {answer: _ANSWER if answer == "completion" else answer for answer in answers}
+    found = {
+        answer: row[key] if isinstance(row.get(key), (list, dict)) else text_of(row, key, place)
+        for answer, key in keys.items()
+    }
+    return {"prompt": _messages(row, place), **found, **shared_keys(row, place)}
+
+
+def _renamed(row: Row, place: str) -> Row:
+    """The row with `output` and `input` for the `response` and the text `context` of Dolly and Evol-Instruct."""
+    if "instruction" not in row:
+        return row
+    renamed = dict(row)
+    if _ANSWER not in row and "chosen" not in row and isinstance(row.get("response"), str):
+        renamed[_ANSWER] = renamed.pop("response")
+    if isinstance(row.get("context"), str):
+        if row.get("input"):
+            raise DataError(f"{place}: the text 'context' beside 'input'; a row has one of them")
+        renamed["input"] = renamed.pop("context")
+    return renamed
 
 
 def _messages(row: Row, place: str) -> list[Message]:
@@ -54,4 +71,6 @@ ALPACA = Form(
     optional=("input", "system", "history"),
     has_system=True,
     question=_question,
+    renamed=_renamed,
+    may_repeat=True,
 )

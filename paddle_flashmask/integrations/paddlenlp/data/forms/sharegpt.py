@@ -13,11 +13,15 @@ from ...errors import DataError
 from ..keys import check_message_keys
 from ..learned import learned_by_messages
 from ..lines import need, parse_json
-from ..messages import Message, message
+from ..messages import Message, message, messages_of
 from .form import Conversation, Form, Row, shared_keys, system_of
 
 _KEY = "conversations"
-_ROLES = {"system": "system", "human": "user", "gpt": "assistant", "observation": "tool"}
+_ROLES = {
+    **{"system": "system", "human": "user", "gpt": "assistant", "observation": "tool"},
+    **{"user": "user", "assistant": "assistant", "tool": "tool"},
+}
+"""The speakers of ShareGPT, and the roles of messages, which many data sets have in `from`."""
 _CALL = "function_call"
 
 
@@ -44,7 +48,10 @@ def _messages(row: Row, place: str) -> list[Message]:
     turns = need(row, _KEY, place)
     if not isinstance(turns, list):
         raise DataError(f"{place}: '{_KEY}' must be a list of {{from, value}} turns; got {turns!r:.80}")
-    messages = [_message(turn, f"{place}: {_KEY}[{number}]") for number, turn in enumerate(turns)]
+    if turns and all(isinstance(turn, dict) and "role" in turn and "from" not in turn for turn in turns):
+        messages = messages_of(turns, _KEY, place)
+    else:
+        messages = [_message(turn, f"{place}: {_KEY}[{number}]") for number, turn in enumerate(turns)]
     system = system_of(row, place)
     if system and messages and messages[0]["role"] == "system":
         raise DataError(f"{place}: 'system' beside a turn of the system in '{_KEY}'; a row has one system text")
