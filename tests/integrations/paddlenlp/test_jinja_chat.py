@@ -19,6 +19,7 @@ from paddle_flashmask.integrations.paddlenlp.data.preferences import PreferenceL
 from paddle_flashmask.integrations.paddlenlp.errors import DataError
 from paddle_flashmask.integrations.paddlenlp.tasks import dpo, kto, rm
 
+LEARNED = "<think>\nt u\n</think>\n\nan<|im_end|>"
 WORDS = ["yes", "no", "B", "<", "<b>", "assistant", "user", "PROBE", "s", " ", "\n", "Is it A or B", "</s", "[/INST]"]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map("".join)
 FILLED = TEXTS.filter(str.strip)
@@ -75,6 +76,17 @@ def test_tool_turns_are_not_learned():
     assert everything == rendering.rstrip() and learned == ["call add<|im_end|>", "4<|im_end|>"]
 
 
+@pytest.mark.parametrize(
+    "answer", ["<think>t u</think>an", "<think>\nt u\n</think>\nan", " <think>\n\nt u</think>\n\n\nan"]
+)
+def test_blanks_around_thinking_are_those_of_the_template(answer):
+    """As in data distilled from DeepSeek-R1, with Qwen3's template."""
+    tokenizer = PieceTokenizer(QWEN3)
+    talk = as_messages([("user", "q"), ("assistant", answer), ("user", "r"), ("assistant", answer)])
+    (_, first), (_, last) = encode_messages(tokenizer, talk, {}, "train.json:1")
+    assert (tokenizer.decode(first), tokenizer.decode(last).rstrip()) == ("", LEARNED)
+
+
 def test_thinking_that_later_rounds_lack_is_not_learned_there():
     think = "<think>\nhm\n</think>\n\n"
     everything, learned, rendering = decoded(QWEN3, conversation([("a", think + "b"), ("c", think + "d")]))
@@ -102,7 +114,11 @@ def test_thinking_is_learned_where_it_is_written(turns):
     [
         (GEMMA, conversation([("a", "b")], system="c"), "refuses the conversation: System role not supported"),
         (R1, conversation([("a", "<think>b</think>c")]), "answer 1: the chat template changes its text"),
-        (QWEN3, conversation([("a", "b"), ("a", "<think>b</think>c")]), "answer 2: the chat template changes its text"),
+        (
+            QWEN3,
+            conversation([("a", "b"), ("a", "d<think>b</think>c")]),
+            "answer 2: the chat template changes its text",
+        ),
         (
             Template("{% for m in messages %}{{ m['content'] }}{% endfor %}", ""),
             conversation([("a", "b")]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -156,7 +157,10 @@ class _Conversation:
         return start, end
 
     def _start(self, text: str, before: str, after: str, index: int) -> int | None:
-        """Start of the answer in `text`, None unless it stands there whole, apart from blanks around it."""
+        """Start of the answer in `text`, None unless it stands there whole, apart from blanks around it.
+
+        Blanks around the tags of its thinking may differ too.
+        """
         if not text.endswith(after):
             return None
         end = len(text) - len(after)
@@ -164,7 +168,8 @@ class _Conversation:
         if text.startswith(before) and text[len(before) : end] in written:
             return len(before)
         # An answer with thinking of its own replaces the empty thinking that the template writes before others.
-        starts = (end - len(answer) for answer in written if text[:end].endswith(answer))
+        starts = [end - len(answer) for answer in written if text[:end].endswith(answer)]
+        starts += _starts_with_other_blanks(text[:end], written[0])
         return next((start for start in starts if before.startswith(text[:start])), None)
 
     def _span_with_calls(self, index: int) -> Span:
@@ -234,6 +239,18 @@ def _ascending(numbers: Sequence[int]) -> bool:
 def _to_json(context: Any, value: Any, ensure_ascii: bool = False, **options: Any) -> str:
     """The filter `tojson` of Hugging Face's templates; Jinja's own, which PaddleNLP leaves there, writes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+
+def _starts_with_other_blanks(text: str, answer: str) -> list[int]:
+    """Where the answer with thinking begins that `text` ends with, apart from blanks around `<think>` and `</think>`.
+
+    Templates as Qwen3's write line feeds of their own there.
+    """
+    parts = [part for part in re.split(r"\s*(</?think>)\s*", answer.strip()) if part]
+    if len(parts) == 1:
+        return []
+    found = re.search(r"\s*".join(map(re.escape, parts)) + r"\s*\Z", text)
+    return [] if found is None else [found.start()]
 
 
 def _as_written(content: str) -> tuple[str, ...]:
