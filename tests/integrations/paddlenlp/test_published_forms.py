@@ -135,6 +135,13 @@ def test_chat_template_kwargs_are_variables_of_the_template():
         ),
         ("sft", {"instruction": "q", "output": "a", "reasoning_content": "t"}, "'reasoning_content' is not read"),
         ("sft", {"prompt": "q", "completion": "a", "reasoning": "t"}, "'reasoning' is not read"),
+        ("sft", {"messages": [{"role": "developer", "content": "s"}, *TALK]}, r"messages\[0\]: .*; here it is system$"),
+        ("sft", {"messages": [TALK[0], {"role": "tool_call", "content": "{}"}]}, ".*; here it is assistant, with the"),
+        (
+            "sft",
+            {"messages": [{"role": ["user"], "content": "q"}]},
+            r"messages\[0\]: unknown role \['user'\]; the roles",
+        ),
         ("sft", {"messages": TALK, "context": {"x": 1}, "chat_template_kwargs": {"y": 1}}, "'context' and 'chat_temp"),
         ("sft", {"query": "q", "response": "a"}, ".*; rename 'query' to 'instruction', 'response' to 'output'; the"),
         (

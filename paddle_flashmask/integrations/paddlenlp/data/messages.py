@@ -20,6 +20,12 @@ CONTEXT = ("context", "tools")
 """Keys of a row that hold variables of the chat template."""
 
 ROLES = tuple(_BEFORE)
+_OTHER_ROLES = {
+    **{"developer": "system", "human": "user", "gpt": "assistant"},
+    **dict.fromkeys(("function", "observation", "tool_response"), "tool"),
+    **dict.fromkeys(("function_call", "tool_call"), "assistant, with the call in 'tool_calls'"),
+}
+"""Roles of OpenAI, LLaMA-Factory and ms-swift -> those here."""
 
 
 def message(role: str, content: str) -> Message:
@@ -50,7 +56,9 @@ def _check_message(entry: Any, place: str) -> None:
     if "role" not in entry:
         raise DataError(f"{place} has no 'role'; it has {', '.join(map(repr, entry)) or 'no keys'}")
     if entry["role"] not in ROLES:
-        raise DataError(f"{place}: unknown role {entry['role']!r:.80}; the roles are {', '.join(ROLES)}")
+        known = _OTHER_ROLES.get(entry["role"]) if isinstance(entry["role"], str) else None
+        hint = "" if known is None else f"; here it is {known}"
+        raise DataError(f"{place}: unknown role {entry['role']!r:.80}; the roles are {', '.join(ROLES)}{hint}")
     calls = entry.get("tool_calls")
     if calls is not None and not (isinstance(calls, list) and all(map(_is_call, calls))):
         raise DataError(f"{place}: 'tool_calls' must be a list of objects; got {calls!r:.80}")
