@@ -92,13 +92,14 @@ LINE = b'{"src": "a", "tgt": "b"}\n'
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (gzip.compress(LINE), "is compressed with gzip, whatever its name; decompress it"),
+        (gzip.compress(LINE, mtime=0), "is compressed with gzip, whatever its name; decompress it"),
         (b"\x28\xb5\x2f\xfd\0\0", "is compressed with zstd"),
         (b"PK\x03\x04\0\0", "is compressed with zip"),
         (b"PAR1\0\0", "is a Parquet file, whatever its name, which must end in .parquet"),
         ((LINE * 2).decode().encode("utf-16"), "is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8"),
         ((LINE * 2).decode().encode("utf-16-le"), "is UTF-16, expected UTF-8"),
     ],
+    ids=["gzip", "zstd", "zip", "parquet", "utf-16 with a mark", "utf-16"],
 )
 def test_a_file_that_is_no_text_of_utf8_is_named_once(ending, content, text, tmp_path):
     path = tmp_path / f"train{ending}"
