@@ -133,16 +133,15 @@ def test_rows_are_read(tmp_path: Path) -> None:
         {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"},
         {"chosen": [question, answer], "rejected": [question, other]},
     ]
-    theirs = [
+    pairs += [
         {"src": ["2 + 2?"], "tgt": [], "response": [["4"], ["5"]], "sort": [1, 0]},
-        {"messages": [question], "chosen_response": [answer], "rejected_response": [other]},
         {"system": "Be brief.", "question": "2 + 2?", "chosen": "4", "rejected": "5"},
     ]
-    pairs += map(names["converted"], theirs)
+    renamed = {"messages": [question], "chosen_response": [answer], "rejected_response": [other]}
+    pairs.append(names["converted"](renamed))
     found = read(pairs, lambda folder: PreferenceLines(str(folder), dpo.FORM), tmp_path)
     assert [len(row.answers) for row in found] == [2] * 6
-    for row in theirs:  # the page says that these need a change
-        with pytest.raises(DataError):
-            read([row], lambda folder: PreferenceLines(str(folder), dpo.FORM), tmp_path)
+    with pytest.raises(DataError):  # the page says that these need a change
+        read([renamed], lambda folder: PreferenceLines(str(folder), dpo.FORM), tmp_path)
     marked = [{"prompt": "2 + 2?", "completion": "4", "label": True}]
     assert len(read(marked, lambda folder: PreferenceLines(str(folder), kto.FORM), tmp_path)) == 1
