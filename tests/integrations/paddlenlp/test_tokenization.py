@@ -256,6 +256,9 @@ def test_a_process_that_finds_another_tokenizer_ends_the_run(many_rows, when_rea
 
 
 SCRIPT = """
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
 from paddle_flashmask.integrations.paddlenlp.data.instructions import SFTLines, SFTTokens
 from paddle_flashmask.integrations.paddlenlp.data.parallel import converted
 from paddle_flashmask.integrations.paddlenlp.loading import TokenizerSource
