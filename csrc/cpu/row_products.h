@@ -53,7 +53,7 @@ struct RowProducts {
 
   // Prefetch distance in rows, into L2: rows of one head are often 4096 bytes apart, and L1 has few places for them.
   // Each load fetches one later line, because a burst of prefetches waits for line fill buffers. Rows beyond the tile
-  // are usually the first ones of the next tile.
+  // are usually the first ones of the next tile; a prefetch beyond the tensor has no effect.
   static constexpr int kRowsAhead = 16;
 
   template <bool kWrites = false>
